@@ -1,0 +1,15 @@
+"""Evaluate: `python evaluate.py run=<folder> [split=val]`, or `predictions=<results.json> data=coco data.root=...`."""
+
+import hydra
+from omegaconf import DictConfig
+
+import rpe.run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+def main(config: DictConfig) -> None:
+    rpe.run.evaluate(config)
+
+
+if __name__ == "__main__":
+    rpe.run.enter(main)

@@ -1,0 +1,4 @@
+"""Recurrent pixel embedding for instance grouping (Kong and Fowlkes, CVPR 2018).
+
+Reading order: structures, sphere, grouping, loss, proposal, model, task, run.
+"""

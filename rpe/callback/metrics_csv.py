@@ -1,0 +1,51 @@
+"""metrics.csv in the run folder: one row an epoch, written whole, continued by a resumed run."""
+
+import csv
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger
+
+
+class MetricsCsv(Logger):
+    """All that is logged, by epoch.
+
+    Lightning's own CSVLogger deletes the file of a folder that it opens again, and with it the epochs before an interruption.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self.file = Path(save_dir) / "metrics.csv"
+        self.rows: dict[int, dict[str, float]] = {}
+        if self.file.exists():
+            with self.file.open(newline="") as stream:
+                for row in csv.DictReader(stream):
+                    values = {name: float(value) for name, value in row.items() if value}
+                    self.rows[int(values["epoch"])] = values
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The run's config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        epoch = int(metrics["epoch"])
+        self.rows.setdefault(epoch, {}).update(metrics | {"epoch": epoch, "step": float(step or 0)})
+        names = sorted({name for row in self.rows.values() for name in row} - {"epoch", "step"})
+        partial = self.file.with_suffix(".partial")
+        with partial.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, ["epoch", "step", *names])
+            writer.writeheader()
+            writer.writerows(self.rows[epoch] for epoch in sorted(self.rows))
+        os.replace(partial, self.file)

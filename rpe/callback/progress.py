@@ -1,0 +1,68 @@
+"""How far a training is: a bar with the time left on a terminal, plain lines elsewhere, and one line per epoch."""
+
+import sys
+import time
+from typing import Any
+
+import lightning
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SHOWN = ("AR@10", "AR@100", "ARI-modes", "over-margin")
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Progress(lightning.Callback):
+    """Args: every_seconds: between two plain lines."""
+
+    def __init__(self, every_seconds: float) -> None:
+        self.every_seconds = every_seconds
+        self.bar: Bar | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        self.start = self.last = time.monotonic()
+        self.first_step = trainer.current_epoch * int(trainer.num_training_batches)
+        self.total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        if trainer.is_global_zero and sys.stdout.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            self.bar = Bar(*columns, console=Console())
+            self.bar.start()
+            self.line = self.bar.add_task("training", total=self.total, completed=self.first_step)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, task: lightning.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        done = trainer.current_epoch * int(trainer.num_training_batches) + index + 1
+        where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        if self.bar:
+            self.bar.update(self.line, completed=done, description=where)
+        elif time.monotonic() - self.last > self.every_seconds:
+            self.last = time.monotonic()
+            left = (self.last - self.start) / (done - self.first_step) * (self.total - done)
+            print(f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left", flush=True)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        shown = [("loss", "train/loss"), *((name, f"val/{name}") for name in SHOWN)]
+        figures = "  ".join(f"{name} {float(metrics[key]):.3f}" for name, key in shown if key in metrics)
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}  ({clock(time.monotonic() - self.start)})"
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, flush=True)
+
+    def on_train_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+    def on_exception(self, trainer: lightning.Trainer, task: lightning.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, task)

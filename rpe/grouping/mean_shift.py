@@ -1,0 +1,156 @@
+"""T loops of blurring mean shift on the sphere, unrolled: the recurrent grouping network of the paper (section 4)."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from rpe.grouping.kernel import kernel_mean
+from rpe.sphere import (
+    BANDWIDTH_RANGE,
+    bandwidth_of_margin,
+    check_bandwidth,
+    check_unit_length,
+    concentration_of_bandwidth,
+    normalise,
+)
+from rpe.structures import InputError, Iterates
+
+
+def check_concentration(concentration: float | Tensor) -> None:
+    """Refuse a concentration whose bandwidth 1 / sqrt(kappa) lies outside `BANDWIDTH_RANGE`, or that is NaN.
+
+    Raises:
+        InputError: naming the value and the range.
+    """
+    low, high = (1 / bandwidth**2 for bandwidth in reversed(BANDWIDTH_RANGE))
+    values = concentration.detach().flatten().tolist() if isinstance(concentration, Tensor) else [concentration]
+    for value in values:
+        # a learned bandwidth is clamped in fp32, hence the slack
+        if not low * (1 - 1e-4) <= value <= high * (1 + 1e-4):
+            raise InputError(
+                f"concentration {value} is outside [{low:g}, {high:g}]: it is 1 / bandwidth^2 with a bandwidth in {list(BANDWIDTH_RANGE)}"
+            )
+
+
+def scaled_places(
+    positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None
+) -> Float[Tensor, "*batch pixel 2"] | None:
+    """Positions centred on their image and divided by the spatial bandwidth h.
+
+    Raises:
+        InputError: one of the two is missing, or h is not positive.
+    """
+    if (positions is None) != (spatial_bandwidth is None):
+        raise InputError("positions and spatial_bandwidth go together: give both or neither")
+    if positions is None or spatial_bandwidth is None:
+        return None
+    if not spatial_bandwidth > 0:
+        raise InputError(f"spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in the positions' unit")
+    if positions.shape[-2] == 0:
+        return positions
+    return (positions - positions.mean(dim=-2, keepdim=True)) / spatial_bandwidth
+
+
+def mean_shift(
+    points: Float[Tensor, "batch pixel dim"],
+    concentration: float | Tensor,
+    iterations: int,
+    *,
+    step: float = 1.0,
+    mass: Float[Tensor, "batch pixel"] | None = None,
+    mask: Bool[Tensor, "batch pixel"] | None = None,
+    positions: Float[Tensor, "batch pixel 2"] | None = None,
+    spatial_bandwidth: float | None = None,
+) -> Iterates:
+    """X_0 .. X_T of X <- normalise((1 - eta) X + eta X K diag(1/d)), K_ij = exp(kappa x_i . x_j) (paper, eq. 5 and 6).
+
+    Exact, differentiable in `points` and `concentration`, O(N D) memory a loop. Half precision is computed in fp32.
+
+    Args:
+        points: of unit length; a masked point may be anything finite.
+        concentration: kappa in [0.25, 2500]; a number, a 0-dim tensor, or one value an image.
+        iterations: T >= 0.
+        step: eta in (0, 1].
+        mass: how much a point counts for the others, >= 0 (1 each where not given); receives no gradient. 0 is as masked.
+        mask: False marks absent pixels: they count for nobody and stay where they are.
+        positions: fixed places that restrict who averages with whom by exp(-|p_i - p_j|^2 / (2 h^2)).
+        spatial_bandwidth: h, in the unit of `positions`.
+
+    Returns:
+        T + 1 tensors; the first is `points`, in fp32 or fp64.
+
+    Raises:
+        InputError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range.
+    """
+    if iterations < 0:
+        raise InputError(f"iterations {iterations} is negative: 0 returns the points alone")
+    if not 0 < step <= 1:
+        raise InputError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
+    check_concentration(concentration)
+    with torch.autocast(points.device.type, enabled=False):
+        points = points if points.dtype == torch.float64 else points.float()
+        mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach().to(points.dtype)
+        if bool((~(mass >= 0)).any()):
+            raise InputError("mass holds a negative or NaN value: a point's mass says how often it is counted")
+        present = mass > 0 if mask is None else mask & (mass > 0)
+        check_unit_length(points, present)
+        mass = mass * present
+        kappa = torch.as_tensor(concentration, dtype=points.dtype, device=points.device).expand(len(points))
+        places = scaled_places(positions, spatial_bandwidth)
+        places = None if places is None else places.to(points.dtype)
+        iterates = [points]
+        for _ in range(iterations):
+            here = iterates[-1]
+            if here.shape[0] * here.shape[1] == 0:
+                iterates.append(here)
+                continue
+            mean = kernel_mean(here, kappa, mass, places)
+            there = normalise(mean if step == 1 else (1 - step) * here + step * mean)
+            iterates.append(torch.where(present[..., None], there, here))
+    return iterates
+
+
+class MeanShift(nn.Module):
+    """The recurrent grouping with its one parameter, the bandwidth b = 1 / sqrt(kappa), fixed or learned.
+
+    Args:
+        iterations: T, the loops that training unrolls.
+        bandwidth: b in [0.02, 2]; None takes the paper's (1 - margin) / 3.
+        margin: alpha of the loss, in [0, 1).
+        learn_bandwidth: keep log b as a parameter and learn it, clamped to [0.02, 2].
+        step: eta in (0, 1].
+
+    Raises:
+        InputError: margin or bandwidth out of range.
+    """
+
+    log_bandwidth: Tensor
+
+    def __init__(self, iterations: int, bandwidth: float | None, margin: float, learn_bandwidth: bool, step: float) -> None:
+        super().__init__()
+        self.iterations = iterations
+        self.step = step
+        chosen = bandwidth_of_margin(margin) if bandwidth is None else check_bandwidth(bandwidth)
+        self.learn_bandwidth = learn_bandwidth
+        self.fixed_concentration = concentration_of_bandwidth(chosen)
+        if learn_bandwidth:
+            self.log_bandwidth = nn.Parameter(torch.tensor(math.log(chosen)))
+
+    @property
+    def concentration(self) -> float | Tensor:
+        """kappa; a tensor with a gradient where the bandwidth is learned."""
+        if not self.learn_bandwidth:
+            return self.fixed_concentration
+        low, high = (math.log(bandwidth) for bandwidth in BANDWIDTH_RANGE)
+        return torch.exp(-2 * self.log_bandwidth.clamp(low, high))
+
+    def forward(
+        self,
+        points: Float[Tensor, "batch pixel dim"],
+        mass: Float[Tensor, "batch pixel"] | None = None,
+        mask: Bool[Tensor, "batch pixel"] | None = None,
+    ) -> Iterates:
+        """All T + 1 iterates; see `mean_shift`."""
+        return mean_shift(points, self.concentration, self.iterations, step=self.step, mass=mass, mask=mask)

@@ -1,0 +1,248 @@
+"""The pairwise margin loss on points of the sphere (paper, eq. 1), over all pairs, in linear memory."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from rpe.pairs import TILE, tile_of, upper_tiles, widen
+from rpe.sphere import check_margin, cosine_of_margin
+from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
+
+Weighting = Literal["group", "uniform"]
+
+GPU_TILE = 4096
+"""Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
+
+
+class TiledHinge(torch.autograd.Function):
+    """sum over ordered pairs of different groups of w_i w_j max(0, s_ij - alpha), for one image sorted by label.
+
+    A pair counts where x_i . x_j > t = 2 alpha - 1. With A the 0/1 matrix of those pairs, G = A (w x) and n = A w, the sum
+    is 1/2 sum_i w_i (x_i . G_i - t n_i) and its gradient w_i G_i: one pass over the tiles gives both, and nothing but the gradient is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        points: Float[Tensor, "pixel dim"],
+        labels: Int64[Tensor, " pixel"],
+        weights: Float[Tensor, " pixel"],
+        threshold: float,
+        places: Float[Tensor, "pixel 2"] | None,
+    ) -> Float[Tensor, ""]:
+        length, dim = points.shape
+        values = widen([weights[:, None] * points, weights[:, None]])
+        sums = torch.zeros_like(values)
+        tile = min(length, GPU_TILE if points.is_cuda else TILE)
+        buffer = points.new_empty(tile**2)
+        for rows, columns in upper_tiles(length, tile):
+            if places is not None and apart(places[rows], places[columns]):
+                continue
+            active = tile_of(buffer, points[rows], points[columns]).gt_(threshold)
+            if bool(labels[rows][-1] >= labels[columns][0]):
+                active.mul_(labels[rows, None] != labels[columns])
+            if places is not None:
+                active.mul_((places[rows, None] - places[columns]).square().sum(-1) <= 1)
+            sums[rows].addmm_(active, values[columns])
+            if rows != columns:
+                sums[columns].addmm_(active.t(), values[rows])
+        pulled, met = sums[:, :dim], sums[:, dim]
+        ctx.save_for_backward(weights[:, None] * pulled)  # type: ignore[attr-defined]
+        excess = (points * pulled).sum(1) - threshold * met
+        return (weights.double() * excess.double()).sum().to(points.dtype) / 2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient * to_points, None, None, None, None
+
+
+def apart(one: Float[Tensor, "pixel 2"], other: Float[Tensor, "pixel 2"]) -> bool:
+    """Whether the bounding boxes of two sets of places are more than 1 apart, so that no pair is in range."""
+    gap = torch.maximum(one.amin(0) - other.amax(0), other.amin(0) - one.amax(0)).clamp(min=0)
+    return bool(gap.square().sum() > 1)
+
+
+def pair_weights(labels: Int64[Tensor, " pixel"], weighting: Weighting) -> Float[Tensor, " pixel"]:
+    """w_i in fp64: 1 / (pixels of i's group), or 1 each; 0 on void."""
+    labelled = labels != VOID
+    if weighting == "uniform":
+        return labelled.double()
+    counts = torch.bincount(labels[labelled], minlength=1)
+    return torch.where(labelled, 1 / counts[labels.clamp(min=0)].double(), 0.0)
+
+
+def spread_within_groups(
+    points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], weights: Float[Tensor, " pixel"]
+) -> Float[Tensor, ""]:
+    """sum over pairs of one group of w_i w_j (1 - s_ij) = sum_c w_c^2 |c| / 2 sum_{i in c} |x_i - mean_c|^2.
+
+    This form keeps its digits when groups are tight. The means carry no gradient: to first order theirs is zero.
+    """
+    group = labels.clamp(min=0)
+    labelled = (labels != VOID).double()
+    with torch.no_grad():
+        count = points.new_zeros(int(group.max()) + 1, dtype=torch.float64).index_add(0, group, labelled)
+        total = points.new_zeros(len(count), points.shape[1], dtype=torch.float64)
+        total = total.index_add(0, group, points.double() * labelled[:, None])
+        mean = (total / count.clamp(min=1)[:, None]).to(points.dtype)
+    deviation = (points - mean[group]).square().sum(1)
+    factor = weights.square() * count[group].to(points.dtype) / 2
+    return (factor * deviation).sum()
+
+
+def pairwise_margin_loss(
+    points: Float[Tensor, "batch pixel dim"],
+    labels: Int64[Tensor, "batch pixel"],
+    margin: float,
+    *,
+    negative_weight: float = 1.0,
+    weighting: Weighting = "group",
+    positions: Float[Tensor, "batch pixel 2"] | None = None,
+    negative_range: float | None = None,
+) -> Float[Tensor, ""]:
+    """L = sum_ij w_i w_j [same group: 1 - s_ij; else: lambda max(0, s_ij - alpha)] / sum_ij w_i w_j (paper, eq. 1).
+
+    s_ij = (1 + x_i . x_j) / 2 is the calibrated cosine similarity. All pairs of an image take part, in O(N D) memory; the mean is over
+    images with a labelled pixel. Half precision is computed in fp32.
+
+    Args:
+        points: of unit length (not normalised here).
+        labels: -1 void (no part in any pair), every other value a group, the background 0 too.
+        margin: alpha in [0, 1).
+        negative_weight: lambda >= 0.
+        weighting: "group": w_i = 1 / (pixels of i's group), so that the denominator is (number of groups)^2; "uniform": 1 each.
+        positions: of the pixels; needed with `negative_range`.
+        negative_range: pairs of different groups farther apart than this carry no hinge; all do where it is None.
+
+    Raises:
+        InputError: a setting out of range, a label below -1, or a range without positions.
+    """
+    threshold = cosine_of_margin(check_margin(margin))
+    if weighting not in ("group", "uniform"):
+        raise InputError(f"weighting {weighting!r} is unknown: choose group or uniform")
+    if negative_weight < 0:
+        raise InputError(f"negative_weight {negative_weight} is negative: it would reward groups that meet")
+    if negative_range is not None and (positions is None or not negative_range > 0):
+        raise InputError(f"negative_range {negative_range} needs to be positive and to come with the pixels' positions")
+    if labels.numel() and int(labels.min()) < VOID:
+        raise InputError(f"labels hold {int(labels.min())}: void is -1, background 0, objects 1..n")
+    with torch.autocast(points.device.type, enabled=False):
+        points = points if points.dtype == torch.float64 else points.float()
+        losses = []
+        for image in range(len(points)):
+            order = torch.argsort(labels[image], stable=True)
+            label = labels[image, order]
+            label, first = label[label != VOID], int((label == VOID).sum())
+            if len(label) == 0:
+                continue
+            here = points[image, order[first:]]
+            _, label = torch.unique(label, return_inverse=True)
+            exact = pair_weights(label, weighting)
+            weights = (exact / exact.sum()).to(points.dtype)
+            places = None
+            if negative_range is not None and positions is not None:
+                places = (positions[image, order[first:]] / negative_range).to(points.dtype)
+            loss = spread_within_groups(here, label, weights)
+            if negative_weight:
+                loss = loss + negative_weight * TiledHinge.apply(here, label, weights, threshold, places)
+            losses.append(loss)
+        return torch.stack(losses).mean() if losses else points.sum() * 0
+
+
+def share_over_margin(
+    points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float
+) -> float:
+    """Of the pairs of different groups, the share whose similarity is over the margin: what the loops have still to mend.
+
+    Group-weighted like the loss, void left out. NaN where there is no such pair.
+    """
+    points, labels = points[labels != VOID].float(), labels[labels != VOID]
+    _, labels = torch.unique(labels, return_inverse=True)
+    weights = pair_weights(labels, "group").to(points.dtype)
+    over = points @ points.T > cosine_of_margin(margin)
+    pair = weights[:, None] * weights * (labels[:, None] != labels)
+    return float((pair * over).sum() / pair.sum())
+
+
+class InstanceLoss(nn.Module):
+    """All terms of instance training: the pairwise loss on X_0 and after every loop, and the objectness cross-entropy.
+
+    Args:
+        margin, negative_weight, weighting, negative_range: see `pairwise_margin_loss`; the range in pixels of the network's image.
+        pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
+        objectness_weight: of the cross-entropy beside the pairwise terms.
+    """
+
+    def __init__(
+        self,
+        margin: float,
+        negative_weight: float,
+        weighting: Weighting,
+        negative_range: float | None,
+        pixels: int | None,
+        objectness_weight: float,
+    ) -> None:
+        super().__init__()
+        self.margin = check_margin(margin)
+        self.negative_weight = negative_weight
+        self.weighting: Weighting = weighting
+        self.negative_range = negative_range
+        if pixels is not None and pixels < 2:
+            raise InputError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
+        self.pixels = pixels
+        self.objectness_weight = objectness_weight
+
+    def choose_pixels(
+        self, labels: Int64[Tensor, "batch height width"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
+        """The positions (row, column) and labels of the pixels that take part, as many in each image.
+
+        The generator lives on the CPU, so that a seed draws the same pixels on every device.
+        """
+        batch, height, width = labels.shape
+        flat = labels.reshape(batch, -1)
+        everywhere = pixel_centres((height, width), labels.device)
+        if self.pixels is None or self.pixels >= flat.shape[1]:
+            return everywhere.expand(batch, -1, -1), flat
+        chosen = torch.rand(flat.shape, generator=generator).topk(self.pixels, dim=1).indices.to(labels.device)
+        return everywhere[chosen], flat.gather(1, chosen)
+
+    def forward(
+        self,
+        iterates: Iterates,
+        positions: Float[Tensor, "batch pixel 2"],
+        labels: Int64[Tensor, "batch pixel"],
+        objectness: FeatureMap,
+        full_labels: Int64[Tensor, "batch height width"],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `objectness`."""
+        terms = {
+            f"pairwise_{loop}": pairwise_margin_loss(
+                points,
+                labels,
+                self.margin,
+                negative_weight=self.negative_weight,
+                weighting=self.weighting,
+                positions=positions,
+                negative_range=self.negative_range,
+            )
+            for loop, points in enumerate(iterates)
+        }
+        terms["objectness"] = self.objectness_weight * objectness_loss(objectness, full_labels)
+        return terms
+
+
+def objectness_loss(objectness: FeatureMap, labels: Int64[Tensor, "batch height width"]) -> Float[Tensor, ""]:
+    """Binary cross-entropy of object against background at every pixel, void left out; 0 where all is void."""
+    centres = pixel_centres((labels.shape[1], labels.shape[2]), labels.device).expand(len(labels), -1, -1)
+    logits = objectness.at(centres)[..., 0].float().reshape(labels.shape)
+    known = labels != VOID
+    if not bool(known.any()):
+        return logits.sum() * 0
+    return functional.binary_cross_entropy_with_logits(logits[known], (labels[known] > BACKGROUND).float())

@@ -1,0 +1,37 @@
+"""backbone -> embedding -> grouping, and the objectness beside it: `forward` is the method figure."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rpe.backbone import Backbone
+from rpe.embedding import Embedding
+from rpe.grouping import MeanShift
+from rpe.head import Objectness
+from rpe.sphere import normalise
+from rpe.structures import Embedded, Iterates
+
+
+class PixelEmbedding(nn.Module):
+    """Recurrent pixel embedding (Kong and Fowlkes, CVPR 2018, figure 1).
+
+    `backbone` is any `rpe.backbone.Backbone`; the model does not know which.
+    """
+
+    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embedding = embedding
+        self.grouping = grouping
+        self.objectness = objectness
+
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+        """The network alone, without loops: what inference groups."""
+        finest = self.backbone(images)[0]
+        return Embedded(self.embedding(finest), self.objectness(finest))
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]
+    ) -> tuple[Embedded, Iterates]:
+        """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""
+        embedded = self.embed(images)
+        return embedded, self.grouping(normalise(embedded.points.at(positions)))

@@ -1,0 +1,61 @@
+"""Embeddings, iterates, groups and masks of one image as a sheet."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rpe.grouping import MeanShift
+from rpe.proposal import Proposer, select_instances
+from rpe.sphere import normalise
+from rpe.structures import BACKGROUND, VOID, Batch, Embedded, pixel_centres
+
+LARGEST = 128
+"""Longest side of the drawn iterates: pictures need no more, and all their pixels take part in the loops."""
+
+
+def colours_of(labels: Int64[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
+    """A fixed distinct colour for each object; background black, void grey."""
+    # steps of the golden ratio round the colour circle never come close to an earlier hue
+    hue = (labels * 0.61803398875) % 1
+    wheel = np.abs((hue[..., None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
+    colour = 0.25 + 0.75 * wheel.clip(0, 1)
+    colour[labels == BACKGROUND] = 0
+    colour[labels == VOID] = 0.5
+    return colour
+
+
+def one_projection(iterates: list[Float[Tensor, "pixel dim"]]) -> list[Float[np.ndarray, "pixel 3"]]:
+    """All iterates in the same three colours: the principal axes of X_0 .. X_T together, scaled to [0, 1]."""
+    together = torch.cat(iterates)
+    centred = together - together.mean(0)
+    axes = torch.linalg.svd(centred.T @ centred).U[:, :3]
+    flat = torch.nn.functional.pad(centred @ axes, (0, 3 - axes.shape[1]))
+    low, high = flat.amin(0), flat.amax(0)
+    colours = (flat - low) / (high - low).clamp(min=1e-6)
+    return [part.numpy() for part in colours.cpu().split(len(iterates[0]))]
+
+
+def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, file: Path) -> None:
+    """Image, truth, embedding as RGB at X_0 .. X_T by one projection, groups and selected instances, of a batch of one image."""
+    height, width = batch.labels.shape[1:]
+    shrink = max(1.0, max(height, width) / LARGEST)
+    small = (round(height / shrink), round(width / shrink))
+    centres = pixel_centres(small, embedded.points.values.device) * torch.tensor([height / small[0], width / small[1]])
+    points = normalise(embedded.points.at(centres[None]))
+    iterates = [iterate[0] for iterate in grouping(points)]
+    partitions, _ = proposal.partitions(embedded, (height, width), batch.sizes[0])
+    instances = select_instances(proposal(embedded, (height, width), batch.sizes[0]), threshold=0.5)
+    panels = [("image", batch.images[0].permute(1, 2, 0).cpu().numpy()), ("truth", colours_of(batch.labels[0].cpu().numpy()))]
+    panels += [(f"X_{loop}", colour.reshape(*small, 3)) for loop, colour in enumerate(one_projection(iterates))]
+    panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
+    panels += [("instances", colours_of(instances))]
+    figure = Figure(figsize=(1.8 * len(panels), 2.1), layout="constrained")
+    for axis, (title, panel) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        axis.imshow(panel, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    figure.savefig(file, dpi=110)

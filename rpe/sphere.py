@@ -1,0 +1,94 @@
+"""Geometry of the unit sphere S^(D-1): where pixel embeddings live, and how margin and bandwidth are bound together."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rpe.structures import InputError
+
+BANDWIDTH_RANGE = (0.02, 2.0)
+"""Below, exp(-2/b^2) and its neighbours vanish in fp32 for all but coinciding points; above, the kernel is flat."""
+
+UNIT_TOLERANCE = 1e-3
+"""How far from 1 a point's length may be; half-precision inputs stay inside."""
+
+
+def normalise(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+    """x / |x|. A vector of length zero has no direction: it becomes the first axis, with zero gradient, so that all that
+    comes out lies on the sphere. NaN stays NaN."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    zero = length < torch.finfo(vectors.dtype).tiny
+    first_axis = torch.zeros_like(vectors)
+    first_axis[..., 0] = 1
+    return torch.where(zero, first_axis, vectors / torch.where(zero, torch.ones_like(length), length))
+
+
+def calibrated_cosine(one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
+    """s = (1 + x . y) / 2 in [0, 1] (paper, section 3.1)."""
+    return (1 + (one * other).sum(-1)) / 2
+
+
+def cosine_distance(one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
+    """1 - x . y as |x - y|^2 / 2, which keeps its digits when the points are close."""
+    return (one - other).square().sum(-1) / 2
+
+
+def check_unit_length(points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None) -> None:
+    """Refuse points that are not on the sphere.
+
+    Raises:
+        InputError: a point is NaN, infinite, of length zero or otherwise not of unit length.
+    """
+    error = (torch.linalg.vector_norm(points.detach(), dim=-1) - 1).abs()
+    if used is not None:
+        error = torch.where(used, error, torch.zeros_like(error))
+    wrong = ~(error <= UNIT_TOLERANCE)
+    if bool(wrong.any()):
+        raise InputError(
+            f"{int(wrong.sum())} of {wrong.numel()} points are not of unit length (NaN, zero or unscaled): pass them through rpe.sphere.normalise"
+        )
+
+
+def check_margin(margin: float) -> float:
+    """`margin` itself, if it is one.
+
+    Raises:
+        InputError: outside [0, 1).
+    """
+    if not 0 <= margin < 1:
+        raise InputError(f"margin {margin} is outside [0, 1): 0.5 asks that different objects be orthogonal")
+    return margin
+
+
+def check_bandwidth(bandwidth: float) -> float:
+    """`bandwidth` itself, if it can be used.
+
+    Raises:
+        InputError: outside `BANDWIDTH_RANGE`.
+    """
+    low, high = BANDWIDTH_RANGE
+    if not low <= bandwidth <= high:
+        raise InputError(f"bandwidth {bandwidth} is outside [{low}, {high}]: the paper's are 0.1 to 0.3")
+    return bandwidth
+
+
+def bandwidth_of_margin(margin: float) -> float:
+    """b = (1 - alpha) / 3 (paper, section 4.1: delta = 3 / (1 - alpha))."""
+    return check_bandwidth((1 - check_margin(margin)) / 3)
+
+
+def concentration_of_bandwidth(bandwidth: float) -> float:
+    """kappa = 1 / b^2 of the von Mises-Fisher kernel."""
+    return 1 / check_bandwidth(bandwidth) ** 2
+
+
+def cosine_of_margin(margin: float) -> float:
+    """The cosine at which the calibrated similarity equals the margin: 2 alpha - 1."""
+    return 2 * check_margin(margin) - 1
+
+
+def angle_of_margin(margin: float) -> float:
+    """The same as an angle in degrees."""
+    return math.degrees(math.acos(cosine_of_margin(margin)))

@@ -1,0 +1,116 @@
+"""What flows between the stages: batches, feature maps, modes, proposals.
+
+Labels inside the program are int64 `[batch, height, width]`: -1 void (no loss, no figure), 0 background, 1..n objects,
+dense per image. The value 255 means void in files only.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from torch.nn import functional
+
+VOID = -1
+BACKGROUND = 0
+
+Iterates = list[Float[Tensor, "batch pixel dim"]]
+"""X_0 .. X_T: the points before the first loop and after each one."""
+
+RunLength = dict[str, Any]
+"""One mask as COCO writes it: {"size": [height, width], "counts": text}."""
+
+
+class InputError(ValueError):
+    """A user's slip, told in one line that names the thing and the remedy; the doors print it without a stack trace."""
+
+
+@dataclass
+class Batch:
+    """Images as the network sees them, and where they come from.
+
+    `images` lie in [0, 1]. `sizes` are the (height, width) of the original images, `image_ids` their ids in the truth.
+    """
+
+    images: Float[Tensor, "batch 3 height width"]
+    labels: Int64[Tensor, "batch height width"]
+    image_ids: list[int]
+    sizes: list[tuple[int, int]]
+
+
+@dataclass
+class FeatureMap:
+    """Values on a regular grid over the image: cell (r, c) is centred on pixel position (stride (r + 1/2), stride (c + 1/2)).
+
+    Positions are (row, column) in pixels of the network's image, a pixel's centre lies at its index + 1/2. The grid may reach
+    beyond the image, where the backbone padded it.
+    """
+
+    values: Float[Tensor, "batch channel rows columns"]
+    stride: int
+
+    def at(self, positions: Float[Tensor, "batch pixel 2"]) -> Float[Tensor, "batch pixel channel"]:
+        """The values at `positions`, bilinear between cell centres, constant beyond the outermost ones."""
+        rows, columns = self.values.shape[-2:]
+        extent = torch.tensor([rows, columns], dtype=positions.dtype, device=positions.device) * self.stride
+        # grid_sample wants (x, y) in [-1, 1] from border to border
+        grid = (2 * positions / extent - 1).flip(-1)[:, None]
+        sampled = functional.grid_sample(self.values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return sampled[:, :, 0].transpose(1, 2)
+
+
+@dataclass
+class Embedded:
+    """What the network says of each cell of its grid: a point on the sphere, and the logit of being part of an object."""
+
+    points: FeatureMap
+    objectness: FeatureMap
+
+
+def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "pixel 2"]:
+    """(row, column) of all pixel centres of an image of `size` (height, width), row by row."""
+    rows, columns = (torch.arange(length, device=device, dtype=torch.float32) + 0.5 for length in size)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+class Modes(NamedTuple):
+    """The groups that mean shift ends in, the heaviest first taker first.
+
+    `mass` is what belongs to a mode in all, `labels` index the modes, `moves` is the largest squared half chord
+    (cosine distance) that a point moved in each loop that was run.
+    """
+
+    points: Float[Tensor, "mode dim"]
+    mass: Float[Tensor, " mode"]
+    labels: Int64[Tensor, " pixel"]
+    moves: Float[Tensor, " loop"]
+
+
+@dataclass
+class Proposals:
+    """Ranked class-agnostic masks of one image at its original size, best score first."""
+
+    masks: list[RunLength]
+    scores: Float[np.ndarray, " proposal"]
+    size: tuple[int, int]
+
+    def as_results(self, image_id: int, category_id: int) -> list[dict[str, Any]]:
+        """These proposals as rows of a COCO results file."""
+        return [
+            {"image_id": image_id, "category_id": category_id, "segmentation": mask, "score": float(score)}
+            for mask, score in zip(self.masks, self.scores, strict=True)
+        ]
+
+
+def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
+    """A mask as COCO's compressed run-length code with textual counts (JSON holds no bytes)."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode()}
+
+
+def decode_mask(mask: RunLength) -> Bool[np.ndarray, "height width"]:
+    """The mask that `encode_mask` wrote."""
+    return coco_mask.decode(mask).astype(bool)

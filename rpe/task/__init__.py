@@ -1,0 +1,1 @@
+"""LightningModules: what a step, a validation and a result are for each task."""

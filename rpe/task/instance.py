@@ -1,0 +1,162 @@
+"""Instance grouping: train the embedding through the loops, examine proposals against the truth."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from rpe.data.module import InstanceData, Truth, generator_of
+from rpe.grouping import find_modes
+from rpe.loss import InstanceLoss, share_over_margin
+from rpe.metric.average_recall import average_recall
+from rpe.metric.partition import adjusted_rand_index
+from rpe.model import PixelEmbedding
+from rpe.proposal import Proposer, image_of
+from rpe.sphere import normalise
+from rpe.structures import BACKGROUND, VOID, Batch, Embedded, FeatureMap, pixel_centres
+
+EXAMINED = 1024
+"""Pixels of an image, evenly drawn, from which the figures beside the average recall are taken."""
+
+Row = dict[str, Any]
+
+
+class InstanceTask(lightning.LightningModule):
+    """Class-agnostic grouping of pixels into objects.
+
+    After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file.
+    """
+
+    def __init__(
+        self,
+        model: PixelEmbedding,
+        loss: InstanceLoss,
+        proposal: Proposer,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        schedule: Callable[[float], float],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.proposal = proposal
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.rows: list[Row] = []
+        self.figures: dict[str, float] = {}
+        self.results: list[Row] = []
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.parameters())
+        total = self.total_steps()
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule(step / total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training; `estimated_stepping_batches` is not read, as it costs Lightning its loader's state."""
+        data: InstanceData = self.trainer.datamodule  # type: ignore[attr-defined]
+        batches = len(data.dataset("train")) // self.trainer.world_size // data.batch_size
+        limit = self.trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = -(-batches // self.trainer.accumulate_grad_batches)
+        return max(1, steps * (self.trainer.max_epochs or 1))
+
+    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
+        # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
+        seed = generator_of(self.seed, self.current_epoch, index, self.global_rank).integers(2**62)
+        generator = torch.Generator().manual_seed(int(seed))
+        positions, labels = self.loss.choose_pixels(batch.labels, generator)
+        embedded, iterates = self.model(batch.images, positions)
+        terms = self.loss(iterates, positions, labels, embedded.objectness, batch.labels)
+        total = torch.stack(list(terms.values())).sum()
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {"train/loss": total.detach()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.images))
+        return total
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.examine(batch)
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self.examine(batch)
+
+    def examine(self, batch: Batch) -> None:
+        """Keep one row an image: its proposals, and how well its true foreground was grouped."""
+        network_size = (batch.images.shape[2], batch.images.shape[3])
+        embedded = self.model.embed(batch.images)
+        for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
+            one = image_of(embedded, index)
+            proposals = self.proposal(one, network_size, size)
+            figures = self.grouping_figures(one, batch.labels[index])
+            self.rows.append({"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures})
+
+    def grouping_figures(self, embedded: Embedded, labels: Int64[Tensor, "height width"]) -> dict[str, float]:
+        """`ARI-X0` .. `ARI-XT`: agreement of the groups with the true objects on the true foreground, at each iterate of the training's loops;
+        `ARI-modes`: after inference's; `over-margin`: share of pairs of different groups over the margin, in X_0."""
+        flat = labels.flatten()
+        centres = pixel_centres((labels.shape[0], labels.shape[1]), labels.device)
+        figures: dict[str, float] = {}
+        objects = evenly((flat > BACKGROUND).nonzero()[:, 0])
+        if len(objects):
+            points = normalise(embedded.points.at(centres[objects][None]))
+            truth = flat[objects].cpu().numpy()
+            for loop, iterate in enumerate(self.model.grouping(points)):
+                modes = find_modes(
+                    iterate[0], 1.0, iterations=0, merge_tolerance=self.proposal.merge_tolerance, move_tolerance=0.0
+                )
+                figures[f"ARI-X{loop}"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
+            modes = self.proposal.modes(points[0], self.proposal.concentrations[0])
+            figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
+        known = evenly((flat != VOID).nonzero()[:, 0])
+        if len(torch.unique(flat[known])) > 1:
+            points = normalise(embedded.points.at(centres[known][None]))[0]
+            figures["over-margin"] = share_over_margin(points, flat[known], self.loss.margin)
+        return figures
+
+    def on_validation_epoch_end(self) -> None:
+        self.conclude(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
+        self.log_dict({f"val/{name}": value for name, value in self.figures.items()}, rank_zero_only=False)
+
+    def on_test_epoch_end(self) -> None:
+        self.conclude(self.trainer.test_dataloaders.dataset.truth())  # type: ignore[union-attr]
+
+    def conclude(self, truth: Truth) -> None:
+        """From all ranks' rows to `results` and `figures`, the same on every rank: one row an image, in the order of the image ids."""
+        gathered: list[list[Row]] = [self.rows]
+        if self.trainer.world_size > 1:
+            gathered = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, self.rows)
+        by_image = {row["image_id"]: row for rows in gathered for row in rows}
+        self.rows = []
+        rows = [by_image[image_id] for image_id in sorted(by_image)]
+        seen = {
+            **truth,
+            "images": [image for image in truth["images"] if image["id"] in by_image],
+            "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in by_image],
+        }
+        category = truth["categories"][0]["id"] if truth["categories"] else 1
+        self.results = [{**result, "category_id": category} for row in rows for result in row["results"]]
+        figures = [average_recall(seen, self.results) if self.trainer.is_global_zero else {}]
+        if self.trainer.world_size > 1:
+            torch.distributed.broadcast_object_list(figures, src=0)
+        self.figures = figures[0] | mean_of([row["figures"] for row in rows]) | {"images": float(len(rows))}
+        self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
+
+
+def evenly(indices: Int64[Tensor, " pixel"]) -> Int64[Tensor, " some"]:
+    """At most `EXAMINED` of them, evenly spaced."""
+    if len(indices) <= EXAMINED:
+        return indices
+    return indices[torch.linspace(0, len(indices) - 1, EXAMINED, device=indices.device).long()]
+
+
+def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the images that have it."""
+    names = sorted({name for row in rows for name in row})
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

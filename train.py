@@ -1,0 +1,15 @@
+"""Train: `python train.py [experiment=digits] [group=option] [group.key=value]`; `-m` sweeps; `--help` lists groups and keys."""
+
+import hydra
+from omegaconf import DictConfig
+
+import rpe.run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> None:
+    rpe.run.train(config)
+
+
+if __name__ == "__main__":
+    rpe.run.enter(main)
