@@ -77,10 +77,12 @@ class UNet(nn.Module):
             for level, (coming, going) in enumerate(zip(inputs, self.channels, strict=True))
         )
         self.decoder = Decoder(self.channels)
+        # a training step on 2 cores takes 0.7 of the time that the other layout takes
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
         """Maps of stride `stride`, 2 `stride`, .. with `channels`."""
-        here = padded(images - 0.5, self.stride * 2**self.levels)
+        here = padded(images - 0.5, self.stride * 2**self.levels).contiguous(memory_format=torch.channels_last)
         maps = []
         for level, block in enumerate(self.encoder):
             here = block(here if level == 0 else functional.max_pool2d(here, 2))

@@ -176,6 +176,8 @@ class InstanceLoss(nn.Module):
     Args:
         margin, negative_weight, weighting, negative_range: see `pairwise_margin_loss`; the range in pixels of the network's image.
         pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
+        sampling: "uniform" as the authors, or "group": each group, the background too, is drawn about equally often, so that
+            small objects are seen whole and the background does not fill the sample (digits: three quarters of all pixels).
         objectness_weight: of the cross-entropy beside the pairwise terms.
     """
 
@@ -186,9 +188,13 @@ class InstanceLoss(nn.Module):
         weighting: Weighting,
         negative_range: float | None,
         pixels: int | None,
+        sampling: Literal["uniform", "group"],
         objectness_weight: float,
     ) -> None:
         super().__init__()
+        if sampling not in ("uniform", "group"):
+            raise InputError(f"loss.sampling {sampling!r} is unknown: choose uniform or group")
+        self.sampling = sampling
         self.margin = check_margin(margin)
         self.negative_weight = negative_weight
         self.weighting: Weighting = weighting
@@ -210,7 +216,12 @@ class InstanceLoss(nn.Module):
         everywhere = pixel_centres((height, width), labels.device)
         if self.pixels is None or self.pixels >= flat.shape[1]:
             return everywhere.expand(batch, -1, -1), flat
-        chosen = torch.rand(flat.shape, generator=generator).topk(self.pixels, dim=1).indices.to(labels.device)
+        # the smallest of exponential waiting times with rate w are a weighted draw without replacement (Efraimidis and Spirakis, 2006)
+        waiting = torch.empty(flat.shape).exponential_(generator=generator).to(labels.device)
+        if self.sampling == "group":
+            rates = torch.stack([pair_weights(image, "group") for image in flat])
+            waiting = waiting / rates  # void waits for ever
+        chosen = waiting.topk(self.pixels, dim=1, largest=False).indices
         return everywhere[chosen], flat.gather(1, chosen)
 
     def forward(

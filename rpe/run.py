@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,11 @@ FROM_RUN = ("data", "proposal", "trainer")
 def enter(main: Callable[[], Any]) -> None:
     """Run a door; a user's slip becomes one line on stderr and exit status 1, a fault of ours keeps its stack trace."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands errors on instead of printing them
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch.callbacks"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # loading as many scenes ahead as there are cores is the user's choice, data.workers
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     try:
         offer_run(sys.argv[1:])
         main()
@@ -288,7 +295,8 @@ def train(config: DictConfig) -> dict[str, float]:
         write_whole(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, task = build_data(config), build_task(config)
-    for split in ("train", "val", "test"):
+    data.dataset("train", training=True)
+    for split in ("val", "test"):
         data.dataset(split)
     if config.init is not None and resume is None:
         load_weights(task, checkpoint_of(config.init))

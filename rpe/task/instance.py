@@ -62,7 +62,7 @@ class InstanceTask(lightning.LightningModule):
     def total_steps(self) -> int:
         """Optimiser steps of the whole training; `estimated_stepping_batches` is not read, as it costs Lightning its loader's state."""
         data: InstanceData = self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = len(data.dataset("train")) // self.trainer.world_size // data.batch_size
+        batches = len(data.dataset("train", training=True)) // self.trainer.world_size // data.batch_size
         limit = self.trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps = -(-batches // self.trainer.accumulate_grad_batches)

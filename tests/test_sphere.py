@@ -1,0 +1,55 @@
+import math
+
+import pytest
+import torch
+
+from rpe import sphere
+from rpe.structures import InputError
+
+
+def test_normalise_is_on_the_sphere_and_zero_has_an_answer() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]], requires_grad=True)
+    points = sphere.normalise(vectors)
+    assert torch.allclose(points.detach(), torch.tensor([[0.6, 0.8], [1.0, 0.0], [1.0, 0.0]]))
+    points[:, 1].sum().backward()
+    assert torch.isfinite(vectors.grad).all() and (vectors.grad[1] == 0).all()
+
+
+def test_calibrated_cosine_runs_from_zero_to_one() -> None:
+    east = torch.tensor([1.0, 0.0])
+    others = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    assert sphere.calibrated_cosine(east.expand(3, 2), others).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_cosine_distance_keeps_its_digits() -> None:
+    angle = 1e-4
+    near = torch.tensor([math.cos(angle), math.sin(angle)])
+    assert float(sphere.cosine_distance(torch.tensor([1.0, 0.0]), near)) == pytest.approx(angle**2 / 2, rel=1e-3)
+
+
+def test_margin_and_bandwidth_are_bound_as_in_the_paper() -> None:
+    assert sphere.bandwidth_of_margin(0.5) == pytest.approx(1 / 6)
+    assert sphere.concentration_of_bandwidth(sphere.bandwidth_of_margin(0.5)) == pytest.approx(36)
+    assert sphere.concentration_of_bandwidth(0.1) == pytest.approx(100)
+    assert sphere.cosine_of_margin(0.75) == pytest.approx(0.5)
+    assert sphere.angle_of_margin(0.5) == pytest.approx(90)
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.0, float("nan")])
+def test_margin_out_of_range(margin: float) -> None:
+    with pytest.raises(InputError, match=r"margin .* outside \[0, 1\)"):
+        sphere.check_margin(margin)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, 0.019, 2.1, float("nan")])
+def test_bandwidth_out_of_range(bandwidth: float) -> None:
+    with pytest.raises(InputError, match=r"bandwidth .* outside \[0.02, 2.0\]"):
+        sphere.check_bandwidth(bandwidth)
+
+
+@pytest.mark.parametrize("wrong", [[0.0, 0.0], [float("nan"), 1.0], [1.0, 1.0]])
+def test_points_off_the_sphere_are_refused(wrong: list[float]) -> None:
+    points = torch.tensor([[1.0, 0.0], wrong])
+    with pytest.raises(InputError, match="1 of 2 points are not of unit length"):
+        sphere.check_unit_length(points)
+    sphere.check_unit_length(points, torch.tensor([True, False]))

@@ -1,0 +1,31 @@
+import numpy as np
+import torch
+
+from rpe.structures import FeatureMap, Proposals, decode_mask, encode_mask, pixel_centres
+
+
+def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
+    values = torch.arange(12, dtype=torch.float32).reshape(1, 1, 3, 4)
+    feature = FeatureMap(values, stride=2)
+    centres = pixel_centres((3, 4), torch.device("cpu")) * 2
+    assert torch.allclose(feature.at(centres[None])[0, :, 0], values.flatten())
+    # half way between cells (0, 0) and (0, 1); a quarter between (0, 0) and (1, 0); beyond the corner
+    positions = torch.tensor([[[1.0, 2.0], [1.5, 1.0], [0.0, 0.0]]])
+    assert torch.allclose(feature.at(positions)[0, :, 0], torch.tensor([0.5, 1.0, 0.0]))
+
+
+def test_pixel_centres_go_row_by_row() -> None:
+    assert pixel_centres((2, 3), torch.device("cpu")).tolist() == [[0.5, 0.5], [0.5, 1.5], [0.5, 2.5], [1.5, 0.5], [1.5, 1.5], [1.5, 2.5]]
+
+
+def test_masks_survive_their_code() -> None:
+    mask = np.random.default_rng(0).random((7, 11)) > 0.5
+    code = encode_mask(mask)
+    assert code["size"] == [7, 11] and isinstance(code["counts"], str)
+    assert (decode_mask(code) == mask).all()
+
+
+def test_proposals_as_results_rows() -> None:
+    proposals = Proposals([encode_mask(np.ones((2, 2), dtype=bool))], np.array([0.5]), (2, 2))
+    (row,) = proposals.as_results(7, 3)
+    assert row["image_id"] == 7 and row["category_id"] == 3 and row["score"] == 0.5 and row["segmentation"]["size"] == [2, 2]
