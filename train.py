@@ -1,13 +1,16 @@
 """Train: `python train.py [experiment=digits] [group=option] [group.key=value]`; `-m` sweeps; `--help` lists groups and keys."""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
 import rpe.run
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parent / "conf"), config_name="train")
 def main(config: DictConfig) -> None:
+    """Train the composed configuration."""
     rpe.run.train(config)
 
 

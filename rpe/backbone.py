@@ -1,7 +1,8 @@
 """Image -> pyramid of feature maps, finest first: a small U-Net for the CPU, and any timm model with a decoder."""
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch.nn import functional
 from rpe.structures import FeatureMap, InputError
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """What a model is handed: `channels[i]` of the i-th map of the pyramid, finest first."""
 
@@ -45,7 +47,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        self.joins = nn.ModuleList(ConvolutionBlock(fine + coarse, fine) for fine, coarse in zip(channels, channels[1:], strict=False))
+        self.joins = nn.ModuleList(ConvolutionBlock(fine + coarse, fine) for fine, coarse in pairwise(channels))
 
     def forward(self, maps: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Maps finest first in, the same sizes and channels out."""
@@ -111,7 +113,7 @@ class TimmPyramid(nn.Module):
             close = timm.list_models(f"*{model[:6]}*")[:3]
             raise InputError(f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}")
         self.encoder = timm.create_model(model, features_only=True, pretrained=weights == "timm")
-        info = self.encoder.feature_info
+        info: Any = self.encoder.feature_info
         strides = info.reduction()
         if stride not in strides:
             raise InputError(f"backbone.stride {stride}: {model} has stages of stride {strides}")
@@ -122,7 +124,7 @@ class TimmPyramid(nn.Module):
         self.channels = [width] * len(self.strides)
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in info.channels()[self.first :])
         self.decoder = Decoder(self.channels)
-        configuration = self.encoder.default_cfg
+        configuration: Any = self.encoder.default_cfg
         self.register_buffer("mean", torch.tensor(configuration["mean"])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(configuration["std"])[:, None, None], persistent=False)
 

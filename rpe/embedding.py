@@ -1,7 +1,6 @@
 """Pyramid -> points on the sphere, one a cell of the finest map."""
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -35,18 +34,14 @@ class Embedding(nn.Module):
         periods: in pixels, for periodic coordinates.
     """
 
-    def __init__(
-        self, channels: int, dimension: int, hidden: int, coordinates: Literal["none", "periodic"], periods: list[int]
-    ) -> None:
+    def __init__(self, channels: int, dimension: int, hidden: int, coordinates: str, periods: list[int]) -> None:
         super().__init__()
         if dimension < 2:
             raise InputError(f"embedding.dimension {dimension} leaves no room: points need 2 or more numbers")
         if coordinates not in ("none", "periodic"):
             raise InputError(f"embedding.coordinates {coordinates!r} is unknown: choose none or periodic")
         self.periods = list(periods) if coordinates == "periodic" else []
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels + 4 * len(self.periods), hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, dimension, 1)
-        )
+        self.layers = nn.Sequential(nn.Conv2d(channels + 4 * len(self.periods), hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, dimension, 1))
 
     def forward(self, feature: FeatureMap) -> FeatureMap:
         """Points of unit length, in fp32, at the stride of the feature map."""

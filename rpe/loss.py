@@ -1,6 +1,6 @@
 """The pairwise margin loss on points of the sphere (paper, eq. 1), over all pairs, in linear memory."""
 
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,8 +11,6 @@ from torch.nn import functional
 from rpe.pairs import TILE, tile_of, upper_tiles, widen
 from rpe.sphere import check_margin, cosine_of_margin
 from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
-
-Weighting = Literal["group", "uniform"]
 
 GPU_TILE = 4096
 """Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
@@ -62,13 +60,13 @@ class TiledHinge(torch.autograd.Function):
         return gradient * to_points, None, None, None, None
 
 
-def apart(one: Float[Tensor, "pixel 2"], other: Float[Tensor, "pixel 2"]) -> bool:
+def apart(one: Float[Tensor, "row 2"], other: Float[Tensor, "column 2"]) -> bool:
     """Whether the bounding boxes of two sets of places are more than 1 apart, so that no pair is in range."""
     gap = torch.maximum(one.amin(0) - other.amax(0), other.amin(0) - one.amax(0)).clamp(min=0)
     return bool(gap.square().sum() > 1)
 
 
-def pair_weights(labels: Int64[Tensor, " pixel"], weighting: Weighting) -> Float[Tensor, " pixel"]:
+def pair_weights(labels: Int64[Tensor, " pixel"], weighting: str) -> Float[Tensor, " pixel"]:
     """w_i in fp64: 1 / (pixels of i's group), or 1 each; 0 on void."""
     labelled = labels != VOID
     if weighting == "uniform":
@@ -77,23 +75,64 @@ def pair_weights(labels: Int64[Tensor, " pixel"], weighting: Weighting) -> Float
     return torch.where(labelled, 1 / counts[labels.clamp(min=0)].double(), 0.0)
 
 
-def spread_within_groups(
-    points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], weights: Float[Tensor, " pixel"]
-) -> Float[Tensor, ""]:
+@dataclass
+class Groups:
+    """The labelled pixels of one image sorted by group, made once for all iterates: where they are, their groups 0..g-1 without gaps,
+    how many pixels each group has, and w_i with sum 1."""
+
+    pixels: Int64[Tensor, " pixel"]
+    labels: Int64[Tensor, " pixel"]
+    counts: Float[Tensor, " group"]
+    weights: Float[Tensor, " pixel"]
+
+
+def groups_of(labels: Int64[Tensor, " pixel"], weighting: str) -> Groups:
+    """Void pixels are left out."""
+    order = torch.argsort(labels, stable=True)
+    order = order[int((labels == VOID).sum()) :]
+    _, dense, counts = torch.unique_consecutive(labels[order], return_inverse=True, return_counts=True)
+    weights = pair_weights(dense, weighting)
+    return Groups(order, dense, counts.double(), weights / weights.sum())
+
+
+def spread_within_groups(points: Float[Tensor, "pixel dim"], groups: Groups) -> Float[Tensor, ""]:
     """sum over pairs of one group of w_i w_j (1 - s_ij) = sum_c w_c^2 |c| / 2 sum_{i in c} |x_i - mean_c|^2.
 
     This form keeps its digits when groups are tight. The means carry no gradient: to first order theirs is zero.
     """
-    group = labels.clamp(min=0)
-    labelled = (labels != VOID).double()
     with torch.no_grad():
-        count = points.new_zeros(int(group.max()) + 1, dtype=torch.float64).index_add(0, group, labelled)
-        total = points.new_zeros(len(count), points.shape[1], dtype=torch.float64)
-        total = total.index_add(0, group, points.double() * labelled[:, None])
-        mean = (total / count.clamp(min=1)[:, None]).to(points.dtype)
-    deviation = (points - mean[group]).square().sum(1)
-    factor = weights.square() * count[group].to(points.dtype) / 2
-    return (factor * deviation).sum()
+        total = points.new_zeros(len(groups.counts), points.shape[1], dtype=torch.float64)
+        mean = total.index_add(0, groups.labels, points.double()) / groups.counts[:, None]
+        factor = (groups.weights.square() * groups.counts[groups.labels] / 2).to(points.dtype)
+    return (factor * (points - mean.to(points.dtype)[groups.labels]).square().sum(1)).sum()
+
+
+def margin_loss_of_groups(
+    points: Float[Tensor, "batch pixel dim"],
+    groups: list[Groups],
+    margin: float,
+    negative_weight: float,
+    positions: Float[Tensor, "batch pixel 2"] | None,
+    negative_range: float | None,
+) -> Float[Tensor, ""]:
+    """`pairwise_margin_loss` with the labels already sorted."""
+    threshold = cosine_of_margin(margin)
+    with torch.autocast(points.device.type, enabled=False):
+        points = points if points.dtype == torch.float64 else points.float()
+        losses = []
+        for image, here in enumerate(groups):
+            if len(here.pixels) == 0:
+                continue
+            chosen = points[image, here.pixels]
+            loss = spread_within_groups(chosen, here)
+            if negative_weight and len(here.counts) > 1:
+                places = None
+                if negative_range is not None and positions is not None:
+                    places = (positions[image, here.pixels] / negative_range).to(points.dtype)
+                hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places)
+                loss = loss + negative_weight * hinge
+            losses.append(loss)
+        return torch.stack(losses).mean() if losses else points.sum() * 0
 
 
 def pairwise_margin_loss(
@@ -102,7 +141,7 @@ def pairwise_margin_loss(
     margin: float,
     *,
     negative_weight: float = 1.0,
-    weighting: Weighting = "group",
+    weighting: str = "group",
     positions: Float[Tensor, "batch pixel 2"] | None = None,
     negative_range: float | None = None,
 ) -> Float[Tensor, ""]:
@@ -123,41 +162,31 @@ def pairwise_margin_loss(
     Raises:
         InputError: a setting out of range, a label below -1, or a range without positions.
     """
-    threshold = cosine_of_margin(check_margin(margin))
-    if weighting not in ("group", "uniform"):
-        raise InputError(f"weighting {weighting!r} is unknown: choose group or uniform")
-    if negative_weight < 0:
-        raise InputError(f"negative_weight {negative_weight} is negative: it would reward groups that meet")
-    if negative_range is not None and (positions is None or not negative_range > 0):
-        raise InputError(f"negative_range {negative_range} needs to be positive and to come with the pixels' positions")
+    check_margin(margin)
+    check_pair_options(weighting, negative_weight, negative_range)
+    if negative_range is not None and positions is None:
+        raise InputError(f"negative_range {negative_range} needs the pixels' positions")
     if labels.numel() and int(labels.min()) < VOID:
         raise InputError(f"labels hold {int(labels.min())}: void is -1, background 0, objects 1..n")
-    with torch.autocast(points.device.type, enabled=False):
-        points = points if points.dtype == torch.float64 else points.float()
-        losses = []
-        for image in range(len(points)):
-            order = torch.argsort(labels[image], stable=True)
-            label = labels[image, order]
-            label, first = label[label != VOID], int((label == VOID).sum())
-            if len(label) == 0:
-                continue
-            here = points[image, order[first:]]
-            _, label = torch.unique(label, return_inverse=True)
-            exact = pair_weights(label, weighting)
-            weights = (exact / exact.sum()).to(points.dtype)
-            places = None
-            if negative_range is not None and positions is not None:
-                places = (positions[image, order[first:]] / negative_range).to(points.dtype)
-            loss = spread_within_groups(here, label, weights)
-            if negative_weight:
-                loss = loss + negative_weight * TiledHinge.apply(here, label, weights, threshold, places)
-            losses.append(loss)
-        return torch.stack(losses).mean() if losses else points.sum() * 0
+    groups = [groups_of(image, weighting) for image in labels]
+    return margin_loss_of_groups(points, groups, margin, negative_weight, positions, negative_range)
 
 
-def share_over_margin(
-    points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float
-) -> float:
+def check_pair_options(weighting: str, negative_weight: float, negative_range: float | None) -> None:
+    """Refuse what the loss has no meaning for.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if weighting not in ("group", "uniform"):
+        raise InputError(f"weighting {weighting!r} is unknown: choose group or uniform")
+    if not negative_weight >= 0:
+        raise InputError(f"negative_weight {negative_weight} is negative: it would reward groups that meet")
+    if negative_range is not None and not negative_range > 0:
+        raise InputError(f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs")
+
+
+def share_over_margin(points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float) -> float:
     """Of the pairs of different groups, the share whose similarity is over the margin: what the loops have still to mend.
 
     Group-weighted like the loss, void left out. NaN where there is no such pair.
@@ -185,19 +214,20 @@ class InstanceLoss(nn.Module):
         self,
         margin: float,
         negative_weight: float,
-        weighting: Weighting,
+        weighting: str,
         negative_range: float | None,
         pixels: int | None,
-        sampling: Literal["uniform", "group"],
+        sampling: str,
         objectness_weight: float,
     ) -> None:
         super().__init__()
         if sampling not in ("uniform", "group"):
             raise InputError(f"loss.sampling {sampling!r} is unknown: choose uniform or group")
         self.sampling = sampling
+        check_pair_options(weighting, negative_weight, negative_range)
         self.margin = check_margin(margin)
         self.negative_weight = negative_weight
-        self.weighting: Weighting = weighting
+        self.weighting = weighting
         self.negative_range = negative_range
         if pixels is not None and pixels < 2:
             raise InputError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
@@ -233,16 +263,9 @@ class InstanceLoss(nn.Module):
         full_labels: Int64[Tensor, "batch height width"],
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `objectness`."""
+        groups = [groups_of(image, self.weighting) for image in labels]
         terms = {
-            f"pairwise_{loop}": pairwise_margin_loss(
-                points,
-                labels,
-                self.margin,
-                negative_weight=self.negative_weight,
-                weighting=self.weighting,
-                positions=positions,
-                negative_range=self.negative_range,
-            )
+            f"pairwise_{loop}": margin_loss_of_groups(points, groups, self.margin, self.negative_weight, positions, self.negative_range)
             for loop, points in enumerate(iterates)
         }
         terms["objectness"] = self.objectness_weight * objectness_loss(objectness, full_labels)

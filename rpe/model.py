@@ -29,9 +29,7 @@ class PixelEmbedding(nn.Module):
         finest = self.backbone(images)[0]
         return Embedded(self.embedding(finest), self.objectness(finest))
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]
-    ) -> tuple[Embedded, Iterates]:
+    def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Embedded, Iterates]:
         """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""
         embedded = self.embed(images)
         return embedded, self.grouping(normalise(embedded.points.at(positions)))

@@ -21,9 +21,7 @@ def upper_tiles(length: int, tile: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + tile, length)), slice(left, min(left + tile, length))
 
 
-def tile_of(
-    buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]
-) -> Float[Tensor, "row column"]:
+def tile_of(buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]) -> Float[Tensor, "row column"]:
     """left right^T, written into the buffer."""
     tile = buffer[: len(left) * len(right)].view(len(left), len(right))
     return torch.mm(left, right.t(), out=tile)

@@ -17,9 +17,7 @@ PORTION = 65536
 def image_of(embedded: Embedded, index: int) -> Embedded:
     """One image of a batch."""
     points, objectness = embedded.points, embedded.objectness
-    return Embedded(
-        FeatureMap(points.values[index : index + 1], points.stride), FeatureMap(objectness.values[index : index + 1], objectness.stride)
-    )
+    return Embedded(FeatureMap(points.values[index : index + 1], points.stride), FeatureMap(objectness.values[index : index + 1], objectness.stride))
 
 
 class Proposer:
@@ -136,9 +134,7 @@ def cells_inside(feature: FeatureMap, size: tuple[int, int]) -> Tensor:
     return (centres[:, 0] < size[0]) & (centres[:, 1] < size[1])
 
 
-def nearest_modes(
-    points: FeatureMap, positions: Float[Tensor, "pixel 2"], modes: Modes
-) -> tuple[Int64[Tensor, " pixel"], Float[Tensor, " pixel"]]:
+def nearest_modes(points: FeatureMap, positions: Float[Tensor, "pixel 2"], modes: Modes) -> tuple[Int64[Tensor, " pixel"], Float[Tensor, " pixel"]]:
     """For the bilinear point at each position the nearest mode, and the calibrated similarity to it."""
     nearest, similarity = [], []
     for part in positions.split(PORTION):

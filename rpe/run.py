@@ -67,7 +67,9 @@ def one_line(error: BaseException) -> str:
         return text.split(marker)[-1].strip().splitlines()[0]
     if isinstance(error.__cause__, InputError | OmegaConfBaseException) and not isinstance(error, InputError):
         return one_line(error.__cause__)
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type"))]
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type"))
+    ]
     return "; ".join(lines)
 
 
@@ -155,7 +157,8 @@ def load_weights(task: InstanceTask, file: Path) -> None:
         if here is None or there is None or here.shape != there.shape:
             shapes = [None if tensor is None else list(tensor.shape) for tensor in (there, here)]
             raise InputError(
-                f"checkpoint {file} is of another model: {name} is {shapes[0]} there and {shapes[1]} here; use its run's backbone, embedding and grouping settings"
+                f"checkpoint {file} is of another model: {name} is {shapes[0]} there and {shapes[1]} here; "
+                "use its run's backbone, embedding and grouping settings"
             )
     task.load_state_dict(state)
 
@@ -268,7 +271,10 @@ def resumed_config(config: DictConfig) -> DictConfig:
     for override in [*overrides, *(text for text in hydra.overrides.hydra if not text.startswith("hydra.mode"))]:
         key = override.split("=")[0].lstrip("+~")
         if key not in RESUMABLE and not key.startswith("logger."):
-            raise InputError(f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: for other settings start a new run with init={config.resume}")
+            raise InputError(
+                f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: "
+                f"for other settings start a new run with init={config.resume}"
+            )
     saved = OmegaConf.create(read_run(config.resume))
     for override in overrides:
         key = override.split("=")[0].lstrip("+~")
@@ -303,24 +309,16 @@ def train(config: DictConfig) -> dict[str, float]:
     return fit_and_test(config, folder, data, task, resume, started)
 
 
-def fit_and_test(
-    config: DictConfig, folder: Path, data: InstanceData, task: InstanceTask, resume: str | None, started: float
-) -> dict[str, float]:
+def fit_and_test(config: DictConfig, folder: Path, data: InstanceData, task: InstanceTask, resume: str | None, started: float) -> dict[str, float]:
     """The training itself, and the test with its best weights."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    checkpoint = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor="val/AR@10",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    # two, as save_last writes only when the best is written; each overwrites its one file
+    saving = {"dirpath": folder / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
+    checkpoints = [ModelCheckpoint(filename="best", monitor="val/AR@10", mode="max", **saving), ModelCheckpoint(filename="last", **saving)]
     loggers = [build(config.logger, name, save_dir=str(folder)) for name in config.logger]
     for logger in loggers:
         logger.log_hyperparams(plain)
-    trainer = build_trainer(config, folder, [*(build(config.callback, name) for name in config.callback), checkpoint], loggers)
+    trainer = build_trainer(config, folder, [*(build(config.callback, name) for name in config.callback), *checkpoints], loggers)
     last = folder / "checkpoints" / "last.ckpt"
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume is not None else None, weights_only=True)
@@ -339,7 +337,7 @@ def fit_and_test(
 def finish_wandb(failed: bool) -> None:
     """End wandb's run, or the next job of this process would write into it."""
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=int(failed), quiet=True)
+        sys.modules["wandb"].finish(exit_code=int(failed))
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import lightning
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 SHOWN = ("AR@10", "AR@100", "ARI-modes", "over-margin")
 
@@ -33,9 +34,7 @@ class Progress(lightning.Callback):
             self.bar.start()
             self.line = self.bar.add_task("training", total=self.total, completed=self.first_step)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, task: lightning.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule, outputs: Any, batch: Any, index: int) -> None:
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch * int(trainer.num_training_batches) + index + 1

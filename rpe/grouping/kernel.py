@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from rpe.pairs import TILE, tile_of, upper_tiles, widen
 
+
 def logit_factors(
     points: Float[Tensor, "pixel dim"], concentration: Float[Tensor, ""], places: Float[Tensor, "pixel 2"] | None
 ) -> tuple[Float[Tensor, "pixel wide"], Float[Tensor, "pixel wide"]]:
@@ -57,7 +58,7 @@ class TiledKernelMean(torch.autograd.Function):
                 sums[columns].addmm_(kernel.t(), values[rows])
         weight = sums[:, dim : dim + 1]
         mean = sums[:, :dim] / weight
-        ctx.save_for_backward(points, concentration, mass, places, mean, weight)  # type: ignore[attr-defined]
+        ctx.save_for_backward(points, concentration, mass, places, mean, weight)  # type: ignore[attr-defined, arg-type]
         return mean
 
     @staticmethod

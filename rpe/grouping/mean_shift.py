@@ -34,9 +34,7 @@ def check_concentration(concentration: float | Tensor) -> None:
             )
 
 
-def scaled_places(
-    positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None
-) -> Float[Tensor, "*batch pixel 2"] | None:
+def scaled_places(positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None) -> Float[Tensor, "*batch pixel 2"] | None:
     """Positions centred on their image and divided by the spatial bandwidth h.
 
     Raises:

@@ -114,9 +114,7 @@ def run_loops(
             there = shifted(swarm, concentration)
         else:
             sample = merged(sample, merge_tolerance)
-            mean = mean_over_keys(
-                swarm.points, sample.points, sample.mass, concentration, swarm.places, sample.places
-            )
+            mean = mean_over_keys(swarm.points, sample.points, sample.mass, concentration, swarm.places, sample.places)
             there = normalise(mean)
             sample.points = shifted(sample, concentration)
         moves.append(float(cosine_distance(there, swarm.points).max()))
@@ -226,9 +224,7 @@ def first_independent(near: Bool[Tensor, "point point"]) -> Int64[Tensor, " head
     return chosen.nonzero()[:, 0]
 
 
-def dense_in_order_of(
-    order: Int64[Tensor, " point"], leader: Int64[Tensor, " point"]
-) -> tuple[Int64[Tensor, " point"], Int64[Tensor, " mode"]]:
+def dense_in_order_of(order: Int64[Tensor, " point"], leader: Int64[Tensor, " point"]) -> tuple[Int64[Tensor, " point"], Int64[Tensor, " mode"]]:
     """Labels 0, 1, .. in the order in which the leaders come, and the leaders."""
     heads = order[leader[order] == order]
     number = torch.full_like(order, -1)

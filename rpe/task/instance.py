@@ -7,6 +7,7 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -19,7 +20,7 @@ from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
 from rpe.proposal import Proposer, image_of
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Batch, Embedded, FeatureMap, pixel_centres
+from rpe.structures import BACKGROUND, VOID, Batch, Embedded, pixel_centres
 
 EXAMINED = 1024
 """Pixels of an image, evenly drawn, from which the figures beside the average recall are taken."""
@@ -53,7 +54,7 @@ class InstanceTask(lightning.LightningModule):
         self.figures: dict[str, float] = {}
         self.results: list[Row] = []
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.optimizer(self.parameters())
         total = self.total_steps()
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step / total))
@@ -107,9 +108,7 @@ class InstanceTask(lightning.LightningModule):
             points = normalise(embedded.points.at(centres[objects][None]))
             truth = flat[objects].cpu().numpy()
             for loop, iterate in enumerate(self.model.grouping(points)):
-                modes = find_modes(
-                    iterate[0], 1.0, iterations=0, merge_tolerance=self.proposal.merge_tolerance, move_tolerance=0.0
-                )
+                modes = find_modes(iterate[0], 1.0, iterations=0, merge_tolerance=self.proposal.merge_tolerance, move_tolerance=0.0)
                 figures[f"ARI-X{loop}"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
             modes = self.proposal.modes(points[0], self.proposal.concentrations[0])
             figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())

@@ -77,7 +77,12 @@ def test_one_no_equal_and_antipodal_points() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"merge_tolerance": 1.0}, "merge_tolerance 1.0"), ({"keys": 0}, "keys 0"), ({"mass": torch.zeros(5)}, "mass holds"), ({"concentration": 1e6}, "concentration")],
+    [
+        ({"merge_tolerance": 1.0}, "merge_tolerance 1.0"),
+        ({"keys": 0}, "keys 0"),
+        ({"mass": torch.zeros(5)}, "mass holds"),
+        ({"concentration": 1e6}, "concentration"),
+    ],
 )
 def test_wrong_settings_are_named(change: dict, message: str) -> None:
     arguments = {"concentration": 36.0, **SETTINGS} | change

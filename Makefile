@@ -1,0 +1,51 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install format check test test-all mutants demo sweep evaluate benchmark clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(INSTALLED)  ## make .venv with the tested versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "rpe needs Python 3.11 to 3.13: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+format: $(INSTALLED)  ## sort imports, format, mend what ruff can mend
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+check: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: $(INSTALLED)  ## the tests, in a few minutes
+	$(BIN)/pytest -q -m 'not slow'
+
+test-all: $(INSTALLED)  ## also the slow ones: real processes, kill and resume, a timm backbone
+	$(BIN)/pytest -q
+	$(BIN)/python benchmarks/mutants.py
+
+mutants: $(INSTALLED)  ## one-line faults, one at a time: which test catches each
+	$(BIN)/python benchmarks/mutants.py
+
+demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, draw
+	$(BIN)/python train.py hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
+
+sweep: $(INSTALLED)  ## dimension x margin on digits, small
+	$(BIN)/python train.py -m embedding.dimension=3,16 loss.margin=0.3,0.5 trainer.max_epochs=1
+
+evaluate: $(INSTALLED)  ## the newest run, on its validation split
+	$(BIN)/python evaluate.py run=$$(ls -td outputs/*/*/checkpoints | head -1 | xargs dirname)
+
+benchmark: $(INSTALLED)  ## speed and memory of grouping and loss, side by side with others
+	$(BIN)/python benchmarks/engine.py
+
+clean:  ## remove the virtual environment and caches; outputs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,120 @@
+"""One-line faults, one at a time: which test catches each? `make mutants`; exits 1 when one survives.
+
+Each fault is a file, what stands there, what is put in its place, and the tests that should notice. Work happens in a copy of the tree.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNEL, SHIFT, MODES, LOSS = "rpe/grouping/kernel.py", "rpe/grouping/mean_shift.py", "rpe/grouping/modes.py", "rpe/loss.py"
+FAULTS = [
+    ("rpe/sphere.py", "return (1 + (one * other).sum(-1)) / 2", "return (1 - (one * other).sum(-1)) / 2", "tests/test_sphere.py"),
+    ("rpe/sphere.py", "check_bandwidth((1 - check_margin(margin)) / 3)", "check_bandwidth((1 - check_margin(margin)) / 2)", "tests/test_sphere.py"),
+    ("rpe/sphere.py", "return 1 / check_bandwidth(bandwidth) ** 2", "return 1 / check_bandwidth(bandwidth)", "tests/test_sphere.py"),
+    ("rpe/sphere.py", "return 2 * check_margin(margin) - 1", "return check_margin(margin) - 1", "tests/test_sphere.py"),
+    ("rpe/sphere.py", "wrong = ~(error <= UNIT_TOLERANCE)", "wrong = error > UNIT_TOLERANCE", "tests/test_sphere.py"),
+    ("rpe/structures.py", ".flip(-1)[:, None]", "[:, None]", "tests/test_structures.py"),
+    ("rpe/structures.py", "dtype=torch.float32) + 0.5", "dtype=torch.float32)", "tests/test_structures.py"),
+    ("rpe/pairs.py", "range(top, length, tile)", "range(top + tile, length, tile)", "tests/test_pairs.py"),
+    (KERNEL, "sums[columns].addmm_(kernel.t(), values[rows])", "sums[columns].addmm_(kernel, values[rows])", "tests/grouping/test_kernel.py"),
+    (
+        KERNEL,
+        "values = widen([mass[:, None] * points, mass[:, None]])\n        sums",
+        "values = widen([points, mass[:, None]])\n        sums",
+        "tests/grouping",
+    ),
+    (
+        KERNEL,
+        "pull_left = torch.cat([heavy * points, -heavy, pull, -offset], 1)",
+        "pull_left = torch.cat([heavy * points, heavy, pull, -offset], 1)",
+        "tests/grouping",
+    ),
+    (KERNEL, "concentration * swayed[:, :dim]", "swayed[:, :dim]", "tests/grouping"),
+    (KERNEL, "to_concentration = (along / 2)", "to_concentration = along", "tests/grouping"),
+    (KERNEL, "- swayed[:, dim].double().sum()", "", "tests/grouping/test_mean_shift.py"),
+    (KERNEL, "weight - places.square().sum(-1, keepdim=True) / 2", "weight - places.square().sum(-1, keepdim=True)", "tests/grouping/test_kernel.py"),
+    (SHIFT, "(1 - step) * here + step * mean", "step * here + (1 - step) * mean", "tests/grouping/test_mean_shift.py"),
+    (SHIFT, "torch.where(present[..., None], there, here)", "there", "tests/grouping/test_mean_shift.py"),
+    (SHIFT, "mass = mass * present", "mass = mass", "tests/grouping/test_mean_shift.py"),
+    (SHIFT, "for _ in range(iterations)", "for _ in range(iterations + 1)", "tests/grouping/test_mean_shift.py"),
+    (SHIFT, "torch.exp(-2 * self.log_bandwidth", "torch.exp(-self.log_bandwidth", "tests/grouping/test_mean_shift.py"),
+    (MODES, "torch.sort(mass, descending=True, stable=True)", "torch.sort(mass, descending=False, stable=True)", "tests/grouping/test_modes.py"),
+    (MODES, "torch.tril(near, diagonal=-1)", "torch.triu(near, diagonal=1)", "tests/grouping/test_modes.py"),
+    (MODES, ".min(dim=1).values", ".max(dim=1).values", "tests/grouping/test_modes.py"),
+    (MODES, "np.lexsort((first_pixel, -total))", "np.lexsort((first_pixel, total))", "tests/grouping/test_modes.py"),
+    (MODES, "member[swarm.owner]", "member", "tests/grouping/test_modes.py"),
+    (LOSS, "groups.counts[groups.labels] / 2).to", "groups.counts[groups.labels]).to", "tests/test_loss.py"),
+    (LOSS, "- threshold * met", "+ threshold * met", "tests/test_loss.py"),
+    (LOSS, "active.mul_(labels[rows, None] != labels[columns])", "active.mul_(labels[rows, None] == labels[columns])", "tests/test_loss.py"),
+    (LOSS, "order = order[int((labels == VOID).sum()) :]", "order = order", "tests/test_loss.py"),
+    (LOSS, "loss = loss + negative_weight * hinge", "loss = loss - negative_weight * hinge", "tests/test_loss.py"),
+    (LOSS, "waiting = waiting / rates", "waiting = waiting * rates", "tests/test_loss.py"),
+    (
+        LOSS,
+        "known = labels != VOID\n    if not bool(known.any()):\n        return logits",
+        "known = labels == labels\n    if not bool(known.any()):\n        return logits",
+        "tests/test_loss.py",
+    ),
+    (LOSS, "(labels[known] > BACKGROUND)", "(labels[known] >= BACKGROUND)", "tests/test_loss.py"),
+    (LOSS, "gap.square().sum() > 1", "gap.square().sum() > 0.1", "tests/test_loss.py"),
+    ("rpe/proposal.py", "2 * free.sum() >= whole.sum()", "free.sum() >= whole.sum()", "tests/test_proposal.py"),
+    ("rpe/proposal.py", "label[chosen] = nearest + 1", "label[chosen] = nearest", "tests/test_proposal.py"),
+    ("rpe/proposal.py", "inside & (objectness", "(objectness", "tests/test_proposal.py"),
+    ("rpe/proposal.py", "np.argsort(-np.array(scores)", "np.argsort(np.array(scores)", "tests/test_proposal.py"),
+    ("rpe/metric/average_recall.py", '"category_id": category} for', '"category_id": result["category_id"]} for', "tests/metric"),
+    ("rpe/metric/average_recall.py", "evaluation.params.useCats = 0", "evaluation.params.useCats = 1", "tests/metric"),
+    ("rpe/data/digits.py", 'seed = self.seed if self.split == "train" else SCENE_SEED', "seed = self.seed", "tests/data/test_digits.py"),
+    (
+        "rpe/data/coco.py",
+        "(not annotations.crowds[annotation], -annotations.areas",
+        "(not annotations.crowds[annotation], annotations.areas",
+        "tests/data/test_coco.py",
+    ),
+    ("rpe/data/coco.py", "labels[mask] = VOID", "labels[mask] = BACKGROUND", "tests/data/test_coco.py"),
+    ("rpe/data/coco.py", "fill=VOID)", "fill=0)", "tests/data/test_coco.py"),
+    ("rpe/data/module.py", "+ self.epoch * self.length", "", "tests/data/test_module.py"),
+    ("rpe/embedding.py", "* feature.stride", "", "tests/test_embedding.py"),
+]
+
+
+def caught_by(tree: Path, fault: tuple[str, str, str, str]) -> str | None:
+    """The first test that fails under the fault; None where all pass."""
+    file, there, instead, tests = fault
+    path = tree / file
+    original = path.read_text()
+    if original.count(there) < 1:
+        raise SystemExit(f"{file} does not hold {there!r} any more: mend the list of faults")
+    path.write_text(original.replace(there, instead, 1))
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "--no-header", "-p", "no:cacheprovider", tests]
+        environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    finally:
+        path.write_text(original)
+    if done.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else f"exit {done.returncode}"
+
+
+def main() -> None:
+    survived = 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", "__pycache__", "*.egg-info", ".*_cache"))
+        for number, fault in enumerate(FAULTS, start=1):
+            test = caught_by(tree, fault)
+            survived += test is None
+            print(f"{number:2d} {fault[0]}: {fault[1].splitlines()[0].strip()[:60]!r} -> {test or 'SURVIVED'}", flush=True)
+    print(f"{len(FAULTS) - survived} of {len(FAULTS)} faults caught")
+    raise SystemExit(int(survived > 0))
+
+
+if __name__ == "__main__":
+    main()

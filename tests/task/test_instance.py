@@ -1,0 +1,61 @@
+"""The training step's bookkeeping, and figures that tell a perfect embedding from a useless one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+import rpe.run
+from rpe.data.digits import DigitScenes
+from rpe.structures import Embedded, FeatureMap
+from rpe.task.instance import EXAMINED, InstanceTask, evenly, mean_of
+
+CONF = Path(__file__).parent.parent.parent / "conf"
+FIRST_STEPS = Path(__file__).parent / "first_steps.json"
+
+
+def make_task(*overrides: str) -> tuple[InstanceTask, rpe.run.InstanceData]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", list(overrides))
+        torch.manual_seed(0)
+        return rpe.run.build_task(config), rpe.run.build_data(config)
+
+
+def test_a_perfect_embedding_has_perfect_figures() -> None:
+    task, _ = make_task()
+    _, labels, _, _ = DigitScenes("val", 5, 0)[1]
+    points = torch.eye(16)[labels].permute(2, 0, 1)[None]
+    perfect = Embedded(FeatureMap(points, 1), FeatureMap(torch.where(labels > 0, 9.0, -9.0)[None, None], 1))
+    figures = task.grouping_figures(perfect, labels)
+    assert figures["over-margin"] == 0
+    assert all(figures[name] == 1 for name in figures if name.startswith("ARI"))
+    useless = Embedded(FeatureMap(torch.eye(16)[torch.zeros_like(labels)].permute(2, 0, 1)[None], 1), perfect.objectness)
+    figures = task.grouping_figures(useless, labels)
+    assert figures["over-margin"] == 1 and figures["ARI-modes"] == pytest.approx(0, abs=1e-9)
+    assert [name for name in figures if name.startswith("ARI")] == ["ARI-X0", "ARI-X1", "ARI-modes"]
+
+
+def test_evenly_and_mean_of() -> None:
+    assert len(evenly(torch.arange(10))) == 10 and len(evenly(torch.arange(5000))) == EXAMINED and int(evenly(torch.arange(5000))[-1]) == 4999
+    assert mean_of([{"a": 1.0}, {"a": 2.0, "b": 5.0}]) == {"a": 1.5, "b": 5.0}
+
+
+def test_the_first_twenty_losses_do_not_change() -> None:
+    """A change that should not change numbers shows the same seeded losses; one that should writes the file anew and says why."""
+    task, data = make_task("backbone.stride=1", "data.batch_size=2", "data.train_scenes=40", "backbone.width=8")
+    optimizer = task.optimizer(task.parameters())
+    losses = []
+    for index, batch in enumerate(data.train_dataloader()):
+        positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
+        embedded, iterates = task.model(batch.images, positions)
+        loss = torch.stack(list(task.loss(iterates, positions, labels, embedded.objectness, batch.labels).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert len(losses) == 20 and losses[-1] < losses[0]
+    if not FIRST_STEPS.exists():
+        FIRST_STEPS.write_text(json.dumps(losses))
+    assert losses == pytest.approx(json.loads(FIRST_STEPS.read_text()), rel=2e-3)

@@ -1,0 +1,174 @@
+"""The tiled loss against dense algebra in both directions, and against its own definition in hard cases."""
+
+import pytest
+import torch
+
+from rpe.loss import InstanceLoss, objectness_loss, pairwise_margin_loss, share_over_margin
+from rpe.sphere import normalise
+from rpe.structures import FeatureMap, InputError
+
+
+def dense_loss(
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    margin: float,
+    negative_weight: float = 1.0,
+    weighting: str = "group",
+    positions: torch.Tensor | None = None,
+    negative_range: float | None = None,
+) -> torch.Tensor:
+    """The paper's equation as it stands, image by image."""
+    losses = []
+    for image in range(len(points)):
+        keep = labels[image] >= 0
+        if not keep.any():
+            continue
+        x, y = points[image][keep], labels[image][keep]
+        similarity = (1 + x @ x.T) / 2
+        same = y[:, None] == y
+        weight = 1 / same.sum(1).to(x.dtype) if weighting == "group" else torch.ones_like(x[:, 0])
+        hinge = (similarity - margin).clamp(min=0)
+        if negative_range is not None and positions is not None:
+            hinge = hinge * (torch.cdist(positions[image][keep], positions[image][keep]) <= negative_range)
+        pair = weight[:, None] * weight
+        losses.append((pair * torch.where(same, 1 - similarity, negative_weight * hinge)).sum() / pair.sum())
+    return torch.stack(losses).mean()
+
+
+def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    vectors = torch.randn(2, pixels, 4, dtype=dtype, requires_grad=True)
+    labels = torch.randint(-1, 5, (2, pixels))
+    return vectors, labels, 10 * torch.rand(2, pixels, 2, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"negative_weight": 5.0}, {"negative_weight": 0.0}, {"weighting": "uniform"}, {"negative_range": 4.0}],
+    ids=["paper", "heavy", "no hinge", "uniform", "range"],
+)
+@pytest.mark.parametrize("tile", [512, 16])
+def test_value_and_tangential_gradient_equal_dense(options: dict, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpe.loss.TILE", tile)
+    vectors, labels, positions = scene()
+    if "negative_range" in options:
+        options = {**options, "positions": positions}
+    ours = pairwise_margin_loss(normalise(vectors), labels, 0.4, **options)
+    reference = dense_loss(normalise(vectors), labels, 0.4, **options)
+    assert abs(float(ours - reference)) <= 1e-12
+    (found,), (wanted,) = torch.autograd.grad(ours, [vectors]), torch.autograd.grad(reference, [vectors])
+    assert torch.allclose(found, wanted, atol=1e-12)
+
+
+def test_large_image_in_single_precision_equals_dense(clustered) -> None:
+    points = clustered(2000, 16)[None]
+    labels = torch.randint(-1, 12, (1, 2000))
+    assert float(pairwise_margin_loss(points, labels, 0.5)) == pytest.approx(float(dense_loss(points.double(), labels, 0.5)), rel=1e-5)
+
+
+def test_tight_groups_keep_four_digits_in_single_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.eye(4, dtype=torch.float64)[torch.arange(4000) % 4]
+    points = normalise(centres + 1e-4 * torch.randn(4000, 4, dtype=torch.float64, generator=generator))[None]
+    labels = (torch.arange(4000) % 4)[None]
+    single = points.float()
+    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(pairwise_margin_loss(single.double(), labels, 0.6)), rel=1e-4)
+    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(dense_loss(points, labels, 0.6)), rel=1e-3)
+
+
+def test_hand_computed_case() -> None:
+    # two groups of 1 and 2 pixels; s within the pair is 1/2, s across 1/2 and 1: 2 (1/4)(1/2) + 2 (1/2)(0.2 + 0.7) over 2^2 groups
+    points = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+    labels = torch.tensor([[0, 3, 3]])
+    assert float(pairwise_margin_loss(points, labels, 0.3)) == pytest.approx((0.25 + 0.9) / 4)
+
+
+def test_void_has_no_part() -> None:
+    vectors, labels, _ = scene()
+    points = normalise(vectors)
+    loss = pairwise_margin_loss(points, labels, 0.4)
+    (gradient,) = torch.autograd.grad(loss, [points], retain_graph=True)
+    assert (gradient[labels == -1] == 0).all() and (gradient[labels != -1] != 0).any()
+    moved = torch.where((labels == -1)[..., None], normalise(torch.randn_like(points)), points)
+    assert float(pairwise_margin_loss(moved, labels, 0.4)) == pytest.approx(float(loss), abs=1e-14)
+
+
+def test_images_without_labels_are_left_out_of_the_mean() -> None:
+    vectors, labels, _ = scene()
+    labels[1] = -1
+    one = pairwise_margin_loss(normalise(vectors), labels, 0.4)
+    assert float(one) == pytest.approx(float(pairwise_margin_loss(normalise(vectors[:1]), labels[:1], 0.4)))
+    labels[0] = -1
+    none = pairwise_margin_loss(normalise(vectors), labels, 0.4)
+    none.backward()
+    assert float(none) == 0 and (vectors.grad == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"margin": 1.0}, "margin 1.0"),
+        ({"weighting": "pixel"}, "weighting 'pixel' is unknown"),
+        ({"negative_weight": -1.0}, "negative_weight -1.0"),
+        ({"negative_range": 3.0}, "positions"),
+        ({"labels": torch.tensor([[-2, 1]])}, "labels hold -2"),
+    ],
+)
+def test_wrong_options_are_named(options: dict, message: str) -> None:
+    arguments = {"labels": torch.tensor([[0, 1]]), "margin": 0.5} | options
+    with pytest.raises(InputError, match=message):
+        pairwise_margin_loss(torch.eye(2)[None], arguments.pop("labels"), arguments.pop("margin"), **arguments)
+
+
+def test_share_over_margin_is_weighted_by_group() -> None:
+    points = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    labels = torch.tensor([0, 1, 1, -1])
+    assert share_over_margin(points, labels, 0.6) == pytest.approx(0.5)
+
+
+def make_loss(**change: object) -> InstanceLoss:
+    options = dict(margin=0.5, negative_weight=1.0, weighting="group", negative_range=None, pixels=60, sampling="group", objectness_weight=2.0)
+    return InstanceLoss(**(options | change))  # type: ignore[arg-type]
+
+
+def test_group_sampling_draws_groups_alike_and_void_last() -> None:
+    labels = torch.zeros(1, 20, 20, dtype=torch.int64)
+    labels[0, :2] = 1
+    labels[0, 2, :] = 2
+    labels[0, 10:] = -1
+    positions, chosen = make_loss().choose_pixels(labels, torch.Generator().manual_seed(0))
+    counts = torch.bincount(chosen[0] + 1, minlength=4)
+    assert counts[0] == 0 and counts[2] >= 12 and counts[3] >= 12 and counts.sum() == 60
+    row, column = positions[0].long().T
+    assert torch.equal(labels[0, row, column], chosen[0])
+    assert len(torch.unique(positions[0], dim=0)) == 60
+    _, uniform = make_loss(sampling="uniform").choose_pixels(labels, torch.Generator().manual_seed(0))
+    assert 15 <= int((uniform == -1).sum()) <= 45
+    everything, same = make_loss(pixels=None).choose_pixels(labels, torch.Generator())
+    assert torch.equal(same[0], labels.flatten()) and everything[0, 21].tolist() == [1.5, 1.5]
+
+
+def test_terms_are_named_by_iterate_and_carry_their_weights() -> None:
+    labels = torch.randint(0, 3, (1, 4, 4))
+    positions, chosen = make_loss(pixels=None).choose_pixels(labels, torch.Generator())
+    points = normalise(torch.randn(1, 16, 3))
+    logits = FeatureMap(torch.randn(1, 1, 4, 4), 1)
+    terms = make_loss()([points, points.flip(1)], positions, chosen, logits, labels)
+    assert list(terms) == ["pairwise_0", "pairwise_1", "objectness"]
+    assert float(terms["pairwise_1"]) == pytest.approx(float(dense_loss(points.flip(1), chosen, 0.5)), rel=1e-5)
+    assert float(terms["objectness"]) == pytest.approx(2 * float(objectness_loss(logits, labels)))
+
+
+def test_objectness_leaves_void_out() -> None:
+    labels = torch.tensor([[[1, 0], [-1, 5]]])
+    logits = torch.tensor([[[[2.0, -1.0], [100.0, 0.5]]]])
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 1.0]))
+    assert float(objectness_loss(FeatureMap(logits, 1), labels)) == pytest.approx(float(wanted))
+    assert float(objectness_loss(FeatureMap(logits, 1), torch.full_like(labels, -1))) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"pixels": 1}, "loss.pixels 1"), ({"sampling": "x"}, "loss.sampling"), ({"margin": -1.0}, "margin")]
+)
+def test_wrong_loss_settings(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_loss(**change)

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from rpe.grouping import MeanShift
+from rpe.picture import colours_of, draw_sheet, one_projection
+from rpe.proposal import Proposer
+from rpe.sphere import normalise
+from rpe.structures import Batch, Embedded, FeatureMap
+
+
+def test_colours_tell_objects_background_and_void_apart() -> None:
+    colours = colours_of(np.arange(-1, 40)[None])[0]
+    assert (colours[1] == 0).all() and (colours[0] == 0.5).all()
+    assert len(np.unique(colours.round(3), axis=0)) == 41 and colours.min() >= 0 and colours.max() <= 1
+
+
+def test_one_projection_for_all_iterates() -> None:
+    first = normalise(torch.randn(30, 5))
+    one, other = one_projection([first, first])
+    assert one.shape == (30, 3) and (one == other).all() and one.min() >= 0 and one.max() <= 1
+    assert one_projection([normalise(torch.randn(4, 2))])[0].shape == (4, 3)
+
+
+def test_sheet_is_drawn(tmp_path: Path) -> None:
+    labels = torch.zeros(1, 20, 30, dtype=torch.int64)
+    labels[0, 4:14, 4:14] = 1
+    points = torch.eye(3)[labels].permute(0, 3, 1, 2)
+    embedded = Embedded(FeatureMap(points, 1), FeatureMap(8.0 * labels[:, None] - 4, 1))
+    batch = Batch(torch.rand(1, 3, 20, 30), labels, [7], [(20, 30)])
+    grouping = MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0)
+    proposer = Proposer([0.3], 3, 0.01, 1e-6, None, 0.5, 1, 0.9, 10)
+    draw_sheet(batch, embedded, grouping, proposer, tmp_path / "sheet.png")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    assert pixels.shape[1] > 5 * pixels.shape[0] and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100

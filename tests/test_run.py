@@ -1,0 +1,247 @@
+"""The doors, as a user has them: what they write, what they refuse in one line, and that an interrupted run ends as an uninterrupted one."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+import evaluate
+import rpe.run
+import train
+from rpe.structures import InputError
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "backbone.width=8",
+    "backbone.levels=2",
+    "data.batch_size=2",
+    "data.train_scenes=4",
+    "data.val_scenes=3",
+    "data.test_scenes=3",
+    "loss.pixels=64",
+]
+Door = Callable[..., None]
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny run of two epochs, made through the door."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *TINY, "trainer.max_epochs=2", f"hydra.run.dir={folder}"])
+        rpe.run.enter(train.main)
+    return folder
+
+
+def figures(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "metrics.json").read_text())["figures"]
+
+
+def test_a_run_folder_holds_what_it_should(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "checkpoints", "metrics.csv", "metrics.json", "pictures"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    written = json.loads((run / "metrics.json").read_text())
+    assert {"AR@1", "AR@10", "AR@100", "AR@1000", "AR@100-small", "ARI-X0", "ARI-modes", "over-margin"} <= written["figures"].keys()
+    assert {"commit", "config", "data", "split", "hardware", "versions", "seconds"} == written["run"].keys()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["backbone"]["width"] == 8 and config["grouping"]["margin"] == config["loss"]["margin"] and "hydra" not in config
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert len(rows) == 2 and {"train/pairwise_0", "train/pairwise_1", "train/objectness", "val/AR@10", "val/ARI-X0"} <= rows[0].keys()
+
+
+def test_checkpoints_hold_plain_data(run: Path) -> None:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["epoch"] == 1 and state["global_step"] == 4
+
+
+def test_evaluate_a_run_equals_pycocotools_by_hand(run: Path, door: Door, coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    door(evaluate.main, f"run={run}", "data=coco", f"data.root={coco_folder}", "proposal.foreground=0.01", "proposal.minimum_area=1")
+    folder = run / "evaluation" / "coco-val"
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "proposals.json"}
+    truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
+    rows = json.loads((folder / "proposals.json").read_text())
+    assert rows and {row["category_id"] for row in rows} == {1} and isinstance(rows[0]["segmentation"]["counts"], str)
+    by_hand = COCOeval(truth, truth.loadRes(str(folder / "proposals.json")), "segm")
+    by_hand.params.useCats, by_hand.params.maxDets = 0, [1, 10, 1000]
+    by_hand.evaluate()
+    by_hand.accumulate()
+    recall = by_hand.eval["recall"][:, 0, 0]
+    for index, limit in enumerate([1, 10, 1000]):
+        assert figures(folder)[f"AR@{limit}"] == pytest.approx(recall[:, index].mean(), abs=1e-6)
+
+
+def test_evaluate_takes_data_and_proposal_from_the_run(run: Path, door: Door) -> None:
+    door(evaluate.main, f"run={run}", "data.val_scenes=2", "proposal.maximum=1")
+    assert figures(run / "evaluation" / "digits-val")["images"] == 2
+    assert figures(run / "evaluation" / "digits-val")["masks-per-image"] <= 1
+
+
+def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path) -> None:
+    truth = json.loads((coco_folder / "annotations" / "instances_val2017.json").read_text())
+    from rpe.data.coco import run_length_of
+
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    rows = []
+    for a in truth["annotations"]:
+        mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
+        counts = mask["counts"] if isinstance(mask["counts"], str) else mask["counts"].decode()
+        segmentation = {"size": list(mask["size"]), "counts": counts}
+        rows.append({"image_id": a["image_id"], "category_id": 1, "segmentation": segmentation, "score": 0.5})
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    door(evaluate.main, f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'out'}")
+    assert figures(tmp_path / "out")["AR@1000"] == 1.0
+
+
+def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:
+    swept = ["embedding.dimension=3,8", "loss.margin=0.3,0.5"]
+    door(train.main, "-m", *swept, *TINY, "trainer.max_epochs=1", "data.val_scenes=1", "data.test_scenes=1", f"hydra.sweep.dir={tmp_path}")
+    folders = sorted(path.parent for path in tmp_path.rglob("metrics.json"))
+    assert len(folders) == 4
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
+    points = {(config["embedding"]["dimension"], config["loss"]["margin"], config["grouping"]["margin"]) for config in configs}
+    assert points == {(3, 0.3, 0.3), (3, 0.5, 0.5), (8, 0.3, 0.3), (8, 0.5, 0.5)}
+
+
+def test_init_starts_from_weights(run: Path, door: Door, tmp_path: Path) -> None:
+    door(train.main, *TINY, f"init={run}", "trainer.max_epochs=0", "grouping.iterations=4", "loss.margin=0.3", f"hydra.run.dir={tmp_path / 'new'}")
+    before = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "new" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert figures(tmp_path / "new")["AR@10"] == figures(run)["AR@10"]
+
+
+def test_resumed_in_process_equals_uninterrupted(run: Path, door: Door, tmp_path: Path) -> None:
+    door(train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}")
+    door(train.main, f"resume={tmp_path / 'one'}", "trainer.max_epochs=2")
+    door(train.main, *TINY, "trainer.max_epochs=2", "schedule=constant", f"hydra.run.dir={tmp_path / 'two'}")
+    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    assert one == pytest.approx(two, abs=1e-6)
+    states = [torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two")]
+    assert all(torch.allclose(states[0][name], states[1][name], atol=1e-6) for name in states[0])
+    rows = list(csv.DictReader((tmp_path / "one" / "metrics.csv").open()))
+    assert [float(row["epoch"]) for row in rows] == [0, 1]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_from_another_folder_ends_as_uninterrupted(tmp_path: Path) -> None:
+    tiny = [*TINY, "trainer.max_epochs=4", "data.train_scenes=40"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, env=environment)
+
+    assert start(ROOT, *tiny, f"hydra.run.dir={tmp_path / 'whole'}").wait() == 0
+    killed = start(ROOT, *tiny, f"hydra.run.dir={tmp_path / 'killed'}")
+    table = tmp_path / "killed" / "metrics.csv"
+    while killed.poll() is None and not (table.exists() and table.read_text().count("\n") >= 3):
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists(), "it was killed before its end"
+    (tmp_path / "elsewhere").mkdir()
+    assert start(tmp_path / "elsewhere", "resume=../killed").wait() == 0
+    assert figures(tmp_path / "killed") == pytest.approx(figures(tmp_path / "whole"), abs=1e-6)
+    assert list((tmp_path / "elsewhere").iterdir()) == [], "a resumed run writes into its own folder and no other"
+
+
+def test_wandb_logs_config_losses_and_pictures_offline(door: Door, tmp_path: Path) -> None:
+    door(train.main, *TINY, "trainer.max_epochs=1", "logger=wandb", "callback.pictures.images=1", f"hydra.run.dir={tmp_path}")
+    import wandb
+
+    assert wandb.run is None
+    (written,) = tmp_path.rglob("*.wandb")
+    content = written.read_bytes()
+    assert b"train/pairwise_0" in content and b"val/AR@10" in content and b"negative_weight" in content
+    assert list(tmp_path.rglob("pictures_*.png"))
+
+
+def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
+    return refused(train.main, *TINY, f"hydra.run.dir={tmp_path / 'refused'}", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("loss.margin=1.0", "margin 1.0 is outside [0, 1)"),
+        ("loss.margin=-0.1", "margin -0.1 is outside [0, 1)"),
+        ("grouping.bandwidth=0.01", "bandwidth 0.01 is outside [0.02, 2.0]"),
+        ("grouping.bandwidth=2.5", "bandwidth 2.5 is outside [0.02, 2.0]"),
+        ("proposal.bandwidths=[5.0]", "bandwidth 5.0 is outside [0.02, 2.0]"),
+        ("loss.marginn=0.3", "Key 'marginn' is not in struct"),
+        ("backbone=resnet", "Could not find 'backbone/resnet'"),
+        ("experiment=imagenet", "Could not find 'experiment/imagenet'"),
+        ("loss.weighting=pixel", "weighting 'pixel' is unknown: choose group or uniform"),
+        ("embedding.coordinates=polar", "embedding.coordinates 'polar' is unknown"),
+        ("data.batch_size=20", "fewer than data.batch_size 20"),
+        ("init=nowhere", "checkpoint nowhere does not exist"),
+        ("resume=nowhere", "run folder nowhere does not exist"),
+    ],
+)
+def test_slips_while_training(argument: str, message: str, refused: Refused, tmp_path: Path) -> None:
+    line = refuse_train(refused, tmp_path, argument) if not argument.startswith("resume") else refused(train.main, argument)
+    assert message in line, line
+
+
+def test_missing_data_is_named_before_training(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
+    coco = ["data=coco", "data.workers=0", f"hydra.run.dir={tmp_path / 'refused'}"]
+    assert "nowhere does not exist: set data.root" in refused(train.main, *coco, "data.root=nowhere")
+    (coco_folder / "annotations" / "instances_val2017.json").rename(tmp_path / "away.json")
+    assert "instances_val.json does not exist" in refused(train.main, *coco, f"data.root={coco_folder}")
+
+
+def test_an_image_that_fails_in_a_worker_is_still_one_line(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
+    file = coco_folder / "train2017" / "000000000002.png"
+    file.write_bytes(file.read_bytes()[:200])
+    coco = ["data=coco", f"data.root={coco_folder}", "data.crop=32", "data.batch_size=4", "data.workers=1", "backbone.width=8"]
+    assert "000000000002.png does not decode" in refused(train.main, *coco, f"hydra.run.dir={tmp_path / 'refused'}")
+
+
+def test_checkpoint_of_another_model_and_no_checkpoint(run: Path, refused: Refused, tmp_path: Path) -> None:
+    line = refuse_train(refused, tmp_path, f"init={run}", "embedding.dimension=5")
+    assert "is of another model: model.embedding.layers.2.bias is [16] there and [5] here" in line
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    assert "text.ckpt is not a checkpoint of this program" in refuse_train(refused, tmp_path, f"init={tmp_path / 'text.ckpt'}")
+
+
+def test_resume_refuses_other_settings(run: Path, refused: Refused, tmp_path: Path) -> None:
+    assert "loss.margin=0.2 cannot change while resuming" in refused(train.main, f"resume={run}", "loss.margin=0.2")
+    assert "hydra.run.dir" in refused(train.main, f"resume={run}", f"hydra.run.dir={tmp_path}")
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    assert "has no checkpoints/last.ckpt" in refused(train.main, f"resume={tmp_path}")
+
+
+def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> None:
+    out = f"hydra.run.dir={tmp_path / 'refused'}"
+    assert "needs one of run=<run folder> and predictions=" in refused(evaluate.main, out)
+    assert "run folder nowhere does not exist" in refused(evaluate.main, "run=nowhere")
+    assert f"run folder {tmp_path} holds no config.yaml" in refused(evaluate.main, f"run={tmp_path}")
+    assert "split 'tset' is unknown: choose train, val, test" in refused(evaluate.main, f"run={run}", "split=tset", out)
+    assert "add data=coco data.root=<folder>" in refused(evaluate.main, "predictions=results.json", out)
+    assert "predictions nowhere.json does not exist" in refused(evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out)
+    (tmp_path / "bad.json").write_text("{")
+    assert "is not a JSON list" in refused(evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out)
+    assert "checkpoint nothere.ckpt does not exist" in refused(evaluate.main, f"run={run}", "checkpoint=nothere.ckpt", out)
+
+
+def test_write_whole_leaves_no_half(tmp_path: Path) -> None:
+    rpe.run.write_whole(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
+    wrapped = InputError(
+        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.structures.InputError: image x does not decode\n"
+    )
+    assert rpe.run.one_line(wrapped) == "image x does not decode"
