@@ -297,6 +297,8 @@ def train(config: DictConfig) -> dict[str, float]:
     if resume is not None:
         config = resumed_config(config)
     else:
+        if "root" in config.data:
+            config.data.root = str(Path(config.data.root).absolute())  # the run may be resumed or evaluated from another folder
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         write_whole(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -313,7 +315,7 @@ def fit_and_test(config: DictConfig, folder: Path, data: InstanceData, task: Ins
     """The training itself, and the test with its best weights."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     # two, as save_last writes only when the best is written; each overwrites its one file
-    saving = {"dirpath": folder / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
+    saving: dict[str, Any] = {"dirpath": folder / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [ModelCheckpoint(filename="best", monitor="val/AR@10", mode="max", **saving), ModelCheckpoint(filename="last", **saving)]
     loggers = [build(config.logger, name, save_dir=str(folder)) for name in config.logger]
     for logger in loggers:
