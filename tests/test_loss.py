@@ -59,6 +59,17 @@ def test_value_and_tangential_gradient_equal_dense(options: dict, tile: int, mon
     assert torch.allclose(found, wanted, atol=1e-12)
 
 
+def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpe.loss.TILE", 8)
+    points = normalise(torch.randn(1, 24, 3, dtype=torch.float64))
+    labels = torch.arange(24)[None] // 8
+    positions = torch.rand(1, 24, 2, dtype=torch.float64)
+    positions[..., 1] += 1.5 * labels
+    for reach in (0.4, 1.2, 2.2):
+        options = {"positions": positions, "negative_range": reach}
+        assert float(pairwise_margin_loss(points, labels, 0.2, **options)) == pytest.approx(float(dense_loss(points, labels, 0.2, **options)), abs=1e-12)
+
+
 def test_large_image_in_single_precision_equals_dense(clustered) -> None:
     points = clustered(2000, 16)[None]
     labels = torch.randint(-1, 12, (1, 2000))
