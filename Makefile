@@ -41,7 +41,7 @@ sweep: $(INSTALLED)  ## dimension x margin on digits, small
 	$(BIN)/python train.py -m embedding.dimension=3,16 loss.margin=0.3,0.5 trainer.max_epochs=1
 
 evaluate: $(INSTALLED)  ## the newest run, on its validation split
-	$(BIN)/python evaluate.py run=$$(ls -td outputs/*/*/checkpoints | head -1 | xargs dirname)
+	$(BIN)/python evaluate.py run=$$(ls -td outputs/*/*/checkpoints outputs/*/*/*/checkpoints 2>/dev/null | head -1 | xargs dirname)
 
 benchmark: $(INSTALLED)  ## speed and memory of grouping and loss, side by side with others
 	$(BIN)/python benchmarks/engine.py

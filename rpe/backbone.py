@@ -31,7 +31,7 @@ class ConvolutionBlock(nn.Sequential):
     """Twice 3 x 3 convolution, group norm and ReLU. Group norm, as batches are small and ranks must agree with one process."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        groups = max(1, outputs // 8)
+        groups = next(count for count in range(max(1, outputs // 8), 0, -1) if outputs % count == 0)  # 8 channels each where that goes
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
             nn.GroupNorm(groups, outputs),

@@ -44,7 +44,8 @@ def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: 
     height, width = batch.labels.shape[1:]
     shrink = max(1.0, max(height, width) / LARGEST)
     small = (round(height / shrink), round(width / shrink))
-    centres = pixel_centres(small, embedded.points.values.device) * torch.tensor([height / small[0], width / small[1]])
+    points_device = embedded.points.values.device
+    centres = pixel_centres(small, points_device) * torch.tensor([height / small[0], width / small[1]], device=points_device)
     points = normalise(embedded.points.at(centres[None]))
     iterates = [iterate[0] for iterate in grouping(points)]
     partitions, _ = proposal.partitions(embedded, (height, width), batch.sizes[0])

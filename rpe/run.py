@@ -1,10 +1,12 @@
 """train(config) and evaluate(config): build, seed, resume, write down. The only place that turns a config into objects."""
 
+import functools
 import hashlib
 import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -79,10 +81,14 @@ def offer_run(arguments: list[str]) -> None:
     Raises:
         InputError: the run folder does not exist or is none.
     """
-    named = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+    if any(argument.startswith("resume=") for argument in arguments) and {"-m", "--multirun"} & set(arguments):
+        raise InputError("resume goes on with one run: leave -m out")
+    named = [argument.removeprefix("run=").strip("'\"") for argument in arguments if argument.startswith("run=")]
     run = read_run(named[-1]) if named and named[-1] != "null" else {}
     for group in FROM_RUN:
         node = run.get(group, {"name": None} if group == "data" else {})
+        if group == "trainer" and node:
+            node["limit_test_batches"] = 1.0  # a run that was tried on two batches is evaluated on the whole split
         ConfigStore.instance().store(group=group, name="run", node=node, provider="run folder")
 
 
@@ -91,12 +97,18 @@ def train_folder(resume: str | None, fresh: str) -> str:
     return fresh if resume is None else str(run_folder(resume))
 
 
+def point_folder(number: int, overrides: str) -> str:
+    """The name of a sweep's point: letters, digits and -_. alone, so that it can be named on a command line."""
+    return f"{number}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', overrides.replace('=', '-'))}"[:100]
+
+
 def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:
     """Where an evaluation writes: into the run that it evaluates, else among the outputs."""
     return f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
 
 
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.point_folder", point_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
 
 
@@ -212,8 +224,8 @@ def build(config: DictConfig, group: str, **given: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from None
-        if isinstance(cause, TypeError):
-            raise InputError(f"{group}: {cause}") from error
+        if isinstance(cause, TypeError | ValueError | AssertionError):
+            raise InputError(f"{group}: {str(cause).strip().splitlines()[0]}") from error
         raise
 
 
@@ -265,8 +277,6 @@ def resumed_config(config: DictConfig) -> DictConfig:
         InputError: another override, a multirun, or no checkpoint to go on from.
     """
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        raise InputError("resume goes on with one run: leave -m out")
     overrides = [override for override in hydra.overrides.task if not override.startswith("resume=")]
     for override in [*overrides, *(text for text in hydra.overrides.hydra if not text.startswith("hydra.mode"))]:
         key = override.split("=")[0].lstrip("+~")
@@ -275,7 +285,7 @@ def resumed_config(config: DictConfig) -> DictConfig:
                 f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: "
                 f"for other settings start a new run with init={config.resume}"
             )
-    saved = OmegaConf.create(read_run(config.resume))
+    saved = without_downloads(OmegaConf.create(read_run(config.resume)))
     for override in overrides:
         key = override.split("=")[0].lstrip("+~")
         node = key.split(".")[0] if key.startswith("logger") else key
@@ -285,6 +295,30 @@ def resumed_config(config: DictConfig) -> DictConfig:
     return saved
 
 
+def without_downloads(config: DictConfig) -> DictConfig:
+    """A config whose backbone starts from nothing, since the checkpoint brings all weights."""
+    if "weights" in config.backbone:
+        config.backbone.weights = None
+    return config
+
+
+def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[DictConfig], dict[str, float]]:
+    """A slip in a single run ends here with its one line, before which Hydra would put its own; in a multirun Hydra goes on with the rest."""
+
+    @functools.wraps(function)
+    def wrapped(config: DictConfig) -> dict[str, float]:
+        try:
+            return function(config)
+        except InputError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+    return wrapped
+
+
+@plainly
 def train(config: DictConfig) -> dict[str, float]:
     """Train, test with the best weights, write everything into the run folder; returns the test figures.
 
@@ -297,10 +331,14 @@ def train(config: DictConfig) -> dict[str, float]:
     if resume is not None:
         config = resumed_config(config)
     else:
+        if (folder / "checkpoints").exists() and os.environ.get("LOCAL_RANK", "0") == "0":
+            raise InputError(f"{folder} holds a run already: go on with it by resume={folder}, or name another folder")
         if "root" in config.data:
             config.data.root = str(Path(config.data.root).absolute())  # the run may be resumed or evaluated from another folder
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         write_whole(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+    if not isinstance(config.seed, int) or config.seed < 0:
+        raise InputError(f"seed {config.seed} is no whole number from 0 on")
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, task = build_data(config), build_task(config)
     data.dataset("train", training=True)
@@ -342,6 +380,7 @@ def finish_wandb(failed: bool) -> None:
         sys.modules["wandb"].finish(exit_code=int(failed))
 
 
+@plainly
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Score a run's best weights, or anybody's results file, on a split; returns the figures.
 
@@ -361,8 +400,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         write_figures(folder, figures, provenance(plain, config.split, started), f"{data.name} {config.split}")
         return figures
     run = OmegaConf.merge(read_run(config.run), {name: config[name] for name in ("trainer",)})
-    run.data, run.proposal = config.data, config.proposal
     assert isinstance(run, DictConfig)
+    run.data, run.proposal = config.data, config.proposal
+    without_downloads(run)
     task = build_task(run)
     named = {"best": "best.ckpt", "last": "last.ckpt"}.get(config.checkpoint)
     load_weights(task, checkpoint_of(str(Path(config.run) / "checkpoints" / named) if named else config.checkpoint))

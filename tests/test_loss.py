@@ -67,7 +67,9 @@ def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.Monkey
     positions[..., 1] += 1.5 * labels
     for reach in (0.4, 1.2, 2.2):
         options = {"positions": positions, "negative_range": reach}
-        assert float(pairwise_margin_loss(points, labels, 0.2, **options)) == pytest.approx(float(dense_loss(points, labels, 0.2, **options)), abs=1e-12)
+        assert float(pairwise_margin_loss(points, labels, 0.2, **options)) == pytest.approx(
+            float(dense_loss(points, labels, 0.2, **options)), abs=1e-12
+        )
 
 
 def test_large_image_in_single_precision_equals_dense(clustered) -> None:

@@ -56,10 +56,13 @@ def test_masks_at_the_original_size_follow_their_own_points() -> None:
 
 def test_padding_beyond_the_image_takes_no_part() -> None:
     labels = squares()
-    labels[:, 15] = 3
-    labels[11] = 2
-    proposals = proposer()(painted(labels), (11, 15), (11, 15))
-    assert len(proposals.masks) == 3 and decode_mask(proposals.masks[0]).shape == (11, 15)
+    inside = proposer(bandwidths=[0.5])(painted(labels[:, :15]), (12, 15), (12, 15))
+    padded = painted(torch.cat([labels[:, :15], torch.full((12, 20), 3)], 1))
+    between = torch.nn.functional.normalize(torch.tensor([0.0, 0.0, 0.5, 1.0]), dim=0)
+    padded.points.values[0, :, :, 15:] = between[:, None, None]
+    found = proposer(bandwidths=[0.5])(padded, (12, 15), (12, 15))
+    assert found.masks == inside.masks
+    assert np.allclose(found.scores, inside.scores), "points in the padding pull no mode"
 
 
 def test_several_bandwidths_give_a_hierarchy_without_duplicates() -> None:

@@ -111,6 +111,8 @@ def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:
     assert len(folders) == 4
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
     points = {(config["embedding"]["dimension"], config["loss"]["margin"], config["grouping"]["margin"]) for config in configs}
+    door(evaluate.main, f"run={folders[0]}")
+    assert (folders[0] / "evaluation" / "digits-val" / "metrics.json").is_file()
     assert points == {(3, 0.3, 0.3), (3, 0.5, 0.5), (8, 0.3, 0.3), (8, 0.5, 0.5)}
 
 
@@ -233,6 +235,14 @@ def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> 
     (tmp_path / "bad.json").write_text("{")
     assert "is not a JSON list" in refused(evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out)
     assert "checkpoint nothere.ckpt does not exist" in refused(evaluate.main, f"run={run}", "checkpoint=nothere.ckpt", out)
+
+
+def test_a_folder_with_a_run_is_not_written_into(run: Path, refused: Refused) -> None:
+    assert f"{run} holds a run already: go on with it by resume=" in refused(train.main, *TINY, f"hydra.run.dir={run}")
+
+
+def test_points_of_a_sweep_can_be_named_on_a_command_line() -> None:
+    assert rpe.run.point_folder(3, "init=/tmp/x,loss.margin=0.3") == "3_init-_tmp_x_loss.margin-0.3"
 
 
 def test_write_whole_leaves_no_half(tmp_path: Path) -> None:

@@ -34,6 +34,18 @@ def check_concentration(concentration: float | Tensor) -> None:
             )
 
 
+def check_loops(iterations: int, step: float) -> None:
+    """Refuse a number of loops or a step size that has no meaning.
+
+    Raises:
+        InputError: naming it.
+    """
+    if iterations < 0:
+        raise InputError(f"iterations {iterations} is negative: 0 returns the points alone")
+    if not 0 < step <= 1:
+        raise InputError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
+
+
 def scaled_places(positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None) -> Float[Tensor, "*batch pixel 2"] | None:
     """Positions centred on their image and divided by the spatial bandwidth h.
 
@@ -82,10 +94,7 @@ def mean_shift(
     Raises:
         InputError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range.
     """
-    if iterations < 0:
-        raise InputError(f"iterations {iterations} is negative: 0 returns the points alone")
-    if not 0 < step <= 1:
-        raise InputError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
+    check_loops(iterations, step)
     check_concentration(concentration)
     with torch.autocast(points.device.type, enabled=False):
         points = points if points.dtype == torch.float64 else points.float()
@@ -128,6 +137,7 @@ class MeanShift(nn.Module):
 
     def __init__(self, iterations: int, bandwidth: float | None, margin: float, learn_bandwidth: bool, step: float) -> None:
         super().__init__()
+        check_loops(iterations, step)
         self.iterations = iterations
         self.step = step
         chosen = bandwidth_of_margin(margin) if bandwidth is None else check_bandwidth(bandwidth)

@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rpe.structures import InputError
+from rpe.structures import InputError, RunLength
 
 LIMITS = [1, 10, 100, 1000]
 """Masks an image that count, best score first."""
@@ -60,7 +61,9 @@ def recall_table(truth: Truth, results: list[Result]) -> np.ndarray:
         detections.dataset = {**truth, "annotations": []}
         detections.createIndex()
         if results:
-            detections = ground.loadRes([{**result, "category_id": category} for result in results])
+            detections = ground.loadRes(
+                [{**result, "category_id": category, "segmentation": compressed(result["segmentation"])} for result in results]
+            )
         evaluation = COCOeval(ground, detections, "segm")
         evaluation.params.useCats = 0
         evaluation.params.maxDets = LIMITS
@@ -68,6 +71,11 @@ def recall_table(truth: Truth, results: list[Result]) -> np.ndarray:
         evaluation.evaluate()
         evaluation.accumulate()
     return np.asarray(evaluation.eval["recall"])[:, 0]
+
+
+def compressed(mask: RunLength) -> RunLength:
+    """A run-length mask whose counts may be a list, with compressed counts."""
+    return coco_mask.frPyObjects(mask, *mask["size"]) if isinstance(mask["counts"], list) else mask
 
 
 def check_results(truth: Truth, results: list[Result]) -> None:
@@ -83,12 +91,12 @@ def check_results(truth: Truth, results: list[Result]) -> None:
         missing = [key for key in ("image_id", "segmentation", "score") if not isinstance(result, dict) or key not in result]
         if missing:
             raise InputError(f"result {row} has no {missing[0]}: each row is {{image_id, category_id, segmentation, score}}")
-        if result["image_id"] not in sizes:
+        if not isinstance(result["image_id"], int) or result["image_id"] not in sizes:
             raise InputError(f"result {row} names image {result['image_id']}, which the truth does not hold: is this another split's file?")
         if not isinstance(result["score"], int | float) or not math.isfinite(result["score"]):
             raise InputError(f"result {row} (image {result['image_id']}) has the score {result['score']}: a finite number ranks it")
         mask = result["segmentation"]
-        if not isinstance(mask, dict) or not {"size", "counts"} <= mask.keys():
+        if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or not isinstance(mask.get("counts"), str | list):
             raise InputError(f"result {row} (image {result['image_id']}) has no run-length mask: segmentation holds size and counts")
         if list(mask["size"]) != sizes[result["image_id"]]:
             raise InputError(

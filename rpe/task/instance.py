@@ -91,11 +91,13 @@ class InstanceTask(lightning.LightningModule):
         """Keep one row an image: its proposals, and how well its true foreground was grouped."""
         network_size = (batch.images.shape[2], batch.images.shape[3])
         embedded = self.model.embed(batch.images)
-        for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
-            one = image_of(embedded, index)
-            proposals = self.proposal(one, network_size, size)
-            figures = self.grouping_figures(one, batch.labels[index])
-            self.rows.append({"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures})
+        # the network may run in half precision; what is measured never does
+        with torch.autocast(self.device.type, enabled=False):
+            for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
+                one = image_of(embedded, index)
+                proposals = self.proposal(one, network_size, size)
+                figures = self.grouping_figures(one, batch.labels[index])
+                self.rows.append({"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures})
 
     def grouping_figures(self, embedded: Embedded, labels: Int64[Tensor, "height width"]) -> dict[str, float]:
         """`ARI-X0` .. `ARI-XT`: agreement of the groups with the true objects on the true foreground, at each iterate of the training's loops;
@@ -120,7 +122,8 @@ class InstanceTask(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.conclude(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
-        self.log_dict({f"val/{name}": value for name, value in self.figures.items()}, rank_zero_only=False)
+        # images without an object have no recall; the checkpoint still wants its figure
+        self.log_dict({f"val/{name}": value for name, value in ({"AR@10": float("nan")} | self.figures).items()})
 
     def on_test_epoch_end(self) -> None:
         self.conclude(self.trainer.test_dataloaders.dataset.truth())  # type: ignore[union-attr]
@@ -152,7 +155,7 @@ def evenly(indices: Int64[Tensor, " pixel"]) -> Int64[Tensor, " some"]:
     """At most `EXAMINED` of them, evenly spaced."""
     if len(indices) <= EXAMINED:
         return indices
-    return indices[torch.linspace(0, len(indices) - 1, EXAMINED, device=indices.device).long()]
+    return indices[torch.linspace(0, len(indices) - 1, EXAMINED, device=indices.device, dtype=torch.float64).long()]
 
 
 def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:

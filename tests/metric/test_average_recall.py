@@ -70,6 +70,14 @@ def test_equal_to_pycocotools_by_hand(truth: dict, tmp_path: Path) -> None:
     assert 0.2 < figures["AR@10"] < 1
 
 
+def test_uncompressed_masks_are_scored_as_well(truth: dict) -> None:
+    mask = decode_mask(truth["annotations"][0]["segmentation"]).flatten(order="F").astype(int)
+    edges = np.flatnonzero(np.diff(mask)) + 1
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
+    row = {"image_id": 1, "segmentation": {"size": [64, 64], "counts": counts}, "score": 1.0}
+    assert average_recall(truth, [row])["AR@1"] == pytest.approx(1 / len(truth["annotations"]))
+
+
 def test_crowds_are_no_objects(truth: dict) -> None:
     crowded = {**truth, "annotations": [{**a, "iscrowd": int(a["id"] == 1)} for a in truth["annotations"]]}
     assert average_recall(crowded, truth_as_results(crowded))["AR@1000"] == 1.0
