@@ -1,0 +1,1 @@
+"""Datasets and LightningDataModules: digits, and anything in COCO format."""

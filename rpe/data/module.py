@@ -1,0 +1,153 @@
+"""What all datasets for instance grouping share: samples, batches, an order that depends on nothing but seed and epoch, the truth."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rpe.structures import Batch, InputError
+
+SPLITS = ("train", "val", "test")
+
+Truth = dict[str, Any]
+"""The annotations of a split in COCO format."""
+
+Sample = tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], int, tuple[int, int]]
+"""Image, labels, id of the image in the truth, original size."""
+
+
+@runtime_checkable
+class SplitDataset(Protocol):
+    """One split. Its index carries the epoch, so that workers that outlive an epoch still draw anew: item `epoch * len + i`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def truth(self) -> Truth: ...
+
+
+def data_root() -> Path:
+    """Where data lie: the environment variable RPE_DATA_DIR, else `data`."""
+    return Path(os.environ.get("RPE_DATA_DIR", "data"))
+
+
+def generator_of(*numbers: int) -> np.random.Generator:
+    """A random generator that is a function of the numbers alone."""
+    return np.random.default_rng(np.random.SeedSequence(numbers))
+
+
+class EpochSampler(Sampler[int]):
+    """Each rank's share of the items, in an order that is a function of seed and epoch alone.
+
+    Training shuffles and drops the tail that does not fill all ranks; otherwise every item comes once, on exactly one rank.
+    Lightning calls `set_epoch`, so an interrupted run goes on with the order that it would have had.
+    """
+
+    def __init__(self, length: int, seed: int, shuffle: bool, rank: int, ranks: int) -> None:
+        self.length, self.seed, self.shuffle = length, seed, shuffle
+        self.rank, self.ranks = rank, ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return self.length // self.ranks
+        return len(range(self.rank, self.length, self.ranks))
+
+    def __iter__(self) -> Iterator[int]:
+        if not self.shuffle:
+            return iter(range(self.rank, self.length, self.ranks))
+        order = generator_of(self.seed, self.epoch).permutation(self.length) + self.epoch * self.length
+        return iter(order[self.rank :: self.ranks][: len(self)].tolist())
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Samples of one size as a batch."""
+    images, labels, image_ids, sizes = zip(*samples, strict=True)
+    if len({image.shape for image in images}) > 1:
+        raise InputError("the images of a batch differ in size: set data.eval_batch_size=1")
+    return Batch(torch.stack(images), torch.stack(labels), list(image_ids), list(sizes))
+
+
+def one_thread(_: int) -> None:
+    """Workers beside a training process must not fight it for the cores."""
+    torch.set_num_threads(1)
+
+
+class InstanceData(lightning.LightningDataModule):
+    """Loaders over the three splits of a dataset.
+
+    Args:
+        name: of the data, in results and folders.
+        batch_size: images of one training step, on each rank.
+        eval_batch_size: images of one validation step; more than 1 needs images of one size.
+        workers: loading processes; 0 loads in the training process.
+        seed: of the order of the training images, and of what is drawn for them.
+    """
+
+    def __init__(self, name: str, batch_size: int, eval_batch_size: int, workers: int, seed: int) -> None:
+        super().__init__()
+        for key, value, least in (("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("workers", workers, 0)):
+            if value < least:
+                raise InputError(f"data.{key} {value} is below {least}")
+        self.name = name
+        self.batch_size, self.eval_batch_size, self.workers, self.seed = batch_size, eval_batch_size, workers, seed
+        self.datasets: dict[tuple[str, bool], SplitDataset] = {}
+
+    def open_split(self, split: str, training: bool) -> SplitDataset:
+        """The dataset of a split, whole images or as training sees them; raises `InputError` where its files are missing or wrong."""
+        raise NotImplementedError
+
+    def dataset(self, split: str, training: bool = False) -> SplitDataset:
+        """The dataset of a split, opened once."""
+        if split not in SPLITS:
+            raise InputError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
+        if (split, training) not in self.datasets:
+            self.datasets[split, training] = self.open_split(split, training)
+        return self.datasets[split, training]
+
+    def truth(self, split: str) -> Truth:
+        """The annotations of a split in COCO format."""
+        return self.dataset(split).truth()
+
+    def loader(self, split: str, training: bool) -> DataLoader[Sample]:
+        """A loader in the order of `EpochSampler`."""
+        dataset = self.dataset(split, training)
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(len(dataset), self.seed, training, rank, ranks)
+        if training and len(sampler) < self.batch_size:
+            raise InputError(
+                f"{self.name} {split} holds {len(dataset)} images, fewer than data.batch_size {self.batch_size} on each of {ranks} ranks: lower it"
+            )
+        torch_dataset: Dataset[Sample] = dataset  # type: ignore[assignment]
+        return DataLoader(
+            torch_dataset,
+            batch_size=self.batch_size if training else self.eval_batch_size,
+            sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.workers,
+            drop_last=training,
+            persistent_workers=self.workers > 0 and training,
+            worker_init_fn=one_thread,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        return self.loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        return self.loader("val", training=False)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        return self.loader("test", training=False)

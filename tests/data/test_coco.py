@@ -1,0 +1,160 @@
+"""The reader on a miniature in COCO's layout, and on the real images where RPE_DATA_DIR has them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rpe.data.coco import Coco, CocoImages, cropped, dense
+from rpe.data.module import data_root
+from rpe.metric.average_recall import average_recall
+from rpe.structures import InputError
+from torchvision import tv_tensors
+
+
+def make_coco(root: Path, **change: object) -> Coco:
+    options = dict(
+        name="coco", root=str(root), batch_size=2, eval_batch_size=1, workers=0, seed=0, longest_side=None, crop=40, train_categories=None, eval_categories=None
+    )
+    return Coco(**(options | change))  # type: ignore[arg-type]
+
+
+def edit(root: Path, change, split: str = "train") -> None:
+    file = root / "annotations" / f"instances_{split}2017.json"
+    truth = json.loads(file.read_text())
+    change(truth)
+    file.write_text(json.dumps(truth))
+
+
+def test_polygons_and_run_lengths_become_labels_with_the_smaller_on_top(coco_folder: Path) -> None:
+    image, labels, image_id, size = make_coco(coco_folder).dataset("train")[0]
+    assert image_id == 1 and size == (48, 64) and image.dtype == torch.float32 and float(image.max()) <= 1
+    wanted = np.zeros((48, 64), dtype=np.int64)
+    wanted[4:24, 4:28] = 1
+    wanted[28:44, 40:60] = 2
+    wanted[10:18, 12:20] = 3
+    assert (labels.numpy() == wanted).all()
+    assert float(image[0, 5, 5]) > 0.8 and float(image[0, 45, 5]) < 0.3
+
+
+def test_crowds_are_void_and_empty_images_are_kept(coco_folder: Path) -> None:
+    dataset = make_coco(coco_folder).dataset("val")
+    assert len(dataset) == 4
+    assert (dataset[1][1][:6, 40:] == -1).all() and int((dataset[1][1] == -1).sum()) == 6 * 24
+    assert (dataset[3][1] == 0).all() and dataset[3][2] == 104
+
+
+def test_categories_for_training_and_for_evaluation(coco_folder: Path) -> None:
+    data = make_coco(coco_folder, train_categories=["brick"], eval_categories=["box"])
+    assert int(data.dataset("train", training=False)[0][1].max()) == 2
+    labels = data.dataset("train", training=True)
+    assert len(labels.annotations.categories) == 3 and set(labels.annotations.categories) == {2}
+    assert {a["category_id"] for a in data.truth("val")["annotations"]} == {1}
+    with pytest.raises(InputError, match="data.train_categories names 'cat'"):
+        make_coco(coco_folder, train_categories=["cat"]).dataset("train", training=True)
+
+
+def test_resize_keeps_the_shape_and_the_original_size(coco_folder: Path) -> None:
+    image, labels, _, size = make_coco(coco_folder, longest_side=32).dataset("val")[0]
+    assert image.shape == (3, 24, 32) and labels.shape == (24, 32) and size == (48, 64)
+    assert set(labels.unique().tolist()) == {0, 1, 2, 3}
+    assert make_coco(coco_folder, longest_side=100).dataset("val")[0][0].shape == (3, 48, 64)
+
+
+def test_crops_are_square_new_each_epoch_and_filled_with_void(coco_folder: Path) -> None:
+    dataset = make_coco(coco_folder).dataset("train", training=True)
+    first, again, later = dataset[0], dataset[0], dataset[len(dataset)]
+    assert first[0].shape == (3, 40, 40) and torch.equal(first[0], again[0]) and not torch.equal(first[0], later[0])
+    image, labels, _, _ = make_coco(coco_folder, crop=80).dataset("train", training=True)[0]
+    assert image.shape == (3, 80, 80) and (labels[48:] == -1).all() and (labels[:, 64:] == -1).all() and (image[:, 48:] == 0).all()
+    whole, mask = tv_tensors.Image(torch.arange(100).reshape(1, 10, 10)), tv_tensors.Mask(torch.arange(100).reshape(10, 10))
+    for seed in range(20):
+        part, same = cropped(whole, mask, 9, np.random.default_rng(seed))
+        assert torch.equal(part[0], same) and part.shape == (1, 9, 9)
+
+
+def test_dense_ids() -> None:
+    assert dense(np.array([[0, 7], [-1, 3]])).tolist() == [[0, 2], [-1, 1]]
+
+
+def test_split_names_and_the_missing_test_split(coco_folder: Path, tmp_path: Path) -> None:
+    (coco_folder / "val2017").rename(coco_folder / "val")
+    (coco_folder / "annotations" / "instances_val2017.json").rename(coco_folder / "annotations" / "instances_val.json")
+    assert make_coco(coco_folder).dataset("test")[0][2] == make_coco(coco_folder).dataset("val")[0][2] == 101
+
+
+def test_missing_files_are_named(coco_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data folder .*nowhere does not exist: set data.root"):
+        make_coco(tmp_path / "nowhere").dataset("train")
+    (coco_folder / "train2017" / "000000000002.png").unlink()
+    with pytest.raises(InputError, match=r"image .*000000000002.png is annotated but absent \(1 such\)"):
+        make_coco(coco_folder).dataset("train")
+    (coco_folder / "annotations" / "instances_val2017.json").unlink()
+    with pytest.raises(InputError, match=r"annotation file .*instances_val.json does not exist"):
+        make_coco(coco_folder).dataset("val")
+
+
+def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> None:
+    file = coco_folder / "train2017" / "000000000001.png"
+    good = file.read_bytes()
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"000000000001.png does not decode"):
+        make_coco(coco_folder).dataset("train")
+    file.write_bytes(good[: len(good) // 2])
+    with pytest.raises(InputError, match=r"000000000001.png does not decode"):
+        make_coco(coco_folder).dataset("train")[0]
+    Image.new("RGB", (10, 10)).save(file)
+    with pytest.raises(InputError, match=r"is 10 x 10, but annotated as 48 x 64"):
+        make_coco(coco_folder).dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda truth: truth["annotations"].clear(), "holds no annotation at all"),
+        (lambda truth: truth.pop("categories"), "has no categories"),
+        (lambda truth: truth["annotations"][0].update(image_id=9), "names image 9, which the file does not list"),
+        (lambda truth: truth["annotations"][1].update(segmentation={"size": [5, 5], "counts": [25]}), r"mask of size \[5, 5\]"),
+        (lambda truth: truth["annotations"][1].update(segmentation=[]), "has no segmentation"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "fewer than three corners"),
+        (lambda truth: truth["annotations"][0].pop("area"), "an annotation in .* has no area"),
+        (lambda truth: truth["images"][0].pop("height"), "an image in .* has no height"),
+        (lambda truth: truth["images"].append(truth["images"][0]), "names an image id twice"),
+    ],
+)
+def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) -> None:
+    edit(coco_folder, change)
+    with pytest.raises(InputError, match=message):
+        make_coco(coco_folder).dataset("train")
+
+
+def test_annotations_that_are_no_json(coco_folder: Path) -> None:
+    (coco_folder / "annotations" / "instances_train2017.json").write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        make_coco(coco_folder).dataset("train")
+
+
+@pytest.mark.parametrize(("name", "split", "images"), [("coco", "val", 79), ("coco", "train", 80), ("nuclei", "val", 50)])
+def test_real_truth_as_results_recalls_everything(name: str, split: str, images: int) -> None:
+    root = data_root() / name
+    if not root.is_dir():
+        pytest.skip(f"{root} is absent: set RPE_DATA_DIR to the real data")
+    data = make_coco(root)
+    dataset = data.dataset(split)
+    assert isinstance(dataset, CocoImages) and len(dataset) == images
+    truth = data.truth(split)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    from rpe.data.coco import run_length_of
+
+    results = []
+    for a in truth["annotations"]:
+        if not a.get("iscrowd"):
+            mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
+            counts = mask["counts"].decode() if isinstance(mask["counts"], bytes) else mask["counts"]
+            results.append({"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": {"size": list(mask["size"]), "counts": counts}})
+    assert average_recall(truth, results)["AR@1000"] == 1.0
+
+

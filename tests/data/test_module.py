@@ -1,0 +1,64 @@
+import torch
+import pytest
+
+from rpe.data.digits import Digits
+from rpe.data.module import EpochSampler, collate, data_root, generator_of, one_thread
+from rpe.structures import InputError
+
+
+def make_digits(**change: int) -> Digits:
+    options = dict(batch_size=4, eval_batch_size=4, workers=0, seed=0, train_scenes=16, val_scenes=6, test_scenes=4)
+    return Digits(name="digits", **(options | change))
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    sampler = EpochSampler(10, seed=3, shuffle=True, rank=0, ranks=1)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(first) == list(range(10)) and sorted(second) == list(range(10, 20)) and [i - 10 for i in second] != first
+    again = EpochSampler(10, seed=3, shuffle=True, rank=0, ranks=1)
+    again.set_epoch(1)
+    assert list(again) == second != list(range(10, 20))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_share_without_overlap(shuffle: bool) -> None:
+    shares = [list(EpochSampler(11, 0, shuffle, rank, 2)) for rank in range(2)]
+    assert not set(shares[0]) & set(shares[1])
+    assert [len(share) for share in shares] == ([5, 5] if shuffle else [6, 5])
+    assert [len(EpochSampler(11, 0, shuffle, rank, 2)) for rank in range(2)] == [len(share) for share in shares]
+
+
+def test_loaders() -> None:
+    data = make_digits()
+    assert len(data.train_dataloader()) == 4 and len(data.val_dataloader()) == 2 and len(data.test_dataloader()) == 1
+    batch = next(iter(data.val_dataloader()))
+    assert batch.image_ids == [1, 2, 3, 4] and batch.images.shape == (4, 3, 64, 64) and batch.sizes[0] == (64, 64)
+    assert len(data.truth("val")["images"]) == 6
+
+
+def test_workers_load_the_same_scenes() -> None:
+    one, two = next(iter(make_digits().train_dataloader())), next(iter(make_digits(workers=1).train_dataloader()))
+    assert torch.equal(one.images, two.images) and one.image_ids == two.image_ids
+
+
+def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="data.batch_size 0"):
+        make_digits(batch_size=0)
+    with pytest.raises(InputError, match="fewer than data.batch_size 20"):
+        make_digits(batch_size=20).train_dataloader()
+    with pytest.raises(InputError, match="split 'tset' is unknown"):
+        make_digits().dataset("tset")
+
+
+def test_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RPE_DATA_DIR", "/somewhere")
+    assert str(data_root()) == "/somewhere"
+    assert generator_of(1, 2).random() == generator_of(1, 2).random() != generator_of(2, 1).random()
+    threads = torch.get_num_threads()
+    one_thread(0)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(threads)
+    sample = make_digits().dataset("val")[0]
+    assert collate([sample, sample]).labels.shape == (2, 64, 64)
