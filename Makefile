@@ -27,7 +27,7 @@ check: $(INSTALLED)  ## ruff and mypy
 test: $(INSTALLED)  ## the tests, in a few minutes
 	$(BIN)/pytest -q -m 'not slow'
 
-test-all: $(INSTALLED)  ## also the slow ones: real processes, kill and resume, a timm backbone
+test-all: $(INSTALLED)  ## also the slow ones: kill and resume, faults
 	$(BIN)/pytest -q
 	$(BIN)/python benchmarks/mutants.py
 
