@@ -194,7 +194,9 @@ class CocoImages:
         there = {path.name for path in self.folder.iterdir()}
         absent = [name for name in names if name not in there and not (self.folder / name).is_file()]
         if absent:
-            raise InputError(f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): complete the download or take it out of {self.file.name}")
+            raise InputError(
+                f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): complete the download or take it out of {self.file.name}"
+            )
         if len(names) <= HEADERS_READ:
             for index in range(len(names)):
                 self.open_image(index).close()
@@ -308,7 +310,9 @@ class Coco(InstanceData):
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
         if not self.root.is_dir():
-            raise InputError(f"data folder {self.root} does not exist: set data.root=<folder>, or RPE_DATA_DIR to the folder that holds {self.root.name}")
+            raise InputError(
+                f"data folder {self.root} does not exist: set data.root=<folder>, or RPE_DATA_DIR to the folder that holds {self.root.name}"
+            )
         names = [split, f"{split}2017"] + (["val", "val2017"] if split == "test" else [])
         file = first_that_exists(self.root / "annotations" / f"instances_{name}.json" for name in names)
         folder = first_that_exists(self.root / name for name in names)

@@ -66,9 +66,7 @@ class Scene:
                 break
         self.image = self.paint(grey, masks, want_one_colour)
 
-    def place(
-        self, count: int
-    ) -> tuple[list[Float[np.ndarray, "64 64"]], list[Bool[np.ndarray, "64 64"]], list[int]]:
+    def place(self, count: int) -> tuple[list[Float[np.ndarray, "64 64"]], list[Bool[np.ndarray, "64 64"]], list[int]]:
         """Digits at random places: grey values, masks and classes."""
         images, classes = enlarged_digits()
         chosen = self.random.integers(*FIRST_OF_SPLIT[self.split], size=count)

@@ -7,17 +7,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import tv_tensors
 
 from rpe.data.coco import Coco, CocoImages, cropped, dense
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
 from rpe.structures import InputError
-from torchvision import tv_tensors
 
 
 def make_coco(root: Path, **change: object) -> Coco:
     options = dict(
-        name="coco", root=str(root), batch_size=2, eval_batch_size=1, workers=0, seed=0, longest_side=None, crop=40, train_categories=None, eval_categories=None
+        name="coco",
+        root=str(root),
+        batch_size=2,
+        eval_batch_size=1,
+        workers=0,
+        seed=0,
+        longest_side=None,
+        crop=40,
+        train_categories=None,
+        eval_categories=None,
     )
     return Coco(**(options | change))  # type: ignore[arg-type]
 
@@ -154,7 +163,7 @@ def test_real_truth_as_results_recalls_everything(name: str, split: str, images:
         if not a.get("iscrowd"):
             mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
             counts = mask["counts"].decode() if isinstance(mask["counts"], bytes) else mask["counts"]
-            results.append({"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": {"size": list(mask["size"]), "counts": counts}})
+            results.append(
+                {"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": {"size": list(mask["size"]), "counts": counts}}
+            )
     assert average_recall(truth, results)["AR@1000"] == 1.0
-
-

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import torch
 
@@ -20,7 +22,7 @@ def test_scenes_are_what_they_are_said_to_be() -> None:
     for scene in scenes:
         objects = np.unique(scene.labels)[1:]
         assert 2 <= len(objects) <= 5 and list(objects) == list(range(1, len(objects) + 1)) == [k + 1 for k in range(len(scene.classes))]
-        assert scene.image.shape == (3, 64, 64) and 0 <= scene.image.min() and scene.image.max() <= 1
+        assert scene.image.shape == (3, 64, 64) and scene.image.min() >= 0 and scene.image.max() <= 1
         assert scene.image[:, scene.labels == 0].mean() < 0.2
         masks = [scene.labels == k for k in objects]
         meet += any(touching(masks[i], masks[j]) for i in range(len(masks)) for j in range(i))
@@ -31,7 +33,10 @@ def test_scenes_are_what_they_are_said_to_be() -> None:
 
 def test_a_third_of_the_scenes_has_two_digits_of_one_colour() -> None:
     def hues(scene) -> list[np.ndarray]:
-        return [np.median(scene.image[:, scene.labels == k], axis=1) / np.median(scene.image[:, scene.labels == k], axis=1).max() for k in range(1, scene.labels.max() + 1)]
+        return [
+            np.median(scene.image[:, scene.labels == k], axis=1) / np.median(scene.image[:, scene.labels == k], axis=1).max()
+            for k in range(1, scene.labels.max() + 1)
+        ]
 
     alike = 0
     for index in range(0, 60, 3):
@@ -46,7 +51,7 @@ def test_splits_share_no_digit_image() -> None:
     from rpe.data.digits import FIRST_OF_SPLIT
 
     spans = sorted(FIRST_OF_SPLIT.values())
-    assert spans[0][0] == 0 and spans[-1][1] == 1797 and all(one[1] == other[0] for one, other in zip(spans, spans[1:], strict=False))
+    assert spans[0][0] == 0 and spans[-1][1] == 1797 and all(one[1] == other[0] for one, other in itertools.pairwise(spans))
 
 
 def test_truth_is_the_label_map() -> None:

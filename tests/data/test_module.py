@@ -1,5 +1,5 @@
-import torch
 import pytest
+import torch
 
 from rpe.data.digits import Digits
 from rpe.data.module import EpochSampler, collate, data_root, generator_of, one_thread
