@@ -1,5 +1,6 @@
 """Doors called in-process, dense references, and a miniature of COCO's layout."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from miniature import write_miniature
 
 import rpe.run
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(autouse=True)
