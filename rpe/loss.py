@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from rpe.pairs import TILE, tile_of, upper_tiles, widen
+from rpe.pairs import TILE, add_products, tile_of, upper_tiles
 from rpe.sphere import check_margin, cosine_of_margin
 from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
 
@@ -33,8 +33,8 @@ class TiledHinge(torch.autograd.Function):
         places: Float[Tensor, "pixel 2"] | None,
     ) -> Float[Tensor, ""]:
         length, dim = points.shape
-        values = widen([weights[:, None] * points, weights[:, None]])
-        sums = torch.zeros_like(values)
+        values = weights[:, None] * torch.cat([points, torch.ones_like(weights[:, None])], 1)
+        sums = points.new_zeros(dim + 1, length)
         tile = min(length, GPU_TILE if points.is_cuda else TILE)
         buffer = points.new_empty(tile**2)
         for rows, columns in upper_tiles(length, tile):
@@ -45,10 +45,8 @@ class TiledHinge(torch.autograd.Function):
                 active.mul_(labels[rows, None] != labels[columns])
             if places is not None:
                 active.mul_((places[rows, None] - places[columns]).square().sum(-1) <= 1)
-            sums[rows].addmm_(active, values[columns])
-            if rows != columns:
-                sums[columns].addmm_(active.t(), values[rows])
-        pulled, met = sums[:, :dim], sums[:, dim]
+            add_products(sums, active, values, rows, columns)
+        pulled, met = sums[:dim].t(), sums[dim]
         ctx.save_for_backward(weights[:, None] * pulled)  # type: ignore[attr-defined]
         excess = (points * pulled).sum(1) - threshold * met
         return (weights.double() * excess.double()).sum().to(points.dtype) / 2

@@ -5,6 +5,7 @@ dense per image. The value 255 means void in files only.
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,27 @@ RunLength = dict[str, Any]
 
 class InputError(ValueError):
     """A user's slip, told in one line that names the thing and the remedy; the doors print it without a stack trace."""
+
+
+def check_shape(name: str, values: Tensor, **axes: int | None) -> None:
+    """Refuse a tensor whose axes are not the named ones, each of the given length (None is any).
+
+    Raises:
+        InputError: naming the tensor, its shape and the one that is wanted.
+    """
+    if values.dim() != len(axes) or any(length not in (None, found) for length, found in zip(axes.values(), values.shape, strict=True)):
+        wanted = ", ".join(axis if length is None else f"{axis} {length}" for axis, length in axes.items())
+        raise InputError(f"{name} has the shape {list(values.shape)}: it should be [{wanted}]")
+
+
+def check_count(name: str, value: int, least: int, remedy: str) -> None:
+    """Refuse what is not a whole number of at least `least`.
+
+    Raises:
+        InputError: naming it, and the remedy.
+    """
+    if not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name} {value} is not a whole number from {least} on: {remedy}")
 
 
 @dataclass

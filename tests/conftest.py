@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from miniature import write_miniature
@@ -20,6 +21,12 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the checks of shapes and types that every other test runs under: what a user of the plain functions meets."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 Door = Callable[..., None]

@@ -1,6 +1,6 @@
 import torch
 
-from rpe.pairs import NARROW, tile_of, upper_tiles, widen
+from rpe.pairs import add_products, tile_of, upper_tiles
 
 
 def test_upper_tiles_meet_every_pair_once() -> None:
@@ -17,8 +17,10 @@ def test_tile_of_is_the_product() -> None:
     assert torch.allclose(tile_of(torch.empty(20), left, right), left @ right.T)
 
 
-def test_widen_appends_zeros_only() -> None:
-    columns = [torch.randn(6, 3), torch.randn(6, 1)]
-    wide = widen(columns)
-    assert wide.shape == (6, NARROW) and torch.equal(wide[:, :4], torch.cat(columns, 1)) and (wide[:, 4:] == 0).all()
-    assert widen([torch.randn(6, 40)]).shape == (6, 40)
+def test_add_products_of_the_upper_tiles_are_the_product() -> None:
+    matrix, values = torch.randn(10, 10), torch.randn(10, 3)
+    matrix = matrix + matrix.T
+    sums = torch.zeros(3, 10)
+    for rows, columns in upper_tiles(10, 4):
+        add_products(sums, matrix[rows, columns], values, rows, columns)
+    assert torch.allclose(sums, (matrix @ values).T, atol=1e-5)

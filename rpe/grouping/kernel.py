@@ -7,24 +7,29 @@ does not have make it faster here: on the sphere no logit exceeds kappa, so no r
 symmetric, so only the tiles on and above the diagonal are computed, each serving its rows and its columns.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from rpe.pairs import TILE, tile_of, upper_tiles, widen
+from rpe.pairs import TILE, add_products, tile_of, upper_tiles
+
+BITS = math.log2(math.e)
+"""exp(y) = 2^(y BITS): torch's exp2 takes a quarter of exp's time on a CPU, at the same accuracy."""
 
 
 def logit_factors(
     points: Float[Tensor, "pixel dim"], concentration: Float[Tensor, ""], places: Float[Tensor, "pixel 2"] | None
 ) -> tuple[Float[Tensor, "pixel wide"], Float[Tensor, "pixel wide"]]:
-    """Two matrices A, B whose product A B^T holds the logits kappa (x_i . x_j - 1) - |p_i - p_j|^2 / 2 (p already divided by h)."""
+    """Two matrices A, B whose product A B^T holds the logits kappa (x_i . x_j - 1) - |p_i - p_j|^2 / 2 (p already divided by h), in bits."""
     one = torch.ones_like(points[:, :1])
     if places is None:
-        return torch.cat([concentration * points, -concentration * one], 1), torch.cat([points, one], 1)
+        return BITS * concentration * torch.cat([points, -one], 1), torch.cat([points, one], 1)
     half = places.square().sum(1, keepdim=True) / 2
-    rows = torch.cat([concentration * points, places, -half - concentration, one], 1)
+    rows = BITS * torch.cat([concentration * points, places, -half - concentration, one], 1)
     return rows, torch.cat([points, places, one, -half], 1)
 
 
@@ -48,16 +53,14 @@ class TiledKernelMean(torch.autograd.Function):
     ) -> Float[Tensor, "pixel dim"]:
         length, dim = points.shape
         left, right = logit_factors(points, concentration, places)
-        values = widen([mass[:, None] * points, mass[:, None]])
-        sums = torch.zeros_like(values)
+        values = mass[:, None] * torch.cat([points, torch.ones_like(mass[:, None])], 1)
+        sums = points.new_zeros(dim + 1, length)
         buffer = points.new_empty(min(length, TILE) ** 2)
         for rows, columns in upper_tiles(length, TILE):
-            kernel = tile_of(buffer, left[rows], right[columns]).exp_()
-            sums[rows].addmm_(kernel, values[columns])
-            if rows != columns:
-                sums[columns].addmm_(kernel.t(), values[rows])
-        weight = sums[:, dim : dim + 1]
-        mean = sums[:, :dim] / weight
+            kernel = tile_of(buffer, left[rows], right[columns]).exp2_()
+            add_products(sums, kernel, values, rows, columns)
+        weight = sums[dim]
+        mean = (sums[:dim] / weight).t().contiguous()
         ctx.save_for_backward(points, concentration, mass, places, mean, weight)  # type: ignore[attr-defined, arg-type]
         return mean
 
@@ -70,23 +73,20 @@ class TiledKernelMean(torch.autograd.Function):
         length, dim = points.shape
         left, right = logit_factors(points, concentration, places)
         heavy = mass[:, None]
-        pull = gradient / weight
+        pull = gradient / weight[:, None]
         offset = (pull * mean).sum(1, keepdim=True)
         pull_left = torch.cat([heavy * points, -heavy, pull, -offset], 1)
         pull_right = torch.cat([pull, offset, heavy * points, heavy], 1)
-        pulls, values = widen([pull]), widen([points, torch.ones_like(heavy)])
-        pulled, swayed = torch.zeros_like(pulls), torch.zeros_like(values)
+        values = torch.cat([points, torch.ones_like(heavy)], 1)
+        pulled, swayed = points.new_zeros(dim, length), points.new_zeros(dim + 1, length)
         buffer, second = points.new_empty(2, min(length, TILE) ** 2)
         for rows, columns in upper_tiles(length, TILE):
-            kernel = tile_of(buffer, left[rows], right[columns]).exp_()
+            kernel = tile_of(buffer, left[rows], right[columns]).exp2_()
             sway = tile_of(second, pull_left[rows], pull_right[columns]).mul_(kernel)
-            pulled[rows].addmm_(kernel, pulls[columns])
-            swayed[rows].addmm_(sway, values[columns])
-            if rows != columns:
-                pulled[columns].addmm_(kernel.t(), pulls[rows])
-                swayed[columns].addmm_(sway.t(), values[rows])
-        to_points = heavy * pulled[:, :dim] + concentration * swayed[:, :dim]
-        along = (points.double() * swayed[:, :dim].double()).sum() - swayed[:, dim].double().sum()
+            add_products(pulled, kernel, pull, rows, columns)
+            add_products(swayed, sway, values, rows, columns)
+        to_points = heavy * pulled.t() + concentration * swayed[:dim].t()
+        along = (points.double() * swayed[:dim].t().double()).sum() - swayed[dim].double().sum()
         to_concentration = (along / 2).to(points.dtype)
         return to_points, to_concentration, None, None
 
@@ -162,13 +162,13 @@ def mean_over_keys(
     kappa = queries.new_tensor(concentration)
     left, _ = logit_factors(queries, kappa, query_places)
     _, right = logit_factors(keys, kappa, key_places)
-    values = widen([mass[:, None] * keys, mass[:, None]])
-    sums = queries.new_zeros(len(queries), values.shape[1])
+    values = mass[:, None] * torch.cat([keys, torch.ones_like(mass[:, None])], 1)
+    sums = queries.new_zeros(dim + 1, len(queries))
     buffer = queries.new_empty(TILE * 4 * TILE)
     for top in range(0, len(queries), 4 * TILE):
         rows = slice(top, min(top + 4 * TILE, len(queries)))
         for start in range(0, len(keys), TILE):
             columns = slice(start, min(start + TILE, len(keys)))
-            sums[rows].addmm_(tile_of(buffer, left[rows], right[columns]).exp_(), values[columns])
-    weight = sums[:, dim : dim + 1]
-    return torch.where(weight > 0, sums[:, :dim] / weight, queries)
+            sums[:, rows].addmm_(values[columns].t(), tile_of(buffer, left[rows], right[columns]).exp2_().t())
+    mean = (sums[:dim] / sums[dim]).t()
+    return torch.where(sums[dim, :, None] > 0, mean, queries)

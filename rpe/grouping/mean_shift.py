@@ -15,15 +15,17 @@ from rpe.sphere import (
     concentration_of_bandwidth,
     normalise,
 )
-from rpe.structures import InputError, Iterates
+from rpe.structures import InputError, Iterates, check_count, check_shape
 
 
-def check_concentration(concentration: float | Tensor) -> None:
+def check_concentration(concentration: float | Tensor, images: int) -> None:
     """Refuse a concentration whose bandwidth 1 / sqrt(kappa) lies outside `BANDWIDTH_RANGE`, or that is NaN.
 
     Raises:
-        InputError: naming the value and the range.
+        InputError: naming the value and the range, or the number of values where there is neither one nor one an image.
     """
+    if isinstance(concentration, Tensor) and (concentration.dim() > 1 or concentration.numel() not in (1, images)):
+        raise InputError(f"concentration has the shape {list(concentration.shape)}: give one number, or one for each of the {images} images")
     low, high = (1 / bandwidth**2 for bandwidth in reversed(BANDWIDTH_RANGE))
     values = concentration.detach().flatten().tolist() if isinstance(concentration, Tensor) else [concentration]
     for value in values:
@@ -40,22 +42,27 @@ def check_loops(iterations: int, step: float) -> None:
     Raises:
         InputError: naming it.
     """
-    if iterations < 0:
-        raise InputError(f"iterations {iterations} is negative: 0 returns the points alone")
+    check_count("iterations", iterations, 0, "it is how many loops are run; 0 returns the points alone")
     if not 0 < step <= 1:
         raise InputError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
 
 
-def scaled_places(positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None) -> Float[Tensor, "*batch pixel 2"] | None:
-    """Positions centred on their image and divided by the spatial bandwidth h.
+def scaled_places(
+    pixels: tuple[int, ...], positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None
+) -> Float[Tensor, "*batch pixel 2"] | None:
+    """Positions centred on their image and divided by the spatial bandwidth h; `pixels` is the shape of the points without their last axis.
 
     Raises:
-        InputError: one of the two is missing, or h is not positive.
+        InputError: one of the two is missing, there is not one position (row, column) a pixel, one is not finite, or h is not positive.
     """
     if (positions is None) != (spatial_bandwidth is None):
         raise InputError("positions and spatial_bandwidth go together: give both or neither")
     if positions is None or spatial_bandwidth is None:
         return None
+    if positions.shape != (*pixels, 2):
+        raise InputError(f"positions have the shape {list(positions.shape)}: the points want {[*pixels, 2]}, a row and a column each")
+    if not bool(positions.isfinite().all()):
+        raise InputError("positions hold a value that is not finite: give the row and the column of every pixel")
     if not spatial_bandwidth > 0:
         raise InputError(f"spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in the positions' unit")
     if positions.shape[-2] == 0:
@@ -94,8 +101,14 @@ def mean_shift(
     Raises:
         InputError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range.
     """
+    check_shape("points", points, batch=None, pixel=None, dim=None)
     check_loops(iterations, step)
-    check_concentration(concentration)
+    check_concentration(concentration, len(points))
+    for name, values in (("mass", mass), ("mask", mask)):
+        if values is not None:
+            check_shape(name, values, batch=points.shape[0], pixel=points.shape[1])
+    if mask is not None and mask.dtype != torch.bool:
+        raise InputError(f"mask is not boolean but {mask.dtype}: compare it, so that True marks the pixels that are there")
     with torch.autocast(points.device.type, enabled=False):
         points = points if points.dtype == torch.float64 else points.float()
         mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach().to(points.dtype)
@@ -105,7 +118,7 @@ def mean_shift(
         check_unit_length(points, present)
         mass = mass * present
         kappa = torch.as_tensor(concentration, dtype=points.dtype, device=points.device).expand(len(points))
-        places = scaled_places(positions, spatial_bandwidth)
+        places = scaled_places(points.shape[:2], positions, spatial_bandwidth)
         places = None if places is None else places.to(points.dtype)
         iterates = [points]
         for _ in range(iterations):

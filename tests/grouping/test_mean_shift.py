@@ -115,6 +115,23 @@ def test_one_two_no_equal_and_antipodal_points() -> None:
     assert torch.allclose(mean_shift(torch.stack([east, north])[None], 4.0, 1)[-1][0, 0], expected)
 
 
+def test_no_nan_comes_out_where_an_image_has_no_pixel_or_a_mean_no_direction() -> None:
+    points = normalise(torch.randn(2, 6, 3)).requires_grad_()
+    mask = torch.tensor([[True] * 6, [False] * 6])
+    moved = mean_shift(points, 36.0, 2, mask=mask)[-1]
+    (gradient,) = torch.autograd.grad(moved.sum(), [points])
+    assert torch.equal(moved[1], points[1]) and bool(gradient.isfinite().all())
+    # what is masked may be anything finite
+    zeros = torch.where(mask[..., None], points.detach(), 0.0)
+    assert torch.equal(mean_shift(zeros, 36.0, 2, mask=mask)[-1][1], zeros[1])
+    # a flat kernel on a ring: every mean is next to nothing, and normalised all the same
+    angles = torch.arange(8) * math.pi / 4
+    ring = torch.stack([angles.cos(), angles.sin()], 1)[None].requires_grad_()
+    moved = mean_shift(ring, 0.25, 3)[-1]
+    assert torch.allclose(moved.norm(dim=-1), torch.ones(1, 8))
+    assert bool(torch.autograd.grad(moved.square().sum(), [ring])[0].isfinite().all())
+
+
 def test_half_precision_is_computed_in_single() -> None:
     points = normalise(torch.randn(1, 30, 8))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -127,16 +144,24 @@ def test_half_precision_is_computed_in_single() -> None:
     [
         ({"concentration": 0.1}, r"concentration 0.1 is outside \[0.25, 2500\]"),
         ({"concentration": float("nan")}, "concentration nan"),
-        ({"iterations": -1}, "iterations -1 is negative"),
+        ({"concentration": torch.full((3,), 36.0)}, r"concentration has the shape \[3\]: give one number, or one for each of the 1 images"),
+        ({"iterations": -1}, "iterations -1 is not a whole number from 0 on"),
+        ({"iterations": 1.5}, "iterations 1.5 is not a whole number"),
         ({"step": 0.0}, r"step 0.0 is outside \(0, 1\]"),
         ({"mass": -torch.ones(1, 4)}, "mass holds a negative"),
         ({"spatial_bandwidth": 1.0}, "go together"),
         ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 0.0}, "not positive"),
+        ({"step": float("nan")}, "step nan"),
+        ({"mass": torch.ones(1, 5)}, r"mass has the shape \[1, 5\]: it should be \[batch 1, pixel 4\]"),
+        ({"mask": torch.ones(4, dtype=torch.bool)}, r"mask has the shape \[4\]"),
+        ({"mask": torch.ones(1, 4)}, "mask is not boolean"),
+        ({"positions": torch.zeros(1, 3, 2), "spatial_bandwidth": 1.0}, r"positions have the shape \[1, 3, 2\]"),
+        ({"points": torch.zeros(4, 3)}, r"points has the shape \[4, 3\]: it should be \[batch, pixel, dim\]"),
         ({"points": torch.zeros(1, 4, 3)}, "4 of 4 points are not of unit length"),
         ({"points": torch.full((1, 4, 3), float("nan"))}, "not of unit length"),
     ],
 )
-def test_wrong_input_is_named(change: dict, message: str) -> None:
+def test_wrong_input_is_named(change: dict, message: str, plain: None) -> None:
     arguments = {"points": normalise(torch.randn(1, 4, 3)), "concentration": 36.0, "iterations": 1} | change
     with pytest.raises(InputError, match=message):
         mean_shift(arguments.pop("points"), arguments.pop("concentration"), arguments.pop("iterations"), **arguments)

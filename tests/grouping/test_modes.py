@@ -5,34 +5,14 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from rpe.grouping import find_modes, mean_shift
-from rpe.grouping.modes import BLOCK, take_greedily
 from rpe.sphere import normalise
 from rpe.structures import InputError
 
 SETTINGS = {"iterations": 10, "merge_tolerance": 0.005, "move_tolerance": 1e-6}
 
 
-def sequential(points: torch.Tensor, order: list[int], tolerance: float) -> list[int]:
-    """The rule as one would say it."""
-    taker = [-1] * len(points)
-    for head in order:
-        if taker[head] < 0:
-            for other in order:
-                if taker[other] < 0 and (other == head or float(points[head] @ points[other]) >= 1 - tolerance):
-                    taker[other] = head
-    return taker
-
-
-@pytest.mark.parametrize("tolerance", [0.0, 0.05, 0.5])
-def test_blocks_take_what_the_sequential_rule_takes(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.grouping.modes.BLOCK", 16)
-    points = normalise(torch.randn(150, 3, dtype=torch.float64))
-    order = torch.randperm(150)
-    assert take_greedily(points, order, tolerance, None, worthwhile=0.0).tolist() == sequential(points, order.tolist(), tolerance)
-
-
 def test_merging_keeps_the_labels(clustered) -> None:
-    points = clustered(3 * BLOCK, 16)
+    points = clustered(3072, 16)
     merged = find_modes(points, 36.0, **SETTINGS)
     final = mean_shift(points[None], 36.0, 10)[-1][0]
     plain = find_modes(final, 36.0, iterations=0, merge_tolerance=0.005, move_tolerance=0.0)
@@ -67,6 +47,26 @@ def test_positions_split_twins_into_connected_parts() -> None:
     assert modes.mass.tolist() == [3, 2, 1] and torch.allclose(modes.points[2], points[5])
 
 
+def test_without_blurring_points_climb_the_density_of_the_first_iterate(clustered) -> None:
+    points = clustered(400, 3).double()
+    found = find_modes(points, 36.0, iterations=500, merge_tolerance=1e-9, move_tolerance=1e-20, blurring=False)
+    mean = torch.softmax(36.0 * found.points @ points.T, -1) @ points
+    # each mode is a fixed point of the step towards the mean of X_0; blurring's end points are not
+    assert torch.allclose(normalise(mean), found.points, atol=1e-7)
+    ends = find_modes(points, 36.0, iterations=500, merge_tolerance=1e-9, move_tolerance=1e-20).points
+    assert not torch.allclose(normalise(torch.softmax(36.0 * ends @ points.T, -1) @ points), ends, atol=1e-3)
+    one = find_modes(points, 36.0, iterations=1, merge_tolerance=0.0, move_tolerance=0.0, blurring=False)
+    assert torch.allclose(one.points[one.labels], mean_shift(points[None], 36.0, 1)[-1][0], atol=1e-12)
+
+
+def test_it_stops_when_nothing_moves(clustered) -> None:
+    points = clustered(600, 16)
+    few = find_modes(points, 36.0, **SETTINGS)
+    assert len(few.moves) < 10 and float(few.moves[-1]) <= SETTINGS["move_tolerance"] < float(few.moves[-2])
+    assert len(find_modes(points, 36.0, **SETTINGS | {"move_tolerance": 2.0}).moves) == 1
+    assert len(find_modes(points, 36.0, **SETTINGS | {"iterations": 0}).moves) == 0
+
+
 def test_one_no_equal_and_antipodal_points() -> None:
     empty = find_modes(torch.zeros(0, 3), 36.0, **SETTINGS)
     assert len(empty.points) == len(empty.labels) == 0
@@ -78,13 +78,29 @@ def test_one_no_equal_and_antipodal_points() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"merge_tolerance": 1.0}, "merge_tolerance 1.0"),
+        ({"merge_tolerance": 1.0}, r"merge_tolerance 1.0 is outside \[0, 1\)"),
+        ({"merge_tolerance": -0.1}, "merge_tolerance -0.1"),
+        ({"merge_tolerance": float("nan")}, "merge_tolerance nan"),
+        ({"move_tolerance": -1.0}, "move_tolerance -1.0"),
+        ({"move_tolerance": float("nan")}, "move_tolerance nan"),
         ({"keys": 0}, "keys 0"),
+        ({"keys": 2.5}, "keys 2.5"),
+        ({"iterations": -1}, "iterations -1"),
+        ({"iterations": 1.5}, "iterations 1.5"),
         ({"mass": torch.zeros(5)}, "mass holds"),
+        ({"mass": torch.full((5,), float("nan"))}, "mass holds"),
+        ({"mass": torch.ones(4)}, r"mass has the shape \[4\]: it should be \[pixel 5\]"),
         ({"concentration": 1e6}, "concentration"),
+        ({"concentration": torch.ones(2)}, r"concentration has the shape \[2\]"),
+        ({"points": torch.ones(2, 3, 4)}, r"points has the shape \[2, 3, 4\]: it should be \[pixel, dim\]"),
+        ({"points": torch.full((5, 3), float("nan"))}, "5 of 5 points are not of unit length"),
+        ({"points": torch.zeros(5, 3)}, "5 of 5 points"),
+        ({"positions": torch.zeros(5, 2)}, "go together"),
+        ({"positions": torch.zeros(5, 3), "spatial_bandwidth": 1.0}, r"positions have the shape \[5, 3\]"),
+        ({"positions": torch.full((5, 2), float("nan")), "spatial_bandwidth": 1.0}, "not finite"),
     ],
 )
-def test_wrong_settings_are_named(change: dict, message: str) -> None:
-    arguments = {"concentration": 36.0, **SETTINGS} | change
+def test_wrong_settings_are_named(change: dict, message: str, plain: None) -> None:
+    arguments = {"points": normalise(torch.randn(5, 3)), "concentration": 36.0, **SETTINGS} | change
     with pytest.raises(InputError, match=message):
-        find_modes(normalise(torch.randn(5, 3)), **arguments)
+        find_modes(arguments.pop("points"), arguments.pop("concentration"), **arguments)
