@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from rpe.pairs import TILE, add_products, tile_of, upper_tiles
 from rpe.sphere import check_margin, cosine_of_margin
-from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
+from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, check_shape, pixel_centres
 
 GPU_TILE = 4096
 """Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
@@ -21,6 +21,7 @@ class TiledHinge(torch.autograd.Function):
 
     A pair counts where x_i . x_j > t = 2 alpha - 1. With A the 0/1 matrix of those pairs, G = A (w x) and n = A w, the sum
     is 1/2 sum_i w_i (x_i . G_i - t n_i) and its gradient w_i G_i: one pass over the tiles gives both, and nothing but the gradient is kept.
+    Squared, max(0, s_ij - alpha)^2 / 2, A holds x_i . x_j - t instead of 1; the sum then has the factor 1/8 and its gradient 1/2.
     """
 
     @staticmethod
@@ -31,6 +32,7 @@ class TiledHinge(torch.autograd.Function):
         weights: Float[Tensor, " pixel"],
         threshold: float,
         places: Float[Tensor, "pixel 2"] | None,
+        squared: bool,
     ) -> Float[Tensor, ""]:
         length, dim = points.shape
         values = weights[:, None] * torch.cat([points, torch.ones_like(weights[:, None])], 1)
@@ -40,22 +42,23 @@ class TiledHinge(torch.autograd.Function):
         for rows, columns in upper_tiles(length, tile):
             if places is not None and apart(places[rows], places[columns]):
                 continue
-            active = tile_of(buffer, points[rows], points[columns]).gt_(threshold)
+            active = tile_of(buffer, points[rows], points[columns])
+            active = active.sub_(threshold).clamp_(min=0) if squared else active.gt_(threshold)
             if bool(labels[rows][-1] >= labels[columns][0]):
                 active.mul_(labels[rows, None] != labels[columns])
             if places is not None:
                 active.mul_((places[rows, None] - places[columns]).square().sum(-1) <= 1)
             add_products(sums, active, values, rows, columns)
         pulled, met = sums[:dim].t(), sums[dim]
-        ctx.save_for_backward(weights[:, None] * pulled)  # type: ignore[attr-defined]
+        ctx.save_for_backward(weights[:, None] * pulled / (2 if squared else 1))  # type: ignore[attr-defined]
         excess = (points * pulled).sum(1) - threshold * met
-        return (weights.double() * excess.double()).sum().to(points.dtype) / 2
+        return (weights.double() * excess.double()).sum().to(points.dtype) / (8 if squared else 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
         (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * to_points, None, None, None, None
+        return gradient * to_points, None, None, None, None, None
 
 
 def apart(one: Float[Tensor, "row 2"], other: Float[Tensor, "column 2"]) -> bool:
@@ -105,6 +108,20 @@ def spread_within_groups(points: Float[Tensor, "pixel dim"], groups: Groups) -> 
     return (factor * (points - mean.to(points.dtype)[groups.labels]).square().sum(1)).sum()
 
 
+def squared_shortfall_within_groups(points: Float[Tensor, "pixel dim"], groups: Groups) -> Float[Tensor, ""]:
+    """sum over pairs of one group of w_i w_j (1 - s_ij)^2 / 2, as |x_i - x_j|^2 = 4 (1 - s_ij) on the sphere.
+
+    With y = x - mean_c and a = |y|^2, sum_ij |x_i - x_j|^4 = 2 |c| sum a^2 + 2 (sum a)^2 + 4 |Y^T Y|^2: no term cancels another.
+    """
+    terms = []
+    for part, weight in zip(points.split(groups.counts.int().tolist()), groups.weights.split(groups.counts.int().tolist()), strict=True):
+        centred = part - part.mean(dim=0)
+        length = centred.square().sum(1)
+        fourth = 2 * len(part) * length.square().sum() + 2 * length.sum().square() + 4 * (centred.t() @ centred).square().sum()
+        terms.append(weight[0].square().to(points.dtype) * fourth / 32)
+    return torch.stack(terms).sum()
+
+
 def margin_loss_of_groups(
     points: Float[Tensor, "batch pixel dim"],
     groups: list[Groups],
@@ -112,6 +129,7 @@ def margin_loss_of_groups(
     negative_weight: float,
     positions: Float[Tensor, "batch pixel 2"] | None,
     negative_range: float | None,
+    squared: bool,
 ) -> Float[Tensor, ""]:
     """`pairwise_margin_loss` with the labels already sorted."""
     threshold = cosine_of_margin(margin)
@@ -123,11 +141,13 @@ def margin_loss_of_groups(
                 continue
             chosen = points[image, here.pixels]
             loss = spread_within_groups(chosen, here)
+            if squared:  # (1 - s^2) / 2 = (1 - s) - (1 - s)^2 / 2
+                loss = loss - squared_shortfall_within_groups(chosen, here)
             if negative_weight and len(here.counts) > 1:
                 places = None
                 if negative_range is not None and positions is not None:
                     places = (positions[image, here.pixels] / negative_range).to(points.dtype)
-                hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places)
+                hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places, squared)
                 loss = loss + negative_weight * hinge
             losses.append(loss)
         return torch.stack(losses).mean() if losses else points.sum() * 0
@@ -142,6 +162,7 @@ def pairwise_margin_loss(
     weighting: str = "group",
     positions: Float[Tensor, "batch pixel 2"] | None = None,
     negative_range: float | None = None,
+    squared: bool = False,
 ) -> Float[Tensor, ""]:
     """L = sum_ij w_i w_j [same group: 1 - s_ij; else: lambda max(0, s_ij - alpha)] / sum_ij w_i w_j (paper, eq. 1).
 
@@ -156,10 +177,19 @@ def pairwise_margin_loss(
         weighting: "group": w_i = 1 / (pixels of i's group), so that the denominator is (number of groups)^2; "uniform": 1 each.
         positions: of the pixels; needed with `negative_range`.
         negative_range: pairs of different groups farther apart than this carry no hinge; all do where it is None.
+        squared: (1 - s_ij^2) / 2 and max(0, s_ij - alpha)^2 / 2 instead, what the backward of the authors' released code minimises.
 
     Raises:
-        InputError: a setting out of range, a label below -1, or a range without positions.
+        InputError: points, labels or positions of shapes that do not fit, labels that are no int64, a label below -1, a setting out of
+            range, or a range without positions.
     """
+    check_shape("points", points, batch=None, pixel=None, dim=None)
+    batch, length, _ = points.shape
+    check_shape("labels", labels, batch=batch, pixel=length)
+    if labels.dtype != torch.int64:
+        raise InputError(f"labels are {labels.dtype}: give int64, void as -1, background 0, objects 1..n")
+    if positions is not None:
+        check_shape("positions", positions, batch=batch, pixel=length, coordinate=2)
     check_margin(margin)
     check_pair_options(weighting, negative_weight, negative_range)
     if negative_range is not None and positions is None:
@@ -167,7 +197,7 @@ def pairwise_margin_loss(
     if labels.numel() and int(labels.min()) < VOID:
         raise InputError(f"labels hold {int(labels.min())}: void is -1, background 0, objects 1..n")
     groups = [groups_of(image, weighting) for image in labels]
-    return margin_loss_of_groups(points, groups, margin, negative_weight, positions, negative_range)
+    return margin_loss_of_groups(points, groups, margin, negative_weight, positions, negative_range, squared)
 
 
 def check_pair_options(weighting: str, negative_weight: float, negative_range: float | None) -> None:
@@ -201,7 +231,7 @@ class InstanceLoss(nn.Module):
     """All terms of instance training: the pairwise loss on X_0 and after every loop, and the objectness cross-entropy.
 
     Args:
-        margin, negative_weight, weighting, negative_range: see `pairwise_margin_loss`; the range in pixels of the network's image.
+        margin, negative_weight, weighting, squared, negative_range: see `pairwise_margin_loss`; the range in pixels of the network's image.
         pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
         sampling: "uniform" as the authors, or "group": each group, the background too, is drawn about equally often, so that
             small objects are seen whole and the background does not fill the sample (digits: three quarters of all pixels).
@@ -213,6 +243,7 @@ class InstanceLoss(nn.Module):
         margin: float,
         negative_weight: float,
         weighting: str,
+        squared: bool,
         negative_range: float | None,
         pixels: int | None,
         sampling: str,
@@ -226,6 +257,7 @@ class InstanceLoss(nn.Module):
         self.margin = check_margin(margin)
         self.negative_weight = negative_weight
         self.weighting = weighting
+        self.squared = squared
         self.negative_range = negative_range
         if pixels is not None and pixels < 2:
             raise InputError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
@@ -263,7 +295,7 @@ class InstanceLoss(nn.Module):
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `objectness`."""
         groups = [groups_of(image, self.weighting) for image in labels]
         terms = {
-            f"pairwise_{loop}": margin_loss_of_groups(points, groups, self.margin, self.negative_weight, positions, self.negative_range)
+            f"pairwise_{loop}": margin_loss_of_groups(points, groups, self.margin, self.negative_weight, positions, self.negative_range, self.squared)
             for loop, points in enumerate(iterates)
         }
         terms["objectness"] = self.objectness_weight * objectness_loss(objectness, full_labels)

@@ -16,6 +16,7 @@ def dense_loss(
     weighting: str = "group",
     positions: torch.Tensor | None = None,
     negative_range: float | None = None,
+    squared: bool = False,
 ) -> torch.Tensor:
     """The paper's equation as it stands, image by image."""
     losses = []
@@ -30,8 +31,9 @@ def dense_loss(
         hinge = (similarity - margin).clamp(min=0)
         if negative_range is not None and positions is not None:
             hinge = hinge * (torch.cdist(positions[image][keep], positions[image][keep]) <= negative_range)
+        pull, push = ((1 - similarity**2) / 2, hinge**2 / 2) if squared else (1 - similarity, hinge)
         pair = weight[:, None] * weight
-        losses.append((pair * torch.where(same, 1 - similarity, negative_weight * hinge)).sum() / pair.sum())
+        losses.append((pair * torch.where(same, pull, negative_weight * push)).sum() / pair.sum())
     return torch.stack(losses).mean()
 
 
@@ -43,8 +45,16 @@ def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.T
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"negative_weight": 5.0}, {"negative_weight": 0.0}, {"weighting": "uniform"}, {"negative_range": 4.0}],
-    ids=["paper", "heavy", "no hinge", "uniform", "range"],
+    [
+        {},
+        {"negative_weight": 5.0},
+        {"negative_weight": 0.0},
+        {"weighting": "uniform"},
+        {"negative_range": 4.0},
+        {"squared": True},
+        {"squared": True, "negative_weight": 5.0, "weighting": "uniform", "negative_range": 4.0},
+    ],
+    ids=["paper", "heavy", "no hinge", "uniform", "range", "squared", "squared and all"],
 )
 @pytest.mark.parametrize("tile", [512, 16])
 def test_value_and_tangential_gradient_equal_dense(options: dict, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +95,9 @@ def test_tight_groups_keep_four_digits_in_single_precision() -> None:
     labels = (torch.arange(4000) % 4)[None]
     single = points.float()
     assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(pairwise_margin_loss(single.double(), labels, 0.6)), rel=1e-4)
-    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(dense_loss(points, labels, 0.6)), rel=1e-3)
+    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(dense_loss(points, labels, 0.6)), rel=1e-4)
+    squared = float(pairwise_margin_loss(single, labels, 0.6, squared=True))
+    assert squared == pytest.approx(float(dense_loss(points, labels, 0.6, squared=True)), rel=1e-4)
 
 
 def test_hand_computed_case() -> None:
@@ -123,10 +135,16 @@ def test_images_without_labels_are_left_out_of_the_mean() -> None:
         ({"weighting": "pixel"}, "weighting 'pixel' is unknown"),
         ({"negative_weight": -1.0}, "negative_weight -1.0"),
         ({"negative_range": 3.0}, "positions"),
+        ({"margin": float("nan")}, "margin nan"),
+        ({"negative_weight": float("nan")}, "negative_weight nan"),
+        ({"negative_range": 0.0}, "negative_range 0.0"),
+        ({"negative_range": 3.0, "positions": torch.zeros(1, 3, 2)}, r"positions has the shape \[1, 3, 2\]"),
         ({"labels": torch.tensor([[-2, 1]])}, "labels hold -2"),
+        ({"labels": torch.tensor([[0, 1, 1]])}, r"labels has the shape \[1, 3\]: it should be \[batch 1, pixel 2\]"),
+        ({"labels": torch.tensor([[0.0, 1.0]])}, "labels are torch.float32: give int64"),
     ],
 )
-def test_wrong_options_are_named(options: dict, message: str) -> None:
+def test_wrong_options_are_named(options: dict, message: str, plain: None) -> None:
     arguments = {"labels": torch.tensor([[0, 1]]), "margin": 0.5} | options
     with pytest.raises(InputError, match=message):
         pairwise_margin_loss(torch.eye(2)[None], arguments.pop("labels"), arguments.pop("margin"), **arguments)
@@ -139,7 +157,9 @@ def test_share_over_margin_is_weighted_by_group() -> None:
 
 
 def make_loss(**change: object) -> InstanceLoss:
-    options = dict(margin=0.5, negative_weight=1.0, weighting="group", negative_range=None, pixels=60, sampling="group", objectness_weight=2.0)
+    options = dict(
+        margin=0.5, negative_weight=1.0, weighting="group", squared=False, negative_range=None, pixels=60, sampling="group", objectness_weight=2.0
+    )
     return InstanceLoss(**(options | change))  # type: ignore[arg-type]
 
 
@@ -169,6 +189,30 @@ def test_terms_are_named_by_iterate_and_carry_their_weights() -> None:
     assert list(terms) == ["pairwise_0", "pairwise_1", "objectness"]
     assert float(terms["pairwise_1"]) == pytest.approx(float(dense_loss(points.flip(1), chosen, 0.5)), rel=1e-5)
     assert float(terms["objectness"]) == pytest.approx(2 * float(objectness_loss(logits, labels)))
+
+
+def test_terms_are_squared_where_that_is_asked_for() -> None:
+    labels, points = torch.randint(0, 3, (1, 4, 4)), normalise(torch.randn(1, 16, 3))
+    loss = make_loss(pixels=None, squared=True)
+    positions, chosen = loss.choose_pixels(labels, torch.Generator())
+    terms = loss([points], positions, chosen, FeatureMap(torch.randn(1, 1, 4, 4), 1), labels)
+    assert float(terms["pairwise_0"]) == pytest.approx(float(dense_loss(points, chosen, 0.5, squared=True)), rel=1e-5)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_one_pixel_no_pixel_equal_and_antipodal_points(squared: bool) -> None:
+    def value(points: torch.Tensor, *labels: int) -> float:
+        points = points[None].clone().requires_grad_()
+        loss = pairwise_margin_loss(points, torch.tensor([labels], dtype=torch.int64), 0.5, squared=squared)
+        assert torch.autograd.grad(loss, points)[0].isfinite().all()
+        return float(loss)
+
+    east = torch.tensor([[1.0, 0.0]])
+    poles = torch.cat([east, -east])
+    assert value(east, 0) == value(east[:0]) == value(east.expand(5, 2), 3, 3, 3, 3, 3) == value(poles, 0, 1) == 0
+    # two poles in one group: s is 1 with themselves, 0 with each other; equal points of two groups: s - alpha is a half
+    assert value(poles, 2, 2) == pytest.approx(0.25 if squared else 0.5)
+    assert value(east.expand(2, 2), 1, 2) == pytest.approx(0.0625 if squared else 0.25)
 
 
 def test_objectness_leaves_void_out() -> None:
