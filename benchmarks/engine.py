@@ -1,40 +1,60 @@
-"""Speed and memory of grouping and loss beside what a user would write instead: `make benchmark`, or `python benchmarks/engine.py 4096 16384`.
+"""Speed and memory of grouping and loss beside what a user would write instead: `make benchmark`.
 
-Each row is its own process, so that its peak memory is its own. Dense is `torch.softmax(kappa X X^T, -1) @ X` as it stands; the authors'
+Each row is its own process, so that its peak memory is its own: the highest resident set above that before the first call (VmHWM of the
+process itself; ru_maxrss would inherit the parent's). Dense is `torch.softmax(kappa X X^T, -1) @ X` as it stands; the authors'
 formulation is their MATLAB code's: kernel, diagonal of inverse sums and product, each a matrix of its own. Data: 12 centres, spread
 0.4 / sqrt(D) a coordinate, seed 0. Floor: 4 N^2 D operations (two products) over the matrix-product rate of the same machine.
+
+A row is the median of 5 calls after 2 warm-ups; where that would take over two minutes, of one call. Rows that do not fit say why.
+The rows measured are kept in a file, so that the table can be made in pieces: `--sizes`, `--dimensions`, `--methods` choose, and rows that
+the file already holds are not measured again.
 """
 
+import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from sklearn.metrics import adjusted_rand_score
 from torch.nn.functional import normalize
 
 from rpe.grouping import find_modes, mean_shift
+from rpe.grouping.kernel import mean_over_keys
 from rpe.loss import pairwise_margin_loss
+from rpe.sphere import cosine_distance, normalise
 
 KAPPA = 36.0
 MEMORY_GIB = 18
 LONGEST_SECONDS = 300
-RUN_ONCE_SECONDS = 120
+ROW_SECONDS = 120
+BACKWARD_UP_TO_SECONDS = 40
 SIZES = (4096, 16384, 65536, 307200)
 DIMENSIONS = (3, 16, 64)
-MATRICES = {"dense": 3, "authors": 4, "dense loss": 8}
+MATRICES = {"dense": 3, "authors": 6, "dense loss": 8}
 """About how many N x N matrices in fp32 a method holds at once in forward and backward."""
+PAIRWISE = ("ours", "dense", "authors", "our loss", "dense loss", "ten loops")
+"""Methods whose time goes with N^2: a row is foretold by the one before it."""
+ONCE_A_SIZE = {"sklearn": 16, "merging": 32, "ten loops": 32, "whole image": 64}
+"""Methods that are measured at one dimension only."""
+METHODS = ("ours", "dense", "authors", "our loss", "dense loss", "merging", "ten loops", "sklearn", "whole image")
+KEYS = 4096
+TOLERANCE = {"merge_tolerance": 0.01, "move_tolerance": 1e-6}
+
+Row = dict[str, object]
 
 
-def clustered(pixels: int, dim: int, groups: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+def clustered(pixels: int, dim: int, groups: int = 12, spread: float = 0.4) -> tuple[torch.Tensor, torch.Tensor]:
     """Points and the centre that each belongs to."""
     generator = torch.Generator().manual_seed(0)
     centres = normalize(torch.randn(groups, dim, generator=generator), dim=-1)
     member = torch.randint(groups, (pixels,), generator=generator)
-    return normalize(centres[member] + 0.4 / dim**0.5 * torch.randn(pixels, dim, generator=generator), dim=-1), member
+    return normalize(centres[member] + spread / dim**0.5 * torch.randn(pixels, dim, generator=generator), dim=-1), member
 
 
 def dense(points: torch.Tensor) -> torch.Tensor:
@@ -61,13 +81,43 @@ def sklearn_modes(points: torch.Tensor) -> None:
     MeanShift(bandwidth=0.5, bin_seeding=True).fit(points.numpy())
 
 
-def merging(points: torch.Tensor) -> None:
-    find_modes(points, KAPPA, iterations=10, merge_tolerance=0.01, move_tolerance=1e-6)
+def merging(points: torch.Tensor, member: torch.Tensor) -> Row:
+    modes = find_modes(points, KAPPA, iterations=10, **TOLERANCE)
+    return {"ARI to the centres": adjusted_rand_score(member, modes.labels)}
 
 
-def ten_loops(points: torch.Tensor) -> None:
+def ten_loops(points: torch.Tensor, member: torch.Tensor) -> Row:
     final = mean_shift(points[None], KAPPA, 10)[-1][0]
-    find_modes(final, KAPPA, iterations=0, merge_tolerance=0.01, move_tolerance=0.0)
+    labels = find_modes(final, KAPPA, iterations=0, **TOLERANCE).labels
+    merged = find_modes(points, KAPPA, iterations=10, **TOLERANCE).labels
+    return {"ARI to merging": adjusted_rand_score(merged, labels)}
+
+
+def whole_image() -> tuple[Callable[[], object], Callable[[], Row]]:
+    """640 x 480 pixels in 64 dimensions: 40 groups and 2 % uniform noise; the call, and how good its answer was."""
+    points, member = clustered(307200, 64, groups=40)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.rand(len(points), generator=generator) < 0.02
+    points[noise] = normalize(torch.randn(int(noise.sum()), 64, generator=generator), dim=-1)
+
+    def call() -> torch.Tensor:
+        return find_modes(points, KAPPA, iterations=10, keys=KEYS, **TOLERANCE).labels
+
+    def quality() -> Row:
+        some = torch.randperm(len(points), generator=generator)[:16384]
+        drawn = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:KEYS]
+        ones = torch.ones(len(points))
+        exact = normalise(mean_over_keys(points[some], points, ones, KAPPA))
+        sampled = normalise(mean_over_keys(points[some], points[drawn], ones[:KEYS], KAPPA))
+        planted = ~noise[some]
+        angle = torch.rad2deg(torch.acos(1 - cosine_distance(exact, sampled)))
+        return {
+            "ARI over planted pixels": adjusted_rand_score(member[~noise], call()[~noise]),
+            "degrees to the exact step, planted": [float(angle[planted].median()), float(angle[planted].max())],
+            "degrees to the exact step, noise": [float(angle[~planted].median()), float(angle[~planted].max())],
+        }
+
+    return call, quality
 
 
 def job(method: str, points: torch.Tensor, member: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object] | None]:
@@ -79,51 +129,85 @@ def job(method: str, points: torch.Tensor, member: torch.Tensor) -> tuple[Callab
     if method in ("our loss", "dense loss"):
         loss = {"our loss": lambda x: pairwise_margin_loss(x[None], member[None], 0.5), "dense loss": lambda x: dense_loss(x, member)}[method]
         return lambda: loss(points), lambda: loss(with_gradient).backward()
-    return {"merging": lambda: merging(points), "ten loops": lambda: ten_loops(points), "sklearn": lambda: sklearn_modes(points)}[method], None
+    if method == "ten loops":
+        return lambda: find_modes(mean_shift(points[None], KAPPA, 10)[-1][0], KAPPA, iterations=0, **TOLERANCE), None
+    if method == "merging":
+        return lambda: find_modes(points, KAPPA, iterations=10, **TOLERANCE), None
+    return lambda: sklearn_modes(points), None
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Median of 5 after 2 warm-ups; once where the first takes over two minutes."""
-    start = time.perf_counter()
-    call()
-    first = time.perf_counter() - start
-    if first > RUN_ONCE_SECONDS:
-        return first
-    seconds = []
-    for index in range(6):
+    """Median of 5 after 2 warm-ups; of the first alone where that would take longer than a row may."""
+    seconds: list[float] = []
+    while len(seconds) < 7:
         start = time.perf_counter()
         call()
-        if index > 0:
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        seconds.append(time.perf_counter() - start)
+        if 7 * seconds[0] > ROW_SECONDS:
+            return seconds[0]
+    return statistics.median(seconds[2:])
 
 
-def measure(method: str, pixels: int, dim: int) -> None:
-    """One row, as JSON on stdout."""
-    points, member = clustered(pixels, dim)
-    forward, both = job(method, points, member)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory_mib(field: str) -> float:
+    """A line of the process's own memory account, such as VmRSS (now) or VmHWM (at its highest); Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field))
+
+
+def measure(method: str, pixels: int, dim: int) -> Row:
+    """One row."""
+    quality: Callable[[], Row] | None = None
+    both: Callable[[], object] | None = None
+    if method == "whole image":
+        forward, quality = whole_image()
+    else:
+        points, member = clustered(pixels, dim)
+        forward, both = job(method, points, member)
+        if method in ("merging", "ten loops"):
+            quality = lambda: {"merging": merging, "ten loops": ten_loops}[method](points, member)  # noqa: E731
+    before = memory_mib("VmRSS")
     with torch.no_grad():
         seconds = [timed(forward)]
-    peaks = [(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]
-    if both is not None:
+        peaks = [memory_mib("VmHWM") - before]
+    slow = seconds[0] > BACKWARD_UP_TO_SECONDS
+    if both is not None and not slow:
         seconds.append(timed(both))
-        peaks.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-    print(json.dumps({"seconds": seconds, "mebibytes": peaks}))
+        peaks.append(memory_mib("VmHWM") - before)
+    note = quality() if quality is not None else {}
+    if both is not None and slow:
+        note["backward"] = f"left out, as a forward takes over {BACKWARD_UP_TO_SECONDS} s"
+    return {"method": method, "N": pixels, "D": dim, "seconds": seconds, "mebibytes": peaks, "note": note}
 
 
-def measured(method: str, pixels: int, dim: int) -> dict[str, list[float]] | str:
+def expected(method: str, pixels: int, rows: list[Row], dim: int) -> float:
+    """Seconds of one forward call by the N^2 law from the largest smaller row; 0 where there is none."""
+    smaller = [row for row in rows if (row["method"], row["D"]) == (method, dim) and row["N"] < pixels and "seconds" in row]
+    if method not in PAIRWISE or not smaller:
+        return 0.0
+    last = max(smaller, key=lambda row: row["N"])
+    return last["seconds"][0] * (pixels / last["N"]) ** 2
+
+
+def measured(method: str, pixels: int, dim: int, rows: list[Row], longest: float) -> Row:
     """A row in its own process, or why there is none."""
-    if MATRICES.get(method, 0) * pixels**2 * 4 > MEMORY_GIB * 2**30:
-        return f"needs {MATRICES[method] * pixels**2 * 4 / 2**30:.0f} GiB"
-    command = [sys.executable, __file__, "row", method, str(pixels), str(dim)]
+    row: Row = {"method": method, "N": pixels, "D": dim}
+    gib = MATRICES.get(method, 0) * pixels**2 * 4 / 2**30
+    if gib > MEMORY_GIB:
+        return row | {"reason": f"left out: needs about {gib:.0f} GiB"}
+    foretold = expected(method, pixels, rows, dim)
+    if foretold > longest:
+        return row | {"reason": f"left out: about {foretold:.0f} s by the N^2 law"}
+    command = [sys.executable, __file__, "--row", method, str(pixels), str(dim)]
+    start = time.perf_counter()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=longest)
     except subprocess.TimeoutExpired:
-        return f"stopped after {LONGEST_SECONDS} s"
+        return row | {"reason": f"stopped after {longest:.0f} s"}
     except subprocess.CalledProcessError as error:
-        return f"exit {error.returncode}"
-    return json.loads(done.stdout)
+        return row | {"reason": f"exit {error.returncode} after {time.perf_counter() - start:.0f} s"}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def matrix_rate() -> float:
@@ -132,28 +216,89 @@ def matrix_rate() -> float:
     return 2 * 4096**3 / timed(lambda: matrix @ matrix)
 
 
+def table(rows: list[Row], rate: float) -> str:
+    """All rows as a table in Markdown."""
+    lines = [
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product",
+        "",
+        "| N | D | what | forward s | with backward s | peak MiB | with backward | over floor | notes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["N"], row["D"], METHODS.index(row["method"]))):
+        start = f"| {row['N']:,} | {row['D']} | {row['method']} |"
+        if "reason" in row:
+            lines.append(f"{start} | | | | | {row['reason']} |")
+            continue
+        seconds, peaks = [f"{value:.3f}" for value in row["seconds"]], [f"{value:.0f}" for value in row["mebibytes"]]
+        share = f"{row['seconds'][0] * rate / (4 * row['N'] ** 2 * row['D']):.1f}" if row["method"] in ("ours", "dense", "authors") else ""
+        cells = [seconds[0], seconds[1] if len(seconds) > 1 else "", peaks[0], peaks[1] if len(peaks) > 1 else "", share, noted(row["note"])]
+        lines.append(f"{start} {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def noted(note: dict[str, float | str | list[float]]) -> str:
+    """What a row says of its answer."""
+
+    def text(value: float | str | list[float]) -> str:
+        if isinstance(value, list):
+            return f"median {value[0]:.2f}, at most {value[1]:.2f}"
+        return value if isinstance(value, str) else f"{value:.4f}"
+
+    return "; ".join(f"{name}: {text(value)}" for name, value in note.items())
+
+
+def ratios(rows: list[Row]) -> str:
+    """Ours beside the best other, row by row."""
+    found = {(row["method"], row["N"], row["D"]): row for row in rows if "seconds" in row}
+    lines = ["| N | D | what | forward | with backward | peak memory, forward | with backward |", "|---|---|---|---|---|---|---|"]
+    for (method, pixels, dim), ours in sorted(found.items(), key=lambda item: item[0][1:]):
+        others = {"ours": ("dense", "authors"), "our loss": ("dense loss",), "merging": ("ten loops",)}.get(method, ())
+        rivals = [found[other, pixels, dim] for other in others if (other, pixels, dim) in found]
+        if not rivals:
+            continue
+        cells = [
+            f"{min(rival[field][index] for rival in rivals) / max(ours[field][index], 1e-9):.1f}" if index < len(ours[field]) else ""
+            for field in ("seconds", "mebibytes")
+            for index in (0, 1)
+        ]
+        lines.append(f"| {pixels:,} | {dim} | {method} over {others[0]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def chosen_rows(sizes: list[int], dimensions: list[int], methods: list[str]) -> list[tuple[str, int, int]]:
+    """Method, size and dimension of every row that was asked for."""
+    return [
+        (method, pixels, dim)
+        for pixels in sizes
+        for method in methods
+        for dim in ([ONCE_A_SIZE[method]] if method in ONCE_A_SIZE else dimensions)
+        if (method != "whole image" or pixels == 307200) and (method not in ("merging", "ten loops") or pixels <= 65536)
+    ]
+
+
 def main() -> None:
-    sizes = [int(text) for text in sys.argv[1:]] or list(SIZES)
-    rate = matrix_rate()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product\n")
-    print("| N | D | what | forward s | forward + backward s | peak MiB | peak with backward | forward / floor |")
-    print("|---|---|---|---|---|---|---|---|")
-    for pixels in sizes:
-        for dim in DIMENSIONS:
-            for method in ("ours", "dense", "authors", "our loss", "dense loss", "merging", "ten loops", "sklearn"):
-                row = measured(method, pixels, dim)
-                if isinstance(row, str):
-                    print(f"| {pixels} | {dim} | {method} | {row} | | | | |", flush=True)
-                    continue
-                seconds, peaks = row["seconds"], row["mebibytes"]
-                floor = 4 * pixels**2 * dim / rate
-                both = (f"{seconds[1]:.3f}", f"{peaks[1]:.0f}") if len(seconds) > 1 else ("", "")
-                share = f"{seconds[0] / floor:.1f}" if method in ("ours", "dense", "authors") else ""
-                print(f"| {pixels} | {dim} | {method} | {seconds[0]:.3f} | {both[0]} | {peaks[0]:.0f} | {both[1]} | {share} |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--longest", type=float, default=LONGEST_SECONDS, help="seconds after which a row is stopped")
+    parser.add_argument("--file", type=Path, default=Path("outputs/engine.jsonl"), help="where rows are kept")
+    parser.add_argument("--row", nargs=3, metavar=("METHOD", "N", "D"), help="measure one row in this process")
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(measure(options.row[0], int(options.row[1]), int(options.row[2]))))
+        return
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in options.file.read_text().splitlines()] if options.file.exists() else []
+    for method, pixels, dim in chosen_rows(options.sizes, options.dimensions, options.methods):
+        if any((row["method"], row["N"], row["D"]) == (method, pixels, dim) for row in rows):
+            continue
+        rows.append(measured(method, pixels, dim, rows, options.longest))
+        print(json.dumps(rows[-1]), flush=True)
+        with options.file.open("a") as file:
+            file.write(json.dumps(rows[-1]) + os.linesep)
+    print(f"\n{table(rows, matrix_rate())}\n\nOther over ours:\n\n{ratios(rows)}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["row"]:
-        measure(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-    else:
-        main()
+    main()
