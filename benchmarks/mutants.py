@@ -90,6 +90,13 @@ FAULTS = [
     ("rpe/data/coco.py", "labels[mask] = VOID", "labels[mask] = BACKGROUND", "tests/data/test_coco.py"),
     ("rpe/data/coco.py", "fill=VOID)", "fill=0)", "tests/data/test_coco.py"),
     ("rpe/data/module.py", "+ self.epoch * self.length", "", "tests/data/test_module.py"),
+    ("rpe/backbone/decoder.py", 'mode="replicate"', 'mode="constant"', "tests/backbone/test_decoder.py"),
+    ("rpe/backbone/encoder.py", "stage.permute(0, 3, 1, 2)", "stage.permute(0, 3, 2, 1)", "tests/backbone/test_encoder.py"),
+    ("rpe/backbone/encoder.py", "permute(0, 3, 1, 4, 2, 5)", "permute(0, 3, 2, 4, 1, 5)", "tests/backbone/test_encoder.py"),
+    ("rpe/backbone/encoder.py", "permute(0, 2, 4, 1, 3, 5)", "permute(0, 4, 2, 1, 3, 5)", "tests/backbone/test_encoder.py"),
+    ("rpe/backbone/encoder.py", "self.train(training)", "pass", "tests/backbone/test_timm_pyramid.py"),
+    ("rpe/backbone/timm_pyramid.py", "/ self.std", "* self.std", "tests/backbone/test_timm_pyramid.py"),
+    ("rpe/backbone/timm_pyramid.py", "maps[1 + self.skipped :]", "maps[1:]", "tests/backbone/test_timm_pyramid.py"),
     ("rpe/embedding.py", "* feature.stride", "", "tests/test_embedding.py"),
 ]
 

@@ -1,0 +1,166 @@
+"""The features of any timm model, at any image size that is a multiple of `Encoder.multiple`."""
+
+import difflib
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rpe.structures import InputError
+
+ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
+"""How timm's models are told to take any image size: transformers, older window transformers, and those that do anyhow."""
+
+EDGE = 4
+"""By how many cells a stage may differ from the image's size over its stride: convolutions without padding (Inception) lose some."""
+
+
+class Encoder(nn.Module):
+    """The stages of a timm model, finest first.
+
+    Which sizes a model takes is found by trying: window attention wants multiples of stride x window; position biases of a fixed number
+    of tokens (BEiT, LeViT, Hiera) want one size and no other. For the latter, images are cut into tiles of that size, each encoded by
+    itself: no attention beyond a tile, which a warning says.
+
+    Attributes:
+        strides: of the stages, as timm declares them; convolutions without padding end up a few cells short.
+        channels: of the stages.
+        multiple: of which height and width of the images must be.
+        tile: the side of the tiles, None for a model that takes the image whole.
+        mean, std: of the images that the model's pretrained weights saw, for each colour.
+
+    Raises:
+        InputError: timm does not know the model, it gives no features, or the weights are missing, unreadable or another model's.
+    """
+
+    def __init__(self, model: str, weights: str | None) -> None:
+        super().__init__()
+        self.network = create(model, pretrained=weights == "timm")
+        if weights not in (None, "timm"):
+            load_weights(self.network, Path(str(weights)))
+        self.strides: list[int] = self.network.feature_info.reduction()
+        self.channels: list[int] = self.network.feature_info.channels()
+        self.channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+        configuration = self.network.default_cfg
+        self.mean: tuple[float, ...] = configuration["mean"]
+        self.std: tuple[float, ...] = configuration["std"]
+        self.multiple, self.tile = self.find_sizes(model, max(configuration["input_size"][1:]))
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """The stages, finest first; their grids cover the same extent as the images."""
+        if self.tile is None:
+            return self.stages(images)
+        grid = (images.shape[-2] // self.tile, images.shape[-1] // self.tile)
+        return [joined(stage, grid) for stage in self.stages(cut(images, grid))]
+
+    def stages(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """The stages of images of a size that the model takes."""
+        stages = self.network(images)
+        return [stage.permute(0, 3, 1, 2) for stage in stages] if self.channels_last else list(stages)
+
+    def find_sizes(self, model: str, own: int) -> tuple[int, int | None]:
+        """What image sizes must be a multiple of, and the side of the tiles where the model takes one size alone; `own` is what it was made for."""
+        least = math.lcm(*self.strides)
+        for multiple in (least, 4 * least, math.ceil(own / least) * least):
+            if self.refusal(multiple, 2 * multiple) is None:
+                return multiple, None
+        refusal = self.refusal(own, own)
+        if refusal is not None:
+            raise InputError(f"backbone.model {model} gives no usable features ({refusal}): take another, such as resnet50 or convnext_tiny")
+        warnings.warn(
+            f"backbone.model {model} takes images of {own} x {own} alone: others are padded and cut into such tiles, which do not see each other",
+            stacklevel=2,
+        )
+        return own, own
+
+    @torch.no_grad()
+    def refusal(self, height: int, width: int) -> str | None:
+        """What is wrong with the features of an image of this size; None where all is well. Evaluation mode: no statistics, no random numbers."""
+        training = self.training
+        self.eval()
+        try:
+            stages = self.stages(torch.zeros(1, 3, height, width))
+            for stage, stride, channels in zip(stages, self.strides, self.channels, strict=True):
+                _, found, rows, columns = stage.shape
+                if found != channels or abs(rows - height / stride) >= EDGE or abs(columns - width / stride) >= EDGE:
+                    return f"a stage of stride {stride} is {found} x {rows} x {columns} for an image of {height} x {width}"
+        except Exception as error:  # what timm's models raise at a size that they do not take is of any kind
+            return first_line(error)
+        finally:
+            self.train(training)
+        return None
+
+
+def create(model: str, pretrained: bool) -> Any:
+    """timm's feature model, taking any image size where timm can make it so.
+
+    Raises:
+        InputError: no such model, no features, no pretrained weights.
+    """
+    import timm  # seconds to import, and only this class needs it
+
+    if not timm.is_model(str(model)):
+        close = difflib.get_close_matches(str(model), timm.list_models(), 3)
+        raise InputError(f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}")
+    for option in ANY_SIZE:
+        try:
+            return timm.create_model(model, features_only=True, pretrained=pretrained, **option)
+        except Exception as error:  # timm, its models and its downloads raise all kinds
+            if isinstance(error, TypeError) and option and next(iter(option)) in str(error):
+                continue  # this model does not know the option
+            what = "cannot be had with weights=timm" if pretrained else "cannot be built for its features"
+            raise InputError(f"backbone.model {model} {what}: {first_line(error)}") from error
+    raise AssertionError("the last option is none")
+
+
+def load_weights(network: nn.Module, file: Path) -> None:
+    """Load a state dict of the classification model or of its features, plain or as a training checkpoint's, also safetensors.
+
+    Heads are left out, a missing layer is an error. timm's feature models rename layer1.0 to layer1_0 and put model. or body. before, by
+    architecture: names are compared without.
+
+    Raises:
+        InputError: no such file, not a state dict, or weights of another model.
+    """
+    from timm.models import load_state_dict
+
+    if not file.is_file():
+        raise InputError(f"backbone.weights {file} does not exist: name a file, timm, or null to train from scratch")
+    try:
+        state = load_state_dict(str(file), weights_only=True)
+        given = {plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    except Exception as error:  # what a reader of pickles raises at other files is of any kind
+        raise InputError(f"backbone.weights {file} is not a state dict ({first_line(error)}): save model.state_dict() by torch.save") from error
+    wanted = network.state_dict()
+    found = {name: given.get(plain(name)) for name in wanted}
+    wrong = [name for name, value in found.items() if value is None or value.shape != wanted[name].shape]
+    if wrong:
+        raise InputError(f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)")
+    network.load_state_dict(found)
+
+
+def plain(name: str) -> str:
+    """A layer's name without what timm's feature models change in it."""
+    return name.removeprefix("model.").removeprefix("body.").replace("_", ".")
+
+
+def cut(images: Float[Tensor, "batch 3 height width"], grid: tuple[int, int]) -> Float[Tensor, "tile 3 _ _"]:
+    """The images in `grid` (rows, columns) tiles each, row by row."""
+    rows, columns = grid
+    tiles = images.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+    return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def joined(tiles: Float[Tensor, "tile channel _ _"], grid: tuple[int, int]) -> Float[Tensor, "batch channel _ _"]:
+    """The maps of `cut`'s tiles, put together."""
+    return tiles.unflatten(0, (-1, *grid)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def first_line(error: Exception) -> str:
+    """An error's kind and the beginning of what it says."""
+    text = (str(error).strip().splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
