@@ -13,9 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
+from rpe.data.augment import Augment
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.structures import BACKGROUND, VOID, InputError, RunLength
 
@@ -167,12 +168,21 @@ class CocoImages:
         seed: of the crops.
         categories: names of the categories that are objects; the others are background.
         key: of the option that named them, for messages.
+        augment: what is done to the crops; None leaves them as they are.
     """
 
     def __init__(
-        self, folder: Path, file: Path, longest_side: int | None, crop: int | None, seed: int, categories: Sequence[str] | None, key: str
+        self,
+        folder: Path,
+        file: Path,
+        longest_side: int | None,
+        crop: int | None,
+        seed: int,
+        categories: Sequence[str] | None,
+        key: str,
+        augment: Augment | None = None,
     ) -> None:
-        self.folder, self.file = folder, file
+        self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
         whole = read_truth(file)
         self.categories = category_ids(whole, categories, key)
@@ -243,19 +253,34 @@ class CocoImages:
         image = tv_tensors.Image(self.read_image(place))
         labels = tv_tensors.Mask(torch.from_numpy(self.read_labels(place)))
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        if self.longest_side is not None and max(size) > self.longest_side:
-            shorter = max(1, round(min(size) * self.longest_side / max(size)))
-            smaller = (self.longest_side, shorter) if size[0] >= size[1] else (shorter, self.longest_side)
-            image, labels = v2.Resize(smaller, antialias=True)(image, labels)
-        if self.crop is not None:
-            image, labels = cropped(image, labels, self.crop, generator_of(self.seed, 1, epoch, place))
-        pixels = transform.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
-        dense_labels = torch.from_numpy(dense(labels.as_subclass(Tensor).numpy()))
+        pixels, dense_labels, _ = prepared(image, labels, self.longest_side, self.crop, self.augment, generator_of(self.seed, 1, epoch, place))
         return pixels, dense_labels, int(self.annotations.image_ids[place]), size
 
     def truth(self) -> Truth:
         """The split's annotations, read anew: only evaluation needs them, and not in every worker."""
         return only_categories(read_truth(self.file), self.categories)
+
+
+def prepared(
+    image: tv_tensors.Image, labels: tv_tensors.Mask, longest_side: int | None, crop: int | None, augment: Augment | None, random: np.random.Generator
+) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], Int64[np.ndarray, " object"]]:
+    """What the network sees of an image: made smaller until `longest_side` fits, then a random `crop`, augmented or not (None: whole).
+
+    Returns:
+        The image in [0, 1], its dense labels, and for each object the id that it had before.
+    """
+    size = image.shape[-2:]
+    if longest_side is not None and max(size) > longest_side:
+        shorter = max(1, round(min(size) * longest_side / max(size)))
+        smaller = [longest_side, shorter] if size[0] >= size[1] else [shorter, longest_side]
+        image = transform.resize(image, smaller, antialias=True)
+        # not transform.resize(Mask): its "nearest" takes the corner of a cell, which shifts the labels against the image by up to half a pixel
+        labels = tv_tensors.Mask(transform.resize_image(labels.as_subclass(Tensor)[None], smaller, InterpolationMode.NEAREST_EXACT)[0])
+    if crop is not None:
+        image, labels = cropped(image, labels, crop, random) if augment is None else augment(image, labels, crop, random)
+    pixels = transform.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
+    ids = labels.as_subclass(Tensor).numpy()
+    return pixels, torch.from_numpy(dense(ids)), np.unique(ids[ids > BACKGROUND])
 
 
 def cropped(image: Tensor, labels: Tensor, side: int, random: np.random.Generator) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
@@ -302,9 +327,10 @@ class Coco(InstanceData):
         crop: int,
         train_categories: list[str] | None,
         eval_categories: list[str] | None,
+        augment: Augment | None,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
-        self.root = Path(root)
+        self.root, self.augment = Path(root), augment
         self.longest_side, self.crop = longest_side, crop
         self.train_categories, self.eval_categories = train_categories, eval_categories
 
@@ -324,4 +350,5 @@ class Coco(InstanceData):
             self.seed,
             self.train_categories if training else self.eval_categories,
             "train_categories" if training else "eval_categories",
+            self.augment if training else None,
         )

@@ -27,6 +27,7 @@ def make_coco(root: Path, **change: object) -> Coco:
         crop=40,
         train_categories=None,
         eval_categories=None,
+        augment=None,
     )
     return Coco(**(options | change))  # type: ignore[arg-type]
 
