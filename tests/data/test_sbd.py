@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniature_voc import maps_of, write_mat, write_sbd
+from scipy.io import savemat
+
+from rpe.data.module import data_root
+from rpe.data.sbd import read_sbd
+from rpe.structures import InputError
+
+NAME = "2008_000005"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_sbd(tmp_path) / "benchmark_RELEASE" / "dataset"
+
+
+def test_objects_classes_and_the_class_of_each(folder: Path) -> None:
+    objects, classes, class_of = read_sbd(folder, NAME)
+    assert class_of.tolist() == [15, 7, 15] and set(np.unique(objects)) == {0, 1, 2, 3}
+    assert (np.concatenate([[0], class_of])[objects] == classes).all()
+
+
+def test_files_without_instances(folder: Path) -> None:
+    nothing = np.zeros((60, 80), dtype=np.uint8)
+    write_mat(folder, NAME, nothing, nothing, [])
+    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+        read_sbd(folder, NAME)
+    write_mat(folder, NAME, nothing, nothing, [15])
+    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+        read_sbd(folder, NAME)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"GTboundary": {"Segmentation": np.zeros((2, 2), dtype=np.uint8)}},
+        {"GTinst": {"Segmentation": np.zeros((2, 2), dtype=np.uint8)}},
+        {"GTinst": np.zeros((2, 2))},
+        {"GTinst": {"Segmentation": np.zeros((2, 2)), "Categories": np.ones((1, 1))}},
+        {"GTinst": {"Segmentation": np.zeros((2, 2, 2), dtype=np.uint8), "Categories": np.ones((1, 1))}},
+        {},
+    ],
+    ids=lambda content: str({name: getattr(value, "shape", list(value)) for name, value in content.items()}),
+)
+def test_another_structure(folder: Path, content: dict) -> None:
+    savemat(folder / "inst" / f"{NAME}.mat", content)
+    with pytest.raises(InputError, match=r"inst/2008_000005.mat has another structure than SBD's"):
+        read_sbd(folder, NAME)
+
+
+def test_more_objects_than_categories(folder: Path) -> None:
+    _, objects, classes = maps_of(5)
+    write_mat(folder, NAME, objects, classes, [15, 7])
+    with pytest.raises(InputError, match="has an object 3, but categories for 2 alone"):
+        read_sbd(folder, NAME)
+
+
+@pytest.mark.parametrize("part", ["inst", "cls"])
+def test_absent_truncated_and_other_files(folder: Path, part: str) -> None:
+    file = folder / part / f"{NAME}.mat"
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:100], b"", b"no MATLAB file at all" * 40):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{part}/2008_000005.mat"):
+            read_sbd(folder, NAME)
+    file.unlink()
+    with pytest.raises(InputError, match=rf"{part}/2008_000005.mat does not exist, but SBD's"):
+        read_sbd(folder, NAME)
+
+
+def test_real_files() -> None:
+    folder = data_root() / "benchmark_RELEASE" / "dataset"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: set RPE_DATA_DIR to the real data")
+    for name, count in (("2008_000215", 3), ("2008_000234", 3), ("2008_000359", 2)):
+        objects, classes, class_of = read_sbd(folder, name)
+        assert class_of.tolist() == [15] * count and objects.max() == count and ((objects > 0) == (classes == 15)).all()
