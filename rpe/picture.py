@@ -1,4 +1,4 @@
-"""Embeddings, iterates, groups and masks of one image as a sheet."""
+"""Embeddings, iterates, groups and masks of one image as a sheet; recall as curves."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rpe.grouping import MeanShift
+from rpe.metric.curve import Curve
 from rpe.proposal import Proposer, select_instances
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, pixel_centres
@@ -59,4 +60,22 @@ def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: 
         axis.imshow(panel, interpolation="nearest")
         axis.set_title(title, fontsize=9)
         axis.axis("off")
+    figure.savefig(file, dpi=110)
+
+
+def draw_recall(against_overlap: list[Curve], against_number: list[Curve], published: list[Curve], protocol: str, file: Path) -> None:
+    """Recall against the IoU asked for, and average recall against the number of masks an image; published points are hollow, never joined to ours."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for curve in against_overlap:
+        left.plot(curve.x, curve.y, label=curve.name)
+    for curve in against_number:
+        right.plot(curve.x, curve.y, marker=".", label=curve.name)
+    for index, curve in enumerate(published):
+        right.plot(curve.x, curve.y, linestyle="none", marker="osD^v<>"[index % 7], markerfacecolor="none", color="grey", label=curve.name)
+    left.set(xlabel="IoU", ylabel="recall", xlim=(0.5, 1), ylim=(0, 1))
+    right.set(xlabel="masks an image", ylabel=f"{protocol}: average recall", xscale="log", ylim=(0, 1))
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
     figure.savefig(file, dpi=110)

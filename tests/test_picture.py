@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 
 from rpe.grouping import MeanShift
-from rpe.picture import colours_of, draw_sheet, one_projection
+from rpe.metric.curve import PUBLISHED, Curve
+from rpe.picture import colours_of, draw_recall, draw_sheet, one_projection
 from rpe.proposal import Proposer
 from rpe.sphere import normalise
 from rpe.structures import Batch, Embedded, FeatureMap
@@ -35,3 +36,12 @@ def test_sheet_is_drawn(tmp_path: Path) -> None:
     draw_sheet(batch, embedded, grouping, proposer, tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert pixels.shape[1] > 5 * pixels.shape[0] and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    ours = Curve("AR", np.array([1.0, 10, 1000]), np.array([0.1, 0.4, 0.5]))
+    overlap = Curve("10 masks", np.linspace(0.5, 1, 5), np.linspace(1, 0, 5))
+    draw_recall([overlap], [ours], PUBLISHED["AR"], "AR", tmp_path / "with.png")
+    draw_recall([overlap], [ours], [], "AR", tmp_path / "without.png")
+    pictures = [np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int) for name in ("with.png", "without.png")]
+    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any(), "published points are drawn"

@@ -1,104 +1,120 @@
-"""Class-agnostic average recall of ranked masks, as COCO defines it; pycocotools does the matching."""
+"""Class-agnostic average recall of ranked masks, as COCO defines it, and in PASCAL VOC's protocol for proposals."""
 
-import contextlib
-import io
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from jaxtyping import Float
 
-from rpe.structures import InputError, RunLength
+from rpe.metric.matching import Pairs, ranks_of_takers
+from rpe.metric.reference import reference_table
+from rpe.metric.results import check_results, check_rows, read_masks
+from rpe.metric.run_length import close_masks, compressed, first_masks, offsets
+from rpe.structures import InputError, decode_mask
 
-LIMITS = [1, 10, 100, 1000]
+AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
+"""COCO's ranges of an annotation's own `area`, both ends included."""
+
+COCO_LIMITS = (1, 10, 100, 1000)
 """Masks an image that count, best score first."""
 
-AREAS = ["all", "small", "medium", "large"]
-"""pycocotools' ranges: all, below 32^2, to 96^2, and above."""
+BY_SIZE_AT = (100, 1000)
 
-BY_SIZE_AT = 100
+VOC_LIMITS = (10, 30, 60)
+
+COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+VOC_THRESHOLDS = np.append(COCO_THRESHOLDS, 1.0)
+"""0.5:0.05:1.0; the first ten are COCO's to the last digit, which `linspace(0.5, 1.0, 11)` would not give."""
+
+BACKENDS = ("own", "faster", "pycocotools")
+"""This package's matching, faster-coco-eval's, and pycocotools', the reference; all give the same digits."""
 
 Truth = dict[str, Any]
 Result = dict[str, Any]
+Table = Float[np.ndarray, "threshold area limit"]
 
 
-def average_recall(truth: Truth, results: list[Result]) -> dict[str, float]:
-    """Mean recall over IoU 0.5:0.05:0.95 of all objects whatever their category; crowds absorb masks and are no objects.
+def average_recall(truth: Truth, results: list[Result], backend: str = "own") -> dict[str, float]:
+    """Mean recall over IoU thresholds of all objects whatever their category; crowds absorb masks and are no objects.
 
     Args:
         truth: in COCO format.
         results: rows of a COCO results file; their category does not matter.
+        backend: one of `BACKENDS`; the figures are the same.
 
     Returns:
-        `AR@1 AR@10 AR@100 AR@1000 AR@100-small AR@100-medium AR@100-large`; a range without objects is left out.
+        COCO's `AR@1 AR@10 AR@100 AR@1000` over IoU 0.5:0.05:0.95, `AR@100-small` .. `AR@1000-large`, and the VOC protocol's `AR11@10
+        AR11@30 AR11@60` over 0.5:0.05:1.0, objects and masks paired one to one as COCO does; a range without objects is left out.
 
     Raises:
-        InputError: a result that names an unknown image or lacks its mask or score.
+        InputError: an unknown backend, or results that `check_results` refuses.
     """
-    recall = recall_table(truth, results)
-    figures = {f"AR@{limit}": recall[:, AREAS.index("all"), index] for index, limit in enumerate(LIMITS)}
-    at = LIMITS.index(BY_SIZE_AT)
-    figures |= {f"AR@{BY_SIZE_AT}-{area}": recall[:, AREAS.index(area), at] for area in AREAS[1:]}
-    # pycocotools says -1 where there is nothing to recall
-    return {name: float(values[values > -1].mean()) for name, values in figures.items() if (values > -1).any()}
+    limits = sorted({*COCO_LIMITS, *VOC_LIMITS})
+    table = recall_table(truth, results, VOC_THRESHOLDS, limits, backend)
+    ten = len(COCO_THRESHOLDS)
+    everything = list(AREAS).index("all")
+    figures = {f"AR@{limit}": table[:ten, everything, limits.index(limit)] for limit in COCO_LIMITS}
+    for limit in BY_SIZE_AT:
+        figures |= {f"AR@{limit}-{area}": table[:ten, index, limits.index(limit)] for index, area in enumerate(AREAS) if area != "all"}
+    figures |= {f"AR11@{limit}": table[:, everything, limits.index(limit)] for limit in VOC_LIMITS}
+    return {name: float(values.mean()) for name, values in figures.items() if (values > -1).all()}
 
 
-def recall_table(truth: Truth, results: list[Result]) -> np.ndarray:
-    """pycocotools' recall [IoU threshold, area, limit] with categories ignored; -1 where there is no object."""
-    check_results(truth, results)
-    if not truth["annotations"]:
-        return np.full((10, len(AREAS), len(LIMITS)), -1.0)
-    category = truth["categories"][0]["id"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground = COCO()
-        # copies: pycocotools writes into what it is given
-        ground.dataset = {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
-        ground.createIndex()
-        # a category that the truth does not hold would be dropped without a word
-        detections = COCO()
-        detections.dataset = {**truth, "annotations": []}
-        detections.createIndex()
-        if results:
-            detections = ground.loadRes(
-                [{**result, "category_id": category, "segmentation": compressed(result["segmentation"])} for result in results]
-            )
-        evaluation = COCOeval(ground, detections, "segm")
-        evaluation.params.useCats = 0
-        evaluation.params.maxDets = LIMITS
-        evaluation.params.imgIds = sorted(ground.imgs)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return np.asarray(evaluation.eval["recall"])[:, 0]
+def recall_table(
+    truth: Truth, results: list[Result], thresholds: Float[np.ndarray, " threshold"], limits: Sequence[int], backend: str = "own"
+) -> Table:
+    """Recall at each IoU threshold, for each of `AREAS`, within each number of masks an image; -1 where there is no object.
 
-
-def compressed(mask: RunLength) -> RunLength:
-    """A run-length mask whose counts may be a list, with compressed counts."""
-    return coco_mask.frPyObjects(mask, *mask["size"]) if isinstance(mask["counts"], list) else mask
-
-
-def check_results(truth: Truth, results: list[Result]) -> None:
-    """Refuse results that pycocotools would drop, or trip over.
+    Args:
+        truth, results, backend: see `average_recall`.
+        thresholds: in (0, 1].
+        limits: ascending.
 
     Raises:
-        InputError: naming the first wrong row.
+        InputError: an unknown backend, or results that `check_results` refuses.
     """
-    sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
-    if not isinstance(results, list):
-        raise InputError("a results file holds a list of {image_id, category_id, segmentation, score}, not " + type(results).__name__)
-    for row, result in enumerate(results):
-        missing = [key for key in ("image_id", "segmentation", "score") if not isinstance(result, dict) or key not in result]
-        if missing:
-            raise InputError(f"result {row} has no {missing[0]}: each row is {{image_id, category_id, segmentation, score}}")
-        if not isinstance(result["image_id"], int) or result["image_id"] not in sizes:
-            raise InputError(f"result {row} names image {result['image_id']}, which the truth does not hold: is this another split's file?")
-        if not isinstance(result["score"], int | float) or not math.isfinite(result["score"]):
-            raise InputError(f"result {row} (image {result['image_id']}) has the score {result['score']}: a finite number ranks it")
-        mask = result["segmentation"]
-        if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or not isinstance(mask.get("counts"), str | list):
-            raise InputError(f"result {row} (image {result['image_id']}) has no run-length mask: segmentation holds size and counts")
-        if list(mask["size"]) != sizes[result["image_id"]]:
-            raise InputError(
-                f"result {row} has a mask of size {list(mask['size'])}, but image {result['image_id']} is {sizes[result['image_id']]} (height, width)"
-            )
+    if backend not in BACKENDS:
+        raise InputError(f"backend {backend!r} is unknown: choose {', '.join(BACKENDS)}")
+    if backend != "own":
+        check_results(truth, results)
+        return reference_table(truth, results, thresholds, list(AREAS.values()), limits, backend)
+    check_rows(truth, results)
+    objects = ordered_objects(truth)
+    areas = np.array([annotation["area"] for annotation in objects], dtype=np.float64)
+    counted = np.array([(areas >= least) & (areas <= most) for least, most in AREAS.values()])
+    taken = ranks_of_takers(overlapping(truth, objects, results, float(thresholds.min()), max(limits)), thresholds, counted)
+    found = np.stack([((taken < limit) & counted[:, None]).sum(2) for limit in limits], axis=-1)
+    there = counted.sum(1)[:, None, None]
+    return np.where(there > 0, found / np.maximum(there, 1), -1.0).transpose(1, 0, 2)
+
+
+def ordered_objects(truth: Truth) -> list[dict[str, Any]]:
+    """Annotations that are no crowds in pycocotools' order, by category within an image, which decides between equal overlaps."""
+    objects = [annotation for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)]
+    return sorted(objects, key=lambda annotation: annotation["category_id"])
+
+
+def overlapping(truth: Truth, objects: list[dict[str, Any]], results: list[Result], least: float, limit: int) -> Pairs:
+    """All pairs of a mask within the limit and an object of its image with an IoU of `least` or more; masks are numbered by image and rank."""
+    place = {image["id"]: index for index, image in enumerate(truth["images"])}
+    images = np.array([place[result["image_id"]] for result in results], dtype=np.int64)
+    scores = np.array([result["score"] for result in results], dtype=np.float64)
+    # stable, hence equal scores in the order of the file
+    order = np.lexsort((-scores, images))
+    first = offsets(np.bincount(images, minlength=len(place)))
+    things: list[list[int]] = [[] for _ in place]
+    for number, annotation in enumerate(objects):
+        things[place[annotation["image_id"]]].append(number)
+    parts = [Pairs(*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))]
+    for image, (start, stop) in enumerate(zip(first[:-1], first[1:], strict=True)):
+        if start == stop:
+            continue
+        # those beyond the limit are looked at too, as a broken one is to be refused wherever it stands
+        masks = first_masks(read_masks(results, order[start:stop].tolist()), limit)
+        size = (truth["images"][image]["height"], truth["images"][image]["width"])
+        for number in things[image]:
+            thing = decode_mask(compressed(objects[number]["segmentation"], size))
+            close, ious = close_masks(masks, thing, least)
+            parts.append(Pairs(start + close, close, np.full(len(close), number), ious))
+    return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
