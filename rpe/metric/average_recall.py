@@ -9,8 +9,8 @@ from jaxtyping import Float
 from rpe.metric.matching import Pairs, ranks_of_takers
 from rpe.metric.reference import reference_table
 from rpe.metric.results import check_results, check_rows, read_masks
-from rpe.metric.run_length import close_masks, compressed, first_masks, offsets
-from rpe.structures import InputError, decode_mask
+from rpe.metric.run_length import close_masks, compressed, offsets, parse, some_of
+from rpe.structures import InputError
 
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 """COCO's ranges of an annotation's own `area`, both ends included."""
@@ -111,10 +111,10 @@ def overlapping(truth: Truth, objects: list[dict[str, Any]], results: list[Resul
         if start == stop:
             continue
         # those beyond the limit are looked at too, as a broken one is to be refused wherever it stands
-        masks = first_masks(read_masks(results, order[start:stop].tolist()), limit)
+        masks = some_of(read_masks(results, order[start:stop].tolist()), 0, limit)
         size = (truth["images"][image]["height"], truth["images"][image]["width"])
-        for number in things[image]:
-            thing = decode_mask(compressed(objects[number]["segmentation"], size))
-            close, ious = close_masks(masks, thing, least)
+        painted = parse([compressed(objects[number]["segmentation"], size)["counts"] for number in things[image]])
+        for index, number in enumerate(things[image]):
+            close, ious = close_masks(masks, some_of(painted, index, index + 1), least)
             parts.append(Pairs(start + close, close, np.full(len(close), number), ious))
     return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -89,7 +89,7 @@ def text_of(row: int, mask: dict[str, Any]) -> str:
         return counts
     if not whole_numbers(counts) or sum(counts) != math.prod(mask["size"]):
         raise InputError(f"result {row} has a broken mask: its counts are no whole numbers from 0 on that add up to {math.prod(mask['size'])} pixels")
-    text: str = compressed(mask, mask["size"])["counts"].decode()
+    text: str = compressed(mask, mask["size"])["counts"]
     return text
 
 

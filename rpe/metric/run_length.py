@@ -38,7 +38,7 @@ class Stretches:
     pixels: Int64[np.ndarray, " mask"]
 
 
-def offsets(lengths: Int[np.ndarray, " part"]) -> Int64[np.ndarray, " part_and_one"]:
+def offsets(lengths: Bool[np.ndarray, " part"] | Int[np.ndarray, " part"]) -> Int64[np.ndarray, " part_and_one"]:
     """Where parts of these lengths begin when they lie one after the other, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -51,10 +51,12 @@ def cumulated(values: Int64[np.ndarray, " value"], first: Int64[np.ndarray, " pa
 
 
 def compressed(code: Any, size: Sequence[int]) -> RunLength:
-    """Polygons, uncompressed or compressed run lengths as compressed run lengths of an image of `size` (height, width)."""
-    if isinstance(code, list):
-        return coco_mask.merge(coco_mask.frPyObjects(code, *size))
-    return coco_mask.frPyObjects(code, *size) if isinstance(code["counts"], list) else code
+    """Polygons, uncompressed or compressed run lengths as compressed run lengths, in text, of an image of `size` (height, width)."""
+    if isinstance(code, dict) and not isinstance(code["counts"], list):
+        return code
+    written = coco_mask.frPyObjects(code, *size)
+    whole = coco_mask.merge(written) if isinstance(code, list) else written
+    return {"size": list(size), "counts": whole["counts"].decode()}
 
 
 def parse(codes: Sequence[str]) -> Stretches:
@@ -135,18 +137,18 @@ def mine_of(wrong: Bool[np.ndarray, " pair"], mine: Int64[np.ndarray, " mask_and
     return np.searchsorted(mine, np.nonzero(wrong)[0], side="right") - 1
 
 
-def close_masks(
-    masks: Stretches, thing: Bool[np.ndarray, "height width"], least: float
-) -> tuple[Int64[np.ndarray, " close"], Float[np.ndarray, " close"]]:
+def close_masks(masks: Stretches, thing: Stretches, least: float) -> tuple[Int64[np.ndarray, " close"], Float[np.ndarray, " close"]]:
     """Which masks overlap a thing of their image by an IoU of `least` > 0 or more, ascending, and their IoU.
 
     Whatever bounds the intersection bounds the IoU, rounded or not, so that most masks are left out by their area and by where they begin and end.
+
+    Args:
+        masks: of one image.
+        thing: one mask.
     """
-    flat = thing.reshape(-1, order="F")
-    covered = np.nonzero(flat)[0][[0, -1]] if flat.any() else np.zeros(2, dtype=np.int64)
-    begin, area = int(covered[0]), int(thing.sum())
-    before = np.zeros(int(covered[1]) + 2 - begin, dtype=np.int64)
-    np.cumsum(flat[begin : begin + len(before) - 1], out=before[1:])
+    begin, area = int(thing.starts[0]), int(thing.areas[0])
+    edges = np.stack([thing.starts, thing.ends], axis=1).ravel()
+    before = offsets(np.repeat(np.arange(len(edges) - 1) % 2 == 0, np.diff(edges)))
     smaller = np.minimum(masks.areas, area)
     chosen = np.nonzero(smaller >= least * (masks.areas + area - smaller))[0]
     bound = shared_between(before, begin, masks.starts[masks.first[chosen]], masks.ends[masks.first[chosen + 1] - 1])
@@ -171,7 +173,8 @@ def shared_between(
     return before[np.clip(ends - begin, 0, last)] - before[np.clip(starts - begin, 0, last)]
 
 
-def first_masks(masks: Stretches, limit: int) -> Stretches:
-    """At most so many of them."""
-    last = masks.first[: limit + 1][-1]
-    return Stretches(masks.starts[:last], masks.ends[:last], masks.first[: limit + 1], masks.areas[:limit], masks.pixels[:limit])
+def some_of(masks: Stretches, start: int, stop: int) -> Stretches:
+    """The masks from number `start` to `stop - 1`."""
+    first = masks.first[start : stop + 1]
+    stretches = slice(first[0], first[-1])
+    return Stretches(masks.starts[stretches], masks.ends[stretches], first - first[0], masks.areas[start:stop], masks.pixels[start:stop])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from rpe.metric.run_length import close_masks, compressed, cumulated, first_masks, offsets, parse
+from rpe.metric.run_length import close_masks, compressed, cumulated, offsets, parse, some_of
 from rpe.structures import decode_mask, encode_mask
 
 SIZES = ((1, 1), (1, 40), (40, 1), (23, 31), (200, 300))
@@ -39,18 +39,20 @@ def test_masks_that_overlap_a_thing(least: float) -> None:
         codes = [encode_mask(mask) for mask in masks]
         for thing in [*some_masks(size, seed=1), *masks[:6]]:
             wanted = coco_mask.iou(codes, [encode_mask(thing)], [0])[:, 0]
-            close, ious = close_masks(parse([code["counts"] for code in codes]), thing, least)
+            one = parse([encode_mask(thing)["counts"]])
+            close, ious = close_masks(parse([code["counts"] for code in codes]), one, least)
             assert close.tolist() == np.nonzero(wanted >= least)[0].tolist() and ious.tolist() == wanted[close].tolist()
             found += len(close)
     assert found > 20
-    assert close_masks(parse([]), thing, least)[0].tolist() == []
+    assert close_masks(parse([]), one, least)[0].tolist() == []
 
 
-def test_the_first_masks() -> None:
-    masks = parse([encode_mask(mask)["counts"] for mask in some_masks((23, 31))])
-    three = first_masks(masks, 3)
-    assert three.areas.tolist() == masks.areas[:3].tolist() and len(three.first) == 4 and len(three.starts) == len(three.ends) == three.first[-1]
-    assert first_masks(masks, 50).areas.tolist() == masks.areas.tolist()
+def test_some_of_the_masks() -> None:
+    codes = [encode_mask(mask)["counts"] for mask in some_masks((23, 31))]
+    for start, stop in ((0, 3), (4, 5), (9, 50)):
+        part, alone = some_of(parse(codes), start, stop), parse(codes[start:stop])
+        for name in ("starts", "ends", "first", "areas", "pixels"):
+            assert getattr(part, name).tolist() == getattr(alone, name).tolist()
 
 
 def test_the_code_of_a_large_image() -> None:
