@@ -64,6 +64,17 @@ class Batch:
 
 
 @dataclass
+class BoundaryBatch(Batch):
+    """Images whose `labels` are 1 on boundaries, 0 elsewhere, void where the annotators disagree; `image_ids` count the split's images.
+
+    `segments` are the annotators' own, 0..n-1 each; where there is no image, and in planes beyond an image's last annotator, void.
+    """
+
+    segments: Int64[Tensor, "batch annotator height width"]
+    names: list[str]
+
+
+@dataclass
 class FeatureMap:
     """Values on a regular grid over the image: cell (r, c) is centred on pixel position (stride (r + 1/2), stride (c + 1/2)).
 

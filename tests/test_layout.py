@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
-# in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss.
+# in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
 ORDER = [
     "structures",
     "sphere",
     "pairs",
+    "thinning",
     "data",
     "backbone",
     "embedding",
@@ -27,6 +28,7 @@ ORDER = [
     "proposal",
     "metric",
     "picture",
+    "curve",
     "model",
     "task",
     "callback",

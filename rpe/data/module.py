@@ -96,6 +96,8 @@ class InstanceData(lightning.LightningDataModule):
         seed: of the order of the training images, and of what is drawn for them.
     """
 
+    collate = staticmethod(collate)
+
     def __init__(self, name: str, batch_size: int, eval_batch_size: int, workers: int, seed: int) -> None:
         super().__init__()
         for key, value, least in (("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("workers", workers, 0)):
@@ -135,7 +137,7 @@ class InstanceData(lightning.LightningDataModule):
             torch_dataset,
             batch_size=self.batch_size if training else self.eval_batch_size,
             sampler=sampler,
-            collate_fn=collate,
+            collate_fn=self.collate,
             num_workers=self.workers,
             drop_last=training,
             persistent_workers=self.workers > 0 and training,

@@ -1,0 +1,38 @@
+"""Boundary detection as BSDS500 measures it: ODS, OIS and AP.
+
+`figures(counts, thresholds)` of `count_pixels(prediction, Annotators(boundaries), thresholds_of(99))`, image by image; `score` does a folder.
+"""
+
+from rpe.metric.boundary.annotators import Annotators, Matched
+from rpe.metric.boundary.curve import (
+    Counts,
+    average_precision,
+    best_between,
+    count_among,
+    count_masks,
+    count_pixels,
+    f_measure,
+    figures,
+    of_table,
+    thresholds_of,
+)
+from rpe.metric.boundary.matching import match, reach_of
+from rpe.thinning import thin
+
+__all__ = [
+    "Annotators",
+    "Counts",
+    "Matched",
+    "average_precision",
+    "best_between",
+    "count_among",
+    "count_masks",
+    "count_pixels",
+    "f_measure",
+    "figures",
+    "match",
+    "of_table",
+    "reach_of",
+    "thin",
+    "thresholds_of",
+]

@@ -1,0 +1,142 @@
+"""Anybody's boundary maps from files: PNG, NPY, MAT."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from PIL import Image, UnidentifiedImageError
+from scipy import io
+
+from rpe.structures import InputError
+from rpe.thinning import segment_changes
+
+SUFFIXES = (".png", ".npy", ".mat")
+LARGEST = {"L": 255, "1": 1, "I;16": 65535, "I": 65535}
+"""What stands for 1 in a PNG of each mode."""
+
+
+@dataclass
+class Prediction:
+    """An image's boundary map in [0, 1], or in its place one mask for each of several segmentations."""
+
+    file: Path
+    map: Float[np.ndarray, "height width"] | None
+    masks: list[Bool[np.ndarray, "height width"]]
+
+    def size(self) -> tuple[int, ...]:
+        """Height and width."""
+        return self.map.shape if self.map is not None else self.masks[0].shape
+
+
+def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[str]:
+    """The chosen names, all for None. Names are text; YAML makes whole numbers of digits, so 100007 is taken for the name "100007".
+
+    A leading zero is lost before it comes here (YAML reads 0123 as octal, 83): such a name needs quotes.
+
+    Raises:
+        InputError: a name that is not known, no name at all.
+    """
+    chosen = list(known) if names is None else list(dict.fromkeys(str(name) for name in names))
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise InputError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
+    if not chosen:
+        raise InputError("names is empty: leave it out to score the whole split")
+    return chosen
+
+
+def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The one file of each name.
+
+    Raises:
+        InputError: no such folder, no file for a name, or two.
+    """
+    if not folder.is_dir():
+        raise InputError(f"predictions {folder} is no folder: name one with a PNG, NPY or MAT file for each image")
+    found: dict[str, Path] = {}
+    for name in names:
+        there = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
+        if not there:
+            raise InputError(f"prediction {folder / name}.png (or .npy, .mat) is missing: every image of the split needs one, or restrict names")
+        if len(there) > 1:
+            raise InputError(f"predictions {there[0]} and {there[1]} are for the same image: keep one")
+        found[name] = there[0]
+    return found
+
+
+def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
+    """A prediction for an image of `size` (height, width).
+
+    A PNG is grey, 8 or 16 bits; its largest value stands for 1. An NPY file holds floats in [0, 1], or booleans. A MAT file holds `segs` (a cell
+    of segmentations), `ucm2` (an ultrametric contour map of twice the size, read at (3:2:end, 3:2:end)), or else one map in [0, 1].
+
+    Raises:
+        InputError: naming the file that does not decode, has another size, or values that are NaN or outside [0, 1].
+    """
+    read = {".png": read_png, ".npy": read_npy, ".mat": read_mat}[file.suffix]
+    try:
+        values = read(file)
+    except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, NotImplementedError, io.matlab.MatReadError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"prediction {file} does not decode ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+    if isinstance(values, list):
+        prediction = Prediction(file, None, [segment_changes(one) for one in values])
+        shapes = {one.shape for one in values}
+    else:
+        prediction = Prediction(file, values, [])
+        shapes = {values.shape}
+    if shapes != {size}:
+        raise InputError(f"prediction {file} is {' x '.join(map(str, shapes.pop()))}, but its image {size[0]} x {size[1]} (height x width)")
+    if prediction.map is not None:
+        refuse_values(prediction.map, file)
+    return prediction
+
+
+def refuse_values(values: Float[np.ndarray, "height width"], file: Path) -> None:
+    """Raises: InputError: values that are no strength of a boundary."""
+    if np.isnan(values).any():
+        raise InputError(f"prediction {file} holds NaN ({int(np.isnan(values).sum())} pixels)")
+    if values.min() < 0 or values.max() > 1:
+        raise InputError(f"prediction {file} has values from {values.min():g} to {values.max():g}: boundary maps lie in [0, 1]")
+
+
+def read_png(file: Path) -> Float[np.ndarray, "height width"]:
+    """A grey PNG in [0, 1]."""
+    with Image.open(file) as image:
+        if image.mode not in LARGEST:
+            raise InputError(f"prediction {file} is a PNG of mode {image.mode}: save it grey, with 8 or 16 bits")
+        return np.asarray(image).astype(np.float64) / LARGEST[image.mode]
+
+
+def read_npy(file: Path) -> np.ndarray:
+    """A map of floats or booleans."""
+    values = np.load(file, allow_pickle=False)
+    if values.dtype != bool and not np.issubdtype(values.dtype, np.floating):
+        raise InputError(f"prediction {file} holds {values.dtype}: save floats in [0, 1], or booleans")
+    return flat(values, file).astype(np.float64)
+
+
+def read_mat(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]:
+    """A map, or segmentations."""
+    content: dict[str, Any] = {key: value for key, value in io.loadmat(file).items() if not key.startswith("__")}
+    if "segs" in content:
+        return [one.astype(np.int64) for one in content["segs"].ravel()]
+    if "ucm2" in content:
+        return content["ucm2"][2::2, 2::2].astype(np.float64)
+    if len(content) != 1:
+        raise InputError(f"prediction {file} holds {', '.join(content) or 'nothing'}: name the map segs, ucm2, or store nothing beside it")
+    values = next(iter(content.values()))
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fbu":
+        raise InputError(f"prediction {file} holds no map of numbers in {next(iter(content))}")
+    return flat(values, file).astype(np.float64)
+
+
+def flat(values: np.ndarray, file: Path) -> np.ndarray:
+    """Raises: InputError: not two axes."""
+    if values.ndim != 2:
+        raise InputError(f"prediction {file} has {values.ndim} axes: a boundary map has two, height and width")
+    return values
