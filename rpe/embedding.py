@@ -16,11 +16,20 @@ def periodic_coordinates(feature: FeatureMap, periods: list[int]) -> Float[Tenso
     Never scaled by the image's size: a crop and the whole image then agree on what a distance is (method: a translation-equivariant
     network cannot tell far-apart twins otherwise).
     """
-    batch, _, rows, columns = feature.values.shape
-    cells = pixel_centres((rows, columns), feature.values.device) * feature.stride
-    angles = torch.cat([2 * math.pi * cells / period for period in periods], 1)
-    waves = torch.cat([angles.sin(), angles.cos()], 1).T.reshape(1, -1, rows, columns)
-    return waves.expand(batch, -1, -1, -1).to(feature.values.dtype)
+    waves = periodic_code(cell_centres(feature), periods)
+    return waves.expand(len(feature.values), -1, -1, -1).to(feature.values.dtype)
+
+
+def cell_centres(feature: FeatureMap) -> Float[Tensor, "1 2 rows columns"]:
+    """Row and column of each cell's centre, in pixels of the network's image."""
+    rows, columns = feature.values.shape[-2:]
+    return (pixel_centres((rows, columns), feature.values.device) * feature.stride).T.reshape(1, 2, rows, columns)
+
+
+def periodic_code(places: Float[Tensor, "batch 2 rows columns"], periods: list[int]) -> Float[Tensor, "batch coordinate rows columns"]:
+    """sin and cos of places in pixels at the given periods."""
+    angles = torch.cat([2 * math.pi * places / period for period in periods], 1)
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class Embedding(nn.Module):
@@ -30,23 +39,37 @@ class Embedding(nn.Module):
         channels: of the feature map that comes in.
         dimension: D >= 2.
         hidden: channels between the two convolutions.
-        coordinates: "periodic" appends `periodic_coordinates`.
-        periods: in pixels, for periodic coordinates.
+        coordinates: "periodic" appends `periodic_coordinates`; "displaced" adds a linear map of the periodic code of another place: the
+            network says for each pixel how far away that place is, so that all pixels of an object can name one place (its middle,
+            say) and have one code, however many look-alikes the image holds.
+        periods: in pixels, for the coordinates.
     """
+
+    DISPLACEMENT = 16.0
+    """Pixels that an output of 1 displaces by: about an object's radius, so that the weights need not grow for it."""
 
     def __init__(self, channels: int, dimension: int, hidden: int, coordinates: str, periods: list[int]) -> None:
         super().__init__()
         if dimension < 2:
             raise InputError(f"embedding.dimension {dimension} leaves no room: points need 2 or more numbers")
-        if coordinates not in ("none", "periodic"):
-            raise InputError(f"embedding.coordinates {coordinates!r} is unknown: choose none or periodic")
-        self.periods = list(periods) if coordinates == "periodic" else []
-        self.layers = nn.Sequential(nn.Conv2d(channels + 4 * len(self.periods), hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, dimension, 1))
+        if coordinates not in ("none", "periodic", "displaced"):
+            raise InputError(f"embedding.coordinates {coordinates!r} is unknown: choose none, periodic or displaced")
+        self.periods, self.coordinates, self.dimension = list(periods), coordinates, dimension
+        codes = 4 * len(periods)
+        given = channels + (codes if coordinates == "periodic" else 0)
+        outputs = dimension + (2 if coordinates == "displaced" else 0)
+        self.layers = nn.Sequential(nn.Conv2d(given, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, outputs, 1))
+        if coordinates == "displaced":
+            self.placed = nn.Conv2d(codes, dimension, 1, bias=False)
+            nn.init.orthogonal_(self.placed.weight)
 
     def forward(self, feature: FeatureMap) -> FeatureMap:
         """Points of unit length, in fp32, at the stride of the feature map."""
         values = feature.values
-        if self.periods:
+        if self.coordinates == "periodic":
             values = torch.cat([values, periodic_coordinates(feature, self.periods)], 1)
         vectors = self.layers(values).float()
+        if self.coordinates == "displaced":
+            places = cell_centres(feature) + self.DISPLACEMENT * vectors[:, self.dimension :]
+            vectors = vectors[:, : self.dimension] + self.placed(periodic_code(places, self.periods)).float()
         return FeatureMap(normalise(vectors.movedim(1, -1)).movedim(-1, 1), feature.stride)

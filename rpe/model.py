@@ -7,6 +7,7 @@ from rpe.backbone import Backbone
 from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
 from rpe.head import Objectness
+from rpe.proposal import Ranker
 from rpe.sphere import normalise
 from rpe.structures import Embedded, Iterates
 
@@ -17,17 +18,18 @@ class PixelEmbedding(nn.Module):
     `backbone` is any `rpe.backbone.Backbone`; the model does not know which.
     """
 
-    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness) -> None:
+    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness, ranker: Ranker) -> None:
         super().__init__()
         self.backbone = backbone
         self.embedding = embedding
         self.grouping = grouping
         self.objectness = objectness
+        self.ranker = ranker
 
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
         """The network alone, without loops: what inference groups."""
         finest = self.backbone(images)[0]
-        return Embedded(self.embedding(finest), self.objectness(finest))
+        return Embedded(self.embedding(finest), self.objectness(finest), finest)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Embedded, Iterates]:
         """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rpe.grouping import MeanShift
 from rpe.metric.curve import Curve
-from rpe.proposal import Proposer, select_instances
+from rpe.proposal import Proposer, Ranker, select_instances
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, pixel_centres
 
@@ -40,7 +40,7 @@ def one_projection(iterates: list[Float[Tensor, "pixel dim"]]) -> list[Float[np.
     return [part.numpy() for part in colours.cpu().split(len(iterates[0]))]
 
 
-def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, file: Path) -> None:
+def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, ranker: Ranker, file: Path) -> None:
     """Image, truth, embedding as RGB at X_0 .. X_T by one projection, groups and selected instances, of a batch of one image."""
     height, width = batch.labels.shape[1:]
     shrink = max(1.0, max(height, width) / LARGEST)
@@ -49,8 +49,9 @@ def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: 
     centres = pixel_centres(small, points_device) * torch.tensor([height / small[0], width / small[1]], device=points_device)
     points = normalise(embedded.points.at(centres[None]))
     iterates = [iterate[0] for iterate in grouping(points)]
-    partitions, _ = proposal.partitions(embedded, (height, width), batch.sizes[0])
-    instances = select_instances(proposal(embedded, (height, width), batch.sizes[0]), threshold=0.5)
+    partitions = [labels for labels, _ in proposal.partitions(embedded, (height, width), batch.sizes[0], ranker)]
+    proposals = proposal(embedded, (height, width), batch.sizes[0], ranker)
+    instances = select_instances(proposals, proposal.least_score)
     panels = [("image", batch.images[0].permute(1, 2, 0).cpu().numpy()), ("truth", colours_of(batch.labels[0].cpu().numpy()))]
     panels += [(f"X_{loop}", colour.reshape(*small, 3)) for loop, colour in enumerate(one_projection(iterates))]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]

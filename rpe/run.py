@@ -234,7 +234,11 @@ def build_task(config: DictConfig) -> InstanceTask:
     backbone = build(config, "backbone")
     channels = backbone.channels[0]
     model = PixelEmbedding(
-        backbone, build(config, "embedding", channels=channels), build(config, "grouping"), build(config, "head", channels=channels)
+        backbone,
+        build(config, "embedding", channels=channels),
+        build(config, "grouping"),
+        build(config, "head", channels=channels),
+        build(config, "ranker", channels=channels),
     )
     task = build(
         config,

@@ -97,10 +97,12 @@ class FeatureMap:
 
 @dataclass
 class Embedded:
-    """What the network says of each cell of its grid: a point on the sphere, and the logit of being part of an object."""
+    """What the network says of each cell of its grid: a point on the sphere, the logit of being part of an object (its grid may be finer), and
+    the backbone's finest features, by which groups are ranked."""
 
     points: FeatureMap
     objectness: FeatureMap
+    features: FeatureMap
 
 
 def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "pixel 2"]:
@@ -142,6 +144,26 @@ def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
     """A mask as COCO's compressed run-length code with textual counts (JSON holds no bytes)."""
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode()}
+
+
+def encode_labels(labels: Int64[np.ndarray, "height width"], chosen: Int64[np.ndarray, " mask"]) -> list[RunLength]:
+    """The mask of each chosen label as `encode_mask` writes it, all found in one pass over the label map."""
+    height, width = labels.shape
+    flat = labels.ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    ends = np.append(starts[1:], len(flat))
+    by_label = np.argsort(flat[starts], kind="stable")
+    runs = flat[starts][by_label]
+    masks = []
+    for label in chosen:
+        mine = by_label[np.searchsorted(runs, label) : np.searchsorted(runs, label, side="right")]
+        # background and object by turns, background first
+        borders = np.stack([starts[mine], ends[mine]], 1).ravel()
+        ends_at = int(borders[-1]) if len(borders) else 0
+        counts = np.diff(borders, prepend=0).tolist() + ([len(flat) - ends_at] if ends_at < len(flat) else [])
+        encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        masks.append({"size": [height, width], "counts": encoded["counts"].decode()})
+    return masks
 
 
 def decode_mask(mask: RunLength) -> Bool[np.ndarray, "height width"]:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rpe.embedding import Embedding, periodic_coordinates
+from rpe.embedding import Embedding, cell_centres, periodic_coordinates
 from rpe.structures import FeatureMap, InputError
 
 
@@ -31,6 +31,32 @@ def test_coordinates_tell_twins_apart() -> None:
     plain = Embedding(channels=2, dimension=8, hidden=16, coordinates="none", periods=[64])
     values = plain(FeatureMap(torch.ones(1, 2, 4, 4), 4)).values
     assert torch.allclose(values[..., 0, 0], values[..., 2, 2])
+
+
+def test_pixels_that_name_one_place_have_one_code() -> None:
+    embedding = Embedding(channels=2, dimension=8, hidden=16, coordinates="displaced", periods=[64])
+    feature = FeatureMap(torch.zeros(1, 2, 4, 4), 4)
+    # a network that displaces every pixel to the place (9, 5)
+    centres = cell_centres(feature)[0]
+    to_place = (torch.tensor([9.0, 5.0])[:, None, None] - centres) / Embedding.DISPLACEMENT
+    outputs = torch.cat([torch.zeros(8, 4, 4), to_place])[None]
+    embedding.layers = torch.nn.Sequential(Fixed(outputs))
+    values = embedding(feature).values
+    assert torch.allclose(values, values[..., :1, :1].expand_as(values), atol=1e-5)
+    embedding.layers = torch.nn.Sequential(Fixed(outputs * 0))
+    alone = embedding(feature).values
+    assert not torch.allclose(alone[..., 0, 0], alone[..., 2, 2], atol=1e-2), "without displacement the code is the pixel's own"
+    embedding.layers = torch.nn.Sequential(Fixed(outputs + torch.eye(10)[8][:, None, None] * 64 / Embedding.DISPLACEMENT))
+    assert torch.allclose(embedding(feature).values, values, atol=1e-4), "a period farther is the same code"
+
+
+class Fixed(torch.nn.Module):
+    def __init__(self, outputs: torch.Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.outputs
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,15 @@ ORDER = [
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}
-GIVEN_BY_RUN = {"embedding": {"channels"}, "head": {"channels"}, "task": {"model", "loss", "proposal", "optimizer", "schedule"}}
-OPTIONS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if path.parent.name in ORDER)
+# the ranker is a group of its own, so that the ablation is one word, and a part of the proposals, which it orders
+PLACE = {"ranker": "proposal"}
+GIVEN_BY_RUN = {
+    "embedding": {"channels"},
+    "head": {"channels"},
+    "ranker": {"channels"},
+    "task": {"model", "loss", "proposal", "optimizer", "schedule"},
+}
+OPTIONS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if PLACE.get(path.parent.name, path.parent.name) in ORDER)
 
 
 def stage(module: Path) -> str:
@@ -81,7 +88,7 @@ def test_config_keys_are_the_constructors(option: Path) -> None:
         for name in node:
             check(node[name], f"rpe.{group}", set())
     else:
-        check(node, f"rpe.{group}", GIVEN_BY_RUN.get(group, {"progress"} if group == "schedule" else set()))
+        check(node, f"rpe.{PLACE.get(group, group)}", GIVEN_BY_RUN.get(group, {"progress"} if group == "schedule" else set()))
 
 
 def check(node, prefix: str, given: set[str]) -> None:

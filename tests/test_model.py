@@ -5,6 +5,7 @@ from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
 from rpe.head import Objectness
 from rpe.model import PixelEmbedding
+from rpe.proposal import PlainRanker
 from rpe.structures import pixel_centres
 
 
@@ -13,7 +14,8 @@ def make_model(stride: int = 2) -> PixelEmbedding:
         UNet(width=8, levels=2, stride=stride),
         Embedding(channels=8, dimension=4, hidden=8, coordinates="none", periods=[]),
         MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=True, step=1.0),
-        Objectness(channels=8, hidden=8),
+        Objectness(channels=8, hidden=8, subdivision=1),
+        PlainRanker(channels=8, typical_area=20.0),
     )
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from rpe.grouping import MeanShift
 from rpe.metric.curve import PUBLISHED, Curve
 from rpe.picture import colours_of, draw_recall, draw_sheet, one_projection
-from rpe.proposal import Proposer
+from rpe.proposal import PlainRanker, Proposer
 from rpe.sphere import normalise
 from rpe.structures import Batch, Embedded, FeatureMap
 
@@ -29,11 +29,11 @@ def test_sheet_is_drawn(tmp_path: Path) -> None:
     labels = torch.zeros(1, 20, 30, dtype=torch.int64)
     labels[0, 4:14, 4:14] = 1
     points = torch.eye(3)[labels].permute(0, 3, 1, 2)
-    embedded = Embedded(FeatureMap(points, 1), FeatureMap(8.0 * labels[:, None] - 4, 1))
+    embedded = Embedded(FeatureMap(points, 1), FeatureMap(8.0 * labels[:, None] - 4, 1), FeatureMap(points, 1))
     batch = Batch(torch.rand(1, 3, 20, 30), labels, [7], [(20, 30)])
     grouping = MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0)
-    proposer = Proposer([0.3], 3, 0.01, 1e-6, None, 0.5, 1, 0.9, 10)
-    draw_sheet(batch, embedded, grouping, proposer, tmp_path / "sheet.png")
+    proposer = Proposer([0.3], [3], 0.01, 1e-6, None, None, False, 0.5, 1, 0.9, 10, 0.5)
+    draw_sheet(batch, embedded, grouping, proposer, PlainRanker(3, 20.0), tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert pixels.shape[1] > 5 * pixels.shape[0] and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from rpe.structures import FeatureMap, Proposals, decode_mask, encode_mask, pixel_centres
+from rpe.structures import FeatureMap, Proposals, decode_mask, encode_labels, encode_mask, pixel_centres
 
 
 def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
@@ -29,3 +29,10 @@ def test_proposals_as_results_rows() -> None:
     proposals = Proposals([encode_mask(np.ones((2, 2), dtype=bool))], np.array([0.5]), (2, 2))
     (row,) = proposals.as_results(7, 3)
     assert row["image_id"] == 7 and row["category_id"] == 3 and row["score"] == 0.5 and row["segmentation"]["size"] == [2, 2]
+
+
+def test_masks_of_a_label_map_in_one_pass_are_those_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        labels = generator.integers(0, 4, size=tuple(generator.integers(1, 9, size=2)))
+        assert encode_labels(labels, np.arange(4)) == [encode_mask(labels == label) for label in range(4)]

@@ -29,7 +29,7 @@ class Pictures(lightning.Callback):
             with torch.no_grad():
                 embedded = task.model.embed(batch.images.to(task.device))
                 file = folder / f"val-{batch.image_ids[0]}.png"
-                draw_sheet(batch, embedded, task.model.grouping, task.proposal, file)
+                draw_sheet(batch, embedded, task.model.grouping, task.proposal, task.model.ranker, file)
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_image("pictures", [str(file)], caption=[file.stem])

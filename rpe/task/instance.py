@@ -18,7 +18,7 @@ from rpe.loss import InstanceLoss, share_over_margin
 from rpe.metric.average_recall import average_recall
 from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
-from rpe.proposal import Proposer, image_of
+from rpe.proposal import Proposer, describe, detached, image_of, quality_of, truth_on_grid
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, pixel_centres
 
@@ -76,10 +76,23 @@ class InstanceTask(lightning.LightningModule):
         positions, labels = self.loss.choose_pixels(batch.labels, generator)
         embedded, iterates = self.model(batch.images, positions)
         terms = self.loss(iterates, positions, labels, embedded.objectness, batch.labels)
+        if self.model.ranker.learns:
+            terms["ranking"] = self.ranking_loss(embedded, batch, index)
         total = torch.stack(list(terms.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {"train/loss": total.detach()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.images))
         return total
+
+    def ranking_loss(self, embedded: Embedded, batch: Batch, index: int) -> Float[Tensor, ""]:
+        """The ranker's, on the groups of one image of the batch, by inference's settings in turn: grouping every image by all of them would take longer
+        than the network."""
+        with torch.autocast(self.device.type, enabled=False):
+            turn, image = divmod(index, len(batch.images))
+            one = image_of(detached(embedded), image)
+            size = (batch.images.shape[2], batch.images.shape[3])
+            grouped = self.proposal.grouped(one, size, self.proposal.settings[turn % len(self.proposal.settings)])
+            quality = quality_of(grouped, truth_on_grid(batch.labels[image], one.points))
+            return self.model.ranker.loss(describe(grouped, one), quality)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.examine(batch)
@@ -95,7 +108,7 @@ class InstanceTask(lightning.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
                 one = image_of(embedded, index)
-                proposals = self.proposal(one, network_size, size)
+                proposals = self.proposal(one, network_size, size, self.model.ranker)
                 figures = self.grouping_figures(one, batch.labels[index])
                 self.rows.append({"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures})
 
@@ -112,7 +125,7 @@ class InstanceTask(lightning.LightningModule):
             for loop, iterate in enumerate(self.model.grouping(points)):
                 modes = find_modes(iterate[0], 1.0, iterations=0, merge_tolerance=self.proposal.merge_tolerance, move_tolerance=0.0)
                 figures[f"ARI-X{loop}"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
-            modes = self.proposal.modes(points[0], self.proposal.concentrations[0])
+            modes = self.proposal.modes(points[0], self.proposal.settings[0])
             figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
         known = evenly((flat != VOID).nonzero()[:, 0])
         if len(torch.unique(flat[known])) > 1:
