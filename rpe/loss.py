@@ -39,9 +39,7 @@ class TiledHinge(torch.autograd.Function):
         sums = points.new_zeros(dim + 1, length)
         tile = min(length, GPU_TILE if points.is_cuda else TILE)
         buffer = points.new_empty(tile**2)
-        for rows, columns in upper_tiles(length, tile):
-            if places is not None and apart(places[rows], places[columns]):
-                continue
+        for rows, columns in upper_tiles(length, tile, places, reach=1):
             active = tile_of(buffer, points[rows], points[columns])
             active = active.sub_(threshold).clamp_(min=0) if squared else active.gt_(threshold)
             if bool(labels[rows][-1] >= labels[columns][0]):
@@ -59,12 +57,6 @@ class TiledHinge(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
         (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * to_points, None, None, None, None, None
-
-
-def apart(one: Float[Tensor, "row 2"], other: Float[Tensor, "column 2"]) -> bool:
-    """Whether the bounding boxes of two sets of places are more than 1 apart, so that no pair is in range."""
-    gap = torch.maximum(one.amin(0) - other.amax(0), other.amin(0) - one.amax(0)).clamp(min=0)
-    return bool(gap.square().sum() > 1)
 
 
 def pair_weights(labels: Int64[Tensor, " pixel"], weighting: str) -> Float[Tensor, " pixel"]:

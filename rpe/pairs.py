@@ -1,20 +1,41 @@
 """All pairs of points in tiles: what the grouping and the loss share to never build a pixel-by-pixel matrix."""
 
+import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 TILE = 512
 """Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256, 512, 1024 and 2048 measured)."""
 
 
-def upper_tiles(length: int, tile: int) -> Iterator[tuple[slice, slice]]:
-    """(rows, columns) of the tiles on and above the diagonal of a length x length matrix."""
-    for top in range(0, length, tile):
-        for left in range(top, length, tile):
-            yield slice(top, min(top + tile, length)), slice(left, min(left + tile, length))
+def upper_tiles(
+    length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf
+) -> Iterator[tuple[slice, slice]]:
+    """(rows, columns) of the tiles on and above the diagonal of a length x length matrix.
+
+    With places, tiles whose bounding boxes are more than `reach` apart are left out: points in the order of `along_a_curve` leave out most.
+    """
+    parts = [slice(top, min(top + tile, length)) for top in range(0, length, tile)]
+    if places is None:
+        yield from ((rows, columns) for index, rows in enumerate(parts) for columns in parts[index:])
+        return
+    low = torch.stack([places[part].amin(0) for part in parts])
+    high = torch.stack([places[part].amax(0) for part in parts])
+    gap = torch.maximum(low[:, None] - high, low - high[:, None]).clamp(min=0)
+    near = gap.square().sum(-1).cpu() <= reach**2
+    yield from ((rows, columns) for index, rows in enumerate(parts) for other, columns in enumerate(parts) if other >= index and near[index, other])
+
+
+def along_a_curve(places: Float[Tensor, "pixel 2"]) -> Int64[Tensor, " pixel"]:
+    """An order in which points that follow each other lie near each other: Morton's curve over squares of side 1."""
+    square = (places - places.amin(0)).long().clamp(max=2**15 - 1)
+    code = torch.zeros_like(square[:, 0])
+    for bit in range(15):
+        code |= ((square[:, 0] >> bit & 1) << 2 * bit + 1) | ((square[:, 1] >> bit & 1) << 2 * bit)
+    return torch.argsort(code, stable=True)
 
 
 def tile_of(buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]) -> Float[Tensor, "row column"]:

@@ -1,6 +1,6 @@
 import torch
 
-from rpe.pairs import add_products, tile_of, upper_tiles
+from rpe.pairs import add_products, along_a_curve, tile_of, upper_tiles
 
 
 def test_upper_tiles_meet_every_pair_once() -> None:
@@ -24,3 +24,16 @@ def test_add_products_of_the_upper_tiles_are_the_product() -> None:
     for rows, columns in upper_tiles(10, 4):
         add_products(sums, matrix[rows, columns], values, rows, columns)
     assert torch.allclose(sums, (matrix @ values).T, atol=1e-5)
+
+
+def test_tiles_out_of_reach_are_left_out_and_no_pair_in_reach() -> None:
+    places = torch.rand(300, 2) * 20
+    order = along_a_curve(places)
+    assert torch.equal(order.sort().values, torch.arange(300))
+    places = places[order]
+    met = torch.zeros(300, 300, dtype=torch.bool)
+    for rows, columns in upper_tiles(300, 16, places, reach=2.0):
+        met[rows, columns] = True
+        met[columns, rows] = True
+    near = torch.cdist(places, places) <= 2
+    assert bool(met[near].all()) and float(met.float().mean()) < 0.5

@@ -8,7 +8,7 @@ from rpe.grouping.greedy import by_mass, take_greedily
 from rpe.grouping.kernel import kernel_mean, mean_over_keys
 from rpe.grouping.mean_shift import check_concentration, check_loops, scaled_places
 from rpe.grouping.parts import connected_parts
-from rpe.grouping.swarm import Swarm, merged, sample_of
+from rpe.grouping.swarm import Swarm, merged, sample_of, swarm_of
 from rpe.sphere import check_unit_length, cosine_distance, normalise
 from rpe.structures import InputError, Modes, check_count, check_shape
 
@@ -55,9 +55,9 @@ def find_modes(
         weights = torch.ones_like(points[:, 0]) if mass is None else mass.to(points.dtype)
         places = scaled_places(points.shape[:1], positions, spatial_bandwidth)
         places = None if places is None else places.to(points.dtype)
-        swarm = Swarm(points, weights, places, torch.arange(len(points), device=points.device))
         if len(points) == 0:
-            return Modes(points, weights, swarm.owner, points.new_zeros(0))
+            return Modes(points, weights, torch.arange(0, device=points.device), points.new_zeros(0))
+        swarm = swarm_of(points, weights, places)
         swarm, moves = run_loops(swarm, float(concentration), iterations, merge_tolerance, move_tolerance, keys, blurring)
         if places is None:
             leader = take_greedily(swarm.points, by_mass(swarm.mass), merge_tolerance, None, worthwhile=0.0)

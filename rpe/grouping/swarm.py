@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rpe.grouping.greedy import WORTHWHILE, by_mass, take_greedily
+from rpe.pairs import along_a_curve
 from rpe.sphere import normalise
 
 
@@ -21,6 +22,12 @@ class Swarm:
     mass: Float[Tensor, " point"]
     places: Float[Tensor, "point 2"] | None
     owner: Int64[Tensor, " pixel"]
+
+
+def swarm_of(points: Float[Tensor, "pixel dim"], mass: Float[Tensor, " pixel"], places: Float[Tensor, "pixel 2"] | None) -> Swarm:
+    """One point for each pixel; with places neighbours follow each other, so that the kernel can leave out whole tiles."""
+    order = torch.arange(len(points), device=points.device) if places is None else along_a_curve(places)
+    return Swarm(points[order], mass[order], None if places is None else places[order], torch.argsort(order))
 
 
 def sample_of(swarm: Swarm, keys: int) -> Swarm:
