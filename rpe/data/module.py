@@ -1,4 +1,4 @@
-"""What all datasets for instance grouping share: samples, batches, an order that depends on nothing but seed and epoch, the truth."""
+"""What all datasets share: an order that depends on nothing but seed and epoch; those for instance grouping also samples, batches, a truth."""
 
 import os
 from collections.abc import Iterator
@@ -24,10 +24,17 @@ Sample = tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], i
 
 
 @runtime_checkable
-class SplitDataset(Protocol):
+class Split(Protocol):
     """One split. Its index carries the epoch, so that workers that outlive an epoch still draw anew: item `epoch * len + i`."""
 
     def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@runtime_checkable
+class SplitDataset(Split, Protocol):
+    """One split of images with objects."""
 
     def __getitem__(self, index: int) -> Sample: ...
 
@@ -85,8 +92,8 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-class InstanceData(lightning.LightningDataModule):
-    """Loaders over the three splits of a dataset.
+class SplitData(lightning.LightningDataModule):
+    """Loaders over the three splits of a dataset, whatever its samples are.
 
     Args:
         name: of the data, in results and folders.
@@ -100,18 +107,24 @@ class InstanceData(lightning.LightningDataModule):
 
     def __init__(self, name: str, batch_size: int, eval_batch_size: int, workers: int, seed: int) -> None:
         super().__init__()
-        for key, value, least in (("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("workers", workers, 0)):
-            if value < least:
-                raise InputError(f"data.{key} {value} is below {least}")
+        least = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "workers": (workers, 0), "seed": (seed, 0)}
+        for key, (value, low) in least.items():
+            if value < low:
+                raise InputError(f"data.{key} {value} is below {low}")
         self.name = name
         self.batch_size, self.eval_batch_size, self.workers, self.seed = batch_size, eval_batch_size, workers, seed
-        self.datasets: dict[tuple[str, bool], SplitDataset] = {}
+        self.datasets: dict[tuple[str, bool], Split] = {}
 
-    def open_split(self, split: str, training: bool) -> SplitDataset:
+    @staticmethod
+    def collate(samples: list[Any]) -> Any:
+        """Samples as a batch."""
+        raise NotImplementedError
+
+    def open_split(self, split: str, training: bool) -> Split:
         """The dataset of a split, whole images or as training sees them; raises `InputError` where its files are missing or wrong."""
         raise NotImplementedError
 
-    def dataset(self, split: str, training: bool = False) -> SplitDataset:
+    def dataset(self, split: str, training: bool = False) -> Split:
         """The dataset of a split, opened once."""
         if split not in SPLITS:
             raise InputError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
@@ -119,11 +132,7 @@ class InstanceData(lightning.LightningDataModule):
             self.datasets[split, training] = self.open_split(split, training)
         return self.datasets[split, training]
 
-    def truth(self, split: str) -> Truth:
-        """The annotations of a split in COCO format."""
-        return self.dataset(split).truth()
-
-    def loader(self, split: str, training: bool) -> DataLoader[Sample]:
+    def loader(self, split: str, training: bool) -> DataLoader[Any]:
         """A loader in the order of `EpochSampler`."""
         dataset = self.dataset(split, training)
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -132,7 +141,7 @@ class InstanceData(lightning.LightningDataModule):
             raise InputError(
                 f"{self.name} {split} holds {len(dataset)} images, fewer than data.batch_size {self.batch_size} on each of {ranks} ranks: lower it"
             )
-        torch_dataset: Dataset[Sample] = dataset  # type: ignore[assignment]
+        torch_dataset: Dataset[Any] = dataset  # type: ignore[assignment]
         return DataLoader(
             torch_dataset,
             batch_size=self.batch_size if training else self.eval_batch_size,
@@ -145,11 +154,23 @@ class InstanceData(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> DataLoader[Any]:
         return self.loader("train", training=True)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> DataLoader[Any]:
         return self.loader("val", training=False)
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> DataLoader[Any]:
         return self.loader("test", training=False)
+
+
+class InstanceData(SplitData):
+    """Images with objects, and their truth in COCO format."""
+
+    collate = staticmethod(collate)
+
+    def truth(self, split: str) -> Truth:
+        """The annotations of a split in COCO format."""
+        dataset = self.dataset(split)
+        assert isinstance(dataset, SplitDataset)
+        return dataset.truth()

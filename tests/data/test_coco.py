@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
+from rpe.data.annotation import run_length_of
 from rpe.data.coco import Coco, CocoImages, cropped, dense
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
@@ -121,30 +122,18 @@ def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> No
         make_coco(coco_folder).dataset("train")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda truth: truth["annotations"].clear(), "holds no annotation at all"),
-        (lambda truth: truth.pop("categories"), "has no categories"),
-        (lambda truth: truth["annotations"][0].update(image_id=9), "names image 9, which the file does not list"),
-        (lambda truth: truth["annotations"][1].update(segmentation={"size": [5, 5], "counts": [25]}), r"mask of size \[5, 5\]"),
-        (lambda truth: truth["annotations"][1].update(segmentation=[]), "has no segmentation"),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "fewer than three corners"),
-        (lambda truth: truth["annotations"][0].pop("area"), "an annotation in .* has no area"),
-        (lambda truth: truth["images"][0].pop("height"), "an image in .* has no height"),
-        (lambda truth: truth["images"].append(truth["images"][0]), "names an image id twice"),
-    ],
-)
-def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) -> None:
-    edit(coco_folder, change)
-    with pytest.raises(InputError, match=message):
-        make_coco(coco_folder).dataset("train")
+def test_a_split_of_crowds_alone_or_without_any_object_is_refused(coco_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"instances_val2017.json holds no object of data.eval_categories \[\], at most crowds"):
+        make_coco(coco_folder, eval_categories=[]).dataset("val")
+    edit(coco_folder, lambda truth: [annotation.update(iscrowd=1) for annotation in truth["annotations"]], "val")
+    with pytest.raises(InputError, match="instances_val2017.json holds no object, at most crowds"):
+        make_coco(coco_folder).dataset("val")
 
 
-def test_annotations_that_are_no_json(coco_folder: Path) -> None:
-    (coco_folder / "annotations" / "instances_train2017.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
-        make_coco(coco_folder).dataset("train")
+@pytest.mark.parametrize(("option", "value"), [("crop", 0), ("longest_side", 0), ("longest_side", -3)])
+def test_lengths_are_positive(coco_folder: Path, option: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"data.{option} {value} is below 1"):
+        make_coco(coco_folder, **{option: value})
 
 
 @pytest.mark.parametrize(("name", "split", "images"), [("coco", "val", 79), ("coco", "train", 80), ("nuclei", "val", 50)])
@@ -157,8 +146,6 @@ def test_real_truth_as_results_recalls_everything(name: str, split: str, images:
     assert isinstance(dataset, CocoImages) and len(dataset) == images
     truth = data.truth(split)
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    from rpe.data.coco import run_length_of
-
     results = []
     for a in truth["annotations"]:
         if not a.get("iscrowd"):

@@ -46,6 +46,10 @@ def test_workers_load_the_same_scenes() -> None:
 def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="data.batch_size 0"):
         make_digits(batch_size=0)
+    with pytest.raises(InputError, match="data.seed -1"):
+        make_digits(seed=-1)
+    with pytest.raises(InputError, match="data.val_scenes 0 is below 1"):
+        make_digits(val_scenes=0)
     with pytest.raises(InputError, match="fewer than data.batch_size 20"):
         make_digits(batch_size=20).train_dataloader()
     with pytest.raises(InputError, match="split 'tset' is unknown"):

@@ -1,0 +1,147 @@
+"""Annotation files in COCO's instance format: read, checked, and kept in a few arrays."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+from pycocotools import mask as coco_mask
+
+from rpe.data.module import Truth
+from rpe.structures import InputError, RunLength
+
+
+@dataclass
+class Annotations:
+    """All annotations of a split in a few arrays: as Python objects they would grow every worker's memory page by page.
+
+    An annotation's mask lies in `codes[start:start + length]` as JSON text. Annotations are sorted by image; those of image i are
+    `first[i]:first[i + 1]`.
+    """
+
+    image_ids: Int64[np.ndarray, " image"]
+    sizes: Int64[np.ndarray, "image 2"]
+    names: np.ndarray
+    first: Int64[np.ndarray, " image_and_one"]
+    categories: Int64[np.ndarray, " annotation"]
+    crowds: np.ndarray
+    areas: Float[np.ndarray, " annotation"]
+    starts: Int64[np.ndarray, " annotation_and_one"]
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def mask(self, annotation: int, image: int) -> np.ndarray:
+        """The mask of an annotation, decoded."""
+        code = json.loads(self.codes[self.starts[annotation] : self.starts[annotation + 1]].tobytes())
+        height, width = (int(length) for length in self.sizes[image])
+        return coco_mask.decode(run_length_of(code, height, width)).astype(bool)
+
+
+def run_length_of(segmentation: Any, height: int, width: int) -> RunLength:
+    """Polygons, uncompressed or compressed run lengths as compressed run lengths."""
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def read_truth(file: Path) -> Truth:
+    """An annotation file, checked for what training and evaluation rely on.
+
+    Raises:
+        InputError: no such file, not JSON, not COCO's layout, no annotation, an annotation that fits no image.
+    """
+    if not file.is_file():
+        raise InputError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies")
+    try:
+        truth: Truth = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"annotation file {file} is not JSON ({error}): is the download complete?") from error
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(truth, dict) or key not in truth]
+    if missing:
+        raise InputError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format")
+    if not truth["annotations"]:
+        raise InputError(f"annotation file {file} holds no annotation at all: name the split's instance file")
+    for image in truth["images"]:
+        refuse_missing(image, ("id", "height", "width", "file_name"), "an image", file)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    if len(sizes) != len(truth["images"]):
+        raise InputError(f"annotation file {file} names an image id twice")
+    for annotation in truth["annotations"]:
+        check_annotation(annotation, sizes, file)
+        annotation.setdefault("iscrowd", 0)
+    return truth
+
+
+def refuse_missing(entry: dict[str, Any], keys: Sequence[str], what: str, file: Path) -> None:
+    """Refuse an entry that lacks a key.
+
+    Raises:
+        InputError: naming the entry and the key.
+    """
+    missing = [key for key in keys if key not in entry]
+    if missing:
+        raise InputError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
+
+
+def check_annotation(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], file: Path) -> None:
+    """Refuse an annotation that lies in no image, or is made for another size."""
+    where = f"annotation {annotation.get('id')} in {file}"
+    refuse_missing(annotation, ("id", "image_id", "category_id", "area"), "an annotation", file)
+    if annotation.get("image_id") not in sizes:
+        raise InputError(f"{where} names image {annotation.get('image_id')}, which the file does not list")
+    code = annotation.get("segmentation")
+    if not code:
+        raise InputError(f"{where} has no segmentation: instance masks are needed, boxes are not enough")
+    if isinstance(code, list) and any(len(ring) < 6 or len(ring) % 2 for ring in code):
+        raise InputError(f"{where} has a polygon of fewer than three corners")
+    if isinstance(code, dict) and not {"size", "counts"} <= code.keys():
+        raise InputError(f"{where} has a run-length mask without size or counts")
+    if isinstance(code, dict) and tuple(code["size"]) != sizes[annotation["image_id"]]:
+        raise InputError(
+            f"{where} has a mask of size {list(code['size'])}, but its image {annotation['image_id']} is {list(sizes[annotation['image_id']])} (height, width)"
+        )
+
+
+def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int]:
+    """The ids of the named categories; all for None.
+
+    Raises:
+        InputError: a name that the file does not hold.
+    """
+    by_name = {category["name"]: category["id"] for category in truth["categories"]}
+    unknown = [name for name in names or [] if name not in by_name]
+    if unknown:
+        raise InputError(f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ...")
+    return {by_name[name] for name in names} if names is not None else set(by_name.values())
+
+
+def only_categories(truth: Truth, chosen: set[int]) -> Truth:
+    """The truth without the annotations of other categories; all images stay."""
+    return {**truth, "annotations": [annotation for annotation in truth["annotations"] if annotation["category_id"] in chosen]}
+
+
+def compact(truth: Truth) -> Annotations:
+    """The truth in arrays."""
+    images = sorted(truth["images"], key=lambda image: image["id"])
+    place = {image["id"]: index for index, image in enumerate(images)}
+    annotations = sorted(truth["annotations"], key=lambda annotation: place[annotation["image_id"]])
+    codes = [json.dumps(annotation["segmentation"]).encode() for annotation in annotations]
+    owners = np.array([place[annotation["image_id"]] for annotation in annotations], dtype=np.int64)
+    return Annotations(
+        image_ids=np.array([image["id"] for image in images], dtype=np.int64),
+        sizes=np.array([(image["height"], image["width"]) for image in images], dtype=np.int64).reshape(-1, 2),
+        names=np.array([image["file_name"].encode() for image in images]),
+        first=np.searchsorted(owners, np.arange(len(images) + 1)).astype(np.int64),
+        categories=np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64),
+        crowds=np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], dtype=bool),
+        areas=np.array([annotation["area"] for annotation in annotations], dtype=np.float64),
+        starts=np.concatenate([[0], np.cumsum([len(code) for code in codes])]).astype(np.int64),
+        codes=np.frombuffer(b"".join(codes), dtype=np.uint8),
+    )
