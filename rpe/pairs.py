@@ -11,9 +11,7 @@ TILE = 512
 """Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256, 512, 1024 and 2048 measured)."""
 
 
-def upper_tiles(
-    length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf
-) -> Iterator[tuple[slice, slice]]:
+def upper_tiles(length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf) -> Iterator[tuple[slice, slice]]:
     """(rows, columns) of the tiles on and above the diagonal of a length x length matrix.
 
     With places, tiles whose bounding boxes are more than `reach` apart are left out: points in the order of `along_a_curve` leave out most.

@@ -15,7 +15,7 @@ from scipy import io, ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from rpe.data.module import InstanceData, SplitDataset, Truth, generator_of
+from rpe.data.module import SplitData, SplitDataset, Truth, generator_of
 from rpe.data.view import Annotation, View
 from rpe.structures import VOID, BoundaryBatch, InputError
 
@@ -181,13 +181,13 @@ def collate_boundaries(samples: list[BoundarySample]) -> BoundaryBatch:
     )
 
 
-class Bsds(InstanceData):
+class Bsds(SplitData):
     """BSDS500 under `root`; training sees random square views of `train_splits`, evaluation whole images.
 
     A batch of whole images in both orientations is filled up with void; with eval_batch_size 1 nothing is added.
     """
 
-    collate = staticmethod(collate_boundaries)  # type: ignore[assignment]
+    collate = staticmethod(collate_boundaries)
 
     def __init__(
         self,

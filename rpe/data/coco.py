@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.annotation import category_ids, compact, only_categories, read_truth
 from rpe.data.augment import Augment
+from rpe.data.image import check_stretch, decode, open_image, stretched
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.structures import BACKGROUND, VOID, InputError
 
@@ -33,6 +34,8 @@ class CocoImages:
         categories: names of the categories that are objects; the others are background.
         key: of the option that named them, for messages.
         augment: what is done to the crops; None leaves them as they are.
+        stretch: see `stretched`; None leaves the intensities as they are.
+        cache: keep decoded images and labels in memory (7 bytes a pixel in each worker), for small datasets with many objects.
     """
 
     def __init__(
@@ -45,7 +48,11 @@ class CocoImages:
         categories: Sequence[str] | None,
         key: str,
         augment: Augment | None = None,
+        stretch: tuple[float, float] | None = None,
+        cache: bool = False,
     ) -> None:
+        self.stretch, self.cache = stretch, cache
+        self.decoded: dict[int, tuple[Tensor, Tensor]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
         whole = read_truth(file)
@@ -82,22 +89,28 @@ class CocoImages:
         """The image file, its header read and compared with the annotations."""
         path = self.folder / self.annotations.names[index].decode()
         height, width = self.annotations.sizes[index].tolist()
-        try:
-            image = Image.open(path)
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"image {path} does not decode ({type(error).__name__}): replace or remove it") from error
+        image = open_image(path)
         if image.size != (width, height):
             raise InputError(f"image {path} is {image.size[1]} x {image.size[0]}, but annotated as {height} x {width} (height x width)")
         return image
 
-    def read_image(self, index: int) -> Tensor:
-        """uint8 `[3, height, width]`."""
+    def read_image(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """The pixels, stretched where that is asked for."""
         with self.open_image(index) as image:
-            try:
-                pixels = np.array(image.convert("RGB"))
-            except (OSError, SyntaxError) as error:
-                raise InputError(f"image {image.filename} does not decode ({error}): replace or remove it") from error  # type: ignore[attr-defined]
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+            pixels = torch.from_numpy(decode(image, Path(str(image.filename)), "RGB")).permute(2, 0, 1)  # type: ignore[attr-defined]
+        return pixels if self.stretch is None else stretched(pixels, self.stretch)
+
+    def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Image and labels, whole."""
+        return tv_tensors.Image(self.read_image(index)), tv_tensors.Mask(torch.from_numpy(self.read_labels(index)))
+
+    def cached(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """The same, kept decoded in this process after the first time."""
+        if index not in self.decoded:
+            image, labels = self.read(index)
+            self.decoded[index] = (image.as_subclass(Tensor), labels.as_subclass(Tensor).to(torch.int32))
+        image, labels = self.decoded[index]
+        return tv_tensors.Image(image), tv_tensors.Mask(labels.long())
 
     def read_labels(self, index: int) -> Int64[np.ndarray, "height width"]:
         """Crowds are void; of objects that overlap the smaller is on top; ids are dense."""
@@ -117,8 +130,7 @@ class CocoImages:
 
     def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self))
-        image = tv_tensors.Image(self.read_image(place))
-        labels = tv_tensors.Mask(torch.from_numpy(self.read_labels(place)))
+        image, labels = self.cached(place) if self.cache else self.read(place)
         size = (int(image.shape[-2]), int(image.shape[-1]))
         pixels, dense_labels, _ = prepared(image, labels, self.longest_side, self.crop, self.augment, generator_of(self.seed, 1, epoch, place))
         return pixels, dense_labels, int(self.annotations.image_ids[place]), size
@@ -195,8 +207,11 @@ class Coco(InstanceData):
         train_categories: list[str] | None,
         eval_categories: list[str] | None,
         augment: Augment | None,
+        stretch: list[float] | None,
+        cache: bool,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
+        self.stretch, self.cache = None if stretch is None else check_stretch(stretch), cache
         for option, side in (("longest_side", longest_side), ("crop", crop)):
             if side is not None and side < 1:
                 raise InputError(f"data.{option} {side} is below 1: it is a length in pixels")
@@ -221,4 +236,6 @@ class Coco(InstanceData):
             self.train_categories if training else self.eval_categories,
             "train_categories" if training else "eval_categories",
             self.augment if training else None,
+            self.stretch,
+            self.cache,
         )

@@ -103,8 +103,6 @@ class SplitData(lightning.LightningDataModule):
         seed: of the order of the training images, and of what is drawn for them.
     """
 
-    collate = staticmethod(collate)
-
     def __init__(self, name: str, batch_size: int, eval_batch_size: int, workers: int, seed: int) -> None:
         super().__init__()
         least = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "workers": (workers, 0), "seed": (seed, 0)}

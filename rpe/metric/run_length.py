@@ -85,7 +85,9 @@ def refuse(places: Int64[np.ndarray, " place"], first: Int64[np.ndarray, " mask_
         raise InputError(f"mask {int(np.searchsorted(first, places[0], side='right')) - 1}: {why}")
 
 
-def numbers_of(symbols: UInt8[np.ndarray, " symbol"], stops: Int64[np.ndarray, " run"], text: Int64[np.ndarray, " mask_and_one"]) -> Int64[np.ndarray, " run"]:
+def numbers_of(
+    symbols: UInt8[np.ndarray, " symbol"], stops: Int64[np.ndarray, " run"], text: Int64[np.ndarray, " mask_and_one"]
+) -> Int64[np.ndarray, " run"]:
     """The signed numbers whose last digits lie at `stops`, read backwards, a digit of all of them at a time."""
     numbers = LAST_DIGIT.take(symbols[stops])
     longer, before = np.arange(len(stops)), stops - 1

@@ -29,6 +29,8 @@ def make_coco(root: Path, **change: object) -> Coco:
         train_categories=None,
         eval_categories=None,
         augment=None,
+        stretch=None,
+        cache=False,
     )
     return Coco(**(options | change))  # type: ignore[arg-type]
 
@@ -85,6 +87,15 @@ def test_crops_are_square_new_each_epoch_and_filled_with_void(coco_folder: Path)
     for seed in range(20):
         part, same = cropped(whole, mask, 9, np.random.default_rng(seed))
         assert torch.equal(part[0], same) and part.shape == (1, 9, 9)
+
+
+def test_cached_and_stretched_samples(coco_folder: Path) -> None:
+    plain, cached = make_coco(coco_folder, crop=16), make_coco(coco_folder, crop=16, cache=True)
+    for index in (0, 1, 0, 5):
+        one, other = plain.dataset("train", training=True)[index], cached.dataset("train", training=True)[index]
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and one[2:] == other[2:]
+    stretched = make_coco(coco_folder, stretch=[1, 99]).dataset("train")[0][0]
+    assert float(stretched.min()) == 0 and float(stretched.max()) == 1
 
 
 def test_dense_ids() -> None:

@@ -106,9 +106,19 @@ def any_case(seed: int, masks: int = 40) -> tuple[dict, list[dict]]:
             area = float(mask.sum()) * random.choice([1, 1, 0.5, 1.7])
             code = encode_mask(mask)
             annotations.append(
-                {"id": len(annotations), "image_id": number, "category_id": int(random.choice([7, 3])), "iscrowd": crowd, "area": area, "bbox": [0, 0, 1, 1], "segmentation": code}
+                {
+                    "id": len(annotations),
+                    "image_id": number,
+                    "category_id": int(random.choice([7, 3])),
+                    "iscrowd": crowd,
+                    "area": area,
+                    "bbox": [0, 0, 1, 1],
+                    "segmentation": code,
+                }
             )
-        candidates = [np.roll(m, tuple(random.integers(-2, 3, 2)), (0, 1)) for m in objects for _ in range(4)] + [m | n for m in objects for n in objects]
+        candidates = [np.roll(m, tuple(random.integers(-2, 3, 2)), (0, 1)) for m in objects for _ in range(4)] + [
+            m | n for m in objects for n in objects
+        ]
         candidates += [blob(random, size) for _ in range(5)]
         random.shuffle(candidates)
         chosen = {encode_mask(mask)["counts"] for mask in candidates[: random.integers(0, masks)]}
@@ -186,7 +196,7 @@ def test_the_voc_protocol_asks_for_the_very_mask_too(truth: dict) -> None:
     assert exact["AR11@10"] == exact["AR11@60"] == 1
     # no shifted mask is the object's own, so that the eleventh threshold finds none
     assert near["AR11@60"] == pytest.approx(near["AR@100"] * 10 / 11) and near["AR@100"] > 0.3
-    assert VOC_THRESHOLDS[-1] == 1 and (VOC_THRESHOLDS[:10] == COCO_THRESHOLDS).all() and (COCO_THRESHOLDS == COCOeval().params.iouThrs).all()
+    assert VOC_THRESHOLDS[-1] == 1 and (VOC_THRESHOLDS[:10] == COCO_THRESHOLDS).all() and (COCOeval().params.iouThrs == COCO_THRESHOLDS).all()
 
 
 def test_an_unknown_backend_is_refused(truth: dict) -> None:

@@ -41,5 +41,10 @@ def test_recall_against_number_passes_through_the_figures(protocol: str, numbers
 def test_what_was_published_says_so() -> None:
     for curves in PUBLISHED.values():
         for curve in curves:
-            assert "published" in curve.name and len(curve.x) == len(curve.y) and (np.diff(curve.y) > 0).all() and 0 < curve.y.min() < curve.y.max() + 1 < 2
+            assert (
+                "published" in curve.name
+                and len(curve.x) == len(curve.y)
+                and (np.diff(curve.y) > 0).all()
+                and 0 < curve.y.min() < curve.y.max() + 1 < 2
+            )
     assert PUBLISHED["AR11"][0].x.tolist() == [60] and PUBLISHED["AR11"][0].y.tolist() == [0.814]
