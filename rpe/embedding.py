@@ -52,6 +52,8 @@ class Embedding(nn.Module):
         super().__init__()
         if dimension < 2:
             raise InputError(f"embedding.dimension {dimension} leaves no room: points need 2 or more numbers")
+        if hidden < 1 or any(period <= 0 for period in periods):
+            raise InputError(f"embedding.hidden {hidden} and embedding.periods {periods} must be over 0")
         if coordinates not in ("none", "periodic", "displaced"):
             raise InputError(f"embedding.coordinates {coordinates!r} is unknown: choose none, periodic or displaced")
         self.periods, self.coordinates, self.dimension = list(periods), coordinates, dimension

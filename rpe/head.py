@@ -17,6 +17,8 @@ class Objectness(nn.Module):
 
     def __init__(self, channels: int, hidden: int, subdivision: int) -> None:
         super().__init__()
+        if hidden < 1:
+            raise InputError(f"head.hidden {hidden} is below 1")
         if subdivision < 1:
             raise InputError(f"head.subdivision {subdivision} is below 1: 1 is a logit a cell")
         self.subdivision = subdivision

@@ -253,6 +253,8 @@ class InstanceLoss(nn.Module):
         self.negative_range = negative_range
         if pixels is not None and pixels < 2:
             raise InputError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
+        if objectness_weight < 0:
+            raise InputError(f"loss.objectness_weight {objectness_weight} is negative")
         self.pixels = pixels
         self.objectness_weight = objectness_weight
 

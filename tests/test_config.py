@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 import rpe.run
 import train
+from rpe.run.building import build_named
 
 CONF = Path(__file__).parent.parent / "conf"
 BUILT = ["backbone", "embedding", "grouping", "head", "loss", "proposal", "data"]
@@ -30,8 +31,7 @@ def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Pat
         optimizer = task.optimizer(task.parameters())
         assert isinstance(optimizer, torch.optim.Optimizer) and 0 <= task.schedule(0.5) <= 1
         if group == "logger":
-            loggers = [rpe.run.build(config.logger, name, save_dir=str(tmp_path)) for name in config.logger]
-            assert len(loggers) == len(config.logger)
+            assert len(build_named(config, "logger", save_dir=str(tmp_path))) == len(config.logger)
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))

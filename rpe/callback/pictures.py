@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from rpe.data.module import InstanceData, collate
 from rpe.picture import draw_sheet
+from rpe.structures import InputError
 from rpe.task.instance import InstanceTask
 
 
@@ -15,13 +16,15 @@ class Pictures(lightning.Callback):
     """Drawn with the weights that the test used. Args: images: how many of the validation images."""
 
     def __init__(self, images: int) -> None:
+        if images < 0:
+            raise InputError(f"callback.pictures.images {images} is negative: 0 draws none")
         self.images = images
 
     def on_test_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        assert isinstance(task, InstanceTask)
-        if not trainer.is_global_zero or not isinstance(getattr(trainer, "datamodule", None), InstanceData):
+        data = getattr(trainer, "datamodule", None)
+        if not trainer.is_global_zero or not isinstance(task, InstanceTask) or not isinstance(data, InstanceData):
             return
-        dataset = trainer.datamodule.dataset("val")  # type: ignore[attr-defined]
+        dataset = data.dataset("val")
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(exist_ok=True)
         for index in range(min(self.images, len(dataset))):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-SHOWN = ("AR@10", "AR@100", "ARI-modes", "over-margin")
+from rpe.task.base import Task
 
 
 def clock(seconds: float) -> str:
@@ -50,7 +50,8 @@ class Progress(lightning.Callback):
         if not trainer.is_global_zero:
             return
         metrics = trainer.callback_metrics
-        shown = [("loss", "train/loss"), *((name, f"val/{name}") for name in SHOWN)]
+        assert isinstance(task, Task)
+        shown = [("loss", "train/loss"), *((name, f"val/{name}") for name in task.shown)]
         figures = "  ".join(f"{name} {float(metrics[key]):.3f}" for name, key in shown if key in metrics)
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}  ({clock(time.monotonic() - self.start)})"
         if self.bar:

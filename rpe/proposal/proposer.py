@@ -71,6 +71,18 @@ class Proposer:
             raise InputError(f"proposal.foreground {foreground} is outside (0, 1): it is a probability")
         if spatial_bandwidth is not None and not spatial_bandwidth > 0:
             raise InputError(f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null")
+        for name, value, least in (("maximum", maximum, 1), ("keys", keys, 1), ("minimum_area", minimum_area, 0)):
+            if value is not None and value < least:
+                raise InputError(f"proposal.{name} {value} is below {least}")
+        shares = {
+            "duplicate_iou": duplicate_iou,
+            "merge_tolerance": merge_tolerance,
+            "move_tolerance": move_tolerance,
+            "least_score": least_score,
+        }
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise InputError(f"proposal.{name} {share} is outside [0, 1]")
         self.settings = [(concentration_of_bandwidth(check_bandwidth(bandwidth)), loops) for bandwidth in bandwidths for loops in iterations]
         self.merge_tolerance, self.move_tolerance, self.keys = merge_tolerance, move_tolerance, keys
         self.spatial_bandwidth, self.components = spatial_bandwidth, components

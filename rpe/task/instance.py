@@ -1,18 +1,17 @@
 """Instance grouping: train the embedding through the loops, examine proposals against the truth."""
 
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from rpe.data.module import InstanceData, Truth, generator_of
+from rpe.data.module import InstanceData, SplitData, Truth, generator_of
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, share_over_margin
 from rpe.metric.average_recall import average_recall
@@ -20,7 +19,8 @@ from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
 from rpe.proposal import Proposer, describe, detached, image_of, quality_of, truth_on_grid
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Batch, Embedded, pixel_centres
+from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_centres
+from rpe.task.base import Task
 
 EXAMINED = 1024
 """Pixels of an image, evenly drawn, from which the figures beside the average recall are taken."""
@@ -28,11 +28,15 @@ EXAMINED = 1024
 Row = dict[str, Any]
 
 
-class InstanceTask(lightning.LightningModule):
+class InstanceTask(Task):
     """Class-agnostic grouping of pixels into objects.
 
     After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file.
     """
+
+    monitor = "val/AR@10"
+    shown = ("AR@10", "AR@100", "ARI-modes", "over-margin-X0")
+    takes = InstanceData
 
     def __init__(
         self,
@@ -43,31 +47,22 @@ class InstanceTask(lightning.LightningModule):
         schedule: Callable[[float], float],
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         self.model = model
         self.loss = loss
         self.proposal = proposal
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.seed = seed
         self.rows: list[Row] = []
-        self.figures: dict[str, float] = {}
         self.results: list[Row] = []
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = self.optimizer(self.parameters())
-        total = self.total_steps()
-        scheduler = LambdaLR(optimizer, lambda step: self.schedule(step / total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def files(self) -> dict[str, str]:
+        return {"proposals.json": json.dumps(self.results)}
 
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole training; `estimated_stepping_batches` is not read, as it costs Lightning its loader's state."""
-        data: InstanceData = self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = len(data.dataset("train", training=True)) // self.trainer.world_size // data.batch_size
-        limit = self.trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        steps = -(-batches // self.trainer.accumulate_grad_batches)
-        return max(1, steps * (self.trainer.max_epochs or 1))
+    @staticmethod
+    def score(data: SplitData, split: str, predictions: Path) -> dict[str, float]:
+        """Average recall of a COCO results file."""
+        assert isinstance(data, InstanceData)
+        return average_recall(data.truth(split), read_results(predictions))
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
@@ -114,7 +109,8 @@ class InstanceTask(lightning.LightningModule):
 
     def grouping_figures(self, embedded: Embedded, labels: Int64[Tensor, "height width"]) -> dict[str, float]:
         """`ARI-X0` .. `ARI-XT`: agreement of the groups with the true objects on the true foreground, at each iterate of the training's loops;
-        `ARI-modes`: after inference's; `over-margin`: share of pairs of different groups over the margin, in X_0."""
+        `ARI-modes`: after inference's; `over-margin-X0` .. `over-margin-XT`: share of pairs of different groups, the background one of them, over
+        the margin."""
         flat = labels.flatten()
         centres = pixel_centres((labels.shape[0], labels.shape[1]), labels.device)
         figures: dict[str, float] = {}
@@ -129,8 +125,9 @@ class InstanceTask(lightning.LightningModule):
             figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
         known = evenly((flat != VOID).nonzero()[:, 0])
         if len(torch.unique(flat[known])) > 1:
-            points = normalise(embedded.points.at(centres[known][None]))[0]
-            figures["over-margin"] = share_over_margin(points, flat[known], self.loss.margin)
+            points = normalise(embedded.points.at(centres[known][None]))
+            for loop, iterate in enumerate(self.model.grouping(points)):
+                figures[f"over-margin-X{loop}"] = share_over_margin(iterate[0], flat[known], self.loss.margin)
         return figures
 
     def on_validation_epoch_end(self) -> None:
@@ -175,3 +172,20 @@ def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure over the images that have it."""
     names = sorted({name for row in rows for name in row})
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def read_results(file: Path) -> list[Row]:
+    """A COCO results file.
+
+    Raises:
+        InputError: no such file, or not a JSON list.
+    """
+    if not file.is_file():
+        raise InputError(f"predictions {file} does not exist")
+    try:
+        rows = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"predictions {file} is not a JSON list of COCO results: {error}") from error
+    if not isinstance(rows, list):
+        raise InputError(f"predictions {file} is not a JSON list of COCO results, but holds one {type(rows).__name__}")
+    return rows

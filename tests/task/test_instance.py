@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 import rpe.run
 from rpe.data.digits import DigitScenes
+from rpe.data.module import InstanceData
 from rpe.structures import Embedded, FeatureMap
 from rpe.task.instance import EXAMINED, InstanceTask, evenly, mean_of
 
@@ -16,24 +17,29 @@ CONF = Path(__file__).parent.parent.parent / "conf"
 FIRST_STEPS = Path(__file__).parent / "first_steps.json"
 
 
-def make_task(*overrides: str) -> tuple[InstanceTask, rpe.run.InstanceData]:
+def make_task(*overrides: str) -> tuple[InstanceTask, InstanceData]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", list(overrides))
         torch.manual_seed(0)
-        return rpe.run.build_task(config), rpe.run.build_data(config)
+        task, data = rpe.run.build_task(config), rpe.run.build_data(config)
+    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
+    return task, data
 
 
 def test_a_perfect_embedding_has_perfect_figures() -> None:
     task, _ = make_task()
     _, labels, _, _ = DigitScenes("val", 5, 0)[1]
-    points = torch.eye(16)[labels].permute(2, 0, 1)[None]
+    groups = int(labels.max()) + 1
+    # a simplex: what the loops pull together stays below the margin, where orthogonal points would lie on it
+    corners = torch.nn.functional.normalize(torch.eye(16)[:groups] - torch.eye(16)[:groups].mean(0), dim=-1)
+    points = corners[labels].permute(2, 0, 1)[None]
     perfect = Embedded(FeatureMap(points, 1), FeatureMap(torch.where(labels > 0, 9.0, -9.0)[None, None], 1), FeatureMap(points, 1))
     figures = task.grouping_figures(perfect, labels)
-    assert figures["over-margin"] == 0
+    assert [figures[name] for name in figures if name.startswith("over-margin")] == [0, 0]
     assert all(figures[name] == 1 for name in figures if name.startswith("ARI"))
     useless = Embedded(FeatureMap(torch.eye(16)[torch.zeros_like(labels)].permute(2, 0, 1)[None], 1), perfect.objectness, perfect.features)
     figures = task.grouping_figures(useless, labels)
-    assert figures["over-margin"] == 1 and figures["ARI-modes"] == pytest.approx(0, abs=1e-9)
+    assert [figures[name] for name in figures if name.startswith("over-margin")] == [1, 1] and figures["ARI-modes"] == pytest.approx(0, abs=1e-9)
     assert [name for name in figures if name.startswith("ARI")] == ["ARI-X0", "ARI-X1", "ARI-modes"]
 
 
@@ -59,4 +65,5 @@ def test_the_first_twenty_losses_do_not_change() -> None:
     assert len(losses) == 20 and losses[-1] < losses[0]
     if not FIRST_STEPS.exists():
         FIRST_STEPS.write_text(json.dumps(losses))
-    assert losses == pytest.approx(json.loads(FIRST_STEPS.read_text()), rel=2e-3)
+    # one thread sums in another order than two: after 14 steps that is 0.0027 of the loss
+    assert losses == pytest.approx(json.loads(FIRST_STEPS.read_text()), rel=5e-3)

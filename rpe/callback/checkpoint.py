@@ -1,0 +1,33 @@
+"""The best and the last weights of a run, in its folder wherever that is moved to."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class Checkpoint(ModelCheckpoint):
+    """One file at each epoch's end, written over: the last, or the best by a figure.
+
+    Lightning's own forgets the best score when the folder has another path than the run was started with, and then takes
+    the first epoch after resuming for the best.
+
+    Args:
+        folder: of the checkpoints.
+        filename: without .ckpt.
+        monitor: the figure, the higher the better; None keeps the last.
+    """
+
+    def __init__(self, folder: Path, filename: str, monitor: str | None) -> None:
+        super().__init__(dirpath=folder, filename=filename, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The state of the run as if it had always lain here."""
+        here = {"dirpath": self.dirpath}
+        here |= {name: self.moved(state_dict.get(name, "")) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {self.moved(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **here, "best_k_models": best})
+
+    def moved(self, path: str) -> str:
+        """The file of the same name in this run's folder."""
+        return str(Path(str(self.dirpath)) / Path(path).name) if path else ""

@@ -1,0 +1,209 @@
+"""From a config to objects: the only place that instantiates.
+
+A group is a `_target_` with its options. What a task is built from, its constructor says: a parameter that its YAML does not name is the group of that
+name, or the model. So another task brings its class, its YAML and its groups, and nothing here changes but `build_model` where its network is another.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from rpe.data.module import SplitData
+from rpe.model import PixelEmbedding
+from rpe.run.options import check_complete, check_options
+from rpe.structures import InputError
+from rpe.task.base import Task
+
+NAMED_ENTRIES = ("logger", "callback")
+"""Groups whose entries are built each, those set to null left out."""
+
+REFUSALS = (TypeError, ValueError, RuntimeError, MisconfigurationException)
+"""What other libraries raise for an option that they do not take; raised by ours, these are faults."""
+
+LEAST_OF_TRAINER = {"max_epochs": 0, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
+"""What Lightning takes in silence: -1 epochs are without end, 0 batches divide by zero, a negative norm turns gradients round."""
+
+
+def targets(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """All groups and named entries that are built, as plain values by their path in the config."""
+    paths = [str(group) for group in config if OmegaConf.is_dict(config[group]) and group not in NAMED_ENTRIES]
+    paths += [f"{group}.{name}" for group in NAMED_ENTRIES for name in config.get(group) or {} if config[group][name] is not None]
+    return {path: options_of(config, path) for path in paths}
+
+
+def options_of(config: DictConfig, path: str) -> dict[str, Any]:
+    """A group's plain values.
+
+    Raises:
+        InputError: it has no class.
+    """
+    node = OmegaConf.select(config, path)
+    options = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_dict(node) else None
+    if not isinstance(options, dict) or not isinstance(options.get("_target_"), str):
+        raise InputError(f"{path} has no _target_: choose one of the options that --help lists for the group {path.split('.')[0]}")
+    return {str(name): value for name, value in options.items()}
+
+
+def target_of(config: DictConfig, path: str) -> Any:
+    """The class or function of a group.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    name = options_of(config, path)["_target_"]
+    try:
+        return get_object(name)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{path}._target_ {name} cannot be imported: {' '.join(str(error).split())}") from error
+
+
+def check_config(config: DictConfig) -> None:
+    """Refuse every value that the constructors' annotations do not allow, before anything is built.
+
+    Raises:
+        InputError: naming the option and what it takes.
+    """
+    seed = config.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed {seed} is no whole number from 0 on")
+    for path, options in targets(config).items():
+        # a value that stands elsewhere is named where it stands
+        own = {name: value for name, value in options.items() if not OmegaConf.is_interpolation(OmegaConf.select(config, path), name)}
+        check_options(target_of(config, path), own, path)
+
+
+def build(config: DictConfig, path: str, **given: Any) -> Any:
+    """Instantiate a group or a named entry of the config.
+
+    Raises:
+        InputError: what the class refused, naming the group.
+    """
+    options, target = options_of(config, path), target_of(config, path)
+    check_options(target, options, path)
+    # what is called later gets its first argument then: the parameters of an optimiser, the progress of a schedule
+    later = list(inspect.signature(target).parameters)[:1] if options.get("_partial_") else []
+    check_complete(target, {*options, *given, *later}, path)
+    return refused_in_one_line(partial(instantiate, options, **given, _convert_="all"), path, target)
+
+
+def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
+    """What `make` makes; where another library's class refuses its options, that is the user's slip.
+
+    Raises:
+        InputError: in that class's own words.
+    """
+    try:
+        return make()
+    except (HydraException, *REFUSALS) as error:
+        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+        if isinstance(cause, InputError) or str(target.__module__).startswith("rpe."):
+            raise cause from None
+        if isinstance(cause, REFUSALS):
+            raise InputError(f"{path}: {str(cause).strip().splitlines()[0]}") from error
+        raise
+
+
+def build_named(config: DictConfig, group: str, **given: Any) -> list[Any]:
+    """All entries of `logger` or `callback` that are not null."""
+    return [build(config, f"{group}.{name}", **given) for name, node in (config.get(group) or {}).items() if node is not None]
+
+
+def build_data(config: DictConfig) -> SplitData:
+    """The datamodule."""
+    data = build(config, "data")
+    assert isinstance(data, SplitData)
+    return data
+
+
+def build_optimizer(config: DictConfig) -> Any:
+    """The optimiser without its parameters; tried on one, as it refuses its options only then."""
+    optimizer = build(config, "optimizer")
+    refused_in_one_line(partial(optimizer, [torch.zeros(1, requires_grad=True)]), "optimizer", target_of(config, "optimizer"))
+    return optimizer
+
+
+def build_schedule(config: DictConfig) -> Any:
+    """The factor of the learning rate as a function of progress; tried at both ends, as it refuses its options only then."""
+    schedule = build(config, "schedule")
+    for progress in (0.0, 1.0):
+        refused_in_one_line(partial(schedule, progress), "schedule", target_of(config, "schedule"))
+    return schedule
+
+
+def build_model(config: DictConfig) -> PixelEmbedding:
+    """backbone -> embedding -> grouping, and the objectness beside it."""
+    backbone = build(config, "backbone")
+    channels = backbone.channels[0]
+    embedding = build(config, "embedding", channels=channels)
+    head, ranker = (build(config, group, channels=channels) for group in ("head", "ranker"))
+    return PixelEmbedding(backbone, embedding, build(config, "grouping"), head, ranker)
+
+
+MADE: dict[str, Callable[[DictConfig], Any]] = {"optimizer": build_optimizer, "schedule": build_schedule, "model": build_model}
+"""Parts of a task that take more than their group."""
+
+
+def task_class(config: DictConfig) -> type[Task]:
+    """The class of the task."""
+    found = target_of(config, "task")
+    assert isinstance(found, type) and issubclass(found, Task)
+    return found
+
+
+def build_task(config: DictConfig) -> Task:
+    """The task with all its parts; the network last, as it takes longest."""
+    wanted = [name for name in inspect.signature(task_class(config)).parameters if name not in config.task]
+    parts = {name: MADE[name](config) if name in MADE else build(config, name) for name in sorted(wanted, key=lambda name: name == "model")}
+    task = build(config, "task", **parts)
+    assert isinstance(task, Task)
+    return task
+
+
+def check_pair(task: type[Task], data: SplitData, config: DictConfig) -> None:
+    """Refuse data that the task cannot use.
+
+    Raises:
+        InputError: naming both.
+    """
+    if not isinstance(data, task.takes):
+        raise InputError(f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}")
+
+
+def build_trainer(config: DictConfig, folder: Path, callbacks: list[lightning.Callback], loggers: list[Any]) -> lightning.Trainer:
+    """A trainer that writes into the folder and nowhere else.
+
+    Raises:
+        InputError: a number that would train for ever, not at all, or backwards, or a test on no batch.
+    """
+    options = options_of(config, "trainer")
+    for key, least in LEAST_OF_TRAINER.items():
+        value = options.get(key, least)
+        if value is None and key == "max_epochs":
+            raise InputError("trainer.max_epochs is null: name how many epochs, as the schedule stretches over them")
+        if isinstance(value, int | float) and value < least:
+            raise InputError(f"trainer.{key} {value} is below {least}")
+    if options.get("limit_test_batches") == 0:
+        raise InputError("trainer.limit_test_batches 0 tests nothing: name a number of batches, or 1.0 for all")
+    trainer = build(
+        config,
+        "trainer",
+        default_root_dir=str(folder),
+        callbacks=callbacks,
+        logger=loggers,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # EpochSampler shares the items out itself
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    assert isinstance(trainer, lightning.Trainer)
+    return trainer

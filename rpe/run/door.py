@@ -1,0 +1,178 @@
+"""Around the doors: arguments as Hydra wants them, and one line for a user's slip, while a fault of ours keeps its stack trace."""
+
+import errno
+import functools
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rpe.run import sweep
+from rpe.run.folder import read_run, run_folder, write_whole
+from rpe.structures import InputError
+
+FROM_RUN = ("data", "ranker", "proposal", "trainer")
+"""Groups that evaluate.py takes from the run unless told otherwise."""
+
+PATHS = ("run", "resume", "init", "predictions", "checkpoint", "data.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
+"""Keys whose values may hold what Hydra's grammar would read as its own: = spaces brackets."""
+
+OF_THE_FILE_SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
+"""Errors that speak of a path or a disk, whatever the program does; a file that is missing may be our own fault."""
+
+NULL_GROUP = "Config group override must be a string or a list"
+"""How Hydra begins to say, as a ValueError and without the group's name, that `data=null` chooses nothing."""
+
+
+def enter(main: Callable[[], Any]) -> None:
+    """Run a door; a user's slip becomes one line on stderr and exit status 1, a fault of ours keeps its stack trace."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands errors on instead of printing them
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch.callbacks"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # loading as many scenes ahead as there are cores is the user's choice, data.workers
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # epochs without a validation have no figure by which the best checkpoint could be chosen
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+    sweep.folders.clear()
+    try:
+        sys.argv[1:] = prepared(sys.argv[1:])
+        main()
+    except Exception as error:
+        failed = sweep.failed_points(sweep.folders[-1]) if sweep.folders else {}
+        line = f"{len(failed)} of the sweep's points failed, all others are done" if failed else said(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        for point, reason in failed.items():
+            print(f"  {point}: {reason}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[DictConfig], dict[str, float]]:
+    """A slip in a single run ends here with its one line, before which Hydra would put its own; a sweep's point leaves its reason and goes on."""
+
+    @functools.wraps(function)
+    def wrapped(config: DictConfig) -> dict[str, float]:
+        hydra = HydraConfig.get()
+        reason = Path(hydra.runtime.output_dir) / sweep.REASON
+        sweeping = hydra.mode == RunMode.MULTIRUN
+        try:
+            if sweeping:
+                reason.unlink(missing_ok=True)
+            return function(config)
+        except Exception as error:
+            line = said(error)
+            if sweeping:
+                write_whole(reason, (line or traceback.format_exc()) + "\n")
+                print(f"{reason.parent.name} failed: {line or traceback.format_exc()}", file=sys.stderr)
+            if sweeping or line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+    return wrapped
+
+
+def said(error: BaseException) -> str | None:
+    """What a user's slip or the file system says, on one line; None for a fault of ours."""
+    if isinstance(error, InputError | HydraException | OmegaConfBaseException):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno in OF_THE_FILE_SYSTEM:
+        return f"{error.filename or 'the file system'}: {error.strerror}: name a folder that can be written, such as hydra.run.dir=outputs/mine"
+    if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
+        chosen = [argument for argument in sys.argv[1:] if argument.endswith("=null") and "." not in argument]
+        return f"{chosen[0] if chosen else 'null'} is none of the options of that group: --help lists them"
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """What the error says, on one line; an error that crossed a process or an interpolation is stripped to its own words."""
+    text = str(error)
+    marker = f"{InputError.__module__}.{InputError.__qualname__}: "
+    if marker in text:
+        return text.split(marker)[-1].strip().splitlines()[0]
+    if isinstance(error.__cause__, InputError | OmegaConfBaseException) and not isinstance(error, InputError):
+        return one_line(error.__cause__)
+    noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)]
+    return "; ".join(lines)
+
+
+def prepared(arguments: list[str]) -> list[str]:
+    """The arguments with their paths quoted, after the groups of the run that they name have been stored as the option `run`.
+
+    So Hydra's overrides work on a run's settings as on any others.
+
+    Raises:
+        InputError: the run folder does not exist or is none, or a sweep would resume.
+    """
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    sweeping = bool(flags)
+    arguments = flags + [argument for argument in arguments if argument not in flags]  # Hydra's parser wants no flag between overrides
+    resume = named(arguments, "resume")
+    if resume is not None and sweeping:
+        raise InputError("resume goes on with one run: leave -m out")
+    offer_run(named(arguments, "run"), resume)
+    if resume is not None and named(arguments, "logger") is None:
+        arguments = [*arguments, "logger=run"]
+    return [quoted(argument, sweeping) for argument in arguments]
+
+
+def named(arguments: list[str], key: str) -> str | None:
+    """What the last argument `key=value` names; None without one, or for null."""
+    values = [argument.removeprefix(f"{key}=").strip("'\"") for argument in arguments if argument.startswith(f"{key}=")]
+    return values[-1] if values and values[-1] not in ("", "null") else None
+
+
+def quoted(argument: str, sweeping: bool) -> str:
+    """`key='value'` for the keys that take paths; commas part the values of a sweep, and what is quoted or interpolated stays."""
+    key, given, value = argument.partition("=")
+    if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"[" or "${" in value or re.match(r"(choice|glob)\(", value):
+        return argument
+    values = value.split(",") if sweeping else [value]
+    return key + given + ",".join("'" + part.replace("'", "\\'") + "'" for part in values)
+
+
+def offer_run(run: str | None, resume: str | None) -> None:
+    """Store what evaluate.py takes from the run, and the logger of the run that goes on."""
+    saved = read_run(run) if run is not None else {}
+    for group in FROM_RUN:
+        node = saved.get(group, {"name": None} if group == "data" else {})
+        if group == "trainer" and node:
+            node["limit_test_batches"] = 1.0  # a run that was tried on two batches is evaluated on the whole split
+        ConfigStore.instance().store(group=group, name="run", node=node, provider="run folder")
+    logger = read_run(resume).get("logger", {}) if resume is not None else {}
+    ConfigStore.instance().store(group="logger", name="run", node=logger, provider="run folder")
+
+
+def train_folder(resume: str | None, fresh: str) -> str:
+    """Where a training writes: its own new folder, or the one that it goes on with."""
+    return fresh if resume is None else str(run_folder(resume))
+
+
+def point_folder(number: int, overrides: str) -> str:
+    """The name of a sweep's point: letters, digits and -_. alone, so that it can be named on a command line."""
+    return f"{number}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', overrides.replace('=', '-'))}"[:100]
+
+
+def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:
+    """Where an evaluation writes: into the run that it evaluates, else among the outputs."""
+    return f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
+
+
+OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.point_folder", point_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)

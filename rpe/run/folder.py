@@ -1,0 +1,166 @@
+"""What a run leaves in its folder, and how it is found again: config, checkpoints, figures."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from rpe.structures import InputError
+
+SOURCE = Path(__file__).resolve().parent.parent.parent
+
+Node = dict[str, Any]
+
+
+def run_folder(folder: str) -> Path:
+    """The folder, if a run lies there.
+
+    Raises:
+        InputError: no folder, or no config.yaml in it.
+    """
+    path = Path(folder)
+    if not (path / "config.yaml").is_file():
+        what = "holds no config.yaml" if path.is_dir() else "does not exist"
+        raise InputError(f"run folder {folder} {what}: name a folder that train.py wrote, such as outputs/digits/<time>")
+    return path
+
+
+def read_run(folder: str) -> Node:
+    """A run's config as plain containers: what it was started with, and what was changed when it was resumed.
+
+    Raises:
+        InputError: no run, or its files are not a config.
+    """
+    config = read_yaml(run_folder(folder) / "config.yaml")
+    for key, value in changed_at_resume(Path(folder)).items():
+        *groups, name = key.split(".")
+        node = config
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[name] = value
+    return config
+
+
+def changed_at_resume(folder: Path) -> Node:
+    """What resuming has changed in a run so far, by dotted key: config.yaml is written once, so this lies in resumed.yaml beside it."""
+    file = folder / "resumed.yaml"
+    return read_yaml(file) if file.is_file() else {}
+
+
+def remember_changes(folder: Path, changes: Node) -> None:
+    """Add what this resuming changes, for the next one and for evaluations."""
+    if changes:
+        write_whole(folder / "resumed.yaml", yaml.safe_dump(changed_at_resume(folder) | changes, sort_keys=False))
+
+
+def read_yaml(file: Path) -> Node:
+    """A file of settings.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        settings = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} holds no settings: it must be as train.py wrote it")
+    return settings
+
+
+def checkpoint_of(name: str) -> Path:
+    """The best checkpoint of a run folder, or the checkpoint itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(name)
+    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file")
+    return file
+
+
+def read_checkpoint(file: Path) -> Node:
+    """A checkpoint's content on the CPU.
+
+    Raises:
+        InputError: it is not a checkpoint.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content["state_dict"], dict):
+            raise TypeError("no weights")
+    except Exception as error:  # garbage makes unpickling fail in every way there is
+        raise InputError(f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote") from error
+    return dict(content)
+
+
+RANKER = "model.ranker."
+"""Where a task keeps its ranker's weights."""
+
+
+def load_weights(task: torch.nn.Module, file: Path) -> Node:
+    """Load a checkpoint's weights; returns its content. A task whose ranker learns nothing leaves those of a learned one aside.
+
+    Raises:
+        InputError: it is not a checkpoint, or one of another model.
+    """
+    content = read_checkpoint(file)
+    state, wanted = content["state_dict"], task.state_dict()
+    if not any(name.startswith(RANKER) for name in wanted):
+        state = {name: values for name, values in state.items() if not name.startswith(RANKER)}
+    for name in sorted(wanted.keys() | state.keys()):
+        here, there = wanted.get(name), state.get(name)
+        if here is None or there is None or here.shape != there.shape:
+            shapes = [None if tensor is None else list(tensor.shape) for tensor in (there, here)]
+            raise InputError(
+                f"checkpoint {file} is of another model: {name} is {shapes[0]} there and {shapes[1]} here; "
+                "use its run's backbone, embedding and grouping settings"
+            )
+    task.load_state_dict(state)
+    return content
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, file)
+
+
+def provenance(config: Node, split: str, started: float) -> Node:
+    """What a result needs to be repeated: commit, config hash, data, hardware, versions, seconds."""
+    git = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    answer = subprocess.run(git, capture_output=True, text=True, check=False) if (SOURCE / ".git").exists() else None
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "commit": answer.stdout.strip() if answer and answer.returncode == 0 else "unknown",
+        "config": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        "data": config["data"],
+        "split": split,
+        "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str) -> None:
+    """`metrics.json`, and the same as a table for whoever looks on."""
+    write_whole(folder / "metrics.json", json.dumps({"figures": figures, "run": run}, indent=2) + "\n")
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:g}" if float(value).is_integer() else f"{value:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(f"all of it: {folder}", soft_wrap=True, highlight=False)

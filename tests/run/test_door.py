@@ -1,0 +1,78 @@
+"""Arguments as a user types them, and the line between slips and faults."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+
+import train
+from rpe.data.digits import DigitScenes
+from rpe.run.door import evaluation_folder, named, point_folder, quoted, said
+from rpe.run.door import one_line as line_of
+from rpe.structures import InputError
+
+
+@pytest.mark.parametrize(
+    ("argument", "wanted"),
+    [
+        ("run=outputs/a=b c", "run='outputs/a=b c'"),
+        ("run=123", "run='123'"),
+        ("hydra.run.dir=/tmp/it's (new)", r"hydra.run.dir='/tmp/it\'s (new)'"),
+        ("run='a=b'", "run='a=b'"),
+        ("run=null", "run=null"),
+        ("run=", "run="),
+        ("hydra.run.dir=${x}/y", "hydra.run.dir=${x}/y"),
+        ("loss.margin=0.5", "loss.margin=0.5"),
+        ("init=a,b", "init='a,b'"),
+        ("-m", "-m"),
+    ],
+)
+def test_paths_are_quoted(argument: str, wanted: str) -> None:
+    assert quoted(argument, sweeping=False) == wanted == quoted(wanted, sweeping=False)
+
+
+def test_commas_part_the_values_of_a_sweep() -> None:
+    assert quoted("init=a b,c=d", sweeping=True) == "init='a b','c=d'"
+    assert quoted("init=choice(a,b)", sweeping=True) == "init=choice(a,b)"
+
+
+def test_named_takes_the_last() -> None:
+    assert named(["run=a", "run='b c'", "x=1"], "run") == "b c" and named(["run=null"], "run") is None and named([], "run") is None
+
+
+def test_slips_are_said_and_faults_are_not() -> None:
+    assert said(InputError("a")) == "a" and said(HydraException("b\nfull_key: x")) == "b"
+    assert (
+        said(PermissionError(13, "Permission denied", "/x"))
+        == "/x: Permission denied: name a folder that can be written, such as hydra.run.dir=outputs/mine"
+    )
+    for fault in (
+        FileNotFoundError(2, "No such file", "/x"),
+        ValueError("x"),
+        TypeError("x"),
+        ZeroDivisionError("x"),
+        AssertionError("x"),
+        KeyError("x"),
+    ):
+        assert said(fault) is None
+
+
+def test_a_fault_of_ours_keeps_its_stack_trace(door: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(DigitScenes, "__len__", lambda _: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        door(train.main, f"hydra.run.dir={tmp_path / 'run'}", "trainer.max_epochs=1")
+
+
+def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
+    wrapped = InputError(
+        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.structures.InputError: image x does not decode\n"
+    )
+    assert line_of(wrapped) == "image x does not decode"
+
+
+def test_folders(tmp_path: Path) -> None:
+    assert point_folder(3, "init=/tmp/x,loss.margin=0.3") == "3_init-_tmp_x_loss.margin-0.3"
+    assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
+    (tmp_path / "config.yaml").write_text("{}")
+    assert evaluation_folder(str(tmp_path), "coco", "val", "now") == str(tmp_path / "evaluation" / "coco-val")

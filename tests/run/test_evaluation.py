@@ -1,0 +1,52 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import evaluate
+import train
+from rpe.data.module import SplitData
+from rpe.run import building
+from rpe.task.instance import InstanceTask
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def run(door: Callable[..., None], tmp_path: Path) -> Path:
+    """A run that was written down, and stopped there."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr("rpe.run.training.build_training", stop)
+        door(train.main, f"hydra.run.dir={tmp_path / 'run'}")
+    return tmp_path / "run"
+
+
+def stop(*_: object) -> None:
+    raise InterruptedError
+
+
+def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "task is what the run was trained for" in refused(evaluate.main, f"run={run}", "task=instance")
+    assert "proposal.maximum must be a whole number, not 'abc'" in refused(evaluate.main, f"run={run}", "proposal.maximum=abc")
+    assert "data.val_scenes 0 is below 1" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
+    assert "checkpoint is null: choose best, last or a .ckpt file" in refused(evaluate.main, f"run={run}", "checkpoint=null")
+    assert "best.ckpt does not exist: name a run folder that has trained" in refused(evaluate.main, f"run={run}")
+    assert "split 'tset' is unknown" in refused(evaluate.main, f"run={run}", "split=tset")
+    (run / "config.yaml").write_text("seed: 0")
+    assert "trainer has no _target_" in refused(evaluate.main, f"run={run}", "data=digits")
+
+
+def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def score(data: SplitData, split: str, predictions: Path) -> dict[str, float]:
+        asked.append((data.name, split, predictions))
+        return {"ODS": 0.5}
+
+    monkeypatch.setattr(InstanceTask, "score", staticmethod(score))
+    named = [f"predictions={tmp_path / 'a folder'}", "data=digits", "split=test", f"hydra.run.dir={tmp_path / 'out'}"]
+    door(evaluate.main, *named)
+    assert asked == [("digits", "test", tmp_path / "a folder")] and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
+    monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
+    assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
+    monkeypatch.setattr(building, "build_data", stop)
