@@ -12,7 +12,7 @@ import yaml
 
 import evaluate
 import train
-from rpe.backbone import ConvolutionBlock
+from rpe.backbone.decoder import ConvolutionBlock
 from rpe.loss import InstanceLoss
 from rpe.task.instance import InstanceTask
 
