@@ -16,10 +16,9 @@ def main() -> None:
     started = time.monotonic()
     files = split_files(data_root() / "BSR", split)
     pooled = of_table(sum(count_among([one.boundaries for one in read_annotations(truth)]).table() for _, truth in files.values()))
-    recall, precision = pooled.recall()[0], pooled.precision()[0]
-    print(
-        f"{split}: {len(files)} images, recall {recall:.4f}, precision {precision:.4f}, F {f_measure(recall, precision):.4f} ({time.monotonic() - started:.0f} s)"
-    )
+    recall, precision = pooled.recall(), pooled.precision()
+    figures = f"recall {recall[0]:.4f}, precision {precision[0]:.4f}, F {f_measure(recall, precision)[0]:.4f}"
+    print(f"{split}: {len(files)} images, {figures} ({time.monotonic() - started:.0f} s)")
 
 
 if __name__ == "__main__":

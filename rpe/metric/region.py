@@ -18,11 +18,15 @@ def hierarchy(contours: Float[np.ndarray, "double_height double_width"], thresho
     return [ndimage.label(contours <= threshold, np.ones((3, 3)))[0][1::2, 1::2].astype(np.int64) - 1 for threshold in thresholds]
 
 
+def dense(segments: Segments) -> Segments:
+    """The same segments, numbered 0 .. n-1."""
+    return np.unique(segments, return_inverse=True)[1].reshape(segments.shape).astype(np.int64)
+
+
 def overlaps(one: Segments, other: Segments) -> Int64[np.ndarray, "one other"]:
-    """How many pixels each segment of `one` shares with each of `other`; labels need not be dense."""
-    first, second = (np.unique(segments, return_inverse=True) for segments in (one, other))
-    shape = (len(first[0]), len(second[0]))
-    return np.bincount(first[1].ravel() * shape[1] + second[1].ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+    """How many pixels each segment of `one` shares with each of `other`; both as `dense` numbers them."""
+    shape = (int(one.max()) + 1, int(other.max()) + 1)
+    return np.bincount(one.ravel() * shape[1] + other.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def rand_index(shared: Int64[np.ndarray, "one other"]) -> float:
@@ -66,11 +70,12 @@ def count_regions(segmentations: list[Segments], annotators: list[Segments]) -> 
 
     Pixels are counted once for each annotator: `covered` of `pixels` is the covering of the annotators' segments.
     """
+    truths = [dense(truth) for truth in annotators]
+    sizes = np.concatenate([np.bincount(truth.ravel()) for truth in truths])
+    reached = np.zeros(len(sizes))
     covered, rand, information = [], [], []
-    reached = np.zeros(sum(len(np.unique(truth)) for truth in annotators))
-    sizes = np.concatenate([np.unique(truth, return_counts=True)[1] for truth in annotators])
-    for segments in segmentations:
-        shared = [overlaps(segments, truth) for truth in annotators]
+    for segments in map(dense, segmentations):
+        shared = [overlaps(segments, truth) for truth in truths]
         overlap = np.concatenate([best_overlap(one) for one in shared])
         reached = np.maximum(reached, overlap)
         covered.append(float(sizes @ overlap))

@@ -160,4 +160,4 @@ def cheapest(costs: csr_array, outlier: float, left: int) -> Int64[np.ndarray, "
     indices = np.insert(costs.indices, costs.indptr[1:], columns + np.arange(rows))
     whole = csr_array((data, indices, starts), shape=(rows, columns + rows))
     choice = min_weight_full_bipartite_matching(whole)[1]
-    return np.where(choice < columns, choice + left, -1)
+    return np.where(choice < columns, choice.astype(np.int64) + left, -1)

@@ -126,14 +126,14 @@ def figures(counts: Counts, thresholds: Float[np.ndarray, " threshold"]) -> dict
     pooled = of_table(table.sum(0))
     threshold, recall, precision, ods = best_between(thresholds, pooled.recall(), pooled.precision())
     own_best = f_measure(counts.recall(), counts.precision()).argmax(1)
-    chosen = of_table(table[np.arange(len(table)), own_best].sum(0))
+    chosen = of_table(table[np.arange(len(table)), own_best].sum(0, keepdims=True))
     return {
         "ODS": ods,
-        "OIS": float(f_measure(chosen.recall(), chosen.precision())),
+        "OIS": float(f_measure(chosen.recall(), chosen.precision())[0]),
         "AP": average_precision(pooled.recall(), pooled.precision()),
         "ODS-threshold": threshold,
         "ODS-recall": recall,
         "ODS-precision": precision,
-        "OIS-recall": float(chosen.recall()),
-        "OIS-precision": float(chosen.precision()),
+        "OIS-recall": float(chosen.recall()[0]),
+        "OIS-precision": float(chosen.precision()[0]),
     }

@@ -2,8 +2,10 @@
 
 After the official benchmark of BSDS500 (Martin, Fowlkes and Malik, PAMI 2004, appendix B): as many pixels as possible find a
 partner, and among such matchings the distances are smallest. The official program approximates this with outlier edges that it draws
-by the clock; here the assignment is exact.
+by the clock; here the assignment is exact, and which of several cheapest matchings counts is settled by the pixels alone (`preferences`).
 """
+
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -32,6 +34,15 @@ def offsets_within(reach: float) -> tuple[Int64[np.ndarray, "offset 2"], Float[n
     distance = np.hypot(*steps.T)
     within = distance <= reach
     return steps[within], np.rint(COST_OF_PIXEL * distance[within])
+
+
+@cache
+def preferences(pixels: int) -> Float[np.ndarray, " pixel"]:
+    """What settles a tie: a fixed random extra cost of each predicted pixel, in all less than one unit, so that costs decide first.
+
+    It is the same for all annotators, and however the assignment is computed: equal maps have equal counts.
+    """
+    return np.random.default_rng(0).random(pixels) / pixels
 
 
 def outlier_cost(reach: float) -> float:
@@ -84,4 +95,5 @@ class Neighbours:
         """Pairs within reach: index into `pixels`, ascending; pixel of the prediction; cost of the pair."""
         row, step = np.nonzero(np.pad(predicted, self.margin).ravel()[self.table])
         place_row, place_column = np.divmod(self.places[row] + self.steps[step], self.wide)
-        return row, (place_row - self.margin) * self.size[1] + place_column - self.margin, self.costs[step]
+        pixel = (place_row - self.margin) * self.size[1] + place_column - self.margin
+        return row, pixel, self.costs[step] + preferences(self.size[0] * self.size[1])[pixel]

@@ -1,0 +1,168 @@
+"""The reader on a miniature in BSDS500's layout, and on the real data where RPE_DATA_DIR has them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bsds_miniature import annotations_of, write_annotations, write_bsds
+from scipy import io
+
+from rpe.data.bsds import Bsds, agreed, read_annotations, split_files, votes_of
+from rpe.data.module import data_root
+from rpe.structures import VOID, BoundaryBatch, InputError
+from rpe.thinning import segment_changes, thin
+
+REAL = data_root() / "BSR"
+real = pytest.mark.skipif(not REAL.is_dir(), reason="RPE_DATA_DIR has no BSR")
+
+
+def make_bsds(root: Path, **change: object) -> Bsds:
+    options = dict(
+        name="bsds",
+        root=str(root),
+        batch_size=2,
+        eval_batch_size=1,
+        workers=0,
+        seed=0,
+        train_splits=["train"],
+        agree=3,
+        slack=0,
+        crop=40,
+        scales=[1, 1],
+        rotation=0,
+        flip=False,
+    )
+    return Bsds(**(options | change))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_bsds(tmp_path / "bsds")
+
+
+def test_agreement_of_people() -> None:
+    votes = np.array([[0, 1, 2, 3, 5]])
+    assert agreed(votes, 5, 3).tolist() == [[0, VOID, VOID, 1, 1]]
+    assert agreed(votes, 5, 0.4).tolist() == [[0, VOID, 1, 1, 1]] and agreed(votes, 5, 1).tolist() == [[0, 1, 1, 1, 1]]
+    # never more than there are people
+    assert agreed(votes[:, :3], 2, 3).tolist() == [[0, VOID, 1]]
+
+
+def test_boundaries_a_pixel_apart_agree_with_slack() -> None:
+    lines = [np.zeros((9, 9), dtype=bool) for _ in range(3)]
+    for row, line in zip((3, 4, 6), lines, strict=True):
+        line[row] = True
+    assert votes_of(lines, 0)[:, 4].tolist() == [0, 0, 0, 1, 1, 0, 1, 0, 0]
+    assert votes_of(lines, 1)[:, 4].tolist() == [0, 0, 0, 2, 2, 0, 1, 0, 0]
+    assert votes_of(lines, 2)[:, 4].tolist() == [0, 0, 0, 2, 3, 0, 2, 0, 0]
+
+
+def test_whole_images_and_their_target(root: Path) -> None:
+    data = make_bsds(root, agree=2)
+    sample = data.dataset("test")[1]
+    maps = annotations_of((48, 64))
+    votes = sum(thin(segment_changes(one.astype(np.int64))).astype(int) for one in maps)
+    assert sample.name == "3001" and sample.size == (48, 64) and sample.image_id == 1
+    assert (sample.labels.numpy() == np.where(votes >= 2, 1, np.where(votes == 1, VOID, 0))).all() and int((sample.labels == 1).sum()) > 30
+    assert (sample.segments.numpy() == np.stack(maps) - 1).all() and 0 <= float(sample.image.min()) < float(sample.image.max()) <= 1
+    assert data.truth("test")["files"]["3001"][1] == root / "groundTruth" / "test" / "3001.mat"
+
+
+def test_training_views_of_both_orientations_in_one_batch(root: Path) -> None:
+    data = make_bsds(root, batch_size=4, scales=[0.8, 1.3], rotation=20, flip=True, train_splits=["train", "val"])
+    assert len(data.dataset("train", training=True)) == 8
+    batches = list(data.loader("train", training=True))
+    assert len(batches) == 2
+    for batch in batches:
+        assert isinstance(batch, BoundaryBatch) and batch.images.shape == (4, 3, 40, 40) and batch.segments.shape == (4, 3, 40, 40)
+        assert set(torch.unique(batch.labels).tolist()) <= {VOID, 0, 1} and batch.labels.dtype == torch.int64
+        outside = (batch.segments[:, 0] == VOID) & (batch.images.amax(1) < 1e-6)
+        assert (batch.labels[outside] == VOID).all()
+    assert {size for batch in batches for size in batch.sizes} == {(48, 64), (64, 48)}
+
+
+def test_views_are_a_function_of_seed_and_epoch(root: Path) -> None:
+    first, again, other = (make_bsds(root, scales=[0.7, 1.4], rotation=30, seed=seed).dataset("train", training=True) for seed in (0, 0, 1))
+    assert torch.equal(first[1].image, again[1].image)
+    assert not torch.equal(first[1].image, first[1 + len(first)].image) and not torch.equal(first[1].image, other[1].image)
+
+
+def test_whole_images_of_both_orientations_in_one_batch(root: Path) -> None:
+    batch = next(iter(make_bsds(root, eval_batch_size=2).loader("val", training=False)))
+    assert batch.images.shape == (2, 3, 64, 64) and batch.sizes == [(64, 48), (48, 64)] and batch.names == ["2000", "2001"]
+    assert (batch.labels[0, :, 48:] == VOID).all() and (batch.labels[1, 48:] == VOID).all() and (batch.images[1, :, 48:] == 0).all()
+    assert (batch.segments[0, :, :, :48] != VOID).all() and (batch.segments[0, :, :, 48:] == VOID).all()
+
+
+def test_people_beyond_the_last_are_void(root: Path) -> None:
+    write_annotations(root / "groundTruth" / "val" / "2001.mat", annotations_of((48, 64), people=5))
+    batch = next(iter(make_bsds(root, eval_batch_size=2).loader("val", training=False)))
+    assert batch.segments.shape[1] == 5 and (batch.segments[0, 3:] == VOID).all() and (batch.segments[1, 4, :48] != VOID).all()
+
+
+def test_folders_above_and_without_splits(tmp_path: Path) -> None:
+    inner = write_bsds(tmp_path / "BSR" / "BSDS500" / "data")
+    for root in (inner, tmp_path / "BSR", tmp_path / "BSR" / "BSDS500"):
+        assert list(split_files(root, "val")) == ["2000", "2001", "2002", "2003"]
+    for kind in ("images", "groundTruth"):
+        (tmp_path / "flat" / kind).mkdir(parents=True)
+        for file in (inner / kind / "test").iterdir():
+            (tmp_path / "flat" / kind / file.name).write_bytes(file.read_bytes())
+    assert list(split_files(tmp_path / "flat", "test")) == ["3000", "3001", "3002", "3003"]
+
+
+@pytest.mark.parametrize("what", ["root", "split", "truth", "mat", "text", "size", "image"])
+def test_wrong_files_are_named_in_one_line(root: Path, what: str) -> None:
+    truth, image = root / "groundTruth" / "val" / "2001.mat", root / "images" / "val" / "2001.jpg"
+    named: Path | str = truth
+    if what == "root":
+        root, named = root / "groundTruth", root / "groundTruth"
+    elif what == "split":
+        for file in image.parent.iterdir():
+            file.unlink()
+        named = image.parent
+    elif what == "truth":
+        truth.unlink()
+    elif what == "mat":
+        io.savemat(truth, {"segs": np.zeros(3)})
+    elif what == "text":
+        truth.write_text("hello")
+    elif what == "size":
+        write_annotations(truth, annotations_of((40, 64)))
+    else:
+        image.write_bytes(image.read_bytes()[:200])
+        named = image
+    with pytest.raises(InputError) as refusal:
+        list(make_bsds(root).loader("val", training=False))
+    assert str(named) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train_splits": ["test"]},
+        {"train_splits": []},
+        {"agree": 0},
+        {"agree": 1.5},
+        {"scales": [2, 1]},
+        {"slack": -1},
+        {"crop": 0},
+        {"rotation": -5},
+    ],
+)
+def test_senseless_numbers_are_refused(root: Path, change: dict) -> None:
+    with pytest.raises(InputError, match=f"data.{next(iter(change))}"):
+        make_bsds(root, **change)
+
+
+@real
+def test_real_data() -> None:
+    assert [len(split_files(REAL, split)) for split in ("train", "val", "test")] == [200, 100, 200]
+    for name in ("100007", "3063", "160067"):
+        people = read_annotations(REAL / "BSDS500" / "data" / "groundTruth" / "test" / f"{name}.mat")
+        assert 4 <= len(people) <= 9 and all(int(one.segments.min()) == 0 for one in people)
+        # views draw boundaries anew by this rule
+        assert all((thin(segment_changes(one.segments)) == one.boundaries).all() for one in people)
+    batch = next(iter(make_bsds(REAL, crop=320, scales=[0.8, 1.2], rotation=10).loader("train", training=True)))
+    assert batch.images.shape == (2, 3, 320, 320) and 0.0005 < float((batch.labels == 1).float().mean()) < 0.1

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import io
+
+from rpe.metric.boundary.reading import as_names, find_predictions, read_prediction
+from rpe.structures import InputError
+
+SIZE = (6, 9)
+RAMP = np.linspace(0, 1, 54).reshape(SIZE)
+
+
+def test_names_are_text_and_whole_numbers_stand_for_theirs() -> None:
+    known = ["0123", "100007", "2018"]
+    assert as_names(None, known) == known
+    assert as_names([100007, "0123", "100007"], known) == ["100007", "0123"]
+
+
+@pytest.mark.parametrize("names", [[83], ["123"], []])
+def test_unknown_names_are_refused(names: list) -> None:
+    with pytest.raises(InputError, match="names"):
+        as_names(names, ["0123", "100007"])
+
+
+def test_every_format_gives_the_same_map(tmp_path: Path) -> None:
+    Image.fromarray(np.rint(RAMP * 255).astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray(np.rint(RAMP * 65535).astype(np.uint16)).save(tmp_path / "sixteen.png")
+    Image.fromarray(RAMP > 0.5).save(tmp_path / "one.png")
+    np.save(tmp_path / "float.npy", RAMP.astype(np.float32))
+    np.save(tmp_path / "bool.npy", RAMP > 0.5)
+    io.savemat(tmp_path / "map.mat", {"anything": RAMP})
+    doubled = np.zeros((13, 19))
+    doubled[2::2, 2::2] = RAMP
+    io.savemat(tmp_path / "contours.mat", {"ucm2": doubled, "beside": 1})
+    exact = {"map.mat": 0, "contours.mat": 0, "float.npy": 1e-7, "sixteen.png": 1 / 131070, "eight.png": 1 / 510}
+    for file, error in exact.items():
+        values = read_prediction(tmp_path / file, SIZE).map
+        assert values is not None and np.abs(values - RAMP).max() <= error + 1e-12, file
+    for file in ("one.png", "bool.npy"):
+        assert (read_prediction(tmp_path / file, SIZE).map == (RAMP > 0.5)).all()
+
+
+def test_segmentations_give_a_mask_each(tmp_path: Path) -> None:
+    segments = np.ones(SIZE, dtype=np.uint16)
+    segments[:, 5:] = 2
+    cells = np.empty((1, 2), dtype=object)
+    cells[0, 0], cells[0, 1] = segments, np.ones_like(segments)
+    io.savemat(tmp_path / "segs.mat", {"segs": cells})
+    prediction = read_prediction(tmp_path / "segs.mat", SIZE)
+    assert prediction.map is None and [int(mask.sum()) for mask in prediction.masks] == [6, 0] and prediction.masks[0][:, 4].all()
+
+
+def with_one(value: float) -> np.ndarray:
+    values = RAMP.copy()
+    values[2, 2] = value
+    return values
+
+
+SPOILT = {
+    "nan.npy": lambda file: np.save(file, with_one(np.nan)),
+    "range.npy": lambda file: np.save(file, with_one(-0.1)),
+    "size.npy": lambda file: np.save(file, RAMP.T),
+    "axes.npy": lambda file: np.save(file, RAMP[..., None]),
+    "integers.npy": lambda file: np.save(file, (RAMP * 255).astype(np.uint8)),
+    "objects.npy": lambda file: np.save(file, np.array([{}], dtype=object), allow_pickle=True),
+    "colour.png": lambda file: Image.fromarray(np.zeros((*SIZE, 3), dtype=np.uint8)).save(file),
+    "torn.png": lambda file: file.write_bytes(b"\x89PNG\r\n\x1a\nnothing"),
+    "matrices.mat": lambda file: io.savemat(file, {"a": RAMP, "b": RAMP}),
+    "text.mat": lambda file: file.write_text("hello"),
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("nan.npy", "NaN"),
+        ("range.npy", r"from -0.1 to 1: boundary maps lie in \[0, 1\]"),
+        ("size.npy", "9 x 6, but its image 6 x 9"),
+        ("axes.npy", "3 axes"),
+        ("integers.npy", "uint8"),
+        ("colour.png", "mode RGB"),
+        ("matrices.mat", "a, b"),
+        ("torn.png", "does not decode"),
+        ("text.mat", "does not decode"),
+        ("objects.npy", "does not decode"),
+    ],
+)
+def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, how: str, said: str) -> None:
+    file = tmp_path / how
+    SPOILT[how](file)
+    with pytest.raises(InputError, match=said) as refusal:
+        read_prediction(file, SIZE)
+    assert str(file) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_each_image_needs_one_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "1.npy", RAMP)
+    np.save(tmp_path / "2.npy", RAMP)
+    assert list(find_predictions(tmp_path, ["1", "2"])) == ["1", "2"]
+    with pytest.raises(InputError, match="3.png .* is missing"):
+        find_predictions(tmp_path, ["1", "3"])
+    (tmp_path / "1.png").touch()
+    with pytest.raises(InputError, match="same image"):
+        find_predictions(tmp_path, ["1"])
+    with pytest.raises(InputError, match="no folder"):
+        find_predictions(tmp_path / "elsewhere", ["1"])

@@ -1,0 +1,132 @@
+"""A folder of maps, scored in parallel, stopped and gone on with."""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bsds_miniature import write_bsds
+
+from rpe.data.bsds import read_annotations, split_files
+from rpe.metric.boundary import Annotators, Counts, count_pixels, figures, of_table, thresholds_of
+from rpe.metric.boundary import score as module
+from rpe.metric.boundary.score import score
+from rpe.structures import InputError
+
+
+def truths_of(root: Path, split: str = "test") -> dict[str, Path]:
+    return {name: truth for name, (_, truth) in split_files(root, split).items()}
+
+
+def write_maps(folder: Path, truths: dict[str, Path]) -> None:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name, truth in truths.items():
+        people = read_annotations(truth)
+        mean = np.mean([one.boundaries for one in people], axis=0)
+        np.save(folder / f"{name}.npy", (0.7 * mean + 0.3 * random.random(mean.shape)).clip(0, 1))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, dict[str, Path], Path]:
+    truths = truths_of(write_bsds(tmp_path / "bsds"))
+    write_maps(tmp_path / "maps", truths)
+    return tmp_path / "maps", truths, tmp_path / "out"
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_figures_and_tables(folders: tuple[Path, dict[str, Path], Path], workers: int) -> None:
+    maps, truths, out = folders
+    result = score(maps, truths, out, thresholds=9, names=None, workers=workers)
+    counts = [
+        count_pixels(np.load(maps / f"{name}.npy"), Annotators([one.boundaries for one in read_annotations(truth)]), thresholds_of(9))
+        for name, truth in truths.items()
+    ]
+    wanted = figures(of_table(np.stack([one.table() for one in counts])), thresholds_of(9))
+    assert result == wanted | {"images": 4} and 0.3 < result["ODS"] <= result["OIS"] < 1
+    assert json.loads((out / "metrics.json").read_text())["figures"] == result
+    thresholds, images = rows_of(out / "thresholds.csv"), rows_of(out / "images.csv")
+    assert len(thresholds) == 9 and max(float(row["F"]) for row in thresholds) <= result["ODS"] + 1e-6
+    assert [row["name"] for row in images] == sorted(truths) and all(0 < float(row["F"]) <= 1 for row in images)
+
+
+def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> None:
+    maps, truths, out = folders
+    assert score(maps, truths, out, 5, [3002], 1)["images"] == 1 and [row["name"] for row in rows_of(out / "images.csv")] == ["3002"]
+    (maps / "3000.npy").unlink()
+    assert score(maps, truths, out, 5, ["3001", 3002], 1)["images"] == 2
+    with pytest.raises(InputError, match="3000"):
+        score(maps, truths, out, 5, None, 1)
+
+
+def test_finished_images_are_not_counted_again_unless_they_change(
+    folders: tuple[Path, dict[str, Path], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps, truths, out = folders
+    counted, count = [], module.count
+    monkeypatch.setattr(module, "count", lambda job, thresholds: counted.append(job[0]) or count(job, thresholds))
+    whole = score(maps, truths, out, 5, None, 1)
+    assert len(counted) == 4
+    (out / "journal" / "3001.json").unlink()
+    (out / "journal" / "3002.json").write_text('{"key": "torn')
+    assert score(maps, truths, out, 5, None, 1) == whole and counted[4:] == ["3001", "3002"] and "2 of 4" in capsys.readouterr().out
+    np.save(maps / "3003.npy", np.load(maps / "3003.npy") / 2)
+    assert score(maps, truths, out, 5, None, 1) != whole and counted[6:] == ["3003"]
+    score(maps, truths, out, 7, None, 1)
+    assert len(counted) == 11
+
+
+def test_nothing_is_counted_before_all_files_are_right(folders: tuple[Path, dict[str, Path], Path]) -> None:
+    maps, truths, out = folders
+    np.save(maps / "3003.npy", np.full((4, 4), 0.5))
+    with pytest.raises(InputError, match="3003.npy is 4 x 4, but its image"):
+        score(maps, truths, out, 5, None, 2)
+    assert not list((out / "journal").iterdir())
+
+
+def score_slowly(maps: Path, truths: dict[str, Path], out: Path) -> None:
+    """In a process of its own, with its own group, to which the terminal would send Ctrl-C."""
+    os.setsid()
+    with (out / "stderr").open("w") as stream:
+        os.dup2(stream.fileno(), 2)
+        sys.stderr = os.fdopen(2, "w")
+    count_pixels = module.count_pixels
+
+    def slow(prediction: np.ndarray, annotators: Annotators, thresholds: np.ndarray) -> Counts:
+        # the landscapes, 3001 and 3003
+        time.sleep(1.5 if prediction.shape[0] < prediction.shape[1] else 0)
+        return count_pixels(prediction, annotators, thresholds)
+
+    module.count_pixels = slow
+    score(maps, truths, out, 5, None, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_stopped_by_ctrl_c(folders: tuple[Path, dict[str, Path], Path]) -> None:
+    maps, truths, out = folders
+    out.mkdir()
+    process = multiprocessing.get_context("fork").Process(target=score_slowly, args=(maps, truths, out))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (out / "journal" / "3000.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(60)
+    # one stack trace, the parent's: the workers end without a word
+    error = (out / "stderr").read_text()
+    assert process.exitcode == 1 and error.count("KeyboardInterrupt") == 1 and error.count("Traceback") == 1, error
+    kept = {file.name: file.stat().st_mtime_ns for file in (out / "journal").iterdir()}
+    assert "3000.json" in kept and len(kept) < 4 and not (out / "metrics.json").exists()
+    assert score(maps, truths, out, 5, None, 1)["images"] == 4
+    assert all((out / "journal" / name).stat().st_mtime_ns == when for name, when in kept.items())
