@@ -1,7 +1,8 @@
 """Instance grouping: train the embedding through the loops, examine proposals against the truth."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from rpe.data.module import InstanceData, SplitData, Truth, generator_of
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, share_over_margin
 from rpe.metric.average_recall import average_recall
+from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
-from rpe.proposal import Proposer, describe, detached, image_of, quality_of, truth_on_grid
+from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_centres
 from rpe.task.base import Task
@@ -31,7 +33,8 @@ Row = dict[str, Any]
 class InstanceTask(Task):
     """Class-agnostic grouping of pixels into objects.
 
-    After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file.
+    After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file, `results_of` the ids of the
+    images that were examined.
     """
 
     monitor = "val/AR@10"
@@ -54,6 +57,7 @@ class InstanceTask(Task):
         self.seed = seed
         self.rows: list[Row] = []
         self.results: list[Row] = []
+        self.results_of: set[int] = set()
 
     def files(self) -> dict[str, str]:
         return {"proposals.json": json.dumps(self.results)}
@@ -136,7 +140,11 @@ class InstanceTask(Task):
         self.log_dict({f"val/{name}": value for name, value in ({"AR@10": float("nan")} | self.figures).items()})
 
     def on_test_epoch_end(self) -> None:
-        self.conclude(self.trainer.test_dataloaders.dataset.truth())  # type: ignore[union-attr]
+        truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
+        self.conclude(truth)
+        # the same on every rank, as the results are; only at the end, since every mask is painted
+        select = partial(select_instances, threshold=self.proposal.least_score)
+        self.figures |= instance_figures(label_maps(only_images(truth, self.results_of), self.results, select))
 
     def conclude(self, truth: Truth) -> None:
         """From all ranks' rows to `results` and `figures`, the same on every rank: one row an image, in the order of the image ids."""
@@ -147,11 +155,8 @@ class InstanceTask(Task):
         by_image = {row["image_id"]: row for rows in gathered for row in rows}
         self.rows = []
         rows = [by_image[image_id] for image_id in sorted(by_image)]
-        seen = {
-            **truth,
-            "images": [image for image in truth["images"] if image["id"] in by_image],
-            "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in by_image],
-        }
+        seen = only_images(truth, by_image)
+        self.results_of = set(by_image)
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         self.results = [{**result, "category_id": category} for row in rows for result in row["results"]]
         figures = [average_recall(seen, self.results) if self.trainer.is_global_zero else {}]
@@ -159,6 +164,15 @@ class InstanceTask(Task):
             torch.distributed.broadcast_object_list(figures, src=0)
         self.figures = figures[0] | mean_of([row["figures"] for row in rows]) | {"images": float(len(rows))}
         self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
+
+
+def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
+    """The truth of some images."""
+    return {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] in image_ids],
+        "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in image_ids],
+    }
 
 
 def evenly(indices: Int64[Tensor, " pixel"]) -> Int64[Tensor, " some"]:
