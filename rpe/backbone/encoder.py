@@ -16,7 +16,7 @@ ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size"
 """How timm's models are told to take any image size: transformers, older window transformers, and those that do anyhow."""
 
 EDGE = 4
-"""By how many cells a stage may differ from the image's size over its stride: convolutions without padding (Inception) lose some."""
+"""By how many cells at most a stage may differ from the image's size over its stride: convolutions without padding (Inception) lose as many."""
 
 
 class Encoder(nn.Module):
@@ -66,7 +66,8 @@ class Encoder(nn.Module):
         """What image sizes must be a multiple of, and the side of the tiles where the model takes one size alone; `own` is what it was made for."""
         least = math.lcm(*self.strides)
         for multiple in (least, 4 * least, math.ceil(own / least) * least):
-            if self.refusal(multiple, 2 * multiple) is None:
+            # a strip, longer than what the model was made for: MViT's table of positions ends there
+            if self.refusal(multiple, (own // multiple + 1) * multiple) is None:
                 return multiple, None
         refusal = self.refusal(own, own)
         if refusal is not None:
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
             stages = self.stages(torch.zeros(1, 3, height, width))
             for stage, stride, channels in zip(stages, self.strides, self.channels, strict=True):
                 _, found, rows, columns = stage.shape
-                if found != channels or abs(rows - height / stride) >= EDGE or abs(columns - width / stride) >= EDGE:
+                if found != channels or abs(rows - height / stride) > EDGE or abs(columns - width / stride) > EDGE:
                     return f"a stage of stride {stride} is {found} x {rows} x {columns} for an image of {height} x {width}"
         except Exception as error:  # what timm's models raise at a size that they do not take is of any kind
             return first_line(error)
@@ -134,7 +135,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
         state = load_state_dict(str(file), weights_only=True)
         given = {plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # what a reader of pickles raises at other files is of any kind
-        raise InputError(f"backbone.weights {file} is not a state dict ({first_line(error)}): save model.state_dict() by torch.save") from error
+        raise InputError(f"backbone.weights {file} is no state dict in safetensors or by torch.save: write model.state_dict() alone") from error
     wanted = network.state_dict()
     found = {name: given.get(plain(name)) for name in wanted}
     wrong = [name for name, value in found.items() if value is None or value.shape != wanted[name].shape]

@@ -10,6 +10,9 @@ from rpe.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded,
 from rpe.backbone.encoder import Encoder
 from rpe.structures import FeatureMap, InputError
 
+LARGEST = 1024
+"""Pixels, the largest side of one tile among timm's models: more comes from sizes and strides that do not go together, and fills the memory."""
+
 
 class TimmPyramid(nn.Module):
     """Any timm model that gives features, with a decoder to an output stride of 4 or 2.
@@ -52,6 +55,8 @@ class TimmPyramid(nn.Module):
         self.channels = [width] * len(self.strides)
         self.decoder = Decoder(self.channels)
         self.multiple = math.lcm(self.encoder.multiple, self.strides[-1])
+        if self.multiple > LARGEST:
+            raise InputError(f"backbone.model {model} would have every image padded to a multiple of {self.multiple} pixels: take another")
         self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
 

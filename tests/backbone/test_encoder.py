@@ -47,27 +47,45 @@ def test_tiles_come_back_where_they_were() -> None:
     assert torch.equal(joined(tiles, (2, 3)), images)
 
 
-class Flat(nn.Module):
-    """Features that are no maps, or do not grow with the image."""
+class Fake(nn.Module):
+    """One stage of stride 8, or of `shape` whatever the image; refuses images longer than `longest` or not in multiples of `window`."""
 
-    feature_info = None
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...] | None = None, longest: int = 1000, window: int = 8) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.longest, self.window = shape, longest, window
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [torch.zeros(self.shape)]
+        rows, columns = images.shape[-2:]
+        if columns > self.longest or rows % self.window or columns % self.window:
+            raise IndexError("outside the table")
+        return [torch.zeros(self.shape or (1, 8, rows // 8, columns // 8))]
+
+
+def faked(**options: object) -> Encoder:
+    encoder = Encoder("test_resnet", None)
+    encoder.network, encoder.strides, encoder.channels = Fake(**options), [8], [8]
+    return encoder
+
+
+@pytest.mark.filterwarnings("ignore:backbone.model")
+def test_sizes_are_multiples_of_stride_or_window_and_tiles_where_nothing_longer_goes() -> None:
+    assert faked().find_sizes("fake", 64) == (8, None)
+    assert faked(window=32).find_sizes("fake", 160) == (32, None)
+    assert faked(window=56).find_sizes("fake", 112) == (112, None)
+    assert faked(longest=64).find_sizes("fake", 64) == (64, 64)
 
 
 @pytest.mark.parametrize(
-    ("shape", "reason"), [((1, 64, 16), "(ValueError|TypeCheckError)"), ((1, 8, 14, 14), "a stage of stride 8 is 8 x 14 x 14 for an image of")]
+    ("options", "reason"),
+    [
+        ({"shape": (1, 64, 16)}, "(ValueError|TypeCheckError)"),
+        ({"shape": (1, 8, 14, 14)}, "a stage of stride 8 is 8 x 14 x 14 for an image of 64 x 64"),
+        ({"longest": 5}, "IndexError: outside the table"),
+    ],
 )
-def test_features_that_are_no_maps_are_refused_in_one_line(shape: tuple[int, ...], reason: str) -> None:
-    encoder = Encoder("test_resnet", None)
-    encoder.network, encoder.strides, encoder.channels = Flat(shape), [8], [8]
+def test_features_that_are_no_maps_are_refused_in_one_line(options: dict, reason: str) -> None:
     with pytest.raises(InputError, match=f"backbone.model flat gives no usable features .{reason}"):
-        encoder.find_sizes("flat", 64)
+        faked(**options).find_sizes("flat", 64)
 
 
 def wrapped(state: dict, how: str, file: Path) -> Path:
@@ -103,7 +121,11 @@ def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> No
         torch.save([1, 2] if content == "list" else {"epoch": 3}, file)
     else:
         file.write_bytes(b"" if content == "empty" else b"no weights at all\n" * 9)
-    message = r"are of another model: .* is missing or of another shape" if content in ("another model", "numbers") else "is not a state dict"
+    message = (
+        r"are of another model: .* is missing or of another shape"
+        if content in ("another model", "numbers")
+        else "is no state dict in safetensors or by torch.save"
+    )
     with pytest.raises(InputError, match=message) as refused:
         load_weights(Encoder("test_resnet", None).network, file)
     assert "\n" not in str(refused.value) and str(file) in str(refused.value)

@@ -4,7 +4,7 @@ import torch
 from rpe.backbone import TimmPyramid
 from rpe.structures import InputError
 
-# one small member of each kind of encoder that differs in what it gives or takes; sizes are from 0.3 to 5 million weights, no downloads
+# one small member of each kind of encoder that differs in what it gives or takes: 0.3 to 4 million weights, no downloads
 FAMILIES = {
     "test_resnet": [4, 8, 16, 32],  # a stage of stride 2 as well
     "test_convnext": [4, 8, 16, 32],  # none of stride 2: the stem
@@ -16,10 +16,11 @@ FAMILIES = {
     "xcit_nano_12_p8_224": [4, 8],
     "test_coatnet": [4, 8, 16, 32],  # takes one size: tiles
     "efficientvit_m0": [4, 8, 16, 32, 64],
-    "sedarknet21": [4, 8, 16],  # a stage of stride 1 as well
     "pvt_v2_b0": [4, 8, 16, 32],
+    "ghostnet_050": [4, 8, 16, 32],
 }
 SLOW = {
+    "sedarknet21": [4, 8, 16],  # a stage of stride 1 as well
     "swin_tiny_patch4_window7_224": [4, 8, 16, 32],  # windows, channels last
     "maxvit_pico_rw_256": [4, 8, 16, 32],  # images of multiples of 256
     "eva02_tiny_patch14_224": [4, 8, 16],  # patches of 14
@@ -29,6 +30,7 @@ SLOW = {
     "crossvit_tiny_240": [4, 8, 16],  # patches of 12 and 16 pixels, of images that it resizes by itself
     "hiera_tiny_224": [4, 8, 16, 32],
     "sequencer2d_s": [4, 8, 16],  # patches of 7
+    "mvitv2_tiny": [4, 8, 16, 32],  # takes any size up to its own
 }
 ALL = [pytest.param(model, strides, id=model) for model, strides in FAMILIES.items()] + [
     pytest.param(model, strides, id=model, marks=pytest.mark.slow) for model, strides in SLOW.items()
@@ -82,6 +84,12 @@ def test_images_are_normalised_as_the_model_expects_and_no_random_number_is_draw
     backbone.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     backbone((backbone.mean + backbone.std).expand(1, 3, 32, 32))
     torch.testing.assert_close(seen[0], torch.ones(1, 3, 32, 32))
+
+
+def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpe.backbone.encoder.Encoder.find_sizes", lambda *_: (299, 299))
+    with pytest.raises(InputError, match="test_resnet would have every image padded to a multiple of 9568 pixels"):
+        TimmPyramid(model="test_resnet", weights=None, stride=4, width=8)
 
 
 @pytest.mark.parametrize(
