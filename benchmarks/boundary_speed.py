@@ -1,8 +1,8 @@
 """The boundary benchmark's speed on 200 continuous maps x 99 thresholds, and its figures beside the plain version's.
 
     python benchmarks/boundary_speed.py maps=<folder>             write the test images' gradient magnitude as NPY files
-    python benchmarks/boundary_speed.py plain=<folder> [images=n]  count without parts and caches: scikit-image's thinning, one graph an annotator
-    python benchmarks/boundary_speed.py fast=<folder> [workers=2] [plain=<folder>]  score the maps, and compare with the plain counts
+    python benchmarks/boundary_speed.py plain=<folder> [images=0:200]  count without parts and caches: scikit-image's thinning, one graph an annotator
+    python benchmarks/boundary_speed.py fast=<folder> [workers=2] [images=0:200] [plain=<folder>]  score the maps, and compare with the plain counts
 
 Reads BSDS500 from RPE_DATA_DIR. All folders are made where they do not exist.
 """
@@ -83,7 +83,8 @@ def shown(result: dict[str, float]) -> str:
 
 def main() -> None:
     options = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    files = split_files(data_root() / "BSR", "test")
+    start, end = (int(number) for number in options.get("images", "0:200").split(":"))
+    files = dict(list(split_files(data_root() / "BSR", "test").items())[start:end])
     if "maps" in options:
         Path(options["maps"]).mkdir(parents=True, exist_ok=True)
         for name, (image, _) in files.items():
@@ -91,7 +92,7 @@ def main() -> None:
     elif "fast" in options:
         fast(options, files)
     else:
-        plain(Path(options["plain"]), dict(list(files.items())[: int(options.get("images", 200))]))
+        plain(Path(options["plain"]), files)
 
 
 if __name__ == "__main__":

@@ -141,23 +141,23 @@ class Side:
 
 def assign_in_blocks(table: csr_array, row_ends: np.ndarray, column_ends: np.ndarray, outlier: float) -> Int64[np.ndarray, " row"]:
     """The column of each row of a block-diagonal table of costs, or -1 where none is cheapest; parts end at `row_ends` and `column_ends`."""
-    chosen = np.full(table.shape[0], -1)
     # the last part that still begins within a block closes it
     closing = np.flatnonzero(np.diff((row_ends - 1) // BLOCK, append=-1))
-    top = left = 0
-    for end in closing.tolist():
-        bottom, right = int(row_ends[end]), int(column_ends[end])
-        chosen[top:bottom] = cheapest(table[top:bottom, left:right], outlier, left)
-        top, left = bottom, right
+    bottom, right = row_ends[closing], column_ends[closing]
+    top, left = np.r_[0, bottom[:-1]], np.r_[0, right[:-1]]
+    rows = bottom - top
+    # each row may fall back to a column of its own, behind its block's
+    own = np.arange(table.shape[0]) - np.repeat(top - (right - left), rows)
+    first = np.repeat(left, table.indptr[bottom] - table.indptr[top])
+    costs = np.insert(table.data, table.indptr[1:], outlier)
+    columns = np.insert(table.indices - first, table.indptr[1:], own)
+    starts = table.indptr + np.arange(table.shape[0] + 1)
+    chosen = np.empty(table.shape[0], dtype=np.int64)
+    for block in range(len(closing)):
+        here = slice(starts[top[block]], starts[bottom[block]])
+        width = int(right[block] - left[block])
+        shape = (int(rows[block]), width + int(rows[block]))
+        one = csr_array((costs[here], columns[here], starts[top[block] : bottom[block] + 1] - here.start), shape=shape)
+        choice = min_weight_full_bipartite_matching(one)[1]
+        chosen[top[block] : bottom[block]] = np.where(choice < width, choice + left[block], -1)
     return chosen
-
-
-def cheapest(costs: csr_array, outlier: float, left: int) -> Int64[np.ndarray, " row"]:
-    """The assignment of one block; each row has a column of its own that it may fall back to."""
-    rows, columns = costs.shape
-    starts = costs.indptr + np.arange(rows + 1)
-    data = np.insert(costs.data, costs.indptr[1:], outlier)
-    indices = np.insert(costs.indices, costs.indptr[1:], columns + np.arange(rows))
-    whole = csr_array((data, indices, starts), shape=(rows, columns + rows))
-    choice = min_weight_full_bipartite_matching(whole)[1]
-    return np.where(choice < columns, choice.astype(np.int64) + left, -1)

@@ -84,16 +84,16 @@ class Neighbours:
         self.owners, rows, columns = (part.astype(np.int64) for part in np.nonzero(np.stack(truths)))
         self.pixels = rows * self.size[1] + columns
         steps, self.costs = offsets_within(reach)
-        self.margin = int(reach)
-        self.wide = self.size[1] + 2 * self.margin
-        # positions in a map with an empty margin all round
-        self.places = (rows + self.margin) * self.wide + columns + self.margin
-        self.steps = steps[:, 0] * self.wide + steps[:, 1]
-        self.table = (self.places[:, None] + self.steps).astype(np.int32)
+        near = (rows[:, None] + steps[:, 0], columns[:, None] + steps[:, 1])
+        inside = (near[0] >= 0) & (near[0] < self.size[0]) & (near[1] >= 0) & (near[1] < self.size[1])
+        # what lies beyond the image is one more pixel, that is never predicted
+        self.table = np.where(inside, near[0] * self.size[1] + near[1], truths[0].size).astype(np.int32)
 
-    def edges(self, predicted: Bool[np.ndarray, "height width"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def edges(
+        self, predicted: Bool[np.ndarray, "height width"]
+    ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
         """Pairs within reach: index into `pixels`, ascending; pixel of the prediction; cost of the pair."""
-        row, step = np.nonzero(np.pad(predicted, self.margin).ravel()[self.table])
-        place_row, place_column = np.divmod(self.places[row] + self.steps[step], self.wide)
-        pixel = (place_row - self.margin) * self.size[1] + place_column - self.margin
-        return row, pixel, self.costs[step] + preferences(self.size[0] * self.size[1])[pixel]
+        place = np.flatnonzero(np.append(predicted, False)[self.table])
+        pixel = self.table.ravel()[place].astype(np.int64)
+        row, step = np.divmod(place, len(self.costs))
+        return row, pixel, self.costs[step] + preferences(predicted.size)[pixel]
