@@ -1,5 +1,6 @@
 """Class-agnostic average recall of ranked masks, as COCO defines it, and in PASCAL VOC's protocol for proposals."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,8 +107,9 @@ def overlapping(truth: Truth, objects: list[dict[str, Any]], results: list[Resul
     things: list[list[int]] = [[] for _ in place]
     for number, annotation in enumerate(objects):
         things[place[annotation["image_id"]]].append(number)
-    parts = [Pairs(*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))]
-    for image, (start, stop) in enumerate(zip(first[:-1], first[1:], strict=True)):
+    nobody = np.zeros(0, dtype=np.int64)
+    parts = [Pairs(nobody, nobody, nobody, np.zeros(0))]
+    for image, (start, stop) in enumerate(itertools.pairwise(first.tolist())):
         if start == stop:
             continue
         # those beyond the limit are looked at too, as a broken one is to be refused wherever it stands

@@ -34,20 +34,23 @@ def ranks_of_takers(
     overlaps most. Objects outside the range (`counted` is False; crowds are in none) never keep a mask from one inside, and masks beyond
     a limit never change what those within it took, so that one matching serves all limits.
     """
-    taken = np.full((*counted.shape[:1], len(thresholds), counted.shape[1]), NEVER)
+    areas, objects = counted.shape
+    taken = np.full((areas, len(thresholds), objects), NEVER)
     thresholds = np.minimum(thresholds, NEARLY_ONE)
     enough = pairs.ious >= thresholds.min(initial=NEARLY_ONE)
     pairs = Pairs(*(part[enough] for part in pairs))
-    choosy = has_choice(pairs, counted.shape[1])
+    choosy = has_choice(pairs, objects)
     for index, threshold in enumerate(thresholds):
         sure = ~choosy & (pairs.ious >= threshold)
-        np.minimum.at(taken[:, index], (slice(None), pairs.objects[sure]), pairs.ranks[sure])
+        best = np.full(objects, NEVER)
+        np.minimum.at(best, pairs.objects[sure], pairs.ranks[sure])
+        taken[:, index] = best
     taken[np.broadcast_to(~counted[:, None], taken.shape)] = NEVER
     order = np.nonzero(choosy)[0]
     order = order[np.lexsort((pairs.objects[order], pairs.ious[order], pairs.masks[order]))]
     cuts = np.nonzero(np.diff(pairs.masks[order]))[0] + 1
     for mine in np.split(order, cuts) if len(order) else []:
-        for area in range(len(counted)):
+        for area in range(areas):
             take(taken[area], pairs, mine[counted[area, pairs.objects[mine]]], thresholds)
     return taken
 
