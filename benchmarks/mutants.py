@@ -78,7 +78,7 @@ FAULTS = [
     ("rpe/proposal.py", "label[chosen] = nearest + 1", "label[chosen] = nearest", "tests/test_proposal.py"),
     ("rpe/proposal.py", "inside & (objectness", "(objectness", "tests/test_proposal.py"),
     ("rpe/proposal.py", "np.argsort(-np.array(scores)", "np.argsort(np.array(scores)", "tests/test_proposal.py"),
-    ("rpe/metric/average_recall.py", '"category_id": category} for', '"category_id": result["category_id"]} for', "tests/metric"),
+    ("rpe/metric/average_recall.py", '"category_id": category, "seg', '"category_id": result["category_id"], "seg', "tests/metric"),
     ("rpe/metric/average_recall.py", "evaluation.params.useCats = 0", "evaluation.params.useCats = 1", "tests/metric"),
     ("rpe/data/digits.py", 'seed = self.seed if self.split == "train" else SCENE_SEED', "seed = self.seed", "tests/data/test_digits.py"),
     (

@@ -25,7 +25,10 @@ from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_
 from rpe.task.base import Task
 
 EXAMINED = 1024
-"""Pixels of an image, evenly drawn, from which the figures beside the average recall are taken."""
+"""Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
+
+PAIRED = 512
+"""Pixels of an image, evenly drawn, whose pairs are held against the margin at every iterate: of 1,024, an image's figures take 77 ms, not 46 (T = 3, 1 core)."""
 
 Row = dict[str, Any]
 
@@ -118,7 +121,7 @@ class InstanceTask(Task):
         flat = labels.flatten()
         centres = pixel_centres((labels.shape[0], labels.shape[1]), labels.device)
         figures: dict[str, float] = {}
-        objects = evenly((flat > BACKGROUND).nonzero()[:, 0])
+        objects = evenly((flat > BACKGROUND).nonzero()[:, 0], EXAMINED)
         if len(objects):
             points = normalise(embedded.points.at(centres[objects][None]))
             truth = flat[objects].cpu().numpy()
@@ -127,7 +130,7 @@ class InstanceTask(Task):
                 figures[f"ARI-X{loop}"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
             modes = self.proposal.modes(points[0], self.proposal.settings[0])
             figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
-        known = evenly((flat != VOID).nonzero()[:, 0])
+        known = evenly((flat != VOID).nonzero()[:, 0], PAIRED)
         if len(torch.unique(flat[known])) > 1:
             points = normalise(embedded.points.at(centres[known][None]))
             for loop, iterate in enumerate(self.model.grouping(points)):
@@ -166,6 +169,7 @@ class InstanceTask(Task):
         self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
 
 
+<<<<<<< ours
 def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
     """The truth of some images."""
     return {
@@ -178,8 +182,13 @@ def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
 def evenly(indices: Int64[Tensor, " pixel"]) -> Int64[Tensor, " some"]:
     """At most `EXAMINED` of them, evenly spaced."""
     if len(indices) <= EXAMINED:
+=======
+def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"]:
+    """At most so many of them, evenly spaced."""
+    if len(indices) <= most:
+>>>>>>> theirs
         return indices
-    return indices[torch.linspace(0, len(indices) - 1, EXAMINED, device=indices.device, dtype=torch.float64).long()]
+    return indices[torch.linspace(0, len(indices) - 1, most, device=indices.device, dtype=torch.float64).long()]
 
 
 def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import rpe.run
 from rpe.data.digits import DigitScenes
 from rpe.data.module import InstanceData
 from rpe.structures import Embedded, FeatureMap
-from rpe.task.instance import EXAMINED, InstanceTask, evenly, mean_of
+from rpe.task.instance import InstanceTask, evenly, mean_of
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 FIRST_STEPS = Path(__file__).parent / "first_steps.json"
@@ -44,7 +44,7 @@ def test_a_perfect_embedding_has_perfect_figures() -> None:
 
 
 def test_evenly_and_mean_of() -> None:
-    assert len(evenly(torch.arange(10))) == 10 and len(evenly(torch.arange(5000))) == EXAMINED and int(evenly(torch.arange(5000))[-1]) == 4999
+    assert len(evenly(torch.arange(10), 10)) == 10 and len(evenly(torch.arange(5000), 7)) == 7 and int(evenly(torch.arange(5000), 7)[-1]) == 4999
     assert mean_of([{"a": 1.0}, {"a": 2.0, "b": 5.0}]) == {"a": 1.5, "b": 5.0}
 
 
