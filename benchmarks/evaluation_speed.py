@@ -20,7 +20,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from skimage.segmentation import felzenszwalb
 
-from rpe.data.annotation import read_truth, run_length_of
+from rpe.data.annotation import read_truth
+from rpe.data.annotation_check import run_length_of
 from rpe.data.module import data_root
 from rpe.metric.average_recall import AREAS, BACKENDS, COCO_LIMITS, average_recall
 from rpe.metric.reference import PARTS

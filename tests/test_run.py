@@ -91,7 +91,7 @@ def test_evaluate_takes_data_and_proposal_from_the_run(run: Path, door: Door) ->
 
 def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path) -> None:
     truth = json.loads((coco_folder / "annotations" / "instances_val2017.json").read_text())
-    from rpe.data.annotation import run_length_of
+    from rpe.data.annotation_check import run_length_of
 
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     rows = []

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
-from pycocotools import mask as coco_mask
 
+from rpe.data.annotation_check import check_truth, run_length_of
 from rpe.data.module import Truth
 from rpe.structures import InputError, RunLength
 
@@ -26,6 +25,7 @@ class Annotations:
     sizes: Int64[np.ndarray, "image 2"]
     names: np.ndarray
     first: Int64[np.ndarray, " image_and_one"]
+    ids: Int64[np.ndarray, " annotation"]
     categories: Int64[np.ndarray, " annotation"]
     crowds: np.ndarray
     areas: Float[np.ndarray, " annotation"]
@@ -35,27 +35,18 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def mask(self, annotation: int, image: int) -> np.ndarray:
-        """The mask of an annotation, decoded."""
+    def mask(self, annotation: int, image: int) -> RunLength:
+        """The mask of an annotation."""
         code = json.loads(self.codes[self.starts[annotation] : self.starts[annotation + 1]].tobytes())
         height, width = (int(length) for length in self.sizes[image])
-        return coco_mask.decode(run_length_of(code, height, width)).astype(bool)
-
-
-def run_length_of(segmentation: Any, height: int, width: int) -> RunLength:
-    """Polygons, uncompressed or compressed run lengths as compressed run lengths."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
+        return run_length_of(code, height, width)
 
 
 def read_truth(file: Path) -> Truth:
     """An annotation file, checked for what training and evaluation rely on.
 
     Raises:
-        InputError: no such file, not JSON, not COCO's layout, no annotation, an annotation that fits no image.
+        InputError: no such file, not JSON, not COCO's layout, no annotation, or an entry that `check_truth` refuses.
     """
     if not file.is_file():
         raise InputError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies")
@@ -68,45 +59,10 @@ def read_truth(file: Path) -> Truth:
         raise InputError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format")
     if not truth["annotations"]:
         raise InputError(f"annotation file {file} holds no annotation at all: name the split's instance file")
-    for image in truth["images"]:
-        refuse_missing(image, ("id", "height", "width", "file_name"), "an image", file)
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    if len(sizes) != len(truth["images"]):
-        raise InputError(f"annotation file {file} names an image id twice")
+    check_truth(truth, file)
     for annotation in truth["annotations"]:
-        check_annotation(annotation, sizes, file)
         annotation.setdefault("iscrowd", 0)
     return truth
-
-
-def refuse_missing(entry: dict[str, Any], keys: Sequence[str], what: str, file: Path) -> None:
-    """Refuse an entry that lacks a key.
-
-    Raises:
-        InputError: naming the entry and the key.
-    """
-    missing = [key for key in keys if key not in entry]
-    if missing:
-        raise InputError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
-
-
-def check_annotation(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], file: Path) -> None:
-    """Refuse an annotation that lies in no image, or is made for another size."""
-    where = f"annotation {annotation.get('id')} in {file}"
-    refuse_missing(annotation, ("id", "image_id", "category_id", "area"), "an annotation", file)
-    if annotation.get("image_id") not in sizes:
-        raise InputError(f"{where} names image {annotation.get('image_id')}, which the file does not list")
-    code = annotation.get("segmentation")
-    if not code:
-        raise InputError(f"{where} has no segmentation: instance masks are needed, boxes are not enough")
-    if isinstance(code, list) and any(len(ring) < 6 or len(ring) % 2 for ring in code):
-        raise InputError(f"{where} has a polygon of fewer than three corners")
-    if isinstance(code, dict) and not {"size", "counts"} <= code.keys():
-        raise InputError(f"{where} has a run-length mask without size or counts")
-    if isinstance(code, dict) and tuple(code["size"]) != sizes[annotation["image_id"]]:
-        raise InputError(
-            f"{where} has a mask of size {list(code['size'])}, but its image {annotation['image_id']} is {list(sizes[annotation['image_id']])} (height, width)"
-        )
 
 
 def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int]:
@@ -139,6 +95,7 @@ def compact(truth: Truth) -> Annotations:
         sizes=np.array([(image["height"], image["width"]) for image in images], dtype=np.int64).reshape(-1, 2),
         names=np.array([image["file_name"].encode() for image in images]),
         first=np.searchsorted(owners, np.arange(len(images) + 1)).astype(np.int64),
+        ids=np.array([annotation["id"] for annotation in annotations], dtype=np.int64),
         categories=np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64),
         crowds=np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], dtype=bool),
         areas=np.array([annotation["area"] for annotation in annotations], dtype=np.float64),

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.annotation import category_ids, compact, only_categories, read_truth
+from rpe.data.annotation_check import empty, refuse_empty
 from rpe.data.augment import Augment
 from rpe.data.image import check_stretch, decode, open_image, stretched
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
@@ -36,6 +38,7 @@ class CocoImages:
         augment: what is done to the crops; None leaves them as they are.
         stretch: see `stretched`; None leaves the intensities as they are.
         cache: keep decoded images and labels in memory (7 bytes a pixel in each worker), for small datasets with many objects.
+        skip_empty: a mask without a pixel is no fault.
     """
 
     def __init__(
@@ -50,12 +53,15 @@ class CocoImages:
         augment: Augment | None = None,
         stretch: tuple[float, float] | None = None,
         cache: bool = False,
+        skip_empty: bool = False,
     ) -> None:
-        self.stretch, self.cache = stretch, cache
+        self.stretch, self.cache, self.skip_empty = stretch, cache, skip_empty
         self.decoded: dict[int, tuple[Tensor, Tensor]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
         whole = read_truth(file)
+        if not skip_empty:
+            refuse_empty(whole, file)
         self.categories = category_ids(whole, categories, key)
         self.annotations = compact(only_categories(whole, self.categories))
         if self.annotations.crowds.all():
@@ -120,12 +126,14 @@ class CocoImages:
         labels = np.full(tuple(annotations.sizes[index]), BACKGROUND, dtype=np.int64)
         number = BACKGROUND
         for annotation in order:
-            mask = annotations.mask(annotation, index)
-            if annotations.crowds[annotation]:
-                labels[mask] = VOID
-            else:
-                number += 1
-                labels[mask] = number
+            code = annotations.mask(annotation, index)
+            left, top, width, height = (int(value) for value in coco_mask.toBbox(code))
+            if not width and not self.skip_empty:
+                raise empty(int(annotations.ids[annotation]), self.file)
+            number += not annotations.crowds[annotation]
+            # only inside its box, as an image may have hundreds of small ones
+            box = (slice(top, top + height), slice(left, left + width))
+            labels[box][coco_mask.decode(code)[box].astype(bool)] = VOID if annotations.crowds[annotation] else number
         return dense(labels)
 
     def __getitem__(self, index: int) -> Sample:
@@ -207,11 +215,15 @@ class Coco(InstanceData):
         train_categories: list[str] | None,
         eval_categories: list[str] | None,
         augment: Augment | None,
+        empty_masks: str,
         stretch: list[float] | None,
         cache: bool,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
         self.stretch, self.cache = None if stretch is None else check_stretch(stretch), cache
+        if empty_masks not in ("refuse", "skip"):
+            raise InputError(f"data.empty_masks {empty_masks!r} is unknown: choose refuse or skip")
+        self.skip_empty = empty_masks == "skip"
         for option, side in (("longest_side", longest_side), ("crop", crop)):
             if side is not None and side < 1:
                 raise InputError(f"data.{option} {side} is below 1: it is a length in pixels")
@@ -238,4 +250,5 @@ class Coco(InstanceData):
             self.augment if training else None,
             self.stretch,
             self.cache,
+            self.skip_empty,
         )

@@ -169,7 +169,6 @@ class InstanceTask(Task):
         self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
 
 
-<<<<<<< ours
 def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
     """The truth of some images."""
     return {
@@ -179,14 +178,9 @@ def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
     }
 
 
-def evenly(indices: Int64[Tensor, " pixel"]) -> Int64[Tensor, " some"]:
-    """At most `EXAMINED` of them, evenly spaced."""
-    if len(indices) <= EXAMINED:
-=======
 def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"]:
     """At most so many of them, evenly spaced."""
     if len(indices) <= most:
->>>>>>> theirs
         return indices
     return indices[torch.linspace(0, len(indices) - 1, most, device=indices.device, dtype=torch.float64).long()]
 

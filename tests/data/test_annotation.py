@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpe.data.annotation import category_ids, compact, only_categories, read_truth, run_length_of
+from rpe.data.annotation import category_ids, compact, only_categories, read_truth
+from rpe.data.annotation_check import run_length_of
 from rpe.structures import InputError, decode_mask
 
 
@@ -51,7 +52,19 @@ def test_categories(coco_folder: Path) -> None:
         (lambda truth: truth["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "fewer than three corners"),
         (lambda truth: truth["annotations"][0].pop("area"), "an annotation in .* has no area"),
         (lambda truth: truth["images"][0].pop("height"), "an image in .* has no height"),
-        (lambda truth: truth["images"].append(truth["images"][0]), "names an image id twice"),
+        (lambda truth: truth["images"].append(truth["images"][0]), "names an image id twice: 1"),
+        (lambda truth: truth["annotations"].append(truth["annotations"][2]), "names an annotation id twice: 3"),
+        (lambda truth: truth["categories"].append({"id": 1, "name": "cat"}), "names a category id twice: 1"),
+        (lambda truth: truth["annotations"][0].update(category_id=7), "annotation 1 in .* names category 7, which the file does not list"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[400, 400, 420, 400, 420, 420]]), "annotation 1 in .* lies outside its image"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[-20, 4, -2, 4, -2, 9]]), "spans x -20 to -2, the image 0 to 64"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 90, 4, 9, 9]]), "spans x 4 to 90"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, "a"]]), "a corner that is no number"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, float("nan")]]), "a corner that is no number"),
+        (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [9, 9]}), "counts are not those of 48 x 64 pixels"),
+        (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": "abc"}), "counts are not those of 48 x 64 pixels"),
+        (lambda truth: truth["images"][0].update(height=0), r"image 1 in .* has the size \[0, 64\]"),
+        (lambda truth: truth["categories"][0].pop("name"), "a category in .* has no name"),
     ],
 )
 def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) -> None:

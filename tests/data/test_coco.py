@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from rpe.data.annotation import run_length_of
+from rpe.data.annotation_check import run_length_of
 from rpe.data.coco import Coco, CocoImages, cropped, dense
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
@@ -28,6 +28,7 @@ def make_coco(root: Path, **change: object) -> Coco:
         crop=40,
         train_categories=None,
         eval_categories=None,
+        empty_masks="refuse",
         augment=None,
         stretch=None,
         cache=False,
@@ -100,6 +101,38 @@ def test_cached_and_stretched_samples(coco_folder: Path) -> None:
 
 def test_dense_ids() -> None:
     assert dense(np.array([[0, 7], [-1, 3]])).tolist() == [[0, 2], [-1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]]), "annotation 1 in .* has a mask without a pixel"),
+        (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "annotation 2 in .* without a pixel"),
+    ],
+)
+def test_masks_without_a_pixel_are_refused(coco_folder: Path, change, message: str) -> None:
+    edit(coco_folder, change)
+    with pytest.raises(InputError, match=message):
+        make_coco(coco_folder).dataset("train")
+
+
+def test_masks_without_a_pixel_may_be_skipped(coco_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(coco_folder, lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]], area=50.0))
+    labels = make_coco(coco_folder, empty_masks="skip").dataset("train")[0][1]
+    assert set(labels.unique().tolist()) == {0, 1, 2} and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
+    with pytest.raises(InputError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
+        make_coco(coco_folder, empty_masks="drop")
+    # in large files it is seen when the image is read
+    monkeypatch.setattr("rpe.data.annotation_check.MASKS_DRAWN", 0)
+    dataset = make_coco(coco_folder).dataset("train")
+    with pytest.raises(InputError, match="annotation 1 in .* has a mask without a pixel: .* data.empty_masks=skip"):
+        dataset[0]
+
+
+def test_polygons_a_little_over_the_border_are_cut_off(coco_folder: Path) -> None:
+    edit(coco_folder, lambda truth: truth["annotations"][0].update(segmentation=[[-3, -2, 20, -2, 20, 10, -3, 10]]))
+    labels = make_coco(coco_folder).dataset("train")[0][1]
+    assert (labels[:9, :11] > 0).all()
 
 
 def test_split_names_and_the_missing_test_split(coco_folder: Path, tmp_path: Path) -> None:
