@@ -60,6 +60,7 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     data.dataset(config.split)
     task = build_task(run)
     load_weights(task, chosen_checkpoint(config))
+    data.trainer = trainer  # of several processes, each takes its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)
     if trainer.is_global_zero:
         for name, content in task.files().items():
