@@ -1,0 +1,218 @@
+"""A run's proposals beside what one has without training, as many masks an image each: a table of average recall, on nuclei also of instances.
+
+`python benchmarks/proposal_baselines.py run=<run folder> [split=val] [data=coco data.root=... any data.key=value]`; the run's own data unless told
+otherwise. The rows, each cut to our number of masks an image, its best first:
+
+- multi-scale Felzenszwalb: segments of scikit-image at several scales, ranked by their contrast to what surrounds them;
+- connected components of the trained objectness, at several thresholds: what remains of the method without embedding and grouping;
+- the untrained network: same settings, no step;
+- the trained objectness with random unit vectors in place of the embedding, grouped by the same settings;
+- on digits also connected components and colour mean shift on the true foreground, which know more than a network may.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from scipy import ndimage
+from skimage.segmentation import felzenszwalb
+from sklearn.cluster import MeanShift
+
+import rpe.run
+from rpe.metric.average_recall import average_recall
+from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.proposal import select_instances
+from rpe.sphere import normalise
+from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+SCALES = (10, 30, 100, 300, 1000)
+OBJECTNESS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+COLOUR_BANDWIDTHS = (0.1, 0.2, 0.3)
+RING = 3
+"""Pixels around a segment that count as its surroundings."""
+
+Row = dict[str, Any]
+Scene = tuple[int, np.ndarray, np.ndarray, Embedded, tuple[int, int]]
+"""Id, image [height, width, 3] and labels as the network has them, the trained network's answer, original size."""
+
+
+# --- the run and its data -------------------------------------------------------------------------------------------------
+
+
+def read(arguments: list[str]) -> tuple[Any, Any, str]:
+    """Config and checkpoint of the run, with the data that are asked for, and the split."""
+    asked = dict(argument.split("=", 1) for argument in arguments)
+    if "run" not in asked:
+        raise SystemExit("run=<run folder> is missing")
+    folder, split = Path(asked.pop("run")), asked.pop("split", "val")
+    config = OmegaConf.create(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    if "weights" in config.backbone:
+        config.backbone.weights = None
+    if "data" in asked:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config.data = OmegaConf.create(OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True))
+    for key, value in asked.items():
+        OmegaConf.update(config, key, OmegaConf.create(f"x: {value}").x)
+    file = folder / "checkpoints" / "best.ckpt"
+    return config, torch.load(file, map_location="cpu", weights_only=True)["state_dict"], split
+
+
+def proposals_of(task: Any, data: Any, split: str) -> list[Row]:
+    """What the task proposes, by its own test."""
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.test(task, dataloaders=data.loader(split, training=False), verbose=False)
+    return list(task.results)
+
+
+@torch.no_grad()
+def scenes_of(task: Any, data: Any, split: str) -> Iterator[Scene]:
+    for batch in data.loader(split, training=False):
+        embedded = task.model.embed(batch.images)
+        for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
+            one = Embedded(*(FeatureMap(part.values[index : index + 1], part.stride) for part in (embedded.points, embedded.objectness)))
+            yield image_id, batch.images[index].permute(1, 2, 0).numpy(), batch.labels[index].numpy(), one, size
+
+
+def with_random_points(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+    """The trained network with random unit vectors as its embedding."""
+    generator = torch.Generator().manual_seed(0)
+
+    def at_random(images: torch.Tensor) -> Any:
+        embedded = copy.copy(embed(images))
+        points = torch.randn(embedded.points.values.shape, generator=generator)
+        embedded.points = FeatureMap(normalise(points.transpose(1, -1)).transpose(1, -1).contiguous(), embedded.points.stride)
+        return embedded
+
+    return at_random
+
+
+# --- baselines: (mask, score) of one scene --------------------------------------------------------------------------------
+
+
+def enlarged(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A label map at the original size."""
+    if labels.shape == size:
+        return labels
+    return labels[np.arange(size[0])[:, None] * labels.shape[0] // size[0], np.arange(size[1]) * labels.shape[1] // size[1]]
+
+
+def segments(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    _, image, _, _, size = scene
+    whole = np.stack([enlarged(channel, size) for channel in image.transpose(2, 0, 1)], axis=-1)
+    for scale in SCALES:
+        labels = felzenszwalb(whole, scale=scale, sigma=0.8, min_size=20)
+        for number, box in enumerate(ndimage.find_objects(labels + 1), start=1):
+            wider = tuple(slice(max(0, side.start - RING), side.stop + RING) for side in box)
+            mask = labels[wider] == number - 1
+            ring = ndimage.binary_dilation(mask, iterations=RING) & ~mask
+            if ring.any():
+                whole_mask = labels == number - 1
+                yield whole_mask, float(np.abs(whole[wider][mask].mean(0) - whole[wider][ring].mean(0)).mean())
+
+
+def components(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    _, image, _, embedded, size = scene
+    ratio = torch.tensor([image.shape[0] / size[0], image.shape[1] / size[1]])
+    centres = pixel_centres(size, torch.device("cpu")) * ratio
+    probability = embedded.objectness.at(centres[None])[0, :, 0].sigmoid().reshape(size).numpy()
+    for threshold in OBJECTNESS:
+        labels, count = ndimage.label(probability > threshold)
+        means = ndimage.mean(probability, labels, np.arange(1, count + 1))
+        for number, mean in enumerate(np.atleast_1d(means), start=1):
+            yield labels == number, float(mean)
+
+
+def true_components(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    labels, count = ndimage.label(scene[2] > 0)
+    for number in range(1, count + 1):
+        yield labels == number, float((labels == number).sum())
+
+
+def by_colour(bandwidth: float, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    """Mean shift in RGB on the true foreground."""
+    foreground = scene[2] > 0
+    labels = np.zeros(foreground.shape, dtype=int)
+    labels[foreground] = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(scene[1][foreground]).labels_ + 1
+    for number in range(1, labels.max() + 1):
+        yield labels == number, float((labels == number).sum())
+
+
+def rows_of(method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]) -> list[Row]:
+    """A baseline's masks, each once."""
+    rows = []
+    for scene in scenes:
+        best: dict[str, Row] = {}
+        for mask, score in method(scene):
+            code = encode_mask(mask)
+            if code["counts"] not in best or best[code["counts"]]["score"] < score:
+                best[code["counts"]] = {"image_id": scene[0], "segmentation": code, "score": score}
+        rows += list(best.values())
+    return rows
+
+
+# --- the table ------------------------------------------------------------------------------------------------------------
+
+
+def cut(rows: list[Row], counts: dict[int, int]) -> list[Row]:
+    """The best rows of each image, as many as ours."""
+    kept: dict[int, int] = {}
+    result = []
+    for row in sorted(rows, key=lambda row: -row["score"]):
+        kept[row["image_id"]] = kept.get(row["image_id"], 0) + 1
+        if kept[row["image_id"]] <= counts.get(row["image_id"], 0):
+            result.append(row)
+    return result
+
+
+def main() -> None:
+    config, weights, split = read(sys.argv[1:])
+    torch.manual_seed(0)
+    task, data = rpe.run.build_task(config).eval(), rpe.run.build_data(config)
+    untrained = proposals_of(task, data, split)
+    task.load_state_dict(weights)
+    ours = proposals_of(task, data, split)
+    scenes = list(scenes_of(task, data, split))
+    task.model.embed = with_random_points(task.model.embed)
+    at_random = proposals_of(task, data, split)
+    table = {
+        "this run": ours,
+        "multi-scale Felzenszwalb": rows_of(segments, scenes),
+        "connected components of the trained objectness": rows_of(components, scenes),
+        "the untrained network": untrained,
+        "random unit vectors, trained objectness": at_random,
+    }
+    if data.name == "digits":
+        table["connected components of the true foreground"] = rows_of(true_components, scenes)
+        for bandwidth in COLOUR_BANDWIDTHS:
+            table[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = rows_of(partial(by_colour, bandwidth), scenes)
+    numbers = [row["image_id"] for row in ours]
+    report(
+        table, data.truth(split), {number: numbers.count(number) for number in set(numbers)}, getattr(task.proposal, "least_score", 0.5), data.name
+    )
+
+
+def report(table: dict[str, list[Row]], truth: dict[str, Any], counts: dict[int, int], least_score: float, name: str) -> None:
+    """AR of each, and for nuclei AP and PQ of the label map of the masks that score enough (Felzenszwalb's contrast is no probability: of all)."""
+    columns = ["AR@10", "AR@100", "AR@1000"] + (["AP50", "PQ", "recall50-touching"] if name == "nuclei" else [])
+    print("| " + " | ".join(["what", *columns, "masks per image"]) + " |\n" + "|---" * (len(columns) + 2) + "|")
+    for what, rows in table.items():
+        kept = cut(rows, counts)
+        figures = average_recall(truth, kept)
+        if name == "nuclei":
+            least = -1.0 if "Felzenszwalb" in what else least_score
+            figures |= instance_figures(label_maps(truth, kept, partial(select_instances, threshold=least)))
+        values = [f"{figures[column]:.3f}" if column in figures else "-" for column in columns]
+        print("| " + " | ".join([what, *values, f"{len(kept) / len(truth['images']):.1f}"]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
