@@ -41,6 +41,7 @@ def enter(main: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands errors on instead of printing them
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch.callbacks"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says in three lines what the error says too
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # loading as many scenes ahead as there are cores is the user's choice, data.workers
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -105,8 +106,8 @@ def one_line(error: BaseException) -> str:
     if marker in text:
         return text.split(marker)[-1].strip().splitlines()[0]
     if isinstance(error.__cause__, InputError | OmegaConfBaseException) and not isinstance(error, InputError):
-        return one_line(error.__cause__)
-    noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc")
+        return (text.splitlines()[0] + " " if text.startswith("Could not override") else "") + one_line(error.__cause__)
+    noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc", "Config search path", "provider=")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)]
     return "; ".join(lines)
 
