@@ -66,7 +66,7 @@ def test_whole_images_and_their_target(root: Path) -> None:
     assert sample.name == "3001" and sample.size == (48, 64) and sample.image_id == 1
     assert (sample.labels.numpy() == np.where(votes >= 2, 1, np.where(votes == 1, VOID, 0))).all() and int((sample.labels == 1).sum()) > 30
     assert (sample.segments.numpy() == np.stack(maps) - 1).all() and 0 <= float(sample.image.min()) < float(sample.image.max()) <= 1
-    assert data.truth("test")["files"]["3001"][1] == root / "groundTruth" / "test" / "3001.mat"
+    assert data.dataset("test").truth()["files"]["3001"][1] == root / "groundTruth" / "test" / "3001.mat"
 
 
 def test_training_views_of_both_orientations_in_one_batch(root: Path) -> None:

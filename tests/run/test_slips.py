@@ -162,7 +162,7 @@ def test_garbage_weights(refused: Refused, tmp_path: Path) -> None:
     out = f"hydra.run.dir={tmp_path / 'run'}"
     for name, content in (("text", b"no weights"), ("empty", b""), ("zip", b"PK\x03\x04rest")):
         (tmp_path / name).write_bytes(content)
-        assert f"{name} is not a state dict" in refused(
+        assert f"{name} is no state dict" in refused(
             train.main, "backbone=timm", "backbone.model=resnet18", f"backbone.weights={tmp_path / name}", out
         )
         assert f"{name} is not a checkpoint of this program" in refused(train.main, f"init={tmp_path / name}", f"hydra.run.dir={tmp_path / name}-run")
