@@ -1,6 +1,7 @@
 """One-line faults, one at a time: which test catches each? `make mutants`; exits 1 when one survives.
 
 Each fault is a file, what stands there, what is put in its place, and the tests that should notice. Work happens in a copy of the tree.
+`python benchmarks/mutants.py 1/3` applies the first of three parts of the list, so that several can run side by side.
 """
 
 import os
@@ -226,15 +227,17 @@ def caught_by(tree: Path, fault: tuple[str, str, str, str]) -> str | None:
 
 
 def main() -> None:
+    part, parts = (int(number) for number in (sys.argv[1] if sys.argv[1:] else "1/1").split("/"))
+    faults = list(enumerate(FAULTS, start=1))[part - 1 :: parts]
     survived = 0
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", "__pycache__", "*.egg-info", ".*_cache"))
-        for number, fault in enumerate(FAULTS, start=1):
+        for number, fault in faults:
             test = caught_by(tree, fault)
             survived += test is None
             print(f"{number:2d} {fault[0]}: {fault[1].splitlines()[0].strip()[:60]!r} -> {test or 'SURVIVED'}", flush=True)
-    print(f"{len(FAULTS) - survived} of {len(FAULTS)} faults caught")
+    print(f"{len(faults) - survived} of {len(faults)} faults caught")
     raise SystemExit(int(survived > 0))
 
 
