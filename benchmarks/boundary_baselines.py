@@ -1,0 +1,74 @@
+"""What detectors without learning reach on BSDS500: gradient magnitude and Canny (scikit-image), under this project's evaluator.
+
+    python benchmarks/boundary_baselines.py [split=test] [folder=outputs/baselines] [workers=2]
+
+Writes the maps, scores them into `<folder>/<method>-<split>` and goes on there when it was stopped; draws `<folder>/curve-<split>.png`. The
+gradient is that of the grey image smoothed with SIGMA. A pixel's strength by Canny is the highest threshold at which it is still an edge.
+"""
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from skimage.color import rgb2gray
+from skimage.feature import canny
+
+from rpe.curve import PUBLISHED, draw_curve
+from rpe.data.bsds import split_files
+from rpe.data.module import data_root
+from rpe.metric.boundary.score import score
+
+SIGMA = 2.0
+LOW = 0.4
+"""Canny's lower threshold as a share of the upper one, as in MATLAB."""
+
+LEVELS = np.geomspace(0.02, 1.6, 50)
+"""Upper thresholds, in scikit-image's unit: eight times the gradient a pixel. A step from black to white smoothed with SIGMA has 1.6."""
+
+
+def gradient_magnitude(grey: np.ndarray) -> np.ndarray:
+    # the gradient of a step from black to white is 1
+    return np.clip(ndimage.gaussian_gradient_magnitude(grey, SIGMA) * SIGMA * np.sqrt(2 * np.pi), 0, 1)
+
+
+def canny_strength(grey: np.ndarray) -> np.ndarray:
+    strength = np.zeros_like(grey)
+    for number, level in enumerate(LEVELS, start=1):
+        edges = canny(grey, SIGMA, low_threshold=LOW * level, high_threshold=level)
+        if not edges.any():
+            break
+        strength[edges] = number / len(LEVELS)
+    return strength
+
+
+METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"gradient magnitude": gradient_magnitude, "Canny": canny_strength}
+
+
+def curve_of(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    with file.open() as stream:
+        rows = list(csv.DictReader(stream))
+    return np.array([float(row["recall"]) for row in rows]), np.array([float(row["precision"]) for row in rows])
+
+
+def main() -> None:
+    options = {"split": "test", "folder": "outputs/baselines", "workers": "2"} | dict(argument.split("=", 1) for argument in sys.argv[1:])
+    files = split_files(data_root() / "BSR", options["split"])
+    curves, best = {}, {}
+    for method, strength in METHODS.items():
+        folder = Path(options["folder"]) / f"{method.replace(' ', '-')}-{options['split']}"
+        (folder / "maps").mkdir(parents=True, exist_ok=True)
+        for name, (image, _) in files.items():
+            if not (folder / "maps" / f"{name}.npy").exists():
+                np.save(folder / "maps" / f"{name}.npy", strength(rgb2gray(np.asarray(Image.open(image)))).astype(np.float32))
+        result = score(folder / "maps", {name: truth for name, (_, truth) in files.items()}, folder, 99, None, int(options["workers"]))
+        print(f"{method}: " + "  ".join(f"{name} {result[name]:.4f}" for name in ("ODS", "OIS", "AP")), flush=True)
+        curves[method], best[method] = curve_of(folder / "thresholds.csv"), result["ODS"]
+    draw_curve(curves, best, PUBLISHED, Path(options["folder"]) / f"curve-{options['split']}.png")
+
+
+if __name__ == "__main__":
+    main()
