@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNEL, SHIFT, MODES, LOSS = "rpe/grouping/kernel.py", "rpe/grouping/mean_shift.py", "rpe/grouping/modes.py", "rpe/loss.py"
+KERNEL, SHIFT, MODES = "rpe/grouping/kernel.py", "rpe/grouping/mean_shift.py", "rpe/grouping/modes.py"
+LOSS, INSTANCE_LOSS = "rpe/loss/pairwise.py", "rpe/loss/instance.py"
 GREEDY, SWARM, PARTS = (f"rpe/grouping/{name}.py" for name in ("greedy", "swarm", "parts"))
 RECALL, INSTANCES = "rpe/metric/average_recall.py", "rpe/metric/instance_ap.py"
 FAULTS = [
@@ -57,24 +58,24 @@ FAULTS = [
     (PARTS, "pairs[:, 0] < pairs[:, 1]", "pairs[:, 0] + 1 < pairs[:, 1]", "tests/grouping/test_parts.py"),
     (MODES, "shifted(sample, concentration) if blurring", "shifted(sample, concentration) if True", "tests/grouping/test_modes.py"),
     (MODES, "moves[-1] <= move_tolerance", "moves[-1] < 0", "tests/grouping/test_modes.py"),
-    (LOSS, "groups.counts[groups.labels] / 2).to", "groups.counts[groups.labels]).to", "tests/test_loss.py"),
-    (LOSS, "- threshold * met", "+ threshold * met", "tests/test_loss.py"),
-    (LOSS, "active.mul_(labels[rows, None] != labels[columns])", "active.mul_(labels[rows, None] == labels[columns])", "tests/test_loss.py"),
-    (LOSS, "order = order[int((labels == VOID).sum()) :]", "order = order", "tests/test_loss.py"),
-    (LOSS, "loss = loss + negative_weight * hinge", "loss = loss - negative_weight * hinge", "tests/test_loss.py"),
-    (LOSS, "/ (8 if squared else 2)", "/ (4 if squared else 2)", "tests/test_loss.py"),
-    (LOSS, "pulled / (2 if squared else 1)", "pulled", "tests/test_loss.py"),
-    (LOSS, "2 * length.sum().square()", "length.sum().square()", "tests/test_loss.py"),
-    (LOSS, "weight[0].square()", "weight[0]", "tests/test_loss.py"),
-    (LOSS, "self.negative_range, self.squared)", "self.negative_range, False)", "tests/test_loss.py"),
-    (LOSS, "waiting = waiting / rates", "waiting = waiting * rates", "tests/test_loss.py"),
+    (LOSS, "groups.counts[groups.labels] / 2).to", "groups.counts[groups.labels]).to", "tests/loss/test_pairwise.py"),
+    (LOSS, "- threshold * met", "+ threshold * met", "tests/loss/test_pairwise.py"),
+    (LOSS, "active.mul_(labels[rows, None] != labels[columns])", "active.mul_(labels[rows, None] == labels[columns])", "tests/loss/test_pairwise.py"),
+    (LOSS, "order = order[int((labels == VOID).sum()) :]", "order = order", "tests/loss/test_pairwise.py"),
+    (LOSS, "loss = loss + negative_weight * hinge", "loss = loss - negative_weight * hinge", "tests/loss/test_pairwise.py"),
+    (LOSS, "/ (8 if squared else 2)", "/ (4 if squared else 2)", "tests/loss/test_pairwise.py"),
+    (LOSS, "pulled / (2 if squared else 1)", "pulled", "tests/loss/test_pairwise.py"),
+    (LOSS, "2 * length.sum().square()", "length.sum().square()", "tests/loss/test_pairwise.py"),
+    (LOSS, "weight[0].square()", "weight[0]", "tests/loss/test_pairwise.py"),
+    (INSTANCE_LOSS, "self.negative_range, self.squared)", "self.negative_range, False)", "tests/loss/test_instance.py"),
+    (INSTANCE_LOSS, "waiting = waiting / rates", "waiting = waiting * rates", "tests/loss/test_instance.py"),
     (
-        LOSS,
+        INSTANCE_LOSS,
         "known = labels != VOID\n    if not bool(known.any()):\n        return logits",
         "known = labels == labels\n    if not bool(known.any()):\n        return logits",
-        "tests/test_loss.py",
+        "tests/loss/test_instance.py",
     ),
-    (LOSS, "(labels[known] > BACKGROUND)", "(labels[known] >= BACKGROUND)", "tests/test_loss.py"),
+    (INSTANCE_LOSS, "(labels[known] > BACKGROUND)", "(labels[known] >= BACKGROUND)", "tests/loss/test_instance.py"),
     ("rpe/pairs.py", "other >= index and near[index, other]", "other > index and near[index, other]", "tests/test_pairs.py"),
     ("rpe/proposal/instances.py", "2 * free.sum() >= whole.sum()", "free.sum() >= whole.sum()", "tests/proposal"),
     ("rpe/proposal/partition.py", "label, cosine = best.indices + 1, best.values", "label, cosine = best.indices, best.values", "tests/proposal"),

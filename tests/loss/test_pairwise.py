@@ -2,39 +2,11 @@
 
 import pytest
 import torch
+from dense_loss import dense_loss
 
-from rpe.loss import InstanceLoss, objectness_loss, pairwise_margin_loss, share_over_margin
+from rpe.loss import pairwise_margin_loss, share_over_margin
 from rpe.sphere import normalise
-from rpe.structures import FeatureMap, InputError
-
-
-def dense_loss(
-    points: torch.Tensor,
-    labels: torch.Tensor,
-    margin: float,
-    negative_weight: float = 1.0,
-    weighting: str = "group",
-    positions: torch.Tensor | None = None,
-    negative_range: float | None = None,
-    squared: bool = False,
-) -> torch.Tensor:
-    """The paper's equation as it stands, image by image."""
-    losses = []
-    for image in range(len(points)):
-        keep = labels[image] >= 0
-        if not keep.any():
-            continue
-        x, y = points[image][keep], labels[image][keep]
-        similarity = (1 + x @ x.T) / 2
-        same = y[:, None] == y
-        weight = 1 / same.sum(1).to(x.dtype) if weighting == "group" else torch.ones_like(x[:, 0])
-        hinge = (similarity - margin).clamp(min=0)
-        if negative_range is not None and positions is not None:
-            hinge = hinge * (torch.cdist(positions[image][keep], positions[image][keep]) <= negative_range)
-        pull, push = ((1 - similarity**2) / 2, hinge**2 / 2) if squared else (1 - similarity, hinge)
-        pair = weight[:, None] * weight
-        losses.append((pair * torch.where(same, pull, negative_weight * push)).sum() / pair.sum())
-    return torch.stack(losses).mean()
+from rpe.structures import InputError
 
 
 def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -58,7 +30,7 @@ def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.T
 )
 @pytest.mark.parametrize("tile", [512, 16])
 def test_value_and_tangential_gradient_equal_dense(options: dict, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.loss.TILE", tile)
+    monkeypatch.setattr("rpe.loss.pairwise.TILE", tile)
     vectors, labels, positions = scene()
     if "negative_range" in options:
         options = {**options, "positions": positions}
@@ -70,7 +42,7 @@ def test_value_and_tangential_gradient_equal_dense(options: dict, tile: int, mon
 
 
 def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.loss.TILE", 8)
+    monkeypatch.setattr("rpe.loss.pairwise.TILE", 8)
     points = normalise(torch.randn(1, 24, 3, dtype=torch.float64))
     labels = torch.arange(24)[None] // 8
     positions = torch.rand(1, 24, 2, dtype=torch.float64)
@@ -156,49 +128,6 @@ def test_share_over_margin_is_weighted_by_group() -> None:
     assert share_over_margin(points, labels, 0.6) == pytest.approx(0.5)
 
 
-def make_loss(**change: object) -> InstanceLoss:
-    options = dict(
-        margin=0.5, negative_weight=1.0, weighting="group", squared=False, negative_range=None, pixels=60, sampling="group", objectness_weight=2.0
-    )
-    return InstanceLoss(**(options | change))  # type: ignore[arg-type]
-
-
-def test_group_sampling_draws_groups_alike_and_void_last() -> None:
-    labels = torch.zeros(1, 20, 20, dtype=torch.int64)
-    labels[0, :2] = 1
-    labels[0, 2, :] = 2
-    labels[0, 10:] = -1
-    positions, chosen = make_loss().choose_pixels(labels, torch.Generator().manual_seed(0))
-    counts = torch.bincount(chosen[0] + 1, minlength=4)
-    assert counts[0] == 0 and counts[2] >= 12 and counts[3] >= 12 and counts.sum() == 60
-    row, column = positions[0].long().T
-    assert torch.equal(labels[0, row, column], chosen[0])
-    assert len(torch.unique(positions[0], dim=0)) == 60
-    _, uniform = make_loss(sampling="uniform").choose_pixels(labels, torch.Generator().manual_seed(0))
-    assert 15 <= int((uniform == -1).sum()) <= 45
-    everything, same = make_loss(pixels=None).choose_pixels(labels, torch.Generator())
-    assert torch.equal(same[0], labels.flatten()) and everything[0, 21].tolist() == [1.5, 1.5]
-
-
-def test_terms_are_named_by_iterate_and_carry_their_weights() -> None:
-    labels = torch.randint(0, 3, (1, 4, 4))
-    positions, chosen = make_loss(pixels=None).choose_pixels(labels, torch.Generator())
-    points = normalise(torch.randn(1, 16, 3))
-    logits = FeatureMap(torch.randn(1, 1, 4, 4), 1)
-    terms = make_loss()([points, points.flip(1)], positions, chosen, logits, labels)
-    assert list(terms) == ["pairwise_0", "pairwise_1", "objectness"]
-    assert float(terms["pairwise_1"]) == pytest.approx(float(dense_loss(points.flip(1), chosen, 0.5)), rel=1e-5)
-    assert float(terms["objectness"]) == pytest.approx(2 * float(objectness_loss(logits, labels)))
-
-
-def test_terms_are_squared_where_that_is_asked_for() -> None:
-    labels, points = torch.randint(0, 3, (1, 4, 4)), normalise(torch.randn(1, 16, 3))
-    loss = make_loss(pixels=None, squared=True)
-    positions, chosen = loss.choose_pixels(labels, torch.Generator())
-    terms = loss([points], positions, chosen, FeatureMap(torch.randn(1, 1, 4, 4), 1), labels)
-    assert float(terms["pairwise_0"]) == pytest.approx(float(dense_loss(points, chosen, 0.5, squared=True)), rel=1e-5)
-
-
 @pytest.mark.parametrize("squared", [False, True])
 def test_one_pixel_no_pixel_equal_and_antipodal_points(squared: bool) -> None:
     def value(points: torch.Tensor, *labels: int) -> float:
@@ -213,19 +142,3 @@ def test_one_pixel_no_pixel_equal_and_antipodal_points(squared: bool) -> None:
     # two poles in one group: s is 1 with themselves, 0 with each other; equal points of two groups: s - alpha is a half
     assert value(poles, 2, 2) == pytest.approx(0.25 if squared else 0.5)
     assert value(east.expand(2, 2), 1, 2) == pytest.approx(0.0625 if squared else 0.25)
-
-
-def test_objectness_leaves_void_out() -> None:
-    labels = torch.tensor([[[1, 0], [-1, 5]]])
-    logits = torch.tensor([[[[2.0, -1.0], [100.0, 0.5]]]])
-    wanted = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 1.0]))
-    assert float(objectness_loss(FeatureMap(logits, 1), labels)) == pytest.approx(float(wanted))
-    assert float(objectness_loss(FeatureMap(logits, 1), torch.full_like(labels, -1))) == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "message"), [({"pixels": 1}, "loss.pixels 1"), ({"sampling": "x"}, "loss.sampling"), ({"margin": -1.0}, "margin")]
-)
-def test_wrong_loss_settings(change: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make_loss(**change)
