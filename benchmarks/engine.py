@@ -6,7 +6,7 @@ formulation is their MATLAB code's: kernel, diagonal of inverse sums and product
 0.4 / sqrt(D) a coordinate, seed 0. Floor: 4 N^2 D operations (two products) over the matrix-product rate of the same machine.
 
 A row is the median of 5 calls after 2 warm-ups; where that would take over two minutes, of one call. Rows that do not fit say why.
-The rows measured are kept in a file, so that the table can be made in pieces: `--sizes`, `--dimensions`, `--methods` choose, and rows that
+The rows measured are kept in a file, and the matrix rate beside it, so that the table can be made in pieces: `--sizes`, `--dimensions`, `--methods` choose, and rows that
 the file already holds are not measured again.
 """
 
@@ -256,11 +256,10 @@ def ratios(rows: list[Row]) -> str:
         rivals = [found[other, pixels, dim] for other in others if (other, pixels, dim) in found]
         if not rivals:
             continue
-        cells = [
-            f"{min(rival[field][index] for rival in rivals) / max(ours[field][index], 1e-9):.1f}" if index < len(ours[field]) else ""
-            for field in ("seconds", "mebibytes")
-            for index in (0, 1)
-        ]
+        cells = []
+        for field, index in (("seconds", 0), ("seconds", 1), ("mebibytes", 0), ("mebibytes", 1)):
+            best = [rival[field][index] for rival in rivals if index < len(rival[field])]
+            cells.append(f"{min(best) / max(ours[field][index], 1e-9):.1f}" if best and index < len(ours[field]) else "")
         lines.append(f"| {pixels:,} | {dim} | {method} over {others[0]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -290,6 +289,9 @@ def main() -> None:
         return
     options.file.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in options.file.read_text().splitlines()] if options.file.exists() else []
+    rate_file = options.file.with_suffix(".rate")
+    if not rate_file.exists():
+        rate_file.write_text(f"{matrix_rate()}")
     for method, pixels, dim in chosen_rows(options.sizes, options.dimensions, options.methods):
         if any((row["method"], row["N"], row["D"]) == (method, pixels, dim) for row in rows):
             continue
@@ -297,7 +299,7 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
         with options.file.open("a") as file:
             file.write(json.dumps(rows[-1]) + os.linesep)
-    print(f"\n{table(rows, matrix_rate())}\n\nOther over ours:\n\n{ratios(rows)}")
+    print(f"\n{table(rows, float(rate_file.read_text()))}\n\nOther over ours:\n\n{ratios(rows)}")
 
 
 if __name__ == "__main__":
