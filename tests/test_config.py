@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from miniature import write_miniature
+from miniature_voc import write_sbd, write_voc
 from omegaconf import OmegaConf
 
 import rpe.run
@@ -39,6 +40,7 @@ def test_every_experiment_trains_and_validates(experiment: str, door: Callable[.
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path / "data"))
     write_miniature(tmp_path / "data" / "coco")
     write_miniature(tmp_path / "data" / "nuclei", years="")
+    write_sbd(write_voc(tmp_path / "data"))
     small = [
         "data.eval_batch_size=1",
         "trainer.limit_train_batches=1",
