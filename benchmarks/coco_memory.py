@@ -98,7 +98,9 @@ def main() -> None:
 def measure(root: Path, samples: int, workers: int) -> None:
     before, peak_before = memory_of(os.getpid())[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started, busy = time.monotonic(), time.process_time()
-    options = dict(longest_side=None, crop=64, train_categories=None, eval_categories=None, augment=None, empty_masks="refuse")
+    options = dict(
+        longest_side=None, crop=64, train_categories=None, eval_categories=None, augment=None, empty_masks="refuse", stretch=None, cache=False
+    )
     data = Coco(name="coco", root=str(root), batch_size=8, eval_batch_size=1, workers=workers, seed=0, **options)  # type: ignore[arg-type]
     dataset = data.dataset("train", training=True)
     assert isinstance(dataset, CocoImages)

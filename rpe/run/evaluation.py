@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rpe.data.module import SplitData
 from rpe.run.building import build_data, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.door import FROM_RUN, plainly
-from rpe.run.folder import checkpoint_of, load_weights, provenance, read_run, write_figures, write_whole
+from rpe.run.folder import checkpoint_of, load_weights, pictures_of, provenance, read_run, write_figures, write_whole
 from rpe.run.training import without_downloads
 from rpe.structures import InputError
 
@@ -37,9 +37,9 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     data = build_data(config)
     task = task_class(config)
     check_pair(task, data, config)
-    figures = task.score(data, config.split, Path(config.predictions))
-    plain = {"data": OmegaConf.to_container(config.data, resolve=True), "predictions": str(config.predictions)}
     folder = Path(HydraConfig.get().runtime.output_dir)
+    figures = task.score(data, config.split, Path(config.predictions), pictures_of(folder))
+    plain = {"data": OmegaConf.to_container(config.data, resolve=True), "predictions": str(config.predictions)}
     write_figures(folder, figures, provenance(plain, config.split, started), f"{data.name} {config.split}")
     return figures
 
@@ -65,6 +65,7 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     if trainer.is_global_zero:
         for name, content in task.files().items():
             write_whole(folder / name, content)
+        task.draw(pictures_of(folder), data, config.split)
         plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
         write_figures(folder, task.figures, provenance(plain, config.split, started), f"{data.name} {config.split}")
     return task.figures

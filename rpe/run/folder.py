@@ -139,6 +139,13 @@ def write_whole(file: Path, text: str) -> None:
     os.replace(partial, file)
 
 
+def pictures_of(folder: Path) -> Path:
+    """Where a run or an evaluation keeps its pictures; made where it is missing."""
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    return pictures
+
+
 def provenance(config: Node, split: str, started: float) -> Node:
     """What a result needs to be repeated: commit, config hash, data, hardware, versions, seconds."""
     git = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

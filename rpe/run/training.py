@@ -15,7 +15,7 @@ from rpe.callback.checkpoint import Checkpoint
 from rpe.data.module import SPLITS, SplitData
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.door import plainly
-from rpe.run.folder import checkpoint_of, load_weights, provenance, read_run, remember_changes, run_folder, write_figures, write_whole
+from rpe.run.folder import checkpoint_of, load_weights, pictures_of, provenance, read_run, remember_changes, run_folder, write_figures, write_whole
 from rpe.structures import InputError
 from rpe.task.base import Task
 
@@ -140,6 +140,7 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     finally:
         finish_wandb(failed=sys.exc_info()[0] is not None)
     if trainer.is_global_zero:
+        task.draw(pictures_of(folder), data, "test")
         write_figures(folder, task.figures, provenance(plain, "test", started), f"{data.name} test")
     return task.figures
 

@@ -39,9 +39,12 @@ class Task(lightning.LightningModule):
         """What an evaluation writes beside metrics.json: names and contents."""
         return {}
 
+    def draw(self, folder: Path, data: SplitData, split: str) -> None:
+        """Pictures of the last test as a whole, into a folder that is there."""
+
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path) -> dict[str, float]:
-        """The figures of anybody's predictions for a split; raises `InputError` where they cannot be scored."""
+    def score(data: SplitData, split: str, predictions: Path, folder: Path) -> dict[str, float]:
+        """The figures of anybody's predictions for a split, with pictures into the folder; raises `InputError` where they cannot be scored."""
         raise NotImplementedError
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -16,9 +16,11 @@ from rpe.data.module import InstanceData, SplitData, Truth, generator_of
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, share_over_margin
 from rpe.metric.average_recall import average_recall
+from rpe.metric.curve import PUBLISHED, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
+from rpe.picture import draw_recall
 from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_centres
@@ -36,8 +38,8 @@ Row = dict[str, Any]
 class InstanceTask(Task):
     """Class-agnostic grouping of pixels into objects.
 
-    After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file, `results_of` the ids of the
-    images that were examined.
+    After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file, `truth` the annotations of
+    the images that were examined.
     """
 
     monitor = "val/AR@10"
@@ -60,16 +62,23 @@ class InstanceTask(Task):
         self.seed = seed
         self.rows: list[Row] = []
         self.results: list[Row] = []
-        self.results_of: set[int] = set()
+        self.truth: Truth = {}
 
     def files(self) -> dict[str, str]:
         return {"proposals.json": json.dumps(self.results)}
 
+    def draw(self, folder: Path, data: SplitData, split: str) -> None:
+        """Recall as curves."""
+        draw_curves(folder, data.name, split, self.truth, self.results)
+
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path) -> dict[str, float]:
+    def score(data: SplitData, split: str, predictions: Path, folder: Path) -> dict[str, float]:
         """Average recall of a COCO results file."""
         assert isinstance(data, InstanceData)
-        return average_recall(data.truth(split), read_results(predictions))
+        truth, results = data.truth(split), read_results(predictions)
+        figures = average_recall(truth, results)
+        draw_curves(folder, data.name, split, truth, results)
+        return figures
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
@@ -147,7 +156,7 @@ class InstanceTask(Task):
         self.conclude(truth)
         # the same on every rank, as the results are; only at the end, since every mask is painted
         select = partial(select_instances, threshold=self.proposal.least_score)
-        self.figures |= instance_figures(label_maps(only_images(truth, self.results_of), self.results, select))
+        self.figures |= instance_figures(label_maps(self.truth, self.results, select))
 
     def conclude(self, truth: Truth) -> None:
         """From all ranks' rows to `results` and `figures`, the same on every rank: one row an image, in the order of the image ids."""
@@ -159,7 +168,7 @@ class InstanceTask(Task):
         self.rows = []
         rows = [by_image[image_id] for image_id in sorted(by_image)]
         seen = only_images(truth, by_image)
-        self.results_of = set(by_image)
+        self.truth = seen
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         self.results = [{**result, "category_id": category} for row in rows for result in row["results"]]
         figures = [average_recall(seen, self.results) if self.trainer.is_global_zero else {}]
@@ -167,6 +176,15 @@ class InstanceTask(Task):
             torch.distributed.broadcast_object_list(figures, src=0)
         self.figures = figures[0] | mean_of([row["figures"] for row in rows]) | {"images": float(len(rows))}
         self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
+
+
+def draw_curves(folder: Path, name: str, split: str, truth: Truth, results: list[Row]) -> None:
+    """`recall-AR.png` and `recall-AR11.png`; the published points stand where data and split are theirs."""
+    overlaps = recall_against_overlap(truth, results, (10, 100, 1000))
+    for protocol, theirs in (("AR", "coco"), ("AR11", "voc")):
+        number = recall_against_number(truth, results, protocol)
+        published = PUBLISHED[protocol] if name == theirs and split != "train" else []
+        draw_recall(overlaps, [number], published, protocol, folder / f"recall-{protocol}.png")
 
 
 def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:

@@ -39,14 +39,14 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
 def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
-    def score(data: SplitData, split: str, predictions: Path) -> dict[str, float]:
-        asked.append((data.name, split, predictions))
+    def score(data: SplitData, split: str, predictions: Path, folder: Path) -> dict[str, float]:
+        asked.append((data.name, split, predictions, folder.is_dir()))
         return {"ODS": 0.5}
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(score))
     named = [f"predictions={tmp_path / 'a folder'}", "data=digits", "split=test", f"hydra.run.dir={tmp_path / 'out'}"]
     door(evaluate.main, *named)
-    assert asked == [("digits", "test", tmp_path / "a folder")] and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
+    assert asked == [("digits", "test", tmp_path / "a folder", True)] and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
     assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
     monkeypatch.setattr(building, "build_data", stop)

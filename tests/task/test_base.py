@@ -42,4 +42,4 @@ def test_the_rate_follows_the_schedule_over_all_steps() -> None:
 def test_a_task_writes_no_files_unless_it_says_so() -> None:
     assert task_with(1.0, 1, 1).files() == {}
     with pytest.raises(NotImplementedError):
-        Task.score(task_with(1.0, 1, 1)._trainer.datamodule, "val", Path("x"))
+        Task.score(task_with(1.0, 1, 1)._trainer.datamodule, "val", Path("x"), Path("y"))

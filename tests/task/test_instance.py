@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
 import rpe.run
+import rpe.task.instance
 from rpe.data.digits import DigitScenes
 from rpe.data.module import InstanceData
-from rpe.structures import Embedded, FeatureMap
-from rpe.task.instance import InstanceTask, evenly, mean_of
+from rpe.structures import Embedded, FeatureMap, encode_mask
+from rpe.task.instance import InstanceTask, draw_curves, evenly, mean_of
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 FIRST_STEPS = Path(__file__).parent / "first_steps.json"
@@ -67,3 +69,21 @@ def test_the_first_twenty_losses_do_not_change() -> None:
         FIRST_STEPS.write_text(json.dumps(losses))
     # one thread sums in another order than two: after 14 steps that is 0.0027 of the loss
     assert losses == pytest.approx(json.loads(FIRST_STEPS.read_text()), rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "wanted"), [("coco", "val", {"AR"}), ("voc", "val", {"AR11"}), ("coco", "train", set()), ("digits", "val", set())]
+)
+def test_published_points_stand_where_data_and_split_are_theirs(
+    name: str, split: str, wanted: set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: dict[str, list] = {}
+    monkeypatch.setattr(rpe.task.instance, "draw_recall", lambda overlaps, numbers, published, protocol, file: drawn.update({protocol: published}))
+    mask = encode_mask(np.eye(8, dtype=bool))
+    truth = {
+        "images": [{"id": 1, "height": 8, "width": 8}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": mask, "area": 8.0, "bbox": [0, 0, 8, 8], "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    draw_curves(tmp_path, name, split, truth, [{"image_id": 1, "category_id": 1, "segmentation": mask, "score": 1.0}])
+    assert {protocol for protocol, published in drawn.items() if published} == wanted and set(drawn) == {"AR", "AR11"}
