@@ -17,6 +17,9 @@ TOUCHING_GAP = 2
 
 Labels = Int64[np.ndarray, "height width"]
 
+LabelPair = tuple[Int64[np.ndarray, "_ _"], Int64[np.ndarray, "_ _"]]
+"""Truth and prediction of one image; images differ in size."""
+
 
 @dataclass
 class Overlaps:
@@ -144,7 +147,7 @@ def touching(labels: Labels) -> Bool[np.ndarray, " object"]:
     return close
 
 
-def instance_figures(pairs: Iterable[tuple[Labels, Labels]]) -> dict[str, float]:
+def instance_figures(pairs: Iterable[LabelPair]) -> dict[str, float]:
     """From the (truth, prediction) label maps of all images to figures.
 
     Returns:
@@ -171,7 +174,7 @@ def figures_of(everything: Counts, close: Counts) -> dict[str, float]:
     return figures | {"AP50-touching": float(close.average_precision()[0]), "recall50-touching": float(close.recall()[0])}
 
 
-def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Callable[[Proposals], Labels]) -> Iterator[tuple[Labels, Labels]]:
+def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Callable[[Proposals], Labels]) -> Iterator[LabelPair]:
     """The label maps of all images of the truth, one after the other, at original size.
 
     Args:

@@ -160,6 +160,37 @@ def test_all_backends_give_pycocotools_digits(monkeypatch: pytest.MonkeyPatch) -
     assert len(recalled) > 50 and 0.2 < np.mean(recalled) < 0.9
 
 
+@pytest.mark.parametrize(("categories", "recall"), [((7, 3), 0.5), ((3, 7), 1.0)])
+def test_of_two_equal_overlaps_the_later_category_is_taken(categories: tuple[int, int], recall: float) -> None:
+    """The first mask lies between two objects; if it takes the left one, the second, which is the left one, finds nothing at IoU 0.8."""
+    spans = {"left": (0, 10), "right": (2, 12), "between": (1, 11)}
+    masks = {name: np.zeros((4, 14), dtype=bool) for name in spans}
+    for name, (start, stop) in spans.items():
+        masks[name][:, start:stop] = True
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": category,
+            "iscrowd": 0,
+            "area": 40.0,
+            "bbox": [0, 0, 1, 1],
+            "segmentation": encode_mask(masks[name]),
+        }
+        for number, (category, name) in enumerate(zip(categories, ("left", "right"), strict=True))
+    ]
+    listed = [{"id": category, "name": str(category)} for category in categories]
+    truth = {"images": [{"id": 1, "height": 4, "width": 14}], "annotations": annotations, "categories": listed}
+    rows = [
+        {"image_id": 1, "category_id": 3, "segmentation": encode_mask(masks[name]), "score": score}
+        for name, score in (("left", 0.1), ("between", 0.9))
+    ]
+    at = np.array([0.8])
+    assert by_hand(truth, rows, at, [10])[0, 0, 0] == recall
+    for backend in BACKENDS:
+        assert recall_table(truth, rows, at, [10], backend)[0, 0, 0] == recall
+
+
 def test_a_thousand_masks_an_image_and_more() -> None:
     truth, _ = any_case(3)
     random = np.random.default_rng(0)

@@ -156,7 +156,7 @@ def test_label_maps_of_truth_and_results() -> None:
 
     maps = list(label_maps(truth, rows, select))
     assert ranks == [[0.9, 0.8, 0.2], []] and maps[1][0].shape == maps[1][1].shape == (5, 5)
-    assert instance_figures(maps)["AP50"] == 1
+    assert instance_figures(maps)["AP50"] == instance_figures(maps[::-1])["AP50"] == 1
 
 
 def test_three_hundred_nuclei_take_milliseconds() -> None:
