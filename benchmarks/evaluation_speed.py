@@ -28,7 +28,7 @@ from rpe.metric.reference import PARTS
 from rpe.structures import encode_mask
 
 MASKS = 1000
-REPEATS = 3
+REPEATS = 2
 SCALES = (20, 100)
 
 

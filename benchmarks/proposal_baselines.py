@@ -29,7 +29,7 @@ from sklearn.cluster import MeanShift
 import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.proposal import select_instances
+from rpe.proposal import image_of, select_instances
 from rpe.sphere import normalise
 from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres
 
@@ -78,8 +78,7 @@ def scenes_of(task: Any, data: Any, split: str) -> Iterator[Scene]:
     for batch in data.loader(split, training=False):
         embedded = task.model.embed(batch.images)
         for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
-            one = Embedded(*(FeatureMap(part.values[index : index + 1], part.stride) for part in (embedded.points, embedded.objectness)))
-            yield image_id, batch.images[index].permute(1, 2, 0).numpy(), batch.labels[index].numpy(), one, size
+            yield image_id, batch.images[index].permute(1, 2, 0).numpy(), batch.labels[index].numpy(), image_of(embedded, index), size
 
 
 def with_random_points(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:

@@ -49,6 +49,16 @@ def test_masks_at_the_original_size_follow_their_own_points() -> None:
         assert best > 0.8
 
 
+def test_connected_parts_of_one_group_are_masks_of_their_own() -> None:
+    labels = squares()
+    labels[labels == 3] = 1  # far from the first rectangle, with the same points
+    small = (labels == 1) & (torch.arange(16) < 8)
+    proposals = propose(painted(labels), (12, 16), (12, 16), components=True)
+    found = [decode_mask(mask) for mask in proposals.masks]
+    wanted = [small, (labels == 1) & ~small, labels == 2]
+    assert len(found) == 3 and all(any((mask == one.numpy()).all() for mask in found) for one in wanted)
+
+
 def test_padding_beyond_the_image_takes_no_part() -> None:
     labels = squares()
     inside = propose(painted(labels[:, :15]), (12, 15), (12, 15), bandwidths=[0.5])
