@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from rpe.pairs import add_products, along_a_curve, tile_of, upper_tiles
@@ -37,3 +38,8 @@ def test_tiles_out_of_reach_are_left_out_and_no_pair_in_reach() -> None:
         met[columns, rows] = True
     near = torch.cdist(places, places) <= 2
     assert bool(met[near].all()) and float(met.float().mean()) < 0.5
+
+
+@pytest.mark.parametrize(("gap", "tiles"), [(1.9, 3), (2.0, 3), (2.1, 2)])
+def test_reach_is_a_distance(gap: float, tiles: int) -> None:
+    assert len(list(upper_tiles(2, 1, torch.tensor([[0.0, 0.0], [0.0, gap]]), reach=2.0))) == tiles
