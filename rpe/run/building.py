@@ -105,6 +105,8 @@ def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
         return make()
     except (HydraException, *REFUSALS) as error:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+        if isinstance(cause, InputError) and path not in str(cause):
+            raise InputError(f"{path}: {cause}") from None
         if isinstance(cause, InputError) or str(target.__module__).startswith("rpe."):
             raise cause from None
         if isinstance(cause, REFUSALS):

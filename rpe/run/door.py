@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -74,6 +76,9 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
             if sweeping:
                 reason.unlink(missing_ok=True)
             return function(config)
+        except SIGTERMException:  # a SystemExit without a status: whoever started us would take the work for done
+            print(f"error: stopped by SIGTERM; what was finished lies in {reason.parent}", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM) from None
         except Exception as error:
             line = said(error)
             if sweeping:
@@ -106,7 +111,11 @@ def one_line(error: BaseException) -> str:
     if marker in text:
         return text.split(marker)[-1].strip().splitlines()[0]
     if isinstance(error.__cause__, InputError | OmegaConfBaseException) and not isinstance(error, InputError):
-        return (text.splitlines()[0] + " " if text.startswith("Could not override") else "") + one_line(error.__cause__)
+        reason = one_line(error.__cause__)
+        if not text.startswith("Could not override"):
+            return reason
+        remedy = ": `--cfg job` prints all keys; of a run, evaluate.py changes data, ranker, proposal and trainer alone"
+        return f"{text.splitlines()[0]} {reason}{remedy if 'is not in struct' in reason else ''}"
     noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc", "Config search path", "provider=")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)]
     return "; ".join(lines)

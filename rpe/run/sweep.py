@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -17,6 +18,7 @@ class Remember(Callback):
     """Keeps where the sweep writes, as its points may run in other processes."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        HydraConfig.instance().set_config(config)  # Hydra does so after its callbacks, and the folder's name asks it for the experiment
         folders.append(Path(config.hydra.sweep.dir))
 
 

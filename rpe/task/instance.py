@@ -216,7 +216,7 @@ def read_results(file: Path) -> list[Row]:
         InputError: no such file, or not a JSON list.
     """
     if not file.is_file():
-        raise InputError(f"predictions {file} does not exist")
+        raise InputError(f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results")
     try:
         rows = json.loads(file.read_bytes())
     except ValueError as error:

@@ -50,6 +50,13 @@ def test_a_point_that_fails_by_our_fault_leaves_its_stack_trace_and_repeated_for
     assert not list(tmp_path.rglob(REASON)) and list(tmp_path.rglob("metrics.json"))
 
 
+def test_a_sweep_has_a_folder_without_being_told_one(door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    door(train.main, *TINY, "-m", "loss.margin=0.3,0.5", "trainer.max_epochs=0")
+    (sweep,) = (tmp_path / "outputs" / "digits").iterdir()
+    assert sorted(file.parent.name[:2] for file in sweep.rglob("metrics.json")) == ["0_", "1_"]
+
+
 def test_failed_points_in_the_order_of_failing(tmp_path: Path) -> None:
     for number, name in enumerate(("b", "a")):
         (tmp_path / name).mkdir()

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import evaluate
 import train
 from rpe.backbone.decoder import ConvolutionBlock
 from rpe.loss import InstanceLoss
+from rpe.structures import Batch
 from rpe.task.instance import InstanceTask
 
 Door = Callable[..., None]
@@ -116,3 +119,18 @@ def test_a_run_with_an_odd_name_is_evaluated_and_resumed(door: Door, tmp_path: P
     monkeypatch.chdir(tmp_path)
     door(evaluate.main, "run=17", f"checkpoint={tmp_path / '17' / 'checkpoints' / 'last.ckpt'}", "split=test", "precision=bf16")
     assert json.loads((tmp_path / "17" / "evaluation" / "digits-test" / "metrics.json").read_text())["figures"]["images"] == 1
+
+
+def test_a_training_that_is_stopped_from_outside_does_not_end_well(
+    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = InstanceTask.training_step
+
+    def stopped(task: InstanceTask, batch: Batch, index: int) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(task, batch, index)
+
+    monkeypatch.setattr(InstanceTask, "training_step", stopped)
+    with pytest.raises(SystemExit) as stop:
+        door(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+    assert stop.value.code == 143 and "error: stopped by SIGTERM" in capsys.readouterr().err
