@@ -134,6 +134,11 @@ def test_touching_objects_are_scored_on_their_own() -> None:
     # the false positive far away is not theirs, the merged one is
     assert (close.tp[0], close.fp[0], close.fn[0]) == (0, 1, 2)
     assert instance_figures([(truth, truth)])["AP50-touching"] == 1
+    # a mask that misses belongs to the object that it shares most with: mostly with the far one, though a corner is of a touching one
+    astray = boxes((30, 30), (0, 0, 6, 6), (0, 6, 6, 6))
+    astray[20:22, 20:26] = astray[0, 11] = 3
+    _, close = count_image(truth, astray)
+    assert (close.tp[0], close.fp[0], close.fn[0]) == (2, 0, 0)
 
 
 def test_label_maps_of_truth_and_results() -> None:
