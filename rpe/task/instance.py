@@ -178,7 +178,7 @@ class InstanceTask(Task):
         self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
 
 
-def draw_curves(folder: Path, name: str, split: str, truth: Truth, results: list[Row]) -> None:
+def draw_curves(folder: Path, name: str | None, split: str, truth: Truth, results: list[Row]) -> None:
     """`recall-AR.png` and `recall-AR11.png`; the published points stand where data and split are theirs."""
     overlaps = recall_against_overlap(truth, results, (10, 100, 1000))
     for protocol, theirs in (("AR", "coco"), ("AR11", "voc")):
