@@ -105,6 +105,19 @@ class InstanceTask(Task):
             quality = quality_of(grouped, truth_on_grid(batch.labels[image], one.points))
             return self.model.ranker.loss(describe(grouped, one), quality)
 
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """The ranker's gradients apart from all others: it learns beside the network on detached features, and one bad step of its regression would
+        else shorten the embedding's step too."""
+        if gradient_clip_val is None:
+            return
+        clip = torch.nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else torch.nn.utils.clip_grad_norm_
+        apart = list(self.model.ranker.parameters())
+        others = [parameter for parameter in self.parameters() if not any(parameter is one for one in apart)]
+        for parameters in (apart, others):
+            clip(parameters, gradient_clip_val)
+
     def validation_step(self, batch: Batch, index: int) -> None:
         self.examine(batch)
 
