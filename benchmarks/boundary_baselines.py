@@ -6,7 +6,6 @@ Writes the maps, scores them into `<folder>/<method>-<split>` and goes on there 
 gradient is that of the grey image smoothed with SIGMA. A pixel's strength by Canny is the highest threshold at which it is still an edge.
 """
 
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from skimage.feature import canny
 from rpe.curve import PUBLISHED, draw_curve
 from rpe.data.bsds import split_files
 from rpe.data.module import data_root
-from rpe.metric.boundary.score import score
+from rpe.metric.boundary.score import score_folder
 
 SIGMA = 2.0
 LOW = 0.4
@@ -48,12 +47,6 @@ def canny_strength(grey: np.ndarray) -> np.ndarray:
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"gradient magnitude": gradient_magnitude, "Canny": canny_strength}
 
 
-def curve_of(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    with file.open() as stream:
-        rows = list(csv.DictReader(stream))
-    return np.array([float(row["recall"]) for row in rows]), np.array([float(row["precision"]) for row in rows])
-
-
 def main() -> None:
     options = {"split": "test", "folder": "outputs/baselines", "workers": "2"} | dict(argument.split("=", 1) for argument in sys.argv[1:])
     files = split_files(data_root() / "BSR", options["split"])
@@ -64,9 +57,10 @@ def main() -> None:
         for name, (image, _) in files.items():
             if not (folder / "maps" / f"{name}.npy").exists():
                 np.save(folder / "maps" / f"{name}.npy", strength(rgb2gray(np.asarray(Image.open(image)))).astype(np.float32))
-        result = score(folder / "maps", {name: truth for name, (_, truth) in files.items()}, folder, 99, None, int(options["workers"]))
-        print(f"{method}: " + "  ".join(f"{name} {result[name]:.4f}" for name in ("ODS", "OIS", "AP")), flush=True)
-        curves[method], best[method] = curve_of(folder / "thresholds.csv"), result["ODS"]
+        truths = {name: truth for name, (_, truth) in files.items()}
+        scored = score_folder(folder / "maps", truths, folder / "journal", 99, workers=int(options["workers"]))
+        print(f"{method}: " + "  ".join(f"{name} {scored.figures[name]:.4f}" for name in ("ODS", "OIS", "AP")), flush=True)
+        curves[method], best[method] = scored.curve(), scored.figures["ODS"]
     draw_curve(curves, best, PUBLISHED, Path(options["folder"]) / f"curve-{options['split']}.png")
 
 

@@ -7,7 +7,6 @@
 Reads BSDS500 from RPE_DATA_DIR. All folders are made where they do not exist.
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from skimage.morphology import thin
 from rpe.data.bsds import read_annotations, split_files
 from rpe.data.module import data_root
 from rpe.metric.boundary import figures, match, of_table, reach_of, thresholds_of
-from rpe.metric.boundary.score import score
+from rpe.metric.boundary.score import score_folder
 
 SIGMA = 2.0
 THRESHOLDS = thresholds_of(99)
@@ -63,15 +62,15 @@ def fast(options: dict[str, str], files: dict[str, tuple[Path, Path]]) -> None:
     truths = {name: truth for name, (_, truth) in files.items()}
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
-        result = score(maps, truths, Path(folder), len(THRESHOLDS), None, workers)
+        scored = score_folder(maps, truths, Path(folder), len(THRESHOLDS), workers=workers)
         seconds = time.monotonic() - started
-        tables = {name: json.loads((Path(folder) / "journal" / f"{name}.json").read_text())["table"] for name in truths}
-    print(f"{len(files)} images x {len(THRESHOLDS)} thresholds, {workers} processes: {seconds:.0f} s   " + shown(result))
+    tables = dict(zip(scored.names, scored.counts.table(), strict=True))
+    print(f"{len(files)} images x {len(THRESHOLDS)} thresholds, {workers} processes: {seconds:.0f} s   " + shown(scored.figures))
     if "plain" in options:
         known = {file.stem: np.load(file) for file in sorted(Path(options["plain"]).glob("*.npy")) if file.stem in tables}
         ours = figures(of_table(np.array([tables[name] for name in known])), THRESHOLDS)
         theirs = figures(of_table(np.stack(list(known.values()))), THRESHOLDS)
-        unequal = sum(not np.array_equal(np.array(tables[name])[:, :2], table[:, :2]) for name, table in known.items())
+        unequal = sum(not np.array_equal(tables[name][:, :2], table[:, :2]) for name, table in known.items())
         print(f"{len(known)} images counted plainly: {shown(theirs)}\nthe same images here:       {shown(ours)}")
         largest = max(abs(ours[name] - theirs[name]) for name in ("ODS", "OIS", "AP"))
         print(f"largest difference {largest:.1e}; images whose recall differs anywhere: {unequal}")

@@ -70,7 +70,7 @@ def proposals_of(task: Any, data: Any, split: str) -> list[Row]:
     """What the task proposes, by its own test."""
     trainer = lightning.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False)
     trainer.test(task, dataloaders=data.loader(split, training=False), verbose=False)
-    return list(task.results)
+    return list(task.result.results)
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
-"""Per-pixel classifiers beside the embedding."""
+"""Per-pixel classifiers: beside the embedding, or on it."""
 
+import torch
 from torch import nn
 
+from rpe.backbone.decoder import resized
 from rpe.structures import FeatureMap, InputError
 
 
@@ -35,3 +37,43 @@ class Objectness(nn.Module):
         if feature.stride % self.subdivision:
             raise InputError(f"head.subdivision {self.subdivision} does not divide backbone.stride {feature.stride}")
         return FeatureMap(self.layers(feature.values).float(), feature.stride // self.subdivision)
+
+
+class BoundaryClassifier(nn.Module):
+    """Boundary or not: a logit on each stage's embedding, and one on all of them together.
+
+    Args:
+        dimension: of the stages' points.
+        stages: how many there are.
+        hidden: channels between the two convolutions, 3 x 3 and 1 x 1, that fuse the stages.
+        subdivision: as `Objectness`; of the fused map alone.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    def __init__(self, dimension: int, stages: int, hidden: int, subdivision: int) -> None:
+        super().__init__()
+        if hidden < 1 or subdivision < 1:
+            raise InputError(f"head.hidden {hidden} and head.subdivision {subdivision} must be 1 or more")
+        self.subdivision = subdivision
+        self.single = nn.ModuleList(nn.Conv2d(dimension, 1, 1) for _ in range(stages))
+        self.fused = nn.Sequential(
+            nn.Conv2d(dimension * stages, hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, subdivision**2, 1),
+            nn.PixelShuffle(subdivision),
+        )
+
+    def forward(self, points: list[FeatureMap]) -> tuple[list[FeatureMap], FeatureMap]:
+        """Logits of each stage, and of all, in fp32.
+
+        Raises:
+            InputError: the finest stride is not a multiple of the subdivision.
+        """
+        finest = points[0]
+        if finest.stride % self.subdivision:
+            raise InputError(f"head.subdivision {self.subdivision} does not divide backbone.stride {finest.stride}")
+        single = [FeatureMap(layer(stage.values).float(), stage.stride) for layer, stage in zip(self.single, points, strict=True)]
+        together = torch.cat([resized(stage.values, finest.values.shape[-2:]) for stage in points], 1)
+        return single, FeatureMap(self.fused(together).float(), finest.stride // self.subdivision)

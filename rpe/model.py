@@ -1,4 +1,4 @@
-"""backbone -> embedding -> grouping, and the objectness beside it: `forward` is the method figure."""
+"""The networks: backbone -> embedding -> grouping, with what else each task asks of a pixel. `forward` is the method figure."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from rpe.backbone import Backbone
 from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
-from rpe.head import Objectness
+from rpe.head import BoundaryClassifier, Objectness
 from rpe.proposal import Ranker
 from rpe.sphere import normalise
-from rpe.structures import Embedded, Iterates
+from rpe.structures import Boundaries, Embedded, Iterates
 
 
 class PixelEmbedding(nn.Module):
@@ -35,3 +35,25 @@ class PixelEmbedding(nn.Module):
         """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""
         embedded = self.embed(images)
         return embedded, self.grouping(normalise(embedded.points.at(positions)))
+
+
+class BoundaryDetector(nn.Module):
+    """On each of the backbone's stages an embedding and a classifier, and one of all (Kong and Fowlkes, CVPR 2018, section 5.2)."""
+
+    def __init__(self, backbone: Backbone, embeddings: list[Embedding], grouping: MeanShift, classifier: BoundaryClassifier) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embeddings = nn.ModuleList(embeddings)
+        self.grouping = grouping
+        self.classifier = classifier
+
+    def detect(self, images: Float[Tensor, "batch 3 height width"]) -> Boundaries:
+        """The network alone, without loops: what inference reads."""
+        points = [embedding(stage) for embedding, stage in zip(self.embeddings, self.backbone(images), strict=True)]
+        single, fused = self.classifier(points)
+        return Boundaries(points, single, fused)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Boundaries, list[Iterates]]:
+        """The network, and for each stage the iterates X_0 .. X_T of the pixels at `positions`."""
+        found = self.detect(images)
+        return found, [self.grouping(normalise(stage.at(positions))) for stage in found.points]

@@ -64,6 +64,31 @@ def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: 
     figure.savefig(file, dpi=110)
 
 
+def draw_boundaries(
+    image: Float[Tensor, "3 height width"],
+    labels: Int64[Tensor, "height width"],
+    stages: list[Float[Tensor, "dim _ _"]],
+    strength: Float[np.ndarray, "height width"],
+    crests: Float[np.ndarray, "height width"],
+    file: Path,
+) -> None:
+    """Image, truth (boundaries white, void grey), the embedding of each stage as RGB, the map, and what suppression leaves of it."""
+    panels: list[tuple[str, np.ndarray]] = [("image", image.permute(1, 2, 0).numpy()), ("truth", np.array([0, 1, 0.5])[labels.numpy()])]
+    for number, points in enumerate(stages, start=1):
+        colour = one_projection([points.flatten(1).T])[0]
+        panels.append((f"stage {number}", colour.reshape(*points.shape[1:], 3)))
+    panels += [("map", strength), ("crests", crests)]
+    columns = -(-len(panels) // 2)
+    figure = Figure(figsize=(3.2 * columns, 6.4 * image.shape[1] / image.shape[2] + 0.6), layout="constrained")
+    axes = figure.subplots(2, columns).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (title, panel) in zip(axes, panels, strict=False):
+        axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    figure.savefig(file, dpi=110)
+
+
 def draw_recall(against_overlap: list[Curve], against_number: list[Curve], published: list[Curve], protocol: str, file: Path) -> None:
     """Recall against the IoU asked for, and average recall against the number of masks an image; published points are hollow, never joined to ours."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")

@@ -105,6 +105,16 @@ class Embedded:
     features: FeatureMap
 
 
+@dataclass
+class Boundaries:
+    """What a detector says of each stage: points on the sphere and the logit of lying on a boundary, finest first; and the logit of all together,
+    whose grid may be finer."""
+
+    points: list[FeatureMap]
+    stages: list[FeatureMap]
+    fused: FeatureMap
+
+
 def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "pixel 2"]:
     """(row, column) of all pixel centres of an image of `size` (height, width), row by row."""
     rows, columns = (torch.arange(length, device=device, dtype=torch.float32) + 0.5 for length in size)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bsds_miniature import write_bsds
 from hydra import compose, initialize_config_dir
 from miniature import write_miniature
 from miniature_voc import write_sbd, write_voc
@@ -19,13 +20,16 @@ CONF = Path(__file__).parent.parent / "conf"
 BUILT = ["backbone", "embedding", "grouping", "head", "loss", "proposal", "data"]
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.rglob("*.yaml")) if path.parent != CONF]
 
+OF_BOUNDARIES = {("task", "boundary"), ("loss", "boundary"), ("head", "boundary"), ("detection", "single")}
+
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # the digits are made as training wants them and know no augmentation
-        config = compose("train", [f"{group}={option}", *(["data=coco"] if group == "augment" else [])])
+        beside = ["data=coco"] if group == "augment" else ["experiment=bsds"] if (group, option) in OF_BOUNDARIES else []
+        config = compose("train", [f"{group}={option}", *beside])
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = rpe.run.build_task(config)
         assert rpe.run.build_data(config).name
@@ -41,6 +45,7 @@ def test_every_experiment_trains_and_validates(experiment: str, door: Callable[.
     write_miniature(tmp_path / "data" / "coco")
     write_miniature(tmp_path / "data" / "nuclei", years="")
     write_sbd(write_voc(tmp_path / "data"))
+    write_bsds(tmp_path / "data" / "BSR" / "BSDS500" / "data")
     small = [
         "data.eval_batch_size=1",
         "trainer.limit_train_batches=1",

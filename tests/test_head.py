@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rpe.head import Objectness
+from rpe.head import BoundaryClassifier, Objectness
 from rpe.structures import FeatureMap, InputError
 
 
@@ -28,3 +28,21 @@ def test_subdivision_must_divide_the_stride() -> None:
         Objectness(channels=6, hidden=4, subdivision=2)(FeatureMap(torch.zeros(1, 6, 5, 3), 1))
     with pytest.raises(InputError, match=r"head.subdivision 0 is below 1"):
         Objectness(channels=6, hidden=4, subdivision=0)
+
+
+def test_boundaries_of_each_stage_and_of_all() -> None:
+    head = BoundaryClassifier(dimension=3, stages=2, hidden=4, subdivision=2)
+    stages = [FeatureMap(torch.randn(2, 3, 6, 8), 2), FeatureMap(torch.randn(2, 3, 3, 4), 4)]
+    single, fused = head(stages)
+    assert [one.stride for one in single] == [2, 4] and [one.values.shape for one in single] == [(2, 1, 6, 8), (2, 1, 3, 4)]
+    assert fused.stride == 1 and fused.values.shape == (2, 1, 12, 16) and fused.values.dtype == torch.float32
+    # the coarse stage has its say in the fused map, and none in the fine one's
+    moved, again = head([stages[0], FeatureMap(stages[1].values + 1, 4)])
+    assert torch.equal(moved[0].values, single[0].values) and not torch.allclose(again.values, fused.values)
+
+
+def test_slips_of_the_boundary_classifier() -> None:
+    with pytest.raises(InputError, match=r"head.hidden 0 and head.subdivision 1 must be 1 or more"):
+        BoundaryClassifier(dimension=3, stages=1, hidden=0, subdivision=1)
+    with pytest.raises(InputError, match=r"head.subdivision 2 does not divide backbone.stride 1"):
+        BoundaryClassifier(dimension=3, stages=1, hidden=1, subdivision=2)([FeatureMap(torch.zeros(1, 3, 4, 4), 1)])

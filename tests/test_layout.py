@@ -25,6 +25,7 @@ ORDER = [
     "embedding",
     "grouping",
     "head",
+    "detection",
     "loss",
     "schedule",
     "proposal",
@@ -42,9 +43,9 @@ MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "
 PLACE = {"ranker": "proposal"}
 GIVEN_BY_RUN = {
     "embedding": {"channels"},
-    "head": {"channels"},
+    "head": {"channels", "dimension", "stages"},
     "ranker": {"channels"},
-    "task": {"model", "loss", "proposal", "optimizer", "schedule"},
+    "task": {"model", "detector", "loss", "proposal", "detection", "optimizer", "schedule"},
 }
 OPTIONS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if PLACE.get(path.parent.name, path.parent.name) in ORDER)
 

@@ -3,9 +3,10 @@ import torch
 from rpe.backbone import UNet
 from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
-from rpe.head import Objectness
-from rpe.model import PixelEmbedding
+from rpe.head import BoundaryClassifier, Objectness
+from rpe.model import BoundaryDetector, PixelEmbedding
 from rpe.proposal import PlainRanker
+from rpe.sphere import normalise
 from rpe.structures import pixel_centres
 
 
@@ -29,3 +30,20 @@ def test_forward_is_the_figure() -> None:
     (iterates[-1].square() * torch.arange(4)).sum().backward()
     assert float(model.grouping.log_bandwidth.grad) != 0
     assert all(parameter.grad is not None for parameter in model.backbone.decoder.joins[0].parameters())
+
+
+def test_a_detector_embeds_and_groups_each_stage() -> None:
+    backbone = UNet(width=8, levels=2, stride=2)
+    model = BoundaryDetector(
+        backbone,
+        [Embedding(channels=channels, dimension=3, hidden=8, coordinates="none", periods=[]) for channels in backbone.channels],
+        MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0),
+        BoundaryClassifier(dimension=3, stages=3, hidden=4, subdivision=2),
+    )
+    positions = pixel_centres((16, 24), torch.device("cpu"))[:50].expand(2, -1, -1)
+    found, iterates = model(torch.rand(2, 3, 16, 24), positions)
+    assert [stage.stride for stage in found.points] == [stage.stride for stage in found.stages] == [2, 4, 8] and found.fused.stride == 1
+    assert [len(one) for one in iterates] == [3, 3, 3] and all(one[0].shape == (2, 50, 3) for one in iterates)
+    assert torch.allclose(iterates[2][0], normalise(found.points[2].at(positions)))
+    found.fused.values.sum().backward()
+    assert all(parameter.grad is not None for embedding in model.embeddings for parameter in embedding.parameters())

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import lightning
-import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from rpe.data.module import InstanceData, collate
-from rpe.picture import draw_sheet
+from rpe.data.module import SplitData
 from rpe.structures import InputError
-from rpe.task.instance import InstanceTask
+from rpe.task.base import Task
 
 
 class Pictures(lightning.Callback):
@@ -22,17 +20,13 @@ class Pictures(lightning.Callback):
 
     def on_test_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or not isinstance(task, InstanceTask) or not isinstance(data, InstanceData):
+        if not trainer.is_global_zero or not isinstance(task, Task) or not isinstance(data, SplitData):
             return
         dataset = data.dataset("val")
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(exist_ok=True)
         for index in range(min(self.images, len(dataset))):
-            batch = collate([dataset[index]])
-            with torch.no_grad():
-                embedded = task.model.embed(batch.images.to(task.device))
-                file = folder / f"val-{batch.image_ids[0]}.png"
-                draw_sheet(batch, embedded, task.model.grouping, task.proposal, task.model.ranker, file)
+            file = task.sheet(dataset[index], folder)
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_image("pictures", [str(file)], caption=[file.stem])

@@ -228,9 +228,13 @@ class Bsds(SplitData):
             if value < least:
                 raise InputError(f"data.{key} {value} is below {least}")
 
+    def files(self, split: str) -> dict[str, tuple[Path, Path]]:
+        """Image and annotation file of each name of a split."""
+        return split_files(self.root, split)
+
     def open_split(self, split: str, training: bool) -> SplitDataset:
         splits = self.train_splits if training else [split]
-        files = {name: pair for one in splits for name, pair in split_files(self.root, one).items()}
+        files = {name: pair for one in splits for name, pair in self.files(one).items()}
         crop = self.crop if training else None
         # its samples carry more than the protocol's
         return BsdsImages(files, self.agree, self.slack, crop, self.scales, self.rotation, self.flip, self.seed)  # type: ignore[return-value]

@@ -1,7 +1,7 @@
 """What all datasets share: an order that depends on nothing but seed and epoch; those for instance grouping also samples, batches, a truth."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,6 +49,23 @@ def data_root() -> Path:
 def generator_of(*numbers: int) -> np.random.Generator:
     """A random generator that is a function of the numbers alone."""
     return np.random.default_rng(np.random.SeedSequence(numbers))
+
+
+def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[str]:
+    """The chosen names, all for None. Names are text; YAML makes whole numbers of digits, so 100007 is taken for the name "100007".
+
+    A leading zero is lost before it comes here (YAML reads 0123 as octal, 83): such a name needs quotes.
+
+    Raises:
+        InputError: a name that is not known, no name at all.
+    """
+    chosen = list(known) if names is None else list(dict.fromkeys(str(name) for name in names))
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise InputError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
+    if not chosen:
+        raise InputError("names is empty: leave it out to score the whole split")
+    return chosen
 
 
 class EpochSampler(Sampler[int]):

@@ -1,6 +1,8 @@
 """What training minimises: the pairwise margin loss (paper, eq. 1) and the sums of terms that the tasks train with."""
 
+from rpe.loss.boundary import BoundaryLoss, balanced_logistic
 from rpe.loss.instance import InstanceLoss, objectness_loss
 from rpe.loss.pairwise import pairwise_margin_loss, share_over_margin
+from rpe.loss.sampled import SampledPairwiseLoss
 
-__all__ = ["InstanceLoss", "objectness_loss", "pairwise_margin_loss", "share_over_margin"]
+__all__ = ["BoundaryLoss", "InstanceLoss", "SampledPairwiseLoss", "balanced_logistic", "objectness_loss", "pairwise_margin_loss", "share_over_margin"]

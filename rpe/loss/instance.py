@@ -1,23 +1,18 @@
-"""The loss of instance training: the pairwise loss after every loop and the objectness cross-entropy, on drawn pixels."""
+"""The loss of instance training: the pairwise loss after every loop and the objectness cross-entropy."""
 
-import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from rpe.loss.pairwise import check_pair_options, groups_of, margin_loss_of_groups, pair_weights
-from rpe.sphere import check_margin
+from rpe.loss.sampled import SampledPairwiseLoss
 from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
 
 
-class InstanceLoss(nn.Module):
-    """All terms of instance training: the pairwise loss on X_0 and after every loop, and the objectness cross-entropy.
+class InstanceLoss(SampledPairwiseLoss):
+    """All terms of instance training.
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range: see `pairwise_margin_loss`; the range in pixels of the network's image.
-        pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
-        sampling: "uniform" as the authors, or "group": each group, the background too, is drawn about equally often, so that
-            small objects are seen whole and the background does not fill the sample (digits: three quarters of all pixels).
+        margin, negative_weight, weighting, squared, negative_range, pixels, sampling: see `SampledPairwiseLoss`.
         objectness_weight: of the cross-entropy beside the pairwise terms.
     """
 
@@ -32,42 +27,10 @@ class InstanceLoss(nn.Module):
         sampling: str,
         objectness_weight: float,
     ) -> None:
-        super().__init__()
-        if sampling not in ("uniform", "group"):
-            raise InputError(f"loss.sampling {sampling!r} is unknown: choose uniform or group")
-        self.sampling = sampling
-        check_pair_options(weighting, negative_weight, negative_range)
-        self.margin = check_margin(margin)
-        self.negative_weight = negative_weight
-        self.weighting = weighting
-        self.squared = squared
-        self.negative_range = negative_range
-        if pixels is not None and pixels < 2:
-            raise InputError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
+        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
         if objectness_weight < 0:
             raise InputError(f"loss.objectness_weight {objectness_weight} is negative")
-        self.pixels = pixels
         self.objectness_weight = objectness_weight
-
-    def choose_pixels(
-        self, labels: Int64[Tensor, "batch height width"], generator: torch.Generator
-    ) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
-        """The positions (row, column) and labels of the pixels that take part, as many in each image.
-
-        The generator lives on the CPU, so that a seed draws the same pixels on every device.
-        """
-        batch, height, width = labels.shape
-        flat = labels.reshape(batch, -1)
-        everywhere = pixel_centres((height, width), labels.device)
-        if self.pixels is None or self.pixels >= flat.shape[1]:
-            return everywhere.expand(batch, -1, -1), flat
-        # the smallest of exponential waiting times with rate w are a weighted draw without replacement (Efraimidis and Spirakis, 2006)
-        waiting = torch.empty(flat.shape).exponential_(generator=generator).to(labels.device)
-        if self.sampling == "group":
-            rates = torch.stack([pair_weights(image, "group") for image in flat])
-            waiting = waiting / rates  # void waits for ever
-        chosen = waiting.topk(self.pixels, dim=1, largest=False).indices
-        return everywhere[chosen], flat.gather(1, chosen)
 
     def forward(
         self,
@@ -78,13 +41,7 @@ class InstanceLoss(nn.Module):
         full_labels: Int64[Tensor, "batch height width"],
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `objectness`."""
-        groups = [groups_of(image, self.weighting) for image in labels]
-        terms = {
-            f"pairwise_{loop}": margin_loss_of_groups(points, groups, self.margin, self.negative_weight, positions, self.negative_range, self.squared)
-            for loop, points in enumerate(iterates)
-        }
-        terms["objectness"] = self.objectness_weight * objectness_loss(objectness, full_labels)
-        return terms
+        return self.pairwise(iterates, positions, labels) | {"objectness": self.objectness_weight * objectness_loss(objectness, full_labels)}
 
 
 def objectness_loss(objectness: FeatureMap, labels: Int64[Tensor, "batch height width"]) -> Float[Tensor, ""]:

@@ -1,14 +1,14 @@
 """From a config to objects: the only place that instantiates.
 
 A group is a `_target_` with its options. What a task is built from, its constructor says: a parameter that its YAML does not name is the group of that
-name, or the model. So another task brings its class, its YAML and its groups, and nothing here changes but `build_model` where its network is another.
+name, or a network. So another task brings its class, its YAML and its groups, and here, in `MADE`, how its network is put together.
 """
 
 import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import lightning
 import torch
@@ -18,7 +18,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
-from rpe.model import PixelEmbedding
+from rpe.head import BoundaryClassifier, Objectness
+from rpe.model import BoundaryDetector, PixelEmbedding
+from rpe.proposal import Ranker
 from rpe.run.options import check_complete, check_options
 from rpe.structures import InputError
 from rpe.task.base import Task
@@ -114,6 +116,22 @@ def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
         raise
 
 
+def build_part(config: DictConfig, path: str, expected: Any, **given: Any) -> Any:
+    """Instantiate a group whose class must be one that what it becomes a part of can use.
+
+    Raises:
+        InputError: there is none, or one for another task.
+    """
+    if OmegaConf.select(config, path) is None:
+        raise InputError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or the experiment of that task")
+    target = target_of(config, path)
+    if expected is not Any and isinstance(target, type) and not issubclass(target, expected):
+        raise InputError(
+            f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {expected.__name__}; choose the experiment of that task"
+        )
+    return build(config, path, **given)
+
+
 def build_named(config: DictConfig, group: str, **given: Any) -> list[Any]:
     """All entries of `logger` or `callback` that are not null."""
     return [build(config, f"{group}.{name}", **given) for name, node in (config.get(group) or {}).items() if node is not None]
@@ -146,12 +164,27 @@ def build_model(config: DictConfig) -> PixelEmbedding:
     backbone = build(config, "backbone")
     channels = backbone.channels[0]
     embedding = build(config, "embedding", channels=channels)
-    head, ranker = (build(config, group, channels=channels) for group in ("head", "ranker"))
-    return PixelEmbedding(backbone, embedding, build(config, "grouping"), head, ranker)
+    head = build_part(config, "head", Objectness, channels=channels)
+    return PixelEmbedding(backbone, embedding, build(config, "grouping"), head, build_part(config, "ranker", Ranker, channels=channels))
 
 
-MADE: dict[str, Callable[[DictConfig], Any]] = {"optimizer": build_optimizer, "schedule": build_schedule, "model": build_model}
+def build_detector(config: DictConfig) -> BoundaryDetector:
+    """On each of the backbone's stages an embedding, and one classifier of all."""
+    backbone = build(config, "backbone")
+    embeddings = [build(config, "embedding", channels=channels) for channels in backbone.channels]
+    classifier = build_part(config, "head", BoundaryClassifier, dimension=embeddings[0].dimension, stages=len(embeddings))
+    return BoundaryDetector(backbone, embeddings, build(config, "grouping"), classifier)
+
+
+MADE: dict[str, Callable[[DictConfig], Any]] = {
+    "optimizer": build_optimizer,
+    "schedule": build_schedule,
+    "model": build_model,
+    "detector": build_detector,
+}
 """Parts of a task that take more than their group."""
+
+NETWORKS = ("model", "detector")
 
 
 def task_class(config: DictConfig) -> type[Task]:
@@ -164,7 +197,11 @@ def task_class(config: DictConfig) -> type[Task]:
 def build_task(config: DictConfig) -> Task:
     """The task with all its parts; the network last, as it takes longest."""
     wanted = [name for name in inspect.signature(task_class(config)).parameters if name not in config.task]
-    parts = {name: MADE[name](config) if name in MADE else build(config, name) for name in sorted(wanted, key=lambda name: name == "model")}
+    types = get_type_hints(task_class(config).__init__)
+    parts = {
+        name: MADE[name](config) if name in MADE else build_part(config, name, types[name])
+        for name in sorted(wanted, key=lambda name: name in NETWORKS)
+    }
     task = build(config, "task", **parts)
     assert isinstance(task, Task)
     return task

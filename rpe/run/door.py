@@ -25,7 +25,7 @@ from rpe.run import sweep
 from rpe.run.folder import read_run, run_folder, write_whole
 from rpe.structures import InputError
 
-FROM_RUN = ("data", "ranker", "proposal", "trainer")
+FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
 """Groups that evaluate.py takes from the run unless told otherwise."""
 
 PATHS = ("run", "resume", "init", "predictions", "checkpoint", "data.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
@@ -114,7 +114,7 @@ def one_line(error: BaseException) -> str:
         reason = one_line(error.__cause__)
         if not text.startswith("Could not override"):
             return reason
-        remedy = ": `--cfg job` prints all keys; of a run, evaluate.py changes data, ranker, proposal and trainer alone"
+        remedy = f": `--cfg job` prints all keys; of a run, evaluate.py changes {', '.join(FROM_RUN)} alone"
         return f"{text.splitlines()[0]} {reason}{remedy if 'is not in struct' in reason else ''}"
     noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc", "Config search path", "provider=")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)]

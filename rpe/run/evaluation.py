@@ -13,6 +13,7 @@ from rpe.run.door import FROM_RUN, plainly
 from rpe.run.folder import checkpoint_of, load_weights, pictures_of, provenance, read_run, write_figures, write_whole
 from rpe.run.training import without_downloads
 from rpe.structures import InputError
+from rpe.task.base import Result
 
 
 @plainly
@@ -24,7 +25,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """
     started = time.monotonic()
     if (config.run is None) == (config.predictions is None):
-        raise InputError("evaluate needs one of run=<run folder> and predictions=<results.json>")
+        raise InputError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary maps>")
+    if config.names is not None and config.predictions is None:
+        raise InputError("names restricts predictions=; a run is evaluated on its whole split")
     if "_target_" not in config.data:
         raise InputError("predictions= needs the data that they are for: add data=coco data.root=<folder>")
     if config.predictions is not None:
@@ -38,10 +41,12 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     task = task_class(config)
     check_pair(task, data, config)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    figures = task.score(data, config.split, Path(config.predictions), pictures_of(folder))
-    plain = {"data": OmegaConf.to_container(config.data, resolve=True), "predictions": str(config.predictions)}
-    write_figures(folder, figures, provenance(plain, config.split, started), f"{data.name} {config.split}")
-    return figures
+    names = OmegaConf.to_container(config.names) if OmegaConf.is_list(config.names) else config.names
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str | int) for name in names)):
+        raise InputError(f"names {names} is no list: write names=[100007,100039], or null for all")
+    result = task.score(data, config.split, Path(config.predictions), folder, names)
+    plain = {"data": OmegaConf.to_container(config.data, resolve=True), "predictions": str(config.predictions), "names": names}
+    return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
 
 
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
@@ -63,12 +68,19 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     data.trainer = trainer  # of several processes, each takes its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)
     if trainer.is_global_zero:
-        for name, content in task.files().items():
-            write_whole(folder / name, content)
-        task.draw(pictures_of(folder), data, config.split)
         plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
-        write_figures(folder, task.figures, provenance(plain, config.split, started), f"{data.name} {config.split}")
-    return task.figures
+        write_result(task.result, folder, data, config.split, provenance(plain, config.split, started))
+    return task.result.figures
+
+
+def write_result(result: Result, folder: Path, data: SplitData, split: str, run: dict[str, Any]) -> dict[str, float]:
+    """Files, pictures and figures, these last, as they say that all is there; returns them."""
+    for name, content in result.files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / name, content)
+    result.draw(pictures_of(folder), data, split)
+    write_figures(folder, result.figures, run, f"{data.name} {split}")
+    return result.figures
 
 
 def chosen_checkpoint(config: DictConfig) -> Path:

@@ -132,10 +132,10 @@ def load_weights(task: torch.nn.Module, file: Path) -> Node:
     return content
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     partial = file.with_name(file.name + ".partial")
-    partial.write_text(text)
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(partial, file)
 
 

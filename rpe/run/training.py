@@ -140,9 +140,9 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     finally:
         finish_wandb(failed=sys.exc_info()[0] is not None)
     if trainer.is_global_zero:
-        task.draw(pictures_of(folder), data, "test")
-        write_figures(folder, task.figures, provenance(plain, "test", started), f"{data.name} test")
-    return task.figures
+        task.result.draw(pictures_of(folder), data, "test")
+        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test")
+    return task.result.figures
 
 
 def finish_wandb(failed: bool) -> None:

@@ -1,10 +1,13 @@
 """What every task shares, and what rpe.run asks of one: it builds, trains and scores a task without knowing which."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import lightning
+import torch
+from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
@@ -12,11 +15,27 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rpe.data.module import SplitData
 
+Value = TypeVar("Value")
+
+
+@dataclass
+class Result:
+    """What came out of an examination of a split, of a run's weights or of anybody's predictions."""
+
+    figures: dict[str, float]
+
+    def files(self) -> dict[str, str | bytes]:
+        """What is written beside metrics.json: paths in the evaluation's folder, and contents."""
+        return {}
+
+    def draw(self, folder: Path, data: SplitData, split: str) -> None:
+        """Pictures of it as a whole, into a folder that is there."""
+
 
 class Task(lightning.LightningModule):
     """A network with its loss and its figures.
 
-    `figures` holds the figures of the last validation or test. The constructor's parameters that are config groups, and `model`, are built by
+    `result` is that of the last validation or test. The constructor's parameters that are config groups, and the networks, are built by
     `rpe.run.building`; the others are keys of its YAML.
     """
 
@@ -33,19 +52,46 @@ class Task(lightning.LightningModule):
         super().__init__()
         self.optimizer = optimizer
         self.schedule = schedule
-        self.figures: dict[str, float] = {}
+        self.result = Result({})
 
-    def files(self) -> dict[str, str]:
-        """What an evaluation writes beside metrics.json: names and contents."""
-        return {}
-
-    def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Pictures of the last test as a whole, into a folder that is there."""
+    def sheet(self, sample: Any, folder: Path) -> Path:
+        """Draw what the network makes of one item of a dataset; returns the file."""
+        raise NotImplementedError
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path) -> dict[str, float]:
-        """The figures of anybody's predictions for a split, with pictures into the folder; raises `InputError` where they cannot be scored."""
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None) -> Result:
+        """Anybody's predictions for a split.
+
+        Args:
+            folder: may keep what a scoring that is stopped needs to go on.
+            names: of the images that count, without folder and suffix; None is all of the split.
+
+        Raises:
+            InputError: they cannot be scored.
+        """
         raise NotImplementedError
+
+    def gathered(self, mine: Value) -> list[Value]:
+        """What each rank has, the same list on every rank."""
+        if self.trainer.world_size == 1:
+            return [mine]
+        everyone: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(everyone, mine)
+        return everyone
+
+    def by_first(self, make: Callable[[], Value]) -> Value:
+        """What the first rank makes, on every rank."""
+        made = [make() if self.trainer.is_global_zero else None]
+        if self.trainer.world_size > 1:
+            torch.distributed.broadcast_object_list(made, src=0)
+        return made[0]  # type: ignore[return-value]
+
+    def logged_sum(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
+        """The loss: the sum of its terms, each of which is logged."""
+        total = torch.stack(list(terms.values())).sum()
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {"train/loss": total.detach()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=images)
+        return total
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.optimizer(self.parameters())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rpe.data.module import InstanceData, SplitData, Truth, generator_of
+from rpe.data.module import InstanceData, Sample, SplitData, Truth, as_names, collate, generator_of
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, share_over_margin
 from rpe.metric.average_recall import average_recall
@@ -20,11 +21,11 @@ from rpe.metric.curve import PUBLISHED, recall_against_number, recall_against_ov
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
-from rpe.picture import draw_recall
+from rpe.picture import draw_recall, draw_sheet
 from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_centres
-from rpe.task.base import Task
+from rpe.task.base import Result, Task
 
 EXAMINED = 1024
 """Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
@@ -35,12 +36,31 @@ PAIRED = 512
 Row = dict[str, Any]
 
 
-class InstanceTask(Task):
-    """Class-agnostic grouping of pixels into objects.
+@dataclass
+class InstanceResult(Result):
+    """`results` are the proposals as rows of a COCO results file, `truth` the annotations of the images that were examined."""
 
-    After a validation or a test, `figures` holds its figures and `results` the proposals as rows of a COCO results file, `truth` the annotations of
-    the images that were examined.
-    """
+    truth: Truth
+    results: list[Row]
+    ours: bool
+
+    def files(self) -> dict[str, str | bytes]:
+        """`proposals.json`, where the proposals are ours."""
+        return {"proposals.json": json.dumps(self.results)} if self.ours else {}
+
+    def draw(self, folder: Path, data: SplitData, split: str) -> None:
+        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where data and split are theirs."""
+        overlaps = recall_against_overlap(self.truth, self.results, (10, 100, 1000))
+        for protocol, theirs in (("AR", "coco"), ("AR11", "voc")):
+            number = recall_against_number(self.truth, self.results, protocol)
+            published = PUBLISHED[protocol] if data.name == theirs and split != "train" else []
+            draw_recall(overlaps, [number], published, protocol, folder / f"recall-{protocol}.png")
+
+
+class InstanceTask(Task):
+    """Class-agnostic grouping of pixels into objects."""
+
+    result: InstanceResult
 
     monitor = "val/AR@10"
     shown = ("AR@10", "AR@100", "ARI-modes", "over-margin-X0")
@@ -61,24 +81,17 @@ class InstanceTask(Task):
         self.proposal = proposal
         self.seed = seed
         self.rows: list[Row] = []
-        self.results: list[Row] = []
-        self.truth: Truth = {}
-
-    def files(self) -> dict[str, str]:
-        return {"proposals.json": json.dumps(self.results)}
-
-    def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Recall as curves."""
-        draw_curves(folder, data.name, split, self.truth, self.results)
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path) -> dict[str, float]:
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None) -> InstanceResult:
         """Average recall of a COCO results file."""
         assert isinstance(data, InstanceData)
         truth, results = data.truth(split), read_results(predictions)
-        figures = average_recall(truth, results)
-        draw_curves(folder, data.name, split, truth, results)
-        return figures
+        if names is not None:
+            ids = {Path(image["file_name"]).stem: image["id"] for image in truth["images"]}
+            chosen = {ids[name] for name in as_names(names, list(ids))}
+            truth, results = only_images(truth, chosen), [row for row in results if not isinstance(row, dict) or row.get("image_id") in chosen]
+        return InstanceResult(average_recall(truth, results), truth, results, ours=False)
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
@@ -89,10 +102,7 @@ class InstanceTask(Task):
         terms = self.loss(iterates, positions, labels, embedded.objectness, batch.labels)
         if self.model.ranker.learns:
             terms["ranking"] = self.ranking_loss(embedded, batch, index)
-        total = torch.stack(list(terms.values())).sum()
-        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {"train/loss": total.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.images))
-        return total
+        return self.logged_sum(terms, len(batch.images))
 
     def ranking_loss(self, embedded: Embedded, batch: Batch, index: int) -> Float[Tensor, ""]:
         """The ranker's, on the groups of one image of the batch, by inference's settings in turn: grouping every image by all of them would take longer
@@ -162,42 +172,35 @@ class InstanceTask(Task):
     def on_validation_epoch_end(self) -> None:
         self.conclude(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
         # images without an object have no recall; the checkpoint still wants its figure
-        self.log_dict({f"val/{name}": value for name, value in ({"AR@10": float("nan")} | self.figures).items()})
+        self.log_dict({f"val/{name}": value for name, value in ({"AR@10": float("nan")} | self.result.figures).items()})
 
     def on_test_epoch_end(self) -> None:
         truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
         self.conclude(truth)
         # the same on every rank, as the results are; only at the end, since every mask is painted
         select = partial(select_instances, threshold=self.proposal.least_score)
-        self.figures |= instance_figures(label_maps(self.truth, self.results, select))
+        self.result.figures |= instance_figures(label_maps(self.result.truth, self.result.results, select))
 
     def conclude(self, truth: Truth) -> None:
-        """From all ranks' rows to `results` and `figures`, the same on every rank: one row an image, in the order of the image ids."""
-        gathered: list[list[Row]] = [self.rows]
-        if self.trainer.world_size > 1:
-            gathered = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, self.rows)
-        by_image = {row["image_id"]: row for rows in gathered for row in rows}
+        """From all ranks' rows to `result`, the same on every rank: one row an image, in the order of the image ids."""
+        by_image = {row["image_id"]: row for rows in self.gathered(self.rows) for row in rows}
         self.rows = []
         rows = [by_image[image_id] for image_id in sorted(by_image)]
         seen = only_images(truth, by_image)
-        self.truth = seen
         category = truth["categories"][0]["id"] if truth["categories"] else 1
-        self.results = [{**result, "category_id": category} for row in rows for result in row["results"]]
-        figures = [average_recall(seen, self.results) if self.trainer.is_global_zero else {}]
-        if self.trainer.world_size > 1:
-            torch.distributed.broadcast_object_list(figures, src=0)
-        self.figures = figures[0] | mean_of([row["figures"] for row in rows]) | {"images": float(len(rows))}
-        self.figures["masks-per-image"] = len(self.results) / max(1, len(rows))
+        results = [{**result, "category_id": category} for row in rows for result in row["results"]]
+        figures = self.by_first(lambda: average_recall(seen, results))
+        figures |= mean_of([row["figures"] for row in rows]) | {"images": float(len(rows)), "masks-per-image": len(results) / max(1, len(rows))}
+        self.result = InstanceResult(figures, seen, results, ours=True)
 
-
-def draw_curves(folder: Path, name: str | None, split: str, truth: Truth, results: list[Row]) -> None:
-    """`recall-AR.png` and `recall-AR11.png`; the published points stand where data and split are theirs."""
-    overlaps = recall_against_overlap(truth, results, (10, 100, 1000))
-    for protocol, theirs in (("AR", "coco"), ("AR11", "voc")):
-        number = recall_against_number(truth, results, protocol)
-        published = PUBLISHED[protocol] if name == theirs and split != "train" else []
-        draw_recall(overlaps, [number], published, protocol, folder / f"recall-{protocol}.png")
+    def sheet(self, sample: Sample, folder: Path) -> Path:
+        """Image, truth, embedding at each iterate, groups and instances."""
+        batch = collate([sample])
+        file = folder / f"val-{batch.image_ids[0]}.png"
+        with torch.no_grad():
+            embedded = self.model.embed(batch.images.to(self.device))
+            draw_sheet(batch, embedded, self.model.grouping, self.proposal, self.model.ranker, file)
+        return file
 
 
 def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rpe.data.digits import Digits
-from rpe.data.module import EpochSampler, collate, data_root, generator_of, one_thread
+from rpe.data.module import EpochSampler, as_names, collate, data_root, generator_of, one_thread
 from rpe.structures import InputError
 
 
@@ -66,3 +66,15 @@ def test_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(threads)
     sample = make_digits().dataset("val")[0]
     assert collate([sample, sample]).labels.shape == (2, 64, 64)
+
+
+def test_names_are_text_and_whole_numbers_stand_for_theirs() -> None:
+    known = ["0123", "100007", "2018"]
+    assert as_names(None, known) == known
+    assert as_names([100007, "0123", "100007"], known) == ["100007", "0123"]
+
+
+@pytest.mark.parametrize("names", [[83], ["123"], []])
+def test_unknown_names_are_refused(names: list) -> None:
+    with pytest.raises(InputError, match="names"):
+        as_names(names, ["0123", "100007"])

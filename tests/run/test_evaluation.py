@@ -7,6 +7,7 @@ import evaluate
 import train
 from rpe.data.module import SplitData
 from rpe.run import building
+from rpe.task.base import Result
 from rpe.task.instance import InstanceTask
 
 Refused = Callable[..., str]
@@ -27,6 +28,7 @@ def stop(*_: object) -> None:
 
 def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "task is what the run was trained for" in refused(evaluate.main, f"run={run}", "task=instance")
+    assert "names restricts predictions=" in refused(evaluate.main, f"run={run}", "names=[1]")
     assert "proposal.maximum must be a whole number, not 'abc'" in refused(evaluate.main, f"run={run}", "proposal.maximum=abc")
     assert "data.val_scenes 0 is below 1" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
     assert "checkpoint is null: choose best, last or a .ckpt file" in refused(evaluate.main, f"run={run}", "checkpoint=null")
@@ -39,14 +41,18 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
 def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
-    def score(data: SplitData, split: str, predictions: Path, folder: Path) -> dict[str, float]:
-        asked.append((data.name, split, predictions, folder.is_dir()))
-        return {"ODS": 0.5}
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list | None) -> Result:
+        asked.append((data.name, split, predictions, folder, names))
+        return Result({"ODS": 0.5})
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(score))
     named = [f"predictions={tmp_path / 'a folder'}", "data=digits", "split=test", f"hydra.run.dir={tmp_path / 'out'}"]
-    door(evaluate.main, *named)
-    assert asked == [("digits", "test", tmp_path / "a folder", True)] and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
+    door(evaluate.main, *named, "names=[7,a b]")
+    assert (
+        asked == [("digits", "test", tmp_path / "a folder", tmp_path / "out", [7, "a b"])]
+        and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
+    )
+    assert "names 7 is no list" in refused(evaluate.main, *named, "names=7")
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
     assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
     monkeypatch.setattr(building, "build_data", stop)

@@ -42,7 +42,7 @@ def test_a_moved_run_keeps_its_best_score(door: Door, tmp_path: Path, monkeypatc
 
     def fixed(task: InstanceTask, truth: dict) -> None:
         conclude(task, truth)
-        task.figures |= figure
+        task.result.figures |= figure
 
     monkeypatch.setattr(InstanceTask, "conclude", fixed)
     door(train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'a'}")

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 import rpe.run
 import rpe.task.instance
 from rpe.data.digits import DigitScenes
-from rpe.data.module import InstanceData
+from rpe.data.module import InstanceData, SplitData
 from rpe.structures import Embedded, FeatureMap, encode_mask
-from rpe.task.instance import InstanceTask, draw_curves, evenly, mean_of
+from rpe.task.instance import InstanceResult, InstanceTask, evenly, mean_of
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 FIRST_STEPS = Path(__file__).parent / "first_steps.json"
@@ -105,5 +105,6 @@ def test_published_points_stand_where_data_and_split_are_theirs(
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": mask, "area": 8.0, "bbox": [0, 0, 8, 8], "iscrowd": 0}],
         "categories": [{"id": 1, "name": "thing"}],
     }
-    draw_curves(tmp_path, name, split, truth, [{"image_id": 1, "category_id": 1, "segmentation": mask, "score": 1.0}])
+    result = InstanceResult({}, truth, [{"image_id": 1, "category_id": 1, "segmentation": mask, "score": 1.0}], ours=True)
+    result.draw(tmp_path, SplitData(name, batch_size=1, eval_batch_size=1, workers=0, seed=0), split)
     assert {protocol for protocol, published in drawn.items() if published} == wanted and set(drawn) == {"AR", "AR11"}

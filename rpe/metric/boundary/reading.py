@@ -31,23 +31,6 @@ class Prediction:
         return self.map.shape if self.map is not None else self.masks[0].shape
 
 
-def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[str]:
-    """The chosen names, all for None. Names are text; YAML makes whole numbers of digits, so 100007 is taken for the name "100007".
-
-    A leading zero is lost before it comes here (YAML reads 0123 as octal, 83): such a name needs quotes.
-
-    Raises:
-        InputError: a name that is not known, no name at all.
-    """
-    chosen = list(known) if names is None else list(dict.fromkeys(str(name) for name in names))
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise InputError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
-    if not chosen:
-        raise InputError("names is empty: leave it out to score the whole split")
-    return chosen
-
-
 def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """The one file of each name.
 

@@ -1,7 +1,8 @@
-"""A folder of boundary maps against a split: figures, tables, and a journal from which a stopped run goes on."""
+"""Boundary maps against a split, in memory or a folder of anybody's: figures, tables, and a journal from which a stopped scoring goes on."""
 
 import csv
 import hashlib
+import io
 import itertools
 import json
 import multiprocessing
@@ -9,19 +10,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rpe.data.bsds import read_annotations
+from rpe.data.module import as_names
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.curve import Counts, best_between, count_masks, count_pixels, f_measure, figures, of_table, thresholds_of
-from rpe.metric.boundary.reading import Prediction, as_names, find_predictions, read_prediction
+from rpe.metric.boundary.reading import LARGEST, Prediction, find_predictions, read_prediction
 from rpe.structures import InputError
 
 VERSION = 1
@@ -33,46 +36,113 @@ PLAIN_LINES = 10.0
 Table = list[list[int]]
 
 
-def score(
-    predictions: Path, truths: dict[str, Path], folder: Path, thresholds: int, names: Sequence[str | int] | None, workers: int | None
-) -> dict[str, float]:
+@dataclass
+class Scored:
+    """The counts of each image at each threshold, and what follows from them."""
+
+    names: list[str]
+    counts: Counts
+
+    @property
+    def thresholds(self) -> Float[np.ndarray, " threshold"]:
+        """Of the counts."""
+        return thresholds_of(self.counts.truth.shape[1])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """As `rpe.metric.boundary.figures`, and `images`, how many there were."""
+        return figures(self.counts, self.thresholds) | {"images": float(len(self.names))}
+
+    def curve(self) -> tuple[Float[np.ndarray, " threshold"], Float[np.ndarray, " threshold"]]:
+        """Recall and precision of all images together."""
+        pooled = of_table(self.counts.table().sum(0))
+        return pooled.recall(), pooled.precision()
+
+    def tables(self) -> dict[str, str | bytes]:
+        """`thresholds.csv` (pooled) and `images.csv` (each at its best), with six digits."""
+        recall, precision = self.curve()
+        pooled = np.stack([self.thresholds, recall, precision, f_measure(recall, precision)], 1)
+        best = [best_between(self.thresholds, one.recall(), one.precision()) for one in map(of_table, self.counts.table())]
+        columns = ["threshold", "recall", "precision", "F"]
+        return {
+            "thresholds.csv": as_csv([columns, *(six_digits(row) for row in pooled)]),
+            "images.csv": as_csv([["name", *columns], *([name, *six_digits(row)] for name, row in zip(self.names, best, strict=True))]),
+        }
+
+
+def six_digits(row: Iterable[float]) -> list[str]:
+    """Numbers as a table has them."""
+    return [f"{value:.6f}" for value in row]
+
+
+def as_csv(rows: list[list[str]]) -> str:
+    """Rows as a CSV file's text."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows(rows)
+    return stream.getvalue()
+
+
+def score_maps(maps: dict[str, UInt8[np.ndarray, "height width"]], truths: dict[str, Path], thresholds: int, workers: int | None = None) -> Scored:
+    """Score maps in memory, in steps of 1/255, as `score_folder` would score them as PNG files.
+
+    Args:
+        maps, truths: of each image's name; the truth is its annotation file.
+        thresholds: see `score_folder`.
+        workers: processes; None is one for each core.
+    """
+    names = list(maps)
+    jobs = (
+        (name, Prediction(Path(name), maps[name] / LARGEST["L"], []), [one.boundaries for one in read_annotations(truths[name])]) for name in names
+    )
+    done = dict(counted(jobs, len(names), thresholds, workers or cores()))
+    return Scored(names, of_table(np.array([done[name] for name in names], dtype=np.int64)))
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def score_folder(
+    predictions: Path,
+    truths: dict[str, Path],
+    journal: Path,
+    thresholds: int,
+    names: Sequence[str | int] | None = None,
+    workers: int | None = None,
+) -> Scored:
     """Score anybody's boundary maps.
 
     Args:
         predictions: holds `<name>.png`, `.npy` or `.mat` for each image, see `read_prediction`.
         truths: the annotation file of each image's name.
-        folder: is filled with `metrics.json`, `thresholds.csv`, `images.csv`, and the `journal`: finished images, which a later call with
-            the same files does not count again.
+        journal: a folder for the counts of finished images, which a later call with the same files does not count again.
         thresholds: their number, 99 in the official protocol. Segmentations count one threshold each.
         names: of the images to score, see `as_names`; None is all.
         workers: processes; None is one for each core.
 
-    Returns:
-        As `figures`, and `images`, how many there were.
-
     Raises:
         InputError: anything wrong with the files, before any is counted.
     """
-    started = time.monotonic()
     chosen = as_names(names, sorted(truths))
     files = find_predictions(predictions, chosen)
-    journal = folder / "journal"
     journal.mkdir(parents=True, exist_ok=True)
     keys = {name: key_of(files[name], truths[name], thresholds) for name in chosen}
     done = {name: table for name in chosen if (table := recall_table(journal / f"{name}.json", keys[name])) is not None}
     waiting = [name for name in chosen if name not in done]
     for name in waiting:
-        check(files[name], truths[name])
+        load(files[name], truths[name])  # a wrong file is refused before hours are spent on the others
     if done and waiting:
         print(f"{len(done)} of {len(chosen)} images were counted before", flush=True)
     jobs = ((name, *load(files[name], truths[name])) for name in waiting)
-    for name, table in counted(jobs, len(waiting), thresholds, workers or len(os.sched_getaffinity(0))):
-        done[name] = table
-        write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
+    with Bar(len(waiting)) as bar:
+        for name, table in counted(jobs, len(waiting), thresholds, workers or cores()):
+            done[name] = table
+            write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
+            bar.advance()
     if len({len(table) for table in done.values()}) > 1:
         raise InputError(f"predictions in {predictions} hold different numbers of segmentations (or maps beside them): each image needs as many")
-    counts = of_table(np.array([done[name] for name in chosen], dtype=np.int64))
-    return write(folder, chosen, counts, {"predictions": str(predictions), "thresholds": thresholds, "seconds": round(time.monotonic() - started, 1)})
+    return Scored(chosen, of_table(np.array([done[name] for name in chosen], dtype=np.int64)))
 
 
 def key_of(prediction: Path, truth: Path, thresholds: int) -> str:
@@ -96,11 +166,6 @@ def load(file: Path, truth: Path) -> tuple[Prediction, list[np.ndarray]]:
     return read_prediction(file, (boundaries[0].shape[0], boundaries[0].shape[1])), boundaries
 
 
-def check(file: Path, truth: Path) -> None:
-    """Refuse a wrong file before hours are spent on the others."""
-    load(file, truth)
-
-
 Job = tuple[str, Prediction, list[np.ndarray]]
 
 
@@ -115,28 +180,25 @@ def count(job: Job, thresholds: int) -> tuple[str, Table]:
 
 def counted(jobs: Iterator[Job], total: int, thresholds: int, workers: int) -> Iterator[tuple[str, Table]]:
     """The counts of each image as it is done, by several processes of one thread each."""
-    with Bar(total) as bar:
-        if workers == 1 or total < 2:
-            for job in jobs:
-                yield count(job, thresholds)
-                bar.advance()
-            return
-        # a fork costs no second import of what the parent holds; the children touch no lock of other threads and no GPU
-        method = "fork" if sys.platform == "linux" else "spawn"
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), signal.signal, (signal.SIGINT, signal.SIG_IGN))
-        running: set[Future[tuple[str, Table]]] = set()
-        try:
-            while True:
-                # few are loaded ahead: maps in memory are large
-                running |= {pool.submit(count, job, thresholds) for job in itertools.islice(jobs, 2 * workers - len(running))}
-                if not running:
-                    return
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-                    bar.advance()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    if workers == 1 or total < 2:
+        for job in jobs:
+            yield count(job, thresholds)
+        return
+    # a fork costs no second import of what the parent holds; the children touch no lock of other threads and no GPU
+    method = "fork" if sys.platform == "linux" else "spawn"
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    running: set[Future[tuple[str, Table]]] = set()
+    try:
+        while True:
+            # few are loaded ahead: maps in memory are large
+            running |= {pool.submit(count, job, thresholds) for job in itertools.islice(jobs, 2 * workers - len(running))}
+            if not running:
+                return
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Bar:
@@ -168,33 +230,6 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
-
-
-def write(folder: Path, names: list[str], counts: Counts, run: dict[str, object]) -> dict[str, float]:
-    """`metrics.json`, `thresholds.csv` (pooled), `images.csv` (each at its best); returns the figures."""
-    table = counts.table()
-    thresholds = thresholds_of(table.shape[1])
-    result = figures(counts, thresholds) | {"images": float(len(names))}
-    pooled = of_table(table.sum(0))
-    recall, precision = pooled.recall(), pooled.precision()
-    write_rows(
-        folder / "thresholds.csv",
-        ["threshold", "recall", "precision", "F"],
-        np.stack([thresholds, recall, precision, f_measure(recall, precision)], 1),
-    )
-    best = [best_between(thresholds, one.recall(), one.precision()) for one in map(of_table, table)]
-    write_rows(folder / "images.csv", ["name", "threshold", "recall", "precision", "F"], np.array(best), names)
-    write_whole(folder / "metrics.json", json.dumps({"figures": result, "run": run}, indent=2) + "\n")
-    return result
-
-
-def write_rows(file: Path, header: list[str], rows: Float[np.ndarray, "row column"], names: list[str] | None = None) -> None:
-    """A table with six digits."""
-    with file.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        for index, row in enumerate(rows):
-            writer.writerow(([names[index]] if names else []) + [f"{value:.6f}" for value in row])
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -5,23 +5,11 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from rpe.metric.boundary.reading import as_names, find_predictions, read_prediction
+from rpe.metric.boundary.reading import find_predictions, read_prediction
 from rpe.structures import InputError
 
 SIZE = (6, 9)
 RAMP = np.linspace(0, 1, 54).reshape(SIZE)
-
-
-def test_names_are_text_and_whole_numbers_stand_for_theirs() -> None:
-    known = ["0123", "100007", "2018"]
-    assert as_names(None, known) == known
-    assert as_names([100007, "0123", "100007"], known) == ["100007", "0123"]
-
-
-@pytest.mark.parametrize("names", [[83], ["123"], []])
-def test_unknown_names_are_refused(names: list) -> None:
-    with pytest.raises(InputError, match="names"):
-        as_names(names, ["0123", "100007"])
 
 
 def test_every_format_gives_the_same_map(tmp_path: Path) -> None:

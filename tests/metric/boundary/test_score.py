@@ -1,7 +1,7 @@
 """A folder of maps, scored in parallel, stopped and gone on with."""
 
 import csv
-import json
+import io
 import multiprocessing
 import os
 import signal
@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bsds_miniature import write_bsds
+from PIL import Image
 
 from rpe.data.bsds import read_annotations, split_files
 from rpe.metric.boundary import Annotators, Counts, count_pixels, figures, of_table, thresholds_of
 from rpe.metric.boundary import score as module
-from rpe.metric.boundary.score import score
+from rpe.metric.boundary.score import score_folder, score_maps
 from rpe.structures import InputError
 
 
@@ -40,30 +41,39 @@ def folders(tmp_path: Path) -> tuple[Path, dict[str, Path], Path]:
     return tmp_path / "maps", truths, tmp_path / "out"
 
 
-def rows_of(file: Path) -> list[dict[str, str]]:
-    with file.open() as stream:
-        return list(csv.DictReader(stream))
+def score(maps: Path, truths: dict[str, Path], out: Path, thresholds: int, names: list | None, workers: int) -> dict[str, float]:
+    return score_folder(maps, truths, out / "journal", thresholds, names, workers).figures
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_figures_and_tables(folders: tuple[Path, dict[str, Path], Path], workers: int) -> None:
     maps, truths, out = folders
-    result = score(maps, truths, out, thresholds=9, names=None, workers=workers)
+    scored = score_folder(maps, truths, out / "journal", 9, workers=workers)
     counts = [
         count_pixels(np.load(maps / f"{name}.npy"), Annotators([one.boundaries for one in read_annotations(truth)]), thresholds_of(9))
         for name, truth in truths.items()
     ]
     wanted = figures(of_table(np.stack([one.table() for one in counts])), thresholds_of(9))
-    assert result == wanted | {"images": 4} and 0.3 < result["ODS"] <= result["OIS"] < 1
-    assert json.loads((out / "metrics.json").read_text())["figures"] == result
-    thresholds, images = rows_of(out / "thresholds.csv"), rows_of(out / "images.csv")
-    assert len(thresholds) == 9 and max(float(row["F"]) for row in thresholds) <= result["ODS"] + 1e-6
+    assert scored.figures == wanted | {"images": 4} and 0.3 < wanted["ODS"] <= wanted["OIS"] < 1
+    thresholds, images = (list(csv.DictReader(io.StringIO(str(scored.tables()[name])))) for name in ("thresholds.csv", "images.csv"))
+    assert len(thresholds) == 9 and max(float(row["F"]) for row in thresholds) <= wanted["ODS"] + 1e-6
+    recall, precision = scored.curve()
+    assert [f"{value:.6f}" for value in recall] == [row["recall"] for row in thresholds] and precision[-1] == float(thresholds[-1]["precision"])
     assert [row["name"] for row in images] == sorted(truths) and all(0 < float(row["F"]) <= 1 for row in images)
+
+
+def test_maps_in_memory_score_as_their_files_do(folders: tuple[Path, dict[str, Path], Path]) -> None:
+    maps, truths, out = folders
+    eight = {name: np.rint(255 * np.load(maps / f"{name}.npy")).astype(np.uint8) for name in truths}
+    (out / "png").mkdir(parents=True)
+    for name, values in eight.items():
+        Image.fromarray(values).save(out / "png" / f"{name}.png")
+    assert score_maps(eight, truths, 9).figures == score(out / "png", truths, out, 9, None, 1)
 
 
 def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> None:
     maps, truths, out = folders
-    assert score(maps, truths, out, 5, [3002], 1)["images"] == 1 and [row["name"] for row in rows_of(out / "images.csv")] == ["3002"]
+    assert score(maps, truths, out, 5, [3002], 1)["images"] == 1 and score_folder(maps, truths, out, 5, [3002], 1).names == ["3002"]
     (maps / "3000.npy").unlink()
     assert score(maps, truths, out, 5, ["3001", 3002], 1)["images"] == 2
     with pytest.raises(InputError, match="3000"):
@@ -127,6 +137,6 @@ def test_stopped_by_ctrl_c(folders: tuple[Path, dict[str, Path], Path]) -> None:
     error = (out / "stderr").read_text()
     assert process.exitcode == 1 and error.count("KeyboardInterrupt") == 1 and error.count("Traceback") == 1, error
     kept = {file.name: file.stat().st_mtime_ns for file in (out / "journal").iterdir()}
-    assert "3000.json" in kept and len(kept) < 4 and not (out / "metrics.json").exists()
+    assert "3000.json" in kept and len(kept) < 4
     assert score(maps, truths, out, 5, None, 1)["images"] == 4
     assert all((out / "journal" / name).stat().st_mtime_ns == when for name, when in kept.items())

@@ -1,0 +1,110 @@
+"""Boundary training through the doors, on a miniature in BSDS500's layout."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bsds_miniature import write_bsds
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+import evaluate
+import rpe.run
+import train
+from rpe.data.bsds import Bsds
+from rpe.task.boundary import BoundaryTask
+
+CONF = Path(__file__).parent.parent.parent / "conf"
+SMALL = ["experiment=bsds", "data.crop=32", "data.workers=0", "data.batch_size=2", "backbone.width=8", "loss.pixels=128"]
+Door = Callable[..., None]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_bsds(tmp_path / "bsds")
+
+
+def make_task(root: Path, *overrides: str) -> tuple[BoundaryTask, Bsds]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [*SMALL, f"data.root={root}", *overrides])
+        torch.manual_seed(0)
+        task, data = rpe.run.build_task(config), rpe.run.build_data(config)
+    assert isinstance(task, BoundaryTask) and isinstance(data, Bsds)
+    return task, data
+
+
+@pytest.mark.parametrize("change", ["loss.groups=boundary", "loss.groups=segments", "loss.pairwise_weight=0", "grouping.iterations=2"])
+def test_training_steps_lower_the_loss(root: Path, change: str) -> None:
+    task, data = make_task(root, change, "optimizer.lr=0.01")
+    task.log_dict = lambda *arguments, **options: None  # type: ignore[method-assign]
+    batch = next(iter(data.loader("train", training=True)))
+    optimizer = task.optimizer(task.parameters())
+    task._trainer = type("Trainer", (), {"current_epoch": 0, "global_rank": 0})()  # type: ignore[assignment]
+    losses = []
+    for _ in range(12):
+        loss = task.training_step(batch, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    door(train.main, *SMALL, f"data.root={root}", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", f"hydra.run.dir={run}")
+    figures = json.loads((run / "metrics.json").read_text())["figures"]
+    assert figures["images"] == 4 and 0 <= figures["ODS"] <= 1
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert {"val/ODS", "train/pairwise_0", "train/stages", "train/fused"} <= set(rows[0])
+    pictures = sorted(file.name for file in (run / "pictures").iterdir())
+    assert pictures == ["precision-recall.png", "val-2000.png", "val-2001.png", "val-2002.png", "val-2003.png"]
+    door(evaluate.main, f"run={run}", "split=test")
+    again = run / "evaluation" / "bsds-test"
+    assert json.loads((again / "metrics.json").read_text())["figures"] == figures
+    maps = sorted((again / "maps").iterdir())
+    assert [file.name for file in maps] == ["3000.png", "3001.png", "3002.png", "3003.png"]
+    assert np.asarray(Image.open(maps[1])).shape == (48, 64)
+    anybody = [
+        "task=boundary",
+        f"predictions={again / 'maps'}",
+        "data=bsds",
+        f"data.root={root}",
+        "split=test",
+    ]
+    door(evaluate.main, *anybody, f"hydra.run.dir={tmp_path / 'theirs'}")
+    assert json.loads((tmp_path / "theirs" / "metrics.json").read_text())["figures"] == figures
+    assert (tmp_path / "theirs" / "thresholds.csv").read_text() == (again / "thresholds.csv").read_text()
+    door(evaluate.main, *anybody, "names=[3001]", f"hydra.run.dir={tmp_path / 'one'}")
+    assert json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]["images"] == 1
+    door(evaluate.main, f"run={run}", "split=val", "detection.scales=[0.5,1]", f"hydra.run.dir={tmp_path / 'scales'}")
+    assert (tmp_path / "scales" / "maps" / "2000.png").is_file()
+
+
+def test_slips(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "task.val_thresholds 1 makes no curve" in refused(train.main, *SMALL, f"data.root={root}", "task.val_thresholds=1")
+    assert "it needs Bsds" in refused(train.main, "task=boundary", "loss=boundary")
+    assert "loss InstanceLoss is not what rpe.task.boundary.BoundaryTask takes" in refused(train.main, *SMALL, f"data.root={root}", "loss=instance")
+    assert "head BoundaryClassifier is not what rpe.task.instance.InstanceTask takes" in refused(train.main, "head=boundary")
+    needs = refused(train.main, "task=boundary", "loss=boundary", "data=bsds", f"data.root={root}", "experiment=coco")
+    assert "needs the group detection" in needs or "is no option" in needs
+    assert "detection.scales [0]" in refused(train.main, *SMALL, f"data.root={root}", "detection.scales=[0]")
+    (tmp_path / "maps").mkdir()
+    missing = refused(evaluate.main, "task=boundary", f"predictions={tmp_path / 'maps'}", "data=bsds", f"data.root={root}", "split=test")
+    assert "3000.png (or .npy, .mat) is missing" in missing
+    unknown = refused(evaluate.main, "task=boundary", f"predictions={tmp_path / 'maps'}", "data=bsds", f"data.root={root}", "names=[5]")
+    assert "names holds '5'" in unknown
+
+
+@pytest.mark.slow
+def test_any_timm_backbone(root: Path) -> None:
+    task, data = make_task(root, "backbone=timm", "backbone.model=resnet18", "~backbone.levels")
+    batch = next(iter(data.loader("test", training=False)))
+    task.eval()
+    with torch.no_grad():
+        task.examine(batch)
+    assert list(task.maps) == ["3000"] and task.maps["3000"].shape == (64, 48)
