@@ -14,8 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL, SHIFT, MODES = "rpe/grouping/kernel.py", "rpe/grouping/mean_shift.py", "rpe/grouping/modes.py"
-LOSS, INSTANCE_LOSS = "rpe/loss/pairwise.py", "rpe/loss/instance.py"
+LOSS, INSTANCE_LOSS, SAMPLED_LOSS = (f"rpe/loss/{name}.py" for name in ("pairwise", "instance", "sampled"))
 GREEDY, SWARM, PARTS = (f"rpe/grouping/{name}.py" for name in ("greedy", "swarm", "parts"))
+BOUNDARY_LOSS, DETECTION = "rpe/loss/boundary.py", "rpe/detection.py"
 RECALL, INSTANCES = "rpe/metric/average_recall.py", "rpe/metric/instance_ap.py"
 FAULTS = [
     ("rpe/sphere.py", "return (1 + (one * other).sum(-1)) / 2", "return (1 - (one * other).sum(-1)) / 2", "tests/test_sphere.py"),
@@ -67,8 +68,8 @@ FAULTS = [
     (LOSS, "pulled / (2 if squared else 1)", "pulled", "tests/loss/test_pairwise.py"),
     (LOSS, "2 * length.sum().square()", "length.sum().square()", "tests/loss/test_pairwise.py"),
     (LOSS, "weight[0].square()", "weight[0]", "tests/loss/test_pairwise.py"),
-    (INSTANCE_LOSS, "self.negative_range, self.squared)", "self.negative_range, False)", "tests/loss/test_instance.py"),
-    (INSTANCE_LOSS, "waiting = waiting / rates", "waiting = waiting * rates", "tests/loss/test_instance.py"),
+    (SAMPLED_LOSS, "self.negative_range, self.squared)", "self.negative_range, False)", "tests/loss/test_instance.py"),
+    (SAMPLED_LOSS, "waiting = waiting / rates", "waiting = waiting * rates", "tests/loss/test_sampled.py"),
     (
         INSTANCE_LOSS,
         "known = labels != VOID\n    if not bool(known.any()):\n        return logits",
@@ -200,6 +201,18 @@ FAULTS = [
         'content["ucm2"][1::2, 1::2][: content["ucm2"].shape[0] // 2]',
         "tests/metric/boundary",
     ),
+    (BOUNDARY_LOSS, "((1, boundary_share), (0, 1 - boundary_share))", "((0, boundary_share), (1, 1 - boundary_share))", "tests/loss/test_boundary.py"),
+    (BOUNDARY_LOSS, "(flat == kind)", "(flat != 1 - kind)", "tests/loss/test_boundary.py"),
+    (BOUNDARY_LOSS, "torch.stack([one[name] for one in by_stage]).mean()", "by_stage[0][name]", "tests/loss/test_boundary.py"),
+    (BOUNDARY_LOSS, "generator=generator) * people)", "generator=generator))", "tests/loss/test_boundary.py"),
+    (DETECTION, "0.5 * np.arctan2(2 * mixed", "0.5 * np.arctan2(-2 * mixed", "tests/test_detection.py"),
+    (DETECTION, "for side in (-1, 1)", "for side in (1,)", "tests/test_detection.py"),
+    (DETECTION, "np.cos(across), np.sin(across)", "np.sin(across), np.cos(across)", "tests/test_detection.py"),
+    (DETECTION, "[size[0] / height, size[1] / width]", "[height / size[0], width / size[1]]", "tests/test_detection.py"),
+    (DETECTION, ".sigmoid() / len(self.scales)", ".sigmoid()", "tests/test_detection.py"),
+    ("rpe/head.py", "[resized(stage.values,", "[resized(finest.values,", "tests/test_head.py"),
+    ("rpe/task/boundary.py", "image[:, :height, :width]", "image", "tests/task/test_boundary.py"),
+    ("rpe/metric/boundary/score.py", "maps[name] / LARGEST", "maps[name] * 2 / LARGEST", "tests/metric/boundary/test_score.py"),
     ("rpe/metric/region.py", "2 * entropy(shared.ravel()) - entropy", "entropy(shared.ravel()) - entropy", "tests/metric/test_region.py"),
     ("rpe/metric/region.py", "[1::2, 1::2]", "[2::2, 2::2]", "tests/metric/test_region.py"),
     ("rpe/metric/region.py", "covered.max(1).sum()", "covered.max()", "tests/metric/test_region.py"),
