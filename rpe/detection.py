@@ -14,7 +14,7 @@ from rpe.structures import Boundaries, InputError, pixel_centres
 Detect = Callable[[Float[Tensor, "batch 3 height width"]], Boundaries]
 """A network's answer to images, such as `BoundaryDetector.detect`."""
 
-SMOOTHING = 1.0
+SMOOTHING = 0.5
 """Pixels (standard deviation) over which a map is smoothed before its ridges are sought: what lies flat on top gets one crest."""
 
 SURROUNDINGS = 2.0
