@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 import rpe.run
 import train
-from rpe.run.building import build_named
+from rpe.run.building import build_named, check_config
 
 CONF = Path(__file__).parent.parent / "conf"
 BUILT = ["backbone", "embedding", "grouping", "head", "loss", "proposal", "data"]
@@ -37,6 +37,14 @@ def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Pat
         assert isinstance(optimizer, torch.optim.Optimizer) and 0 <= task.schedule(0.5) <= 1
         if group == "logger":
             assert len(build_named(config, "logger", save_dir=str(tmp_path))) == len(config.logger)
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_takes_another_backbone(experiment: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"experiment={experiment}", "backbone=timm", "backbone.model=resnet10t"])
+        check_config(config)
+        assert type(rpe.run.build_task(config).get_submodule("model" if "ranker" in config else "detector").backbone).__name__ == "TimmPyramid"
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
