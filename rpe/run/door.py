@@ -79,6 +79,12 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
         except SIGTERMException:  # a SystemExit without a status: whoever started us would take the work for done
             print(f"error: stopped by SIGTERM; what was finished lies in {reason.parent}", file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM) from None
+        except KeyboardInterrupt:
+            print(
+                f"error: stopped by Ctrl-C; what was finished lies in {reason.parent}: hydra.run.dir={reason.parent} goes on with a scoring, resume= with a training",
+                file=sys.stderr,
+            )
+            raise SystemExit(128 + signal.SIGINT) from None
         except Exception as error:
             line = said(error)
             if sweeping:

@@ -56,3 +56,16 @@ def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: 
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
     assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
     monkeypatch.setattr(building, "build_data", stop)
+
+
+def test_ctrl_c_is_one_line_that_says_where_to_go_on(
+    door: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(*_: object) -> Result:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(InstanceTask, "score", staticmethod(stopped))
+    with pytest.raises(SystemExit) as stop:
+        door(evaluate.main, f"predictions={tmp_path / 'x.json'}", "data=digits", f"hydra.run.dir={tmp_path / 'out'}")
+    error = capsys.readouterr().err
+    assert stop.value.code == 130 and f"stopped by Ctrl-C; what was finished lies in {tmp_path / 'out'}" in error and "Traceback" not in error
