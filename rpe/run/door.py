@@ -53,6 +53,9 @@ def enter(main: Callable[[], Any]) -> None:
     try:
         sys.argv[1:] = prepared(sys.argv[1:])
         main()
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except Exception as error:
         failed = sweep.failed_points(sweep.folders[-1]) if sweep.folders else {}
         line = f"{len(failed)} of the sweep's points failed, all others are done" if failed else said(error)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
+import evaluate
 import train
 from rpe.data.digits import DigitScenes
 from rpe.run.door import evaluation_folder, named, point_folder, quoted, said
@@ -76,3 +77,26 @@ def test_folders(tmp_path: Path) -> None:
     assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
     (tmp_path / "config.yaml").write_text("{}")
     assert evaluation_folder(str(tmp_path), "coco", "val", "now") == str(tmp_path / "evaluation" / "coco-val")
+
+
+@pytest.mark.parametrize(
+    ("main", "said", "unsaid"),
+    [(train.main, ["resume=<run folder>", "experiment: bsds, coco"], []), (evaluate.main, ["predictions=<results.json>"], ["accumulation:"])],
+)
+def test_help_shows_commands(
+    main: Callable[[], None], said: list[str], unsaid: list[str], door: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        door(main, "--help")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(line in text for line in said) and not any(line in text for line in unsaid)
+
+
+def test_a_reader_that_leaves_early_is_no_fault(door: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> None:
+    def gone() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(SystemExit):
+        door(gone)
+    assert "Traceback" not in capfd.readouterr().err
