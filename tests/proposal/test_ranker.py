@@ -53,3 +53,20 @@ def test_the_random_ranker_knows_nothing_but_repeats_itself() -> None:
     score = ranker(described)
     assert torch.equal(score, ranker(described)) and 0.45 < float(score.mean()) < 0.55 and not ranker.learns
     assert float(ranker.loss(described, score)) == 0
+
+
+def test_a_groups_place_in_its_partition_does_not_decide_its_random_score() -> None:
+    """Partitions list their heaviest group first: were the numbers the same everywhere, the order would know the size."""
+    ranker = RandomRanker(channels=6)
+    areas = (2 + torch.rand(300, 5)).sort(descending=True).values
+    scores = torch.stack([ranker(groups(log_area=one.tolist())) for one in areas])
+    assert len(scores.unique()) > 1490 and ((scores.mean(0) - 0.5).abs() < 0.06).all()
+    first = scores.argmax(1).bincount(minlength=5)
+    assert first.min() > 30, "each place comes first about as often"
+
+
+def test_the_random_order_does_not_hang_on_how_sums_were_rounded() -> None:
+    ranker = RandomRanker(channels=6)
+    described = groups(log_area=[3.0, 2.5, 2.0], objectness=[0.9, 0.8, 0.7])
+    again = Description(described.plain * (1 + 1e-7), described.pooled * (1 + 1e-6))
+    assert torch.equal(ranker(described), ranker(again))
