@@ -201,7 +201,12 @@ FAULTS = [
         'content["ucm2"][1::2, 1::2][: content["ucm2"].shape[0] // 2]',
         "tests/metric/boundary",
     ),
-    (BOUNDARY_LOSS, "((1, boundary_share), (0, 1 - boundary_share))", "((0, boundary_share), (1, 1 - boundary_share))", "tests/loss/test_boundary.py"),
+    (
+        BOUNDARY_LOSS,
+        "((1, boundary_share), (0, 1 - boundary_share))",
+        "((0, boundary_share), (1, 1 - boundary_share))",
+        "tests/loss/test_boundary.py",
+    ),
     (BOUNDARY_LOSS, "(flat == kind)", "(flat != 1 - kind)", "tests/loss/test_boundary.py"),
     (BOUNDARY_LOSS, "torch.stack([one[name] for one in by_stage]).mean()", "by_stage[0][name]", "tests/loss/test_boundary.py"),
     (BOUNDARY_LOSS, "generator=generator) * people)", "generator=generator))", "tests/loss/test_boundary.py"),

@@ -79,8 +79,9 @@ def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int
 
 
 def only_categories(truth: Truth, chosen: set[int]) -> Truth:
-    """The truth without the annotations of other categories; all images stay."""
-    return {**truth, "annotations": [annotation for annotation in truth["annotations"] if annotation["category_id"] in chosen]}
+    """The truth without the annotations of other categories; all images stay, and what is void, as it is of no category."""
+    kept = [annotation for annotation in truth["annotations"] if annotation["category_id"] in chosen or annotation.get("void", False)]
+    return {**truth, "annotations": kept}
 
 
 def compact(truth: Truth) -> Annotations:

@@ -134,10 +134,10 @@ class VocImages:
     def truth(self) -> Truth:
         """Objects as run lengths in COCO format, read once; image id 2008000215 is 2008_000215.
 
-        The void of an image is one crowd annotation that says `"void": True`. pycocotools ignores a mask that lies mostly in a crowd,
-        and counts no crowd as an object: so a proposal on void is no fault and nothing asks for one. Its category does not matter
-        without categories; whoever scores by category must leave it out or repeat it for each. It does not take the void out of the
-        intersection over union of a mask with an object; who wants the devkit's way removes the void from the masks first.
+        The void of an image is one crowd annotation that says `"void": True`, also in a file written from this. Our figures take its pixels
+        out of the masks before these are compared with objects, as the devkit does (`rpe.metric.void`). Other scorers see a crowd: they ask
+        for no mask there and ignore one that lies mostly in it, but void within a mask still counts against it. Its category does not
+        matter without categories; whoever scores by category must leave it out or repeat it for each.
         """
         if self.known_truth is None:
             images: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from rpe.metric.matching import Pairs, ranks_of_takers
 from rpe.metric.reference import reference_table
 from rpe.metric.results import check_results, check_rows, read_masks
 from rpe.metric.run_length import close_masks, compressed, offsets, parse, some_of
+from rpe.metric.void import without_void
 from rpe.structures import InputError
 
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
@@ -38,6 +39,8 @@ Table = Float[np.ndarray, "threshold area limit"]
 
 def average_recall(truth: Truth, results: list[Result], backend: str = "own") -> dict[str, float]:
     """Mean recall over IoU thresholds of all objects whatever their category; crowds absorb masks and are no objects.
+
+    Pixels that are void (see `known_areas`) are taken out of the masks first; of what is left, every figure is pycocotools'.
 
     Args:
         truth: in COCO format.
@@ -79,8 +82,9 @@ def recall_table(
         raise InputError(f"backend {backend!r} is unknown: choose {', '.join(BACKENDS)}")
     if backend != "own":
         check_results(truth, results)
-        return reference_table(truth, results, thresholds, list(AREAS.values()), limits, backend)
+        return reference_table(truth, without_void(truth, results), thresholds, list(AREAS.values()), limits, backend)
     check_rows(truth, results)
+    results = without_void(truth, results)
     objects = ordered_objects(truth)
     areas = np.array([annotation["area"] for annotation in objects], dtype=np.float64)
     counted = np.array([(areas >= least) & (areas <= most) for least, most in AREAS.values()])

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from rpe.metric.run_length import compressed
+from rpe.metric.void import without_void
 from rpe.structures import BACKGROUND, VOID, Proposals, decode_mask
 
 THRESHOLDS = np.linspace(0.5, 0.9, 9)
@@ -179,14 +180,14 @@ def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Cal
 
     Args:
         truth: in COCO format; crowds become void, of objects that overlap the smaller is on top, as in training.
-        results: rows of a COCO results file that has been checked.
+        results: rows of a COCO results file that has been checked; void is taken out of the masks before `select` sees them.
         select: makes ranked masks one label map, such as `select_instances` with its threshold.
     """
     annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     rows: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for result in results:
+    for result in without_void(truth, results):
         rows[result["image_id"]].append(result)
     for image in truth["images"]:
         size = (int(image["height"]), int(image["width"]))

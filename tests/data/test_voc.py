@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from miniature_voc import AUGMENTED, BOXES, VOC_TRAIN, VOC_VAL, bordered, maps_of, write_list, write_mat, write_palette, write_sbd, write_voc
 from PIL import Image
+from scipy import ndimage
 
 import evaluate
 import train
@@ -19,7 +21,9 @@ from rpe.data.module import data_root
 from rpe.data.voc import Voc, VocImages
 from rpe.data.voc_mask import CATEGORIES
 from rpe.metric.average_recall import average_recall
-from rpe.structures import InputError, decode_mask
+from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.proposal import select_instances
+from rpe.structures import InputError, decode_mask, encode_mask
 
 
 @pytest.fixture
@@ -83,6 +87,8 @@ def test_the_truth_is_the_label_map_and_coco_reads_it_as_such(root: Path, tmp_pa
         (void,) = [annotation for annotation in mine if annotation["iscrowd"]]
         assert void["void"] and (decode_mask(void["segmentation"]) == (labels == -1).numpy()).all()
     (tmp_path / "truth.json").write_text(json.dumps(truth))
+    kept = CocoImages(root / "VOCdevkit/VOC2012/JPEGImages", tmp_path / "truth.json", None, None, 0, ["car"], "").truth()["annotations"]
+    assert sum(annotation.get("void", False) for annotation in kept) == len(VOC_VAL) and {a["category_id"] for a in kept} == {1, 7}
     again = CocoImages(root / "VOCdevkit/VOC2012/JPEGImages", tmp_path / "truth.json", None, None, 0, None, "")
     for place in range(len(dataset)):
         one, other = dataset[place][1], again[place][1]
@@ -108,6 +114,18 @@ def test_the_truth_as_results_recalls_everything_and_void_asks_for_nothing(root:
     assert average_recall(truth, on_void)["AR@1000"] == 0.0
     with_void = average_recall(truth, on_void + results_of(truth))
     assert with_void["AR@10"] == 1.0
+
+
+def test_an_object_and_its_own_pixels_under_the_void_are_that_object(root: Path) -> None:
+    truth = make_voc(root).truth("val")
+    results = results_of(truth)
+    for row in results:
+        (void,) = [a for a in truth["annotations"] if a["iscrowd"] and a["image_id"] == row["image_id"]]
+        mask = decode_mask(row["segmentation"])
+        row["segmentation"] = encode_mask(mask | (ndimage.binary_dilation(mask, np.ones((3, 3))) & decode_mask(void["segmentation"])))
+    figures = average_recall(truth, results)
+    assert figures["AR@10"] == figures["AR11@10"] == figures["AR11@60"] == 1.0
+    assert instance_figures(label_maps(truth, results, partial(select_instances, threshold=0.5)))["AP90"] == 1.0
 
 
 def test_training_crops_are_augmented_and_classes_follow_their_objects(root: Path) -> None:
