@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from rpe.metric.matching import Pairs, ranks_of_takers
 from rpe.metric.reference import reference_table
-from rpe.metric.results import check_results, check_rows, read_masks
+from rpe.metric.results import categories_of, check_results, check_rows, read_masks
 from rpe.metric.run_length import close_masks, compressed, offsets, parse, some_of
 from rpe.metric.void import without_void
 from rpe.structures import InputError
@@ -44,7 +44,7 @@ def average_recall(truth: Truth, results: list[Result], backend: str = "own") ->
 
     Args:
         truth: in COCO format.
-        results: rows of a COCO results file; their category does not matter.
+        results: rows of a COCO results file; their category decides between equal scores alone.
         backend: one of `BACKENDS`; the figures are the same.
 
     Returns:
@@ -105,8 +105,8 @@ def overlapping(truth: Truth, objects: list[dict[str, Any]], results: list[Resul
     place = {image["id"]: index for index, image in enumerate(truth["images"])}
     images = np.array([place[result["image_id"]] for result in results], dtype=np.int64)
     scores = np.array([result["score"] for result in results], dtype=np.float64)
-    # stable, hence equal scores in the order of the file
-    order = np.lexsort((-scores, images))
+    # pycocotools joins the categories' masks one after the other, so that equal scores stand by category, then in the order of the file
+    order = np.lexsort((categories_of(truth, results), -scores, images))
     first = offsets(np.bincount(images, minlength=len(place)))
     things: list[list[int]] = [[] for _ in place]
     for number, annotation in enumerate(objects):

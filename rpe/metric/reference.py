@@ -11,6 +11,7 @@ import pycocotools.coco
 import pycocotools.cocoeval
 from jaxtyping import Float
 
+from rpe.metric.results import categories_of
 from rpe.metric.run_length import compressed
 
 PARTS = {
@@ -29,14 +30,15 @@ def reference_table(
 ) -> Float[np.ndarray, "threshold area limit"]:
     """The recall with categories ignored, of results that have been checked; -1 where there is no object.
 
-    Both leave things out without a word, which is prevented here: results of a category that the truth does not hold, objects of one that
-    it does not list, and objects whose id is 0. Both write into what they are given, hence the copies.
+    Results keep their category, by which equal scores are ordered. Both leave things out without a word, which is prevented here: results of a
+    category that the truth does not hold, objects of one that it does not list, and objects whose id is 0. Both write into what they are given, hence the copies.
     """
     if not truth["annotations"] or not results:
         there = [any(within(annotation, area) for annotation in truth["annotations"]) for area in areas]
         return np.broadcast_to(np.where(there, 0.0, -1.0)[:, None], (len(thresholds), len(areas), len(limits))).copy()
     make_truth, make_evaluation = PARTS[backend]
-    categories = sorted({annotation["category_id"] for annotation in truth["annotations"]})
+    named = categories_of(truth, results).tolist()
+    categories = sorted({annotation["category_id"] for annotation in truth["annotations"]} | set(named))
     with contextlib.redirect_stdout(io.StringIO()):
         ground = make_truth()
         ground.dataset = {
@@ -48,11 +50,11 @@ def reference_table(
         rows = [
             {
                 "image_id": result["image_id"],
-                "category_id": categories[0],
+                "category_id": category,
                 "segmentation": compressed(result["segmentation"], result["segmentation"]["size"]),
                 "score": result["score"],
             }
-            for result in results
+            for result, category in zip(results, named, strict=True)
         ]
         evaluation = make_evaluation(ground, ground.loadRes(rows), "segm")
         evaluation.params.useCats = 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from rpe.metric.run_length import Stretches, compressed, parse
 from rpe.structures import InputError
@@ -58,6 +59,17 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
         raise InputError(f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts")
     if mask["size"] != sizes[image]:
         raise InputError(f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)")
+
+
+def categories_of(truth: dict[str, Any], results: list[dict[str, Any]]) -> Int64[np.ndarray, " result"]:
+    """The category of each row that `check_rows` let pass; a row without one has the first that is known."""
+    first = min(known_categories(truth), default=1)
+    return np.array([result.get("category_id", first) for result in results], dtype=np.int64)
+
+
+def known_categories(truth: dict[str, Any]) -> set[int]:
+    """All category ids that the truth lists or uses."""
+    return {category["id"] for category in truth["categories"]} | {annotation["category_id"] for annotation in truth["annotations"]}
 
 
 def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> Stretches:

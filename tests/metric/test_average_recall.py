@@ -95,7 +95,7 @@ def blob(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 def any_case(seed: int, masks: int = 40) -> tuple[dict, list[dict]]:
     """Overlapping objects, crowds, areas that are not the masks', images without objects or masks, ties, categories out of order, an id of 0."""
-    random = np.random.default_rng(seed)
+    random, kinds = np.random.default_rng(seed), np.random.default_rng(seed)
     images, annotations, results = [], [], []
     for number in (4, 2, 9, 5):
         size = tuple(int(length) for length in random.integers(20, 48, 2))
@@ -124,7 +124,14 @@ def any_case(seed: int, masks: int = 40) -> tuple[dict, list[dict]]:
         chosen = {encode_mask(mask)["counts"] for mask in candidates[: random.integers(0, masks)]}
         for counts in sorted(chosen):
             score = round(float(random.random()), 1)
-            results.append({"image_id": number, "category_id": 3, "segmentation": {"size": list(size), "counts": counts}, "score": score})
+            results.append(
+                {
+                    "image_id": number,
+                    "category_id": int(kinds.choice([7, 3])),
+                    "segmentation": {"size": list(size), "counts": counts},
+                    "score": score,
+                }
+            )
     random.shuffle(results)
     return {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "a"}, {"id": 3, "name": "b"}]}, results
 
@@ -189,6 +196,24 @@ def test_of_two_equal_overlaps_the_later_category_is_taken(categories: tuple[int
     assert by_hand(truth, rows, at, [10])[0, 0, 0] == recall
     for backend in BACKENDS:
         assert recall_table(truth, rows, at, [10], backend)[0, 0, 0] == recall
+
+
+@pytest.mark.parametrize(("categories", "recall"), [((7, 3), 0.0), ((3, 7), 1.0), ((3, 3), 1.0)])
+def test_equal_scores_stand_by_category_then_as_in_the_file(categories: tuple[int, int], recall: float) -> None:
+    """Of two masks of one score the first alone is within the limit; the object is the first of the file."""
+    mask = np.zeros((4, 14), dtype=bool)
+    mask[:, :6] = True
+    there = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, "area": 24.0, "bbox": [0, 0, 1, 1], "segmentation": encode_mask(mask)}
+    listed = [{"id": category, "name": str(category)} for category in (7, 3)]
+    truth = {"images": [{"id": 1, "height": 4, "width": 14}], "annotations": [there], "categories": listed}
+    rows = [
+        {"image_id": 1, "category_id": category, "segmentation": encode_mask(one), "score": 0.5}
+        for category, one in zip(categories, (mask, ~mask), strict=True)
+    ]
+    at = np.array([0.5])
+    assert by_hand(truth, rows, at, [1])[0, 0, 0] == recall
+    for backend in BACKENDS:
+        assert recall_table(truth, rows, at, [1], backend)[0, 0, 0] == recall, backend
 
 
 def test_a_thousand_masks_an_image_and_more() -> None:
