@@ -42,8 +42,13 @@ def check_truth(truth: Entry, file: Path) -> None:
         ("categories", "a category", ("id", "name")),
         ("annotations", "an annotation", ("id", "image_id", "category_id", "area")),
     ):
+        if not isinstance(truth[key], list):
+            raise InputError(
+                f"annotation file {file} holds no list of {key}, but one {type(truth[key]).__name__}: it is not in COCO's instance format"
+            )
         for entry in truth[key]:
             refuse_missing(entry, wanted, what, file)
+            refuse_wrong(entry, what, file)
         if len({entry["id"] for entry in truth[key]}) < len(truth[key]):
             raise InputError(f"annotation file {file} names {what} id twice: {twice([entry['id'] for entry in truth[key]])}")
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
@@ -53,6 +58,7 @@ def check_truth(truth: Entry, file: Path) -> None:
     categories = {category["id"] for category in truth["categories"]}
     for annotation in truth["annotations"]:
         where = f"annotation {annotation['id']} in {file}"
+        check_numbers(annotation, where)
         if annotation["image_id"] not in sizes:
             raise InputError(f"{where} names image {annotation['image_id']}, which the file does not list")
         if annotation["category_id"] not in categories:
@@ -60,15 +66,40 @@ def check_truth(truth: Entry, file: Path) -> None:
         check_mask(annotation, sizes[annotation["image_id"]], where)
 
 
-def refuse_missing(entry: Entry, keys: Sequence[str], what: str, file: Path) -> None:
+def refuse_missing(entry: Any, keys: Sequence[str], what: str, file: Path) -> None:
     """Refuse an entry that lacks a key.
 
     Raises:
         InputError: naming the entry and the key.
     """
+    if not isinstance(entry, dict):
+        raise InputError(f"{what} in {file} is {str(entry)[:100]}: a set of keys is wanted, with {', '.join(keys)}")
     missing = [key for key in keys if key not in entry]
     if missing:
         raise InputError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
+
+
+def refuse_wrong(entry: Entry, what: str, file: Path) -> None:
+    """Refuse an id that is no whole number, or a name that is no text.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    for key in ("id", "image_id", "category_id"):
+        if key in entry and type(entry[key]) is not int:
+            raise InputError(f"{what} in {file} has the {key} {entry[key]!r}: a whole number is wanted: {str(entry)[:100]}")
+    for key in ("file_name", "name"):
+        if key in entry and not (isinstance(entry[key], str) and entry[key]):
+            raise InputError(f"{what} in {file} has the {key} {entry[key]!r}: text is wanted: {str(entry)[:100]}")
+
+
+def check_numbers(annotation: Entry, where: str) -> None:
+    """Refuse an area that no mask has, and a crowd that is neither one nor none."""
+    area, crowd = annotation["area"], annotation.get("iscrowd", 0)
+    if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < math.inf:
+        raise InputError(f"{where} has the area {area}: a number of pixels from 0 on is wanted, as recall by size goes by it")
+    if crowd not in (0, 1):
+        raise InputError(f"{where} has iscrowd {crowd!r}: 0 (an object) or 1 (a crowd) is wanted")
 
 
 def twice(values: list[Any]) -> Any:

@@ -31,14 +31,16 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
     """Refuse all but the masks' counts, which `read_masks` looks at.
 
     Raises:
-        InputError: naming the first row whose key, image, score or mask's size is missing or wrong, or that comes twice.
+        InputError: naming the first row whose key, image, category, score or mask's size is missing or wrong, or that comes twice.
     """
     sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
     if not isinstance(results, list):
         raise InputError("a results file holds a list of {image_id, category_id, segmentation, score}, not " + type(results).__name__)
+    categories = known_categories(truth)
     seen: dict[tuple[Any, ...], int] = {}
     for row, result in enumerate(results):
         check_row(row, result, sizes)
+        check_category(row, result, categories)
         counts = result["segmentation"]["counts"]
         key = (result["image_id"], result.get("category_id"), result["score"], counts if isinstance(counts, str) else tuple(counts))
         if seen.setdefault(key, row) != row:
@@ -59,6 +61,15 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
         raise InputError(f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts")
     if mask["size"] != sizes[image]:
         raise InputError(f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)")
+
+
+def check_category(row: int, result: dict[str, Any], known: set[int]) -> None:
+    """Refuse a category that the truth does not know, whose masks others drop without a word; a row may have none at all."""
+    if "category_id" in result and known and (type(result["category_id"]) is not int or result["category_id"] not in known):
+        raise InputError(
+            f"result {row} (image {result['image_id']}) has the category {result['category_id']}, which the truth does not list: "
+            f"it lists {', '.join(map(str, sorted(known)[:5]))} ..; masks of no category may have any of them, or no category_id"
+        )
 
 
 def categories_of(truth: dict[str, Any], results: list[dict[str, Any]]) -> Int64[np.ndarray, " result"]:

@@ -67,6 +67,14 @@ def test_a_row_that_comes_twice_is_refused_a_mask_of_two_categories_is_not() -> 
         check_results(TRUTH, [row(), row(score=0.4), row()])
 
 
+@pytest.mark.parametrize("category", [99, 0, None, "3", [3]])
+def test_a_category_that_the_truth_does_not_list_is_named(category: object) -> None:
+    listed = {**TRUTH, "categories": [{"id": 3, "name": "cell"}]}
+    check_results(listed, [row(category_id=3), {key: value for key, value in row(score=0.4).items() if key != "category_id"}])
+    with pytest.raises(InputError, match=r"result 1 \(image 5\) has the category .*, which the truth does not list: it lists 3 .."):
+        check_results(listed, [row(category_id=3), row(category_id=category)])
+
+
 def test_missing_keys_and_other_files_are_named() -> None:
     with pytest.raises(InputError, match="result 0 has no score"):
         check_results(TRUTH, [{"image_id": 5, "segmentation": {}}])
