@@ -19,6 +19,8 @@ from pycocotools.cocoeval import COCOeval
 import evaluate
 import rpe.run
 import train
+from rpe.metric import average_recall
+from rpe.metric.reference import reference_table
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -104,6 +106,19 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
     door(evaluate.main, f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'out'}")
     assert figures(tmp_path / "out")["AR@1000"] == 1.0
     assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {"recall-AR.png", "recall-AR11.png"}
+
+
+@pytest.mark.parametrize("backend", ["own", "pycocotools", "faster"])
+def test_the_backend_that_is_asked_for_computes_the_figures(
+    backend: str, run: Path, door: Door, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(average_recall, "reference_table", lambda *given: asked.append(given[-1]) or reference_table(*given))
+    (tmp_path / "results.json").write_text(json.dumps([]))
+    out = ["data=coco", f"data.root={coco_folder}", f"backend={backend}", f"hydra.run.dir={tmp_path / 'out'}"]
+    door(evaluate.main, f"predictions={tmp_path / 'results.json'}", *out)
+    door(evaluate.main, f"run={run}", *out, "proposal.foreground=0.01", "proposal.minimum_area=1")
+    assert asked == ([] if backend == "own" else [backend] * 2) and figures(tmp_path / "out")["images"] == 4
 
 
 def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:

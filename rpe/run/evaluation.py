@@ -1,5 +1,6 @@
 """evaluate(config): a run's weights, or anybody's predictions, on a split."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rpe.run.door import FROM_RUN, plainly
 from rpe.run.folder import checkpoint_of, load_weights, pictures_of, provenance, read_run, write_figures, write_whole
 from rpe.run.training import without_downloads
 from rpe.structures import InputError
-from rpe.task.base import Result
+from rpe.task.base import Result, Scoring, Task
 
 
 @plainly
@@ -44,14 +45,46 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     names = OmegaConf.to_container(config.names) if OmegaConf.is_list(config.names) else config.names
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str | int) for name in names)):
         raise InputError(f"names {names} is no list: write names=[100007,100039], or null for all")
-    result = task.score(data, config.split, Path(config.predictions), folder, names)
-    plain = {"data": OmegaConf.to_container(config.data, resolve=True), "predictions": str(config.predictions), "names": names}
+    result = task.score(data, config.split, Path(config.predictions), folder, names, Scoring(backend_of(config, task), least_score_of(config)))
+    plain = {
+        "data": OmegaConf.to_container(config.data, resolve=True),
+        "predictions": str(config.predictions),
+        "names": names,
+        "backend": config.backend,
+        "least_score": config.least_score,
+    }
     return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
+
+
+def backend_of(config: DictConfig, task: type[Task]) -> str:
+    """What is to compute the figures.
+
+    Raises:
+        InputError: the task knows no such backend.
+    """
+    if config.backend not in task.backends:
+        raise InputError(f"backend {config.backend!r} is unknown: choose {', '.join(task.backends)}")
+    return str(config.backend)
+
+
+def least_score_of(config: DictConfig) -> float:
+    """Of the masks of predictions= that become one label map.
+
+    Raises:
+        InputError: no finite number.
+    """
+    score = config.least_score
+    if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
+        raise InputError(f"least_score {score} is no number: masks of that score or a better one become one label map, for AP and PQ")
+    return float(score)
 
 
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
     """Rebuild a run from its own config, but for the groups that are named here, and test its weights."""
-    if any(override.split("=")[0].split(".")[0] == "task" for override in HydraConfig.get().overrides.task):
+    changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
+    if "least_score" in changed:
+        raise InputError("least_score is for predictions=; of a run, proposal.least_score says it")
+    if any(key.split(".")[0] == "task" for key in changed):
         raise InputError("task is what the run was trained for: leave it out beside run=")
     run = without_downloads(OmegaConf.create(read_run(config.run)))
     for group in FROM_RUN:
@@ -63,7 +96,9 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     data: SplitData = build_data(run)
     check_pair(task_class(run), data, run)
     data.dataset(config.split)
+    backend = backend_of(config, task_class(run))
     task = build_task(run)
+    task.backend = backend
     load_weights(task, chosen_checkpoint(config))
     data.trainer = trainer  # of several processes, each takes its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)

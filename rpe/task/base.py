@@ -32,6 +32,19 @@ class Result:
         """Pictures of it as a whole, into a folder that is there."""
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What an evaluation says of how its figures are made.
+
+    Args:
+        backend: what computes them, one of the task's `backends`; they are the same.
+        least_score: of anybody's masks that become one label map; a run has its own, in `proposal`.
+    """
+
+    backend: str
+    least_score: float
+
+
 class Task(lightning.LightningModule):
     """A network with its loss and its figures.
 
@@ -48,23 +61,28 @@ class Task(lightning.LightningModule):
     takes: ClassVar[type[SplitData]]
     """The kind of data that it trains on."""
 
+    backends: ClassVar[tuple[str, ...]] = ("own",)
+    """What can compute its figures; the first does unless an evaluation asks for another."""
+
     def __init__(self, optimizer: Callable[[Iterable[Tensor]], Optimizer], schedule: Callable[[float], float]) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.schedule = schedule
         self.result = Result({})
+        self.backend = self.backends[0]
 
     def sheet(self, sample: Any, folder: Path) -> Path:
         """Draw what the network makes of one item of a dataset; returns the file."""
         raise NotImplementedError
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None) -> Result:
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> Result:
         """Anybody's predictions for a split.
 
         Args:
             folder: may keep what a scoring that is stopped needs to go on.
             names: of the images that count, without folder and suffix; None is all of the split.
+            scoring: its backend is one of `backends`.
 
         Raises:
             InputError: they cannot be scored.

@@ -22,7 +22,7 @@ from rpe.metric.boundary.score import Scored, score_folder, score_maps
 from rpe.model import BoundaryDetector
 from rpe.picture import draw_boundaries
 from rpe.structures import BoundaryBatch, InputError
-from rpe.task.base import Result, Task
+from rpe.task.base import Result, Scoring, Task
 
 OFFICIAL = 99
 """Thresholds of the benchmark."""
@@ -80,7 +80,7 @@ class BoundaryTask(Task):
         self.maps: dict[str, np.ndarray] = {}
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None) -> BoundaryResult:
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> BoundaryResult:
         """ODS, OIS and AP of a folder of maps; what was counted before the program was stopped is not counted again."""
         assert isinstance(data, Bsds)
         truths = {name: truth for name, (_, truth) in data.files(split).items()}

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from rpe.data.module import InstanceData, Sample, SplitData, Truth, as_names, collate, generator_of
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, share_over_margin
-from rpe.metric.average_recall import average_recall
+from rpe.metric.average_recall import BACKENDS, average_recall
 from rpe.metric.curve import PUBLISHED, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
@@ -25,7 +25,7 @@ from rpe.picture import draw_recall, draw_sheet
 from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_centres
-from rpe.task.base import Result, Task
+from rpe.task.base import Result, Scoring, Task
 
 EXAMINED = 1024
 """Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
@@ -65,6 +65,7 @@ class InstanceTask(Task):
     monitor = "val/AR@10"
     shown = ("AR@10", "AR@100", "ARI-modes", "over-margin-X0")
     takes = InstanceData
+    backends = BACKENDS
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class InstanceTask(Task):
         self.rows: list[Row] = []
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None) -> InstanceResult:
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> InstanceResult:
         """Average recall of a COCO results file."""
         assert isinstance(data, InstanceData)
         truth, results = data.truth(split), read_results(predictions)
@@ -91,7 +92,7 @@ class InstanceTask(Task):
             ids = {Path(image["file_name"]).stem: image["id"] for image in truth["images"]}
             chosen = {ids[name] for name in as_names(names, list(ids))}
             truth, results = only_images(truth, chosen), [row for row in results if not isinstance(row, dict) or row.get("image_id") in chosen]
-        return InstanceResult(average_recall(truth, results), truth, results, ours=False)
+        return InstanceResult(average_recall(truth, results, scoring.backend), truth, results, ours=False)
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
@@ -189,7 +190,7 @@ class InstanceTask(Task):
         seen = only_images(truth, by_image)
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
-        figures = self.by_first(lambda: average_recall(seen, results))
+        figures = self.by_first(lambda: average_recall(seen, results, self.backend))
         figures |= mean_of([row["figures"] for row in rows]) | {"images": float(len(rows)), "masks-per-image": len(results) / max(1, len(rows))}
         self.result = InstanceResult(figures, seen, results, ours=True)
 

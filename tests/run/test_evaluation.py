@@ -7,7 +7,7 @@ import evaluate
 import train
 from rpe.data.module import SplitData
 from rpe.run import building
-from rpe.task.base import Result
+from rpe.task.base import Result, Scoring
 from rpe.task.instance import InstanceTask
 
 Refused = Callable[..., str]
@@ -29,6 +29,8 @@ def stop(*_: object) -> None:
 def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "task is what the run was trained for" in refused(evaluate.main, f"run={run}", "task=instance")
     assert "names restricts predictions=" in refused(evaluate.main, f"run={run}", "names=[1]")
+    assert "least_score is for predictions=; of a run, proposal.least_score" in refused(evaluate.main, f"run={run}", "least_score=0.1")
+    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(evaluate.main, f"run={run}", "backend=fast")
     assert "proposal.maximum must be a whole number, not 'abc'" in refused(evaluate.main, f"run={run}", "proposal.maximum=abc")
     assert "data.val_scenes 0 is below 1" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
     assert "checkpoint is null: choose best, last or a .ckpt file" in refused(evaluate.main, f"run={run}", "checkpoint=null")
@@ -41,17 +43,22 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
 def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list | None) -> Result:
-        asked.append((data.name, split, predictions, folder, names))
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list | None, scoring: Scoring) -> Result:
+        asked.append((data.name, split, predictions, folder, names, scoring))
         return Result({"ODS": 0.5})
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(score))
     named = [f"predictions={tmp_path / 'a folder'}", "data=digits", "split=test", f"hydra.run.dir={tmp_path / 'out'}"]
-    door(evaluate.main, *named, "names=[7,a b]")
+    door(evaluate.main, *named, "names=[7,a b]", "backend=faster", "least_score=0.25")
     assert (
-        asked == [("digits", "test", tmp_path / "a folder", tmp_path / "out", [7, "a b"])]
+        asked == [("digits", "test", tmp_path / "a folder", tmp_path / "out", [7, "a b"], Scoring("faster", 0.25))]
         and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
     )
+    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(evaluate.main, *named, "backend=fast")
+    assert "backend 'faster' is unknown: choose own" in refused(
+        evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
+    )
+    assert "least_score None is no number" in refused(evaluate.main, *named, "least_score=null")
     assert "names 7 is no list" in refused(evaluate.main, *named, "names=7")
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
     assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
