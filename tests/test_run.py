@@ -101,10 +101,15 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
         mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
         counts = mask["counts"] if isinstance(mask["counts"], str) else mask["counts"].decode()
         segmentation = {"size": list(mask["size"]), "counts": counts}
-        rows.append({"image_id": a["image_id"], "category_id": 1, "segmentation": segmentation, "score": 0.5})
+        rows.append({"image_id": a["image_id"], "category_id": 1, "segmentation": segmentation, "score": 0.5 + 1 / (10 + a["area"])})
     (tmp_path / "results.json").write_text(json.dumps(rows))
     door(evaluate.main, f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'out'}")
-    assert figures(tmp_path / "out")["AR@1000"] == 1.0
+    found = figures(tmp_path / "out")
+    assert found["AR@1000"] == found["AP50"] == found["AP90-pooled"] == found["PQ"] == found["recall50-touching"] == 1.0
+    assert found["images"] == 4 and found["masks-per-image"] == len(rows) / 4
+    named = [f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'none'}"]
+    door(evaluate.main, *named, "least_score=0.6")
+    assert figures(tmp_path / "none")["AP50"] == 0 and figures(tmp_path / "none")["AR@1000"] == 1, "no mask scores so much"
     assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {"recall-AR.png", "recall-AR11.png"}
 
 

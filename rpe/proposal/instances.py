@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Int64
+from pycocotools import mask as coco_mask
 
 from rpe.structures import BACKGROUND, Proposals, decode_mask
 
@@ -12,14 +13,20 @@ def select_instances(proposals: Proposals, threshold: float) -> Int64[np.ndarray
     Best score first, each takes the unclaimed pixels of its mask; it is dropped when its score is below the threshold or less than half
     of its mask is left.
     """
-    label = np.full(proposals.size, BACKGROUND, dtype=np.int64)
+    # column by column, as masks are decoded
+    label = np.full(proposals.size, BACKGROUND, dtype=np.int64, order="F")
     number = BACKGROUND
     for mask, score in zip(proposals.masks, proposals.scores, strict=True):
         if score < threshold:
             continue
-        whole = decode_mask(mask)
-        free = whole & (label == BACKGROUND)
-        if 2 * free.sum() >= whole.sum() and free.any():
+        # only inside its box, as an image may have a thousand
+        area, (left, top, width, height) = int(coco_mask.area(mask)), coco_mask.toBbox(mask).astype(np.int64).tolist()
+        box = (slice(top, top + height), slice(left, left + width))
+        unclaimed = label[box] == BACKGROUND
+        if 2 * np.count_nonzero(unclaimed) < area:
+            continue
+        free = decode_mask(mask)[box] & unclaimed
+        if 2 * np.count_nonzero(free) >= area and free.any():
             number += 1
-            label[free] = number
-    return label
+            label[box][free] = number
+    return np.ascontiguousarray(label)

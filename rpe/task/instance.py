@@ -85,14 +85,17 @@ class InstanceTask(Task):
 
     @staticmethod
     def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> InstanceResult:
-        """Average recall of a COCO results file."""
+        """Average recall of a COCO results file, and the instance figures of its masks of `least_score` or more, as of a run."""
         assert isinstance(data, InstanceData)
         truth, results = data.truth(split), read_results(predictions)
         if names is not None:
             ids = {Path(image["file_name"]).stem: image["id"] for image in truth["images"]}
             chosen = {ids[name] for name in as_names(names, list(ids))}
             truth, results = only_images(truth, chosen), [row for row in results if not isinstance(row, dict) or row.get("image_id") in chosen]
-        return InstanceResult(average_recall(truth, results, scoring.backend), truth, results, ours=False)
+        figures = average_recall(truth, results, scoring.backend)
+        figures |= counts_of(len(truth["images"]), len(results))
+        figures |= instance_figures(label_maps(truth, results, partial(select_instances, threshold=scoring.least_score)))
+        return InstanceResult(figures, truth, results, ours=False)
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
@@ -191,7 +194,7 @@ class InstanceTask(Task):
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
         figures = self.by_first(lambda: average_recall(seen, results, self.backend))
-        figures |= mean_of([row["figures"] for row in rows]) | {"images": float(len(rows)), "masks-per-image": len(results) / max(1, len(rows))}
+        figures |= mean_of([row["figures"] for row in rows]) | counts_of(len(rows), len(results))
         self.result = InstanceResult(figures, seen, results, ours=True)
 
     def sheet(self, sample: Sample, folder: Path) -> Path:
@@ -218,6 +221,11 @@ def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"
     if len(indices) <= most:
         return indices
     return indices[torch.linspace(0, len(indices) - 1, most, device=indices.device, dtype=torch.float64).long()]
+
+
+def counts_of(images: int, masks: int) -> dict[str, float]:
+    """What the figures are made of."""
+    return {"images": float(images), "masks-per-image": masks / max(1, images)}
 
 
 def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
