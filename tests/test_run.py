@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,7 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
     found = figures(tmp_path / "out")
     assert found["AR@1000"] == found["AP50"] == found["AP90-pooled"] == found["PQ"] == found["recall50-touching"] == 1.0
     assert found["images"] == 4 and found["masks-per-image"] == len(rows) / 4
+    shutil.rmtree(coco_folder / "val2017")  # the annotations are enough
     named = [f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'none'}"]
     door(evaluate.main, *named, "least_score=0.6")
     assert figures(tmp_path / "none")["AP50"] == 0 and figures(tmp_path / "none")["AR@1000"] == 1, "no mask scores so much"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64
 
-from rpe.data.annotation_check import check_truth, run_length_of
+from rpe.data.annotation_check import check_truth, refuse_empty, run_length_of
 from rpe.data.module import Truth
 from rpe.structures import InputError, RunLength
 
@@ -63,6 +63,27 @@ def read_truth(file: Path) -> Truth:
     for annotation in truth["annotations"]:
         annotation.setdefault("iscrowd", 0)
     return truth
+
+
+def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bool) -> tuple[Truth, set[int]]:
+    """An annotation file with the annotations of the named categories alone (None is all), and these categories' ids.
+
+    Args:
+        key: of the option that named them, for messages.
+        skip_empty: a mask without a pixel is no fault.
+
+    Raises:
+        InputError: what `read_truth` or `refuse_empty` refuse, a name that is unknown, or no object of these categories.
+    """
+    whole = read_truth(file)
+    if not skip_empty:
+        refuse_empty(whole, file)
+    chosen = category_ids(whole, names, key)
+    truth = only_categories(whole, chosen)
+    if all(annotation["iscrowd"] for annotation in truth["annotations"]):
+        within = f" of data.{key} {list(names)}" if names is not None else ""
+        raise InputError(f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some")
+    return truth, chosen
 
 
 def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int]:

@@ -13,8 +13,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.data.annotation import category_ids, compact, only_categories, read_truth
-from rpe.data.annotation_check import empty, refuse_empty
+from rpe.data.annotation import compact, only_categories, read_split, read_truth
+from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment
 from rpe.data.image import check_stretch, decode, open_image, stretched
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
@@ -59,14 +59,8 @@ class CocoImages:
         self.decoded: dict[int, tuple[Tensor, Tensor]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
-        whole = read_truth(file)
-        if not skip_empty:
-            refuse_empty(whole, file)
-        self.categories = category_ids(whole, categories, key)
-        self.annotations = compact(only_categories(whole, self.categories))
-        if self.annotations.crowds.all():
-            within = f" of data.{key} {list(categories)}" if categories is not None else ""
-            raise InputError(f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some")
+        truth, self.categories = read_split(file, categories, key, skip_empty)
+        self.annotations = compact(truth)
         self.check_files()
 
     def __len__(self) -> int:
@@ -231,14 +225,25 @@ class Coco(InstanceData):
         self.longest_side, self.crop = longest_side, crop
         self.train_categories, self.eval_categories = train_categories, eval_categories
 
-    def open_split(self, split: str, training: bool) -> SplitDataset:
+    def read_truth(self, split: str) -> Truth:
+        return read_split(self.places(split)[1], self.eval_categories, "eval_categories", self.skip_empty)[0]
+
+    def places(self, split: str) -> tuple[Path, Path]:
+        """Image folder and annotation file of a split.
+
+        Raises:
+            InputError: there is no such root.
+        """
         if not self.root.is_dir():
             raise InputError(
                 f"data folder {self.root} does not exist: set data.root=<folder>, or RPE_DATA_DIR to the folder that holds {self.root.name}"
             )
         names = [split, f"{split}2017"] + (["val", "val2017"] if split == "test" else [])
         file = first_that_exists(self.root / "annotations" / f"instances_{name}.json" for name in names)
-        folder = first_that_exists(self.root / name for name in names)
+        return first_that_exists(self.root / name for name in names), file
+
+    def open_split(self, split: str, training: bool) -> SplitDataset:
+        folder, file = self.places(split)
         return CocoImages(
             folder,
             file,

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rpe.structures import Batch, InputError
 
 SPLITS = ("train", "val", "test")
+UNKNOWN_SPLIT = f"split {{!r}} is unknown: choose {', '.join(SPLITS)}"
 
 Truth = dict[str, Any]
 """The annotations of a split in COCO format."""
@@ -142,7 +143,7 @@ class SplitData(lightning.LightningDataModule):
     def dataset(self, split: str, training: bool = False) -> Split:
         """The dataset of a split, opened once."""
         if split not in SPLITS:
-            raise InputError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
+            raise InputError(UNKNOWN_SPLIT.format(split))
         if (split, training) not in self.datasets:
             self.datasets[split, training] = self.open_split(split, training)
         return self.datasets[split, training]
@@ -185,7 +186,13 @@ class InstanceData(SplitData):
     collate = staticmethod(collate)
 
     def truth(self, split: str) -> Truth:
-        """The annotations of a split in COCO format."""
+        """The annotations of a split in COCO format; where they lie in files of their own, the images are not needed."""
+        if split not in SPLITS:
+            raise InputError(UNKNOWN_SPLIT.format(split))
+        return self.read_truth(split)
+
+    def read_truth(self, split: str) -> Truth:
+        """The same of a split that there is; raises `InputError` where its files are missing or wrong."""
         dataset = self.dataset(split)
         assert isinstance(dataset, SplitDataset)
         return dataset.truth()

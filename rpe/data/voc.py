@@ -50,12 +50,21 @@ class VocImages:
         crop: side of the random crop; None takes whole images.
         seed: of the crops.
         augment: what is done to the crops; None leaves them as they are.
+        pictures: the photographs are needed; without, masks and truth can be read.
     """
 
     def __init__(
-        self, voc: Path, split: str, sbd: Path | None, longest_side: int | None, crop: int | None, seed: int, augment: Augment | None
+        self,
+        voc: Path,
+        split: str,
+        sbd: Path | None,
+        longest_side: int | None,
+        crop: int | None,
+        seed: int,
+        augment: Augment | None,
+        pictures: bool = True,
     ) -> None:
-        self.voc, self.split, self.sbd = voc, split, sbd
+        self.voc, self.split, self.sbd, self.pictures = voc, split, sbd, pictures
         self.longest_side, self.crop, self.seed, self.augment = longest_side, crop, seed, augment
         own = set(read_names(self.list_of(split)))
         names = set(own)
@@ -92,10 +101,10 @@ class VocImages:
             InputError: naming the first that is not as it should be.
         """
         for place in range(len(self)):
-            for file in self.files(place):
+            for file in self.files(place) if self.pictures else self.files(place)[1:]:
                 if not file.is_file():
                     raise InputError(f"{file} does not exist, but {self.names[place].decode()} is listed for {self.split}: complete the download")
-        for place in range(len(self) if len(self) <= HEADERS_READ else 0):
+        for place in range(len(self) if self.pictures and len(self) <= HEADERS_READ else 0):
             if self.is_own[place]:
                 picture, *masks = self.files(place)
                 for mask in masks:
@@ -175,6 +184,11 @@ def annotation_of(number: int, image_id: int, category: int, mask: np.ndarray) -
     }
 
 
+def official(split: str) -> str:
+    """Which of VOC's splits stands for one of ours."""
+    return "train" if split == "train" else "val"
+
+
 class Voc(InstanceData):
     """PASCAL VOC 2012 under `root`: `VOCdevkit/VOC2012`, and for `use_sbd` beside it `benchmark_RELEASE/dataset`.
 
@@ -200,19 +214,20 @@ class Voc(InstanceData):
         self.longest_side, self.crop, self.augment = longest_side, crop, augment
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
+        voc, sbd = self.places(split)
+        augment, crop = (self.augment, self.crop) if training else (None, None)
+        return VocImages(voc, official(split), sbd, self.longest_side, crop, self.seed, augment)
+
+    def places(self, split: str) -> tuple[Path, Path | None]:
+        """Where VOC and, for training with it, SBD lie."""
         voc = self.folder(("VOCdevkit/VOC2012", "VOC2012", "."), "ImageSets/Segmentation", "VOC 2012", "voc")
-        sbd = None
-        if self.use_sbd and split == "train":
-            sbd = self.folder((".", "..", "../.."), "benchmark_RELEASE/dataset", "SBD (data.use_sbd=true)", "sbd") / "benchmark_RELEASE/dataset"
-        return VocImages(
-            voc,
-            "train" if split == "train" else "val",
-            sbd,
-            self.longest_side,
-            self.crop if training else None,
-            self.seed,
-            self.augment if training else None,
-        )
+        if not self.use_sbd or split != "train":
+            return voc, None
+        return voc, self.folder((".", "..", "../.."), "benchmark_RELEASE/dataset", "SBD (data.use_sbd=true)", "sbd") / "benchmark_RELEASE/dataset"
+
+    def read_truth(self, split: str) -> Truth:
+        voc, sbd = self.places(split)
+        return VocImages(voc, official(split), sbd, None, None, self.seed, None, pictures=False).truth()
 
     def folder(self, places: tuple[str, ...], content: str, what: str, download: str) -> Path:
         """The first place under `root` that holds `content`.

@@ -1,6 +1,7 @@
 """The reader on a miniature in COCO's layout, and on the real images where RPE_DATA_DIR has them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,19 @@ def test_missing_files_are_named(coco_folder: Path, tmp_path: Path) -> None:
     (coco_folder / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(InputError, match=r"annotation file .*instances_val.json does not exist"):
         make_coco(coco_folder).dataset("val")
+
+
+def test_the_truth_needs_no_images(coco_folder: Path) -> None:
+    wanted = make_coco(coco_folder, eval_categories=["box"]).dataset("val").truth()
+    shutil.rmtree(coco_folder / "val2017")
+    assert make_coco(coco_folder, eval_categories=["box"]).truth("val") == wanted
+    with pytest.raises(InputError, match="split 'tset' is unknown: choose train, val, test"):
+        make_coco(coco_folder).truth("tset")
+    with pytest.raises(InputError, match=r"holds no object of data.eval_categories \[\], at most crowds"):
+        make_coco(coco_folder, eval_categories=[]).truth("val")
+    edit(coco_folder, lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "val")
+    with pytest.raises(InputError, match="annotation 2 in .* without a pixel"):
+        make_coco(coco_folder).truth("val")
 
 
 def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> None:

@@ -96,6 +96,16 @@ def test_the_truth_is_the_label_map_and_coco_reads_it_as_such(root: Path, tmp_pa
         assert torch.equal(one.sign(), other.sign()) and len(one.unique()) == len(other.unique())
 
 
+def test_the_truth_needs_no_photographs(root: Path) -> None:
+    wanted = [images(make_voc(root, use_sbd=True), split).truth() for split in ("train", "val")]
+    shutil.rmtree(root / "VOCdevkit/VOC2012/JPEGImages")
+    shutil.rmtree(root / "benchmark_RELEASE/dataset/img")
+    assert [make_voc(root, use_sbd=True).truth(split) for split in ("train", "val")] == wanted
+    voc_file(root, "SegmentationObject").unlink()
+    with pytest.raises(InputError, match="SegmentationObject/2007_000001.png does not exist"):
+        make_voc(root).truth("train")
+
+
 def results_of(truth: dict) -> list[dict]:
     return [
         {"image_id": a["image_id"], "category_id": a["category_id"], "score": 0.9, "segmentation": a["segmentation"]}
