@@ -98,7 +98,7 @@ FAULTS = [
     (RECALL, 'if not annotation.get("iscrowd", 0)]', "]", "tests/metric/test_average_recall.py"),
     (RECALL, "VOC_THRESHOLDS = np.append(COCO_THRESHOLDS, 1.0)", "VOC_THRESHOLDS = np.linspace(0.5, 1.0, 11)", "tests/metric/test_average_recall.py"),
     ("rpe/metric/matching.py", "shared[pairs.objects[contested]] = True", "pass", "tests/metric/test_matching.py"),
-    ("rpe/task/instance.py", 'and split != "train"', "", "tests/task/test_instance.py"),
+    ("rpe/metric/curve.py", 'and split != "train"', "", "tests/task/test_instance.py"),
     (
         "rpe/metric/matching.py",
         "(pairs.objects[order], pairs.ious[order]",

@@ -34,6 +34,22 @@ PUBLISHED = {
 }
 """By protocol: on COCO val masks over IoU 0.5:0.05:0.95, and on VOC 2012 val over 0.5:0.05:1.0. Their splits and evaluators may differ."""
 
+OFFICIAL = {"AR": ("coco", 5000), "AR11": ("voc", 1449)}
+"""The data on which a protocol's points were published: their name, and how many images the whole val split has (val2017; VOC 2012's segmentation)."""
+
+
+def published(protocol: str, name: str, split: str, images: int, all_categories: bool) -> list[Curve]:
+    """The published points that may stand beside a figure of these data: none unless they are the official ones, whole, with all categories.
+
+    Args:
+        name: of the data.
+        split: of it that was examined; test counts too, as neither of the two has a public one and val stands in.
+        images: that were examined.
+        all_categories: no category was left out.
+    """
+    official = (name, images) == OFFICIAL[protocol] and split != "train" and all_categories
+    return PUBLISHED[protocol] if official else []
+
 
 def recall_against_overlap(truth: dict[str, Any], results: list[dict[str, Any]], limits: Sequence[int]) -> list[Curve]:
     """For each number of masks an image, the share of all objects that is found, against the IoU asked for (`OVERLAPS`); empty without objects.

@@ -17,7 +17,7 @@ from rpe.data.module import InstanceData, Sample, SplitData, Truth, as_names, co
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, share_over_margin
 from rpe.metric.average_recall import BACKENDS, average_recall
-from rpe.metric.curve import PUBLISHED, recall_against_number, recall_against_overlap
+from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
@@ -49,12 +49,13 @@ class InstanceResult(Result):
         return {"proposals.json": json.dumps(self.results)} if self.ours else {}
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where data and split are theirs."""
+        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where the data are theirs, and whole."""
         overlaps = recall_against_overlap(self.truth, self.results, (10, 100, 1000))
-        for protocol, theirs in (("AR", "coco"), ("AR11", "voc")):
+        whole = getattr(data, "eval_categories", None) is None
+        for protocol in PUBLISHED:
             number = recall_against_number(self.truth, self.results, protocol)
-            published = PUBLISHED[protocol] if data.name == theirs and split != "train" else []
-            draw_recall(overlaps, [number], published, protocol, folder / f"recall-{protocol}.png")
+            theirs = published(protocol, data.name, split, len(self.truth["images"]), whole)
+            draw_recall(overlaps, [number], theirs, protocol, folder / f"recall-{protocol}.png")
 
 
 class InstanceTask(Task):

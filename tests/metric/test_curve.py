@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rpe.metric.average_recall import average_recall
-from rpe.metric.curve import NUMBERS, OVERLAPS, PUBLISHED, recall_against_number, recall_against_overlap
+from rpe.metric.curve import NUMBERS, OVERLAPS, PUBLISHED, published, recall_against_number, recall_against_overlap
 from rpe.structures import encode_mask
 
 
@@ -48,3 +48,6 @@ def test_what_was_published_says_so() -> None:
                 and 0 < curve.y.min() < curve.y.max() + 1 < 2
             )
     assert PUBLISHED["AR11"][0].x.tolist() == [60] and PUBLISHED["AR11"][0].y.tolist() == [0.814]
+    assert published("AR", "coco", "val", 5000, True) == PUBLISHED["AR"] and published("AR11", "voc", "val", 1449, True) == PUBLISHED["AR11"]
+    for other in (("coco", "val", 79, True), ("coco", "val", 5000, False), ("coco", "train", 5000, True), ("voc", "val", 5000, True)):
+        assert published("AR", *other) == [], other

@@ -92,19 +92,30 @@ def test_the_ranker_is_clipped_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "wanted"), [("coco", "val", {"AR"}), ("voc", "val", {"AR11"}), ("coco", "train", set()), ("digits", "val", set())]
+    ("name", "split", "images", "categories", "wanted"),
+    [
+        ("coco", "val", 5000, None, {"AR"}),
+        ("coco", "val", 79, None, set()),
+        ("coco", "val", 5000, ["thing"], set()),
+        ("coco", "train", 5000, None, set()),
+        ("voc", "test", 1449, None, {"AR11"}),
+        ("voc", "val", 3, None, set()),
+        ("mine", "val", 5000, None, set()),
+    ],
 )
-def test_published_points_stand_where_data_and_split_are_theirs(
-    name: str, split: str, wanted: set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_published_points_stand_where_the_data_are_theirs_and_whole(
+    name: str, split: str, images: int, categories: list | None, wanted: set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     drawn: dict[str, list] = {}
     monkeypatch.setattr(rpe.task.instance, "draw_recall", lambda overlaps, numbers, published, protocol, file: drawn.update({protocol: published}))
     mask = encode_mask(np.eye(8, dtype=bool))
     truth = {
-        "images": [{"id": 1, "height": 8, "width": 8}],
+        "images": [{"id": number, "height": 8, "width": 8} for number in range(1, images + 1)],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": mask, "area": 8.0, "bbox": [0, 0, 8, 8], "iscrowd": 0}],
         "categories": [{"id": 1, "name": "thing"}],
     }
     result = InstanceResult({}, truth, [{"image_id": 1, "category_id": 1, "segmentation": mask, "score": 1.0}], ours=True)
-    result.draw(tmp_path, SplitData(name, batch_size=1, eval_batch_size=1, workers=0, seed=0), split)
+    data = SplitData(name, batch_size=1, eval_batch_size=1, workers=0, seed=0)
+    data.eval_categories = categories
+    result.draw(tmp_path, data, split)
     assert {protocol for protocol, published in drawn.items() if published} == wanted and set(drawn) == {"AR", "AR11"}
