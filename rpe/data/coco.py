@@ -79,7 +79,8 @@ class CocoImages:
         absent = [name for name in names if name not in there and not (self.folder / name).is_file()]
         if absent:
             raise InputError(
-                f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): complete the download or take it out of {self.file.name}"
+                f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): take it out of {self.file.name}, or complete the data "
+                "(of COCO itself, python -m rpe.data.download name=coco does)"
             )
         if len(names) <= HEADERS_READ:
             for index in range(len(names)):

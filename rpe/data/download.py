@@ -13,11 +13,12 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from rpe.data.listed import Lists, absent, nothing, of_bsds, of_coco, of_sbd, of_voc
 from rpe.data.module import data_root
 from rpe.structures import InputError
 
@@ -36,13 +37,18 @@ class Archive:
     """A file of a data set.
 
     `md5` is None where its authors publish none and no second source is known: then the archive's own checksums must do.
-    `holds` are paths under the root that are there once it is unpacked.
+    `holds` are paths under the root that are there once it is unpacked, `lists` names all files that its reader asks for.
     """
 
     name: str
     md5: str | None
     urls: tuple[str, ...]
     holds: tuple[str, ...]
+    lists: Lists
+
+    def lacks(self, root: Path) -> list[Path]:
+        """What is not there of it."""
+        return [root / path for path in self.holds if not (root / path).exists()] or absent(root, self.lists)
 
 
 BERKELEY = (
@@ -64,6 +70,7 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
                 "https://pjreddie.com/media/files/VOCtrainval_11-May-2012.tar",
             ),
             SEGMENTED,
+            of_voc,
         ),
     ),
     "sbd": (
@@ -72,6 +79,7 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             "82b4d87ceb2ed10f6038a1cba92111cb",
             tuple(f"{server}/semantic_contours/benchmark.tgz" for server in BERKELEY),
             tuple(f"benchmark_RELEASE/dataset/{part}" for part in ("inst", "cls", "img", "train.txt", "val.txt")),
+            of_sbd,
         ),
     ),
     "coco": (
@@ -80,9 +88,22 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             "f4bbac642086de4f52a3fdda2de5fa2c",
             tuple(f"{server}/annotations/annotations_trainval2017.zip" for server in COCO),
             ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+            nothing,
         ),
-        Archive("val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", tuple(f"{server}/zips/val2017.zip" for server in COCO), ("val2017",)),
-        Archive("train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", tuple(f"{server}/zips/train2017.zip" for server in COCO), ("train2017",)),
+        Archive(
+            "val2017.zip",
+            "442b8da7639aecaf257c1dceb8ba8c80",
+            tuple(f"{server}/zips/val2017.zip" for server in COCO),
+            ("val2017",),
+            of_coco("val2017"),
+        ),
+        Archive(
+            "train2017.zip",
+            "cced6f7f71b7629ddf16f17bbcfab6b2",
+            tuple(f"{server}/zips/train2017.zip" for server in COCO),
+            ("train2017",),
+            of_coco("train2017"),
+        ),
     ),
     "bsds": (
         Archive(
@@ -90,6 +111,7 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             None,
             tuple(f"{server}/BSR/BSR_bsds500.tgz" for server in BERKELEY),
             tuple(f"BSR/BSDS500/data/{part}/{split}" for part in ("images", "groundTruth") for split in ("train", "val", "test")),
+            of_bsds,
         ),
     ),
 }
@@ -112,11 +134,14 @@ def provide(name: str, root: Path, mirror: str | None) -> None:
         InputError: no address gives the archive, or it is broken.
     """
     for archive in DATASETS[name]:
-        if all((root / path).exists() for path in archive.holds):
-            say(f"{archive.name}: {root / archive.holds[0]} is there, nothing to do")
+        lacking = archive.lacks(root)
+        if not lacking:
+            say(f"{archive.name}: {root / archive.holds[0]} is there with all that it lists, nothing to do")
             continue
+        if (root / archive.holds[0]).exists():
+            say(f"{archive.name}: {lacking[0]} is missing ({len(lacking)} such), what is there stays")
         if mirror is not None:
-            archive = Archive(archive.name, archive.md5, (f"{mirror.rstrip('/')}/{archive.name}", *archive.urls), archive.holds)
+            archive = replace(archive, urls=(f"{mirror.rstrip('/')}/{archive.name}", *archive.urls))
         folder = root / ".download"
         folder.mkdir(parents=True, exist_ok=True)
         file = fetched(archive, folder)
@@ -124,6 +149,11 @@ def provide(name: str, root: Path, mirror: str | None) -> None:
         file.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
+        lacking = archive.lacks(root)
+        if lacking:
+            raise InputError(
+                f"{lacking[0]} is not in {archive.name} ({len(lacking)} such), though {root} lists it: its lists are not the official ones"
+            )
         say(f"{archive.name}: unpacked into {root}")
 
 
@@ -259,10 +289,10 @@ def unpack(archive: Archive, file: Path, root: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         file.unlink()
         raise InputError(f"{archive.name} does not unpack ({type(error).__name__}: {error}): it was removed; run this again") from error
-    absent = [path for path in archive.holds if not (beside / path).exists() and not (root / path).exists()]
-    if absent:
+    wanting = [path for path in archive.holds if not (beside / path).exists() and not (root / path).exists()]
+    if wanting:
         shutil.rmtree(beside)
-        raise InputError(f"{file} holds no {absent[0]}: it is another archive of that name")
+        raise InputError(f"{file} holds no {wanting[0]}: it is another archive of that name")
     move_into(beside, root)
     shutil.rmtree(beside)
 
@@ -277,26 +307,39 @@ def move_into(source: Path, target: Path) -> None:
             move_into(path, there)
 
 
+USAGE = f"python -m rpe.data.download name={'|'.join(DATASETS)} [root=<folder>] [mirror=<address>]"
+HELP = f"""{USAGE}
+
+Has an official data set under root (the reader's data.root; $RPE_DATA_DIR, for coco its folder coco, where none is named). What is there stays; what
+is missing, by the data set's own lists, is downloaded and unpacked. The same command goes on with a download that was interrupted. mirror is an
+address that has the archives under their own names; it is asked first. An archive may also be put into <root>/.download by hand."""
+
+
 def settings_of(arguments: list[str]) -> tuple[str, Path, str | None]:
     """Name, root and mirror from `key=value` arguments.
 
     Raises:
-        InputError: an argument that is none of them, or a name that is unknown.
+        InputError: an argument that is none of them or comes twice, or a name that is unknown.
     """
-    usage = f"python -m rpe.data.download name={'|'.join(DATASETS)} [root=<folder>] [mirror=<address>]"
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     wrong = [argument for argument in arguments if argument.split("=", 1)[0] not in ("name", "root", "mirror") or "=" not in argument]
     if wrong:
-        raise InputError(f"argument {wrong[0]!r} is unknown: {usage}")
+        raise InputError(f"argument {wrong[0]!r} is unknown: {USAGE}")
+    keys = [argument.split("=", 1)[0] for argument in arguments]
+    if len(given) < len(keys):
+        raise InputError(f"{max(keys, key=keys.count)}= is given twice: {USAGE}")
     name = given.get("name")
     if name not in DATASETS:
-        raise InputError(f"{f'data set {name!r} is unknown' if name else 'no data set is named'}: {usage}")
+        raise InputError(f"{f'data set {name!r} is unknown' if name else 'no data set is named'}: {USAGE}")
     root = given.get("root") or (data_root() / "coco" if name == "coco" else data_root())
     return name, Path(root), given.get("mirror")
 
 
 def main(arguments: list[str]) -> None:
     """The command; a slip or a failure is one line on stderr and exit status 1."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(HELP)
+        return
     try:
         provide(*settings_of(arguments))
     except InputError as error:

@@ -38,7 +38,9 @@ def read_sbd(folder: Path, name: str) -> tuple[UInt8[np.ndarray, "height width"]
 def fields(file: Path, name: str, *wanted: str) -> list[Any]:
     """Fields of the one struct in a MATLAB file."""
     if not file.is_file():
-        raise InputError(f"{file} does not exist, but SBD's train.txt or val.txt lists it: complete the download")
+        raise InputError(
+            f"{file} does not exist, but SBD's train.txt or val.txt lists it: python -m rpe.data.download name=sbd completes the download"
+        )
     try:
         content = loadmat(file)
     except Exception as error:  # scipy lets through whatever its parsing and zlib raise

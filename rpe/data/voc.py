@@ -26,7 +26,7 @@ def read_names(file: Path) -> list[str]:
         InputError: no such file, no name, a line that is none, a name that comes twice.
     """
     if not file.is_file():
-        raise InputError(f"split file {file} does not exist: complete the download")
+        raise InputError(f"split file {file} does not exist: complete the download (python -m rpe.data.download)")
     names = file.read_text().split()
     wrong = [name for name in names if not re.fullmatch(r"\d{4}_\d{6}", name)]
     if wrong or not names:
@@ -103,7 +103,10 @@ class VocImages:
         for place in range(len(self)):
             for file in self.files(place) if self.pictures else self.files(place)[1:]:
                 if not file.is_file():
-                    raise InputError(f"{file} does not exist, but {self.names[place].decode()} is listed for {self.split}: complete the download")
+                    name, part = self.names[place].decode(), "sbd" if file.suffix == ".mat" else "voc"
+                    raise InputError(
+                        f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.data.download name={part} completes the download"
+                    )
         for place in range(len(self) if self.pictures and len(self) <= HEADERS_READ else 0):
             if self.is_own[place]:
                 picture, *masks = self.files(place)

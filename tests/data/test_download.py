@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import runpy
+import shutil
 import sys
 import tarfile
 import threading
@@ -147,9 +148,45 @@ def test_what_is_there_is_left_alone(server: Server, tmp_path: Path, capsys: pyt
     for name, where in (("voc", root), ("sbd", root), ("coco", coco)):
         before = {path: path.stat().st_mtime_ns for path in where.rglob("*")}
         main([f"name={name}", f"root={where}", f"mirror={server.address}"])
-        assert "is there, nothing to do" in capsys.readouterr().err
+        assert "nothing to do" in capsys.readouterr().err
         assert before == {path: path.stat().st_mtime_ns for path in where.rglob("*")}
     assert server.asked == []
+
+
+def test_what_is_missing_is_fetched_and_what_is_there_stays(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    coco = write_miniature(tmp_path / "coco")
+    serve(server, monkeypatch, "voc", voc)
+    serve(server, monkeypatch, "sbd", tarred(write_sbd(tmp_path / "sbd"), "w:gz"))
+    serve(server, monkeypatch, "coco", *(zipped(coco, top) for top in ("annotations", "val2017", "train2017")))
+    for name, file in (
+        ("voc", "VOCdevkit/VOC2012/JPEGImages/2008_000002.jpg"),
+        ("voc", "VOCdevkit/VOC2012/SegmentationClass/2009_000007.png"),
+        ("voc", "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"),
+        ("sbd", "benchmark_RELEASE/dataset/inst/2008_000005.mat"),
+        ("coco", "train2017/000000000002.png"),
+    ):
+        main([f"name={name}", f"root={root}"])
+        mine = next(path for path in root.rglob("*") if path.suffix in (".jpg", ".mat", ".png") and path != root / file)
+        mine.write_bytes(b"mine")
+        (root / file).unlink()
+        capsys.readouterr()
+        main([f"name={name}", f"root={root}"])
+        assert f"{root / file} is missing (1 such), what is there stays" in capsys.readouterr().err
+        assert (root / file).is_file() and mine.read_bytes() == b"mine"
+        shutil.rmtree(root)
+
+
+def test_a_list_that_is_not_the_archives_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(server, monkeypatch, "voc", voc)
+    main(["name=voc", f"root={tmp_path}"])
+    with (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").open("a") as names:
+        names.write("2010_000001")
+    assert "2010_000001.jpg is not in VOCtrainval_11-May-2012.tar (3 such)" in refused(capsys, "name=voc", f"root={tmp_path}")
 
 
 def test_real_data_are_left_alone(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,10 +363,18 @@ def test_no_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["name=imagenet"], "data set 'imagenet' is unknown"),
         (["name=voc", "rot=x"], "argument 'rot=x' is unknown"),
         (["voc"], "argument 'voc' is unknown"),
+        (["name=voc", "root=a", "root=b"], "root= is given twice: python -m rpe.data.download"),
     ],
 )
 def test_slips(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_no_slip(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([flag])
+    told = capsys.readouterr()
+    assert told.out.startswith("python -m rpe.data.download name=voc|sbd|coco|bsds") and "mirror" in told.out and not told.err
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
