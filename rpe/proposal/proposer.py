@@ -1,6 +1,7 @@
 """All partitions of an image -> one ranked list of masks."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from rpe.proposal.partition import (
     cell_centres,
     cells_inside,
     connected,
+    parted,
     probability_at,
     without_small,
 )
@@ -25,18 +27,27 @@ from rpe.sphere import check_bandwidth, concentration_of_bandwidth
 from rpe.structures import Embedded, InputError, Modes, Proposals, encode_labels, pixel_centres
 
 
+class Setting(NamedTuple):
+    """How a partition is made: the kernel's concentration, the most loops, and whether groups are split into their connected parts."""
+
+    concentration: float
+    loops: int
+    split: bool
+
+
 class Proposer:
     """Groups the foreground by mean shift, at several bandwidths and after several numbers of loops, and makes each group a mask.
 
     These are inference's own settings, never inherited from what training unrolls. One partition for each pair of `bandwidths` and `iterations`: small
-    bandwidths and few loops give parts, large ones and many loops clumps; near-duplicates among their masks are removed.
+    bandwidths and few loops give parts, large ones and many loops clumps. With `components` each pair has a second partition, of the first one's connected
+    parts, so that a clump stands beside what it falls into. Near-duplicates among all masks are removed, then the best `maximum` stay.
 
     Args:
         bandwidths: b of each partition, in [0.02, 2].
         iterations: the most loops; several numbers make several partitions.
         merge_tolerance, move_tolerance, keys: see `find_modes`.
         spatial_bandwidth: of the joint kernel, in pixels of the network's image; None lets all pixels average with all.
-        components: split each group into its connected parts on the grid.
+        components: take each group's connected parts too, on the grid and again at the original size.
         foreground: probability of objectness from which a pixel takes part, in (0, 1).
         minimum_area: groups of fewer pixels are none; in original pixels.
         duplicate_iou: of two masks that overlap by more, the better scored stays.
@@ -83,19 +94,24 @@ class Proposer:
         for name, share in shares.items():
             if not 0 <= share <= 1:
                 raise InputError(f"proposal.{name} {share} is outside [0, 1]")
-        self.settings = [(concentration_of_bandwidth(check_bandwidth(bandwidth)), loops) for bandwidth in bandwidths for loops in iterations]
+        self.settings = [
+            Setting(concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
+            for bandwidth in bandwidths
+            for loops in iterations
+            for split in ((False, True) if components else (False,))
+        ]
         self.merge_tolerance, self.move_tolerance, self.keys = merge_tolerance, move_tolerance, keys
-        self.spatial_bandwidth, self.components = spatial_bandwidth, components
+        self.spatial_bandwidth = spatial_bandwidth
         self.foreground, self.minimum_area = foreground, minimum_area
         self.duplicate_iou, self.maximum, self.least_score = duplicate_iou, maximum, least_score
 
-    def modes(self, points: Float[Tensor, "pixel dim"], setting: tuple[float, int], positions: Float[Tensor, "pixel 2"] | None = None) -> Modes:
-        """The modes of some pixels under a pair of concentration and loops; with positions where `spatial_bandwidth` is given."""
+    def modes(self, points: Float[Tensor, "pixel dim"], setting: Setting, positions: Float[Tensor, "pixel 2"] | None = None) -> Modes:
+        """The modes of some pixels under a setting's concentration and loops; with positions where `spatial_bandwidth` is given."""
         local = self.spatial_bandwidth is not None and positions is not None
         return find_modes(
             points,
-            setting[0],
-            iterations=setting[1],
+            setting.concentration,
+            iterations=setting.loops,
             merge_tolerance=self.merge_tolerance,
             move_tolerance=self.move_tolerance,
             keys=None if local else self.keys,
@@ -104,8 +120,13 @@ class Proposer:
         )
 
     @torch.no_grad()
-    def grouped(self, embedded: Embedded, network_size: tuple[int, int], setting: tuple[float, int], cells: float = 0) -> Grouped:
-        """The foreground's groups on the grid of one image, those of fewer than `cells` cells left out."""
+    def grouped(self, embedded: Embedded, network_size: tuple[int, int], setting: Setting, cells: float = 0) -> Grouped:
+        """The foreground's groups, or their parts, on the grid of one image, those of fewer than `cells` cells left out."""
+        whole = self.unsplit(embedded, network_size, setting)
+        return without_small(connected(whole) if setting.split else whole, cells)
+
+    def unsplit(self, embedded: Embedded, network_size: tuple[int, int], setting: Setting) -> Grouped:
+        """All groups as they are, connected or not."""
         points = embedded.points
         centres = cell_centres(points)
         inside = cells_inside(points, network_size)
@@ -114,8 +135,7 @@ class Proposer:
         labels = torch.full_like(taking_part, NOBODY, dtype=torch.int64)
         labels[taking_part] = modes.labels + 1
         grid = points.values.shape[-2:]
-        grouped = Grouped(labels.reshape(grid), modes.points, inside.reshape(grid))
-        return without_small(connected(grouped) if self.components else grouped, cells)
+        return Grouped(labels.reshape(grid), modes.points, inside.reshape(grid))
 
     @torch.no_grad()
     def partitions(
@@ -128,15 +148,19 @@ class Proposer:
         ratio = torch.tensor([network_size[0] / size[0], network_size[1] / size[1]], device=device)
         centres = pixel_centres(size, device) * ratio
         chosen = (probability_at(embedded.objectness, centres) > self.foreground).nonzero()[:, 0]
-        local = self.components or self.spatial_bandwidth is not None
         small = self.minimum_area * float(ratio[0] * ratio[1]) / points.stride**2
+        whole = None
         for setting in self.settings:
-            grouped = self.grouped(embedded, network_size, setting, small if local else 0)
+            local = setting.split or self.spatial_bandwidth is not None
+            if whole is None or not setting.split:  # the parts follow what they are parts of
+                whole = self.unsplit(embedded, network_size, setting)
+            grouped = without_small(connected(whole) if setting.split else whole, small if local else 0)
             label = torch.full((len(centres),), NOBODY, dtype=torch.int64, device=device)
             if len(chosen) and len(grouped.modes):
                 label[chosen], _ = at_original_size(grouped, points, centres[chosen], local)
             score = ranker(describe(grouped, embedded))
-            yield label.reshape(size).cpu().numpy(), score.double().cpu().numpy()
+            found = label.reshape(size).cpu().numpy(), score.double().cpu().numpy()
+            yield parted(*found) if setting.split else found
 
     def __call__(self, embedded: Embedded, network_size: tuple[int, int], size: tuple[int, int], ranker: Ranker) -> Proposals:
         """Ranked masks of one image.

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 from painted import painted, squares
+from skimage.measure import label as connected_regions
 
 from rpe.proposal import PlainRanker, Proposer
+from rpe.proposal.partition import parted
 from rpe.proposal.proposer import without_duplicates
 from rpe.structures import Embedded, InputError, Proposals, decode_mask, encode_mask
 
@@ -55,8 +57,44 @@ def test_connected_parts_of_one_group_are_masks_of_their_own() -> None:
     small = (labels == 1) & (torch.arange(16) < 8)
     proposals = propose(painted(labels), (12, 16), (12, 16), components=True)
     found = [decode_mask(mask) for mask in proposals.masks]
-    wanted = [small, (labels == 1) & ~small, labels == 2]
-    assert len(found) == 3 and all(any((mask == one.numpy()).all() for mask in found) for one in wanted)
+    wanted = [small, (labels == 1) & ~small, labels == 2, labels == 1]
+    assert len(found) == 4, "the clump of both stays beside them, object 2, connected already, comes once"
+    assert all(any((mask == one.numpy()).all() for mask in found) for one in wanted)
+
+
+def pieces_of(mask: np.ndarray) -> int:
+    return int(connected_regions(mask, connectivity=2, return_num=True)[1])
+
+
+def test_at_most_so_many_masks_with_their_parts() -> None:
+    labels = squares()
+    labels[labels == 3] = 1
+    assert len(propose(painted(labels), (12, 16), (12, 16), components=True, maximum=2).masks) == 2
+
+
+def test_parts_are_connected_at_the_original_size_too() -> None:
+    """Cells that touch at a corner alone fall apart once their pixels follow points of their own."""
+    torch.manual_seed(0)
+    labels = torch.zeros(16, 16, dtype=torch.int64)
+    for place in range(8):
+        labels[2 * place : 2 * place + 2, 2 * place : 2 * place + 2] = 1
+    labels[:, 10:][labels[:, 10:] == 0] = 2
+    embedded = painted(labels, noise=0.5, stride=2)
+    found = {}
+    for components in (False, True):
+        settings = proposer(components=components, minimum_area=0, bandwidths=[0.4])
+        found[components] = list(settings.partitions(embedded, (32, 32), (64, 64), PlainRanker(channels=4, typical_area=0.1)))
+    (whole, _), (parts, scores) = found[True]
+    assert (whole == found[False][0][0]).all() and max(pieces_of(whole == k) for k in range(1, whole.max() + 1)) > 1
+    assert parts.max() == len(scores) > 2 and all(pieces_of(parts == k) == 1 for k in range(1, len(scores) + 1))
+
+
+def test_a_few_pixels_astray_score_less_than_what_they_are_astray_of() -> None:
+    labels = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 0, 0, 2]])
+    parts, scores = parted(labels, np.array([0.8, 0.6]))
+    assert parts.tolist() == [[1, 1, 0, 2], [1, 1, 0, 0], [0, 0, 0, 3]] and scores.tolist() == pytest.approx([0.8, 0.2, 0.6])
+    nothing, none = parted(np.zeros((3, 4), dtype=np.int64), np.zeros(0))
+    assert not nothing.any() and len(none) == 0
 
 
 def test_padding_beyond_the_image_takes_no_part() -> None:
