@@ -38,7 +38,7 @@ OFFICIAL = {"AR": ("coco", 5000), "AR11": ("voc", 1449)}
 """The data on which a protocol's points were published: their name, and how many images the whole val split has (val2017; VOC 2012's segmentation)."""
 
 
-def published(protocol: str, name: str, split: str, images: int, all_categories: bool) -> list[Curve]:
+def published(protocol: str, name: str | None, split: str, images: int, all_categories: bool) -> list[Curve]:
     """The published points that may stand beside a figure of these data: none unless they are the official ones, whole, with all categories.
 
     Args:
