@@ -50,8 +50,10 @@ def write_annotations(file: Path, images: int, annotations: int) -> None:
 
 
 def ring(random: np.random.Generator) -> list[float]:
+    """A polygon around its centre: no two neighbours are 156 degrees apart and none is nearer than 5 pixels, so that a disc of a pixel's radius, and
+    hence a pixel, lies within."""
     corners = max(3, int(random.exponential(CORNERS)))
-    angles = np.sort(random.random(corners)) * 2 * np.pi
+    angles = (np.arange(corners) + 0.3 * random.random(corners)) / corners * 2 * np.pi
     centre, radius = random.uniform(20, 76, 2), random.uniform(5, 18, corners)
     points = np.stack([centre[0] + 20 + radius * np.cos(angles), centre[1] + radius * np.sin(angles)], axis=1)
     return points.round(2).flatten().tolist()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
+from benchmarks.coco_memory import prepare
 from rpe.data.annotation_check import run_length_of
 from rpe.data.coco import Coco, CocoImages, cropped, dense
 from rpe.data.module import data_root
@@ -98,6 +99,12 @@ def test_cached_and_stretched_samples(coco_folder: Path) -> None:
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and one[2:] == other[2:]
     stretched = make_coco(coco_folder, stretch=[1, 99]).dataset("train")[0][0]
     assert float(stretched.min()) == 0 and float(stretched.max()) == 1
+
+
+def test_the_made_data_of_the_memory_benchmark_can_be_read(tmp_path: Path) -> None:
+    prepare(tmp_path, images=40, annotations=3000)
+    dataset = make_coco(tmp_path).dataset("train")
+    assert isinstance(dataset, CocoImages) and int(dataset[0][1].max()) > 10
 
 
 def test_dense_ids() -> None:
