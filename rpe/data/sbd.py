@@ -1,5 +1,6 @@
 """SBD, the Semantic Boundaries Dataset (Hariharan et al. 2011): instances and classes of VOC 2011's images as MATLAB files."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ from jaxtyping import Int64, UInt8
 from scipy.io import loadmat
 
 from rpe.structures import InputError
+
+HEADER, TAG = 128, 8
+"""Bytes of a MATLAB 5 file's header, and of what each part begins with: its type and its length."""
 
 
 def read_sbd(folder: Path, name: str) -> tuple[UInt8[np.ndarray, "height width"], UInt8[np.ndarray, "rows columns"], Int64[np.ndarray, " object"]]:
@@ -35,6 +39,26 @@ def read_sbd(folder: Path, name: str) -> tuple[UInt8[np.ndarray, "height width"]
     return objects, classes, class_of
 
 
+def check_file(file: Path) -> None:
+    """Refuse what is no MATLAB file or not a whole one, by its header and the lengths that its parts tell; none is unpacked (0.02 ms).
+
+    Raises:
+        InputError: naming the file.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as content:
+        header = content.read(HEADER)
+        order = {b"IM": "<", b"MI": ">"}.get(header[-2:])
+        if len(header) < HEADER or not header.startswith(b"MATLAB 5.0") or order is None:
+            raise InputError(f"{file} is no MATLAB file that can be read (it begins with {header[:10]!r}): download it anew")
+        end = HEADER
+        while end + TAG <= size:
+            content.seek(end)
+            end += TAG + struct.unpack(f"{order}II", content.read(TAG))[1]
+    if end > size or end == HEADER:
+        raise InputError(f"{file} is no whole MATLAB file (it has {size} bytes): download it anew")
+
+
 def fields(file: Path, name: str, *wanted: str) -> list[Any]:
     """Fields of the one struct in a MATLAB file."""
     if not file.is_file():
@@ -45,9 +69,9 @@ def fields(file: Path, name: str, *wanted: str) -> list[Any]:
         content = loadmat(file)
     except Exception as error:  # scipy lets through whatever its parsing and zlib raise
         raise InputError(f"{file} is no MATLAB file that can be read ({type(error).__name__}): download it anew") from error
-    struct = content.get(name)
-    names = () if struct is None else struct.dtype.names or ()
-    if struct is None or struct.size != 1 or not set(wanted) <= set(names):
+    entry = content.get(name)
+    names = () if entry is None else entry.dtype.names or ()
+    if entry is None or entry.size != 1 or not set(wanted) <= set(names):
         found = ", ".join(key for key in content if not key.startswith("__"))
         raise InputError(f"{file} has another structure than SBD's: {name} with {' and '.join(wanted)} is wanted, it holds {found or 'nothing'}")
-    return [np.asarray(struct.flat[0][field]) for field in wanted]
+    return [np.asarray(entry.flat[0][field]) for field in wanted]

@@ -14,9 +14,12 @@ from rpe.data.augment import Augment
 from rpe.data.coco import HEADERS_READ, prepared
 from rpe.data.image import decode, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
-from rpe.data.sbd import read_sbd
+from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, describe, joined, read_mask
 from rpe.structures import VOID, InputError, encode_mask
+
+SBD_READ = 300
+"""Up to so many images, SBD's files are read whole before training starts (9 ms each); all 9,000 would take more than a minute."""
 
 
 def read_names(file: Path) -> list[str]:
@@ -95,7 +98,8 @@ class VocImages:
         return [picture, self.sbd / "inst" / f"{name}.mat", self.sbd / "cls" / f"{name}.mat"]
 
     def check_files(self) -> None:
-        """All files exist, and where they are few, VOC's masks are masks and have the size of their image.
+        """All files exist, SBD's are whole MATLAB files, and where they are few, VOC's masks are masks and have the size of their image, and SBD's
+        files hold instances; what many files hold is seen when an image is read, and told in the same line.
 
         Raises:
             InputError: naming the first that is not as it should be.
@@ -107,6 +111,12 @@ class VocImages:
                     raise InputError(
                         f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.data.download name={part} completes the download"
                     )
+        foreign = [place for place in range(len(self)) if not self.is_own[place]]
+        for place in foreign:
+            for file in self.files(place)[1:]:
+                check_file(file)
+        for place in foreign if len(foreign) <= SBD_READ else []:
+            self.annotated(place)
         for place in range(len(self) if self.pictures and len(self) <= HEADERS_READ else 0):
             if self.is_own[place]:
                 picture, *masks = self.files(place)

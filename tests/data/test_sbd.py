@@ -6,7 +6,7 @@ from miniature_voc import maps_of, write_mat, write_sbd
 from scipy.io import savemat
 
 from rpe.data.module import data_root
-from rpe.data.sbd import read_sbd
+from rpe.data.sbd import check_file, read_sbd
 from rpe.structures import InputError
 
 NAME = "2008_000005"
@@ -71,10 +71,25 @@ def test_absent_truncated_and_other_files(folder: Path, part: str) -> None:
         read_sbd(folder, NAME)
 
 
+@pytest.mark.parametrize("part", ["inst", "cls"])
+def test_whole_files_are_told_from_others_without_unpacking(folder: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpe.data.sbd.loadmat", None)
+    file = folder / part / f"{NAME}.mat"
+    check_file(file)
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-1], whole[:130], whole[:128], whole[:100], b"", b"no MATLAB file at all" * 40):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{part}/2008_000005.mat is no (whole )?MATLAB file .*download it anew"):
+            check_file(file)
+    file.write_bytes(whole + b"\0" * 3)
+    check_file(file)
+
+
 def test_real_files() -> None:
     folder = data_root() / "benchmark_RELEASE" / "dataset"
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: set RPE_DATA_DIR to the real data")
     for name, count in (("2008_000215", 3), ("2008_000234", 3), ("2008_000359", 2)):
+        check_file(folder / "inst" / f"{name}.mat")
         objects, classes, class_of = read_sbd(folder, name)
         assert class_of.tolist() == [15] * count and objects.max() == count and ((objects > 0) == (classes == 15)).all()

@@ -262,6 +262,22 @@ def test_sbd_masks_of_another_size_or_class(root: Path) -> None:
         make_voc(root, use_sbd=True).dataset("train")
 
 
+def test_sbd_files_are_looked_at_before_training_starts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, nothing = root / "benchmark_RELEASE/dataset", np.zeros((64, 80), dtype=np.uint8)
+    file = folder / "inst" / "2008_000005.mat"
+    write_mat(folder, "2008_000005", nothing, nothing, [])
+    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+        make_voc(root, use_sbd=True).dataset("train")
+    # of many files what they hold is seen when one is used, whether they are whole before
+    monkeypatch.setattr("rpe.data.voc.SBD_READ", 0)
+    dataset = make_voc(root, use_sbd=True).dataset("train")
+    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+        dataset[AUGMENTED.index("2008_000005")]
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"inst/2008_000005.mat is no whole MATLAB file"):
+        make_voc(root, use_sbd=True).dataset("train")
+
+
 def test_split_files(root: Path) -> None:
     file = root / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
     for lines, message in (
