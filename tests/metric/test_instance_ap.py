@@ -97,6 +97,14 @@ def test_by_hand() -> None:
     assert "AP50-touching" not in figures, "no object touches another"
 
 
+@pytest.mark.parametrize("part", range(10, 19))
+def test_an_overlap_of_exactly_the_threshold_counts(part: int) -> None:
+    truth, prediction = boxes((20, 20), (0, 0, 1, 20)), boxes((20, 20), (0, 0, 1, part))
+    figures = instance_figures([(truth, prediction)])
+    wanted = {f"AP{percent}": float(percent <= 5 * part) for percent in range(50, 91, 5)}
+    assert {name: figures[name] for name in wanted} == wanted
+
+
 def test_the_mean_over_images_and_the_pooled() -> None:
     one, two = boxes((9, 9), (0, 0, 3, 3)), boxes((9, 9), (0, 0, 2, 2), (4, 0, 2, 2), (4, 5, 2, 2))
     none = np.zeros_like(one)
