@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as transform
 from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment
-from rpe.data.image import check_stretch, decode, open_image, stretched
+from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.structures import BACKGROUND, VOID, InputError
 
@@ -36,7 +36,7 @@ class CocoImages:
         categories: names of the categories that are objects; the others are background.
         key: of the option that named them, for messages.
         augment: what is done to the crops; None leaves them as they are.
-        stretch: see `stretched`; None leaves the intensities as they are.
+        stretch: see `decode_stretched`; None leaves the intensities as they are.
         cache: keep decoded images and labels in memory (7 bytes a pixel in each worker), for small datasets with many objects.
         skip_empty: a mask without a pixel is no fault.
     """
@@ -98,8 +98,10 @@ class CocoImages:
     def read_image(self, index: int) -> UInt8[Tensor, "3 height width"]:
         """The pixels, stretched where that is asked for."""
         with self.open_image(index) as image:
-            pixels = torch.from_numpy(decode(image, Path(str(image.filename)), "RGB")).permute(2, 0, 1)  # type: ignore[attr-defined]
-        return pixels if self.stretch is None else stretched(pixels, self.stretch)
+            path = Path(str(image.filename))  # type: ignore[attr-defined]
+            if self.stretch is not None:
+                return decode_stretched(image, path, self.stretch)
+            return torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1)
 
     def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """Image and labels, whole."""
@@ -219,9 +221,7 @@ class Coco(InstanceData):
         if empty_masks not in ("refuse", "skip"):
             raise InputError(f"data.empty_masks {empty_masks!r} is unknown: choose refuse or skip")
         self.skip_empty = empty_masks == "skip"
-        for option, side in (("longest_side", longest_side), ("crop", crop)):
-            if side is not None and side < 1:
-                raise InputError(f"data.{option} {side} is below 1: it is a length in pixels")
+        check_sides(longest_side, crop)
         self.root, self.augment = Path(root), augment
         self.longest_side, self.crop = longest_side, crop
         self.train_categories, self.eval_categories = train_categories, eval_categories

@@ -13,6 +13,11 @@ from rpe.structures import InputError
 LEAST_RANGE = 8
 """Levels of 255: images whose percentiles lie closer are stretched as if they lay so far apart, so that noise is not blown up."""
 
+DEEPEST = 2**16 - 1
+
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Of Pillow's images with more than 8 bits a pixel, whose `convert` clips at 255."""
+
 
 def open_image(path: Path) -> Image.Image:
     """The file with its header read; its pixels come with `decode`.
@@ -31,13 +36,56 @@ def open_image(path: Path) -> Image.Image:
 def decode(image: Image.Image, path: Path, mode: str | None) -> np.ndarray:
     """The pixels in a mode such as RGB; None for the file's own.
 
+    Grey values of 16 bits become 8 by one factor in all images (65,535 is white), where Pillow would clip what is above 255.
+
     Raises:
-        InputError: the file is truncated or broken.
+        InputError: the file is truncated or broken, or has more than 16 bits where a mode is asked for.
     """
     try:
-        return np.array(image if mode is None else image.convert(mode))
+        if mode is None or image.mode not in DEEP_MODES:
+            return np.array(image if mode is None else image.convert(mode))
+        pixels = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"image {path} does not decode ({error}): replace or remove it") from error
+    shades = np.rint(of_16_bits(pixels, path) * (255 / DEEPEST)).astype(np.uint8)
+    return np.array(Image.fromarray(shades).convert(mode))
+
+
+def of_16_bits(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """The values, if they are whole numbers of at most 16 bits.
+
+    Raises:
+        InputError: they are not, so that nobody knows what is white.
+    """
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > DEEPEST:
+        raise InputError(f"image {path} has values from {pixels.min():g} to {pixels.max():g}: save it with 8 or 16 bits, so that white is known")
+    return pixels
+
+
+def decode_stretched(image: Image.Image, path: Path, percentiles: tuple[float, float]) -> UInt8[Tensor, "3 height width"]:
+    """The pixels as RGB, `stretched`; grey values of 16 bits before they become 8, as a camera's 12 bits fill a small part of these.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    if image.mode not in DEEP_MODES:
+        return stretched(torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1), percentiles)
+    pixels = of_16_bits(decode(image, path, None), path)
+    levels = 2 ** max(8, int(pixels.max()).bit_length())
+    low, high = np.percentile(pixels, percentiles)
+    shades = np.rint((pixels - low) * 255 / max(high - low, LEAST_RANGE * levels / 256)).clip(0, 255).astype(np.uint8)
+    return torch.from_numpy(shades)[None].repeat(3, 1, 1)
+
+
+def check_sides(longest_side: int | None, crop: int) -> None:
+    """Refuse lengths that no image has.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for option, side in (("longest_side", longest_side), ("crop", crop)):
+        if side is not None and side < 1:
+            raise InputError(f"data.{option} {side} is below 1: it is a length in pixels")
 
 
 def check_stretch(percentiles: list[float]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 
 from rpe.data.augment import Augment
 from rpe.data.coco import HEADERS_READ, prepared
-from rpe.data.image import decode, open_image
+from rpe.data.image import check_sides, decode, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, describe, joined, read_mask
@@ -223,6 +223,7 @@ class Voc(InstanceData):
         augment: Augment | None,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
+        check_sides(longest_side, crop)
         self.root, self.use_sbd = Path(root), use_sbd
         self.longest_side, self.crop, self.augment = longest_side, crop, augment
 

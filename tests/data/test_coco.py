@@ -107,6 +107,14 @@ def test_the_made_data_of_the_memory_benchmark_can_be_read(tmp_path: Path) -> No
     assert isinstance(dataset, CocoImages) and int(dataset[0][1].max()) > 10
 
 
+def test_sixteen_bit_images_are_read_as_they_are(coco_folder: Path) -> None:
+    file = coco_folder / "train2017" / "000000000001.png"
+    Image.fromarray(np.linspace(0, 65535, 48 * 64).astype(np.uint16).reshape(48, 64)).save(file)
+    image = make_coco(coco_folder).dataset("train")[0][0]
+    assert len(image.unique()) == 256 and float(image[0, 24, 0]) == pytest.approx(0.5, abs=0.01)
+    assert float(make_coco(coco_folder, stretch=[25, 75]).dataset("train")[0][0].mean()) == pytest.approx(0.5, abs=0.01)
+
+
 def test_dense_ids() -> None:
     assert dense(np.array([[0, 7], [-1, 3]])).tolist() == [[0, 2], [-1, 1]]
 

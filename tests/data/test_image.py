@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rpe.data.image import LEAST_RANGE, check_stretch, decode, open_image, stretched
+from rpe.data.image import LEAST_RANGE, check_sides, check_stretch, decode, decode_stretched, open_image, stretched
 from rpe.structures import InputError
 
 
@@ -44,3 +44,46 @@ def test_noise_of_a_flat_image_is_not_blown_up() -> None:
 def test_percentiles_must_be_a_pair_in_order(percentiles: list[float]) -> None:
     with pytest.raises(InputError, match=r"data.stretch .* is no pair of percentiles"):
         check_stretch(percentiles)
+
+
+def deep(file: Path, values: np.ndarray) -> Image.Image:
+    Image.fromarray(values).save(file)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"deep.{suffix}"
+    values = np.linspace(0, 65535, 48).astype(np.uint16).reshape(6, 8)
+    pixels = decode(deep(file, values), file, "RGB")
+    assert pixels.shape == (6, 8, 3) and (pixels == np.rint(values / 257).astype(np.uint8)[..., None]).all()
+    assert (decode(Image.open(file), file, None) == values).all()
+
+
+def test_a_cameras_twelve_bits_are_stretched_before_they_become_eight(tmp_path: Path) -> None:
+    file = tmp_path / "camera.png"
+    ramp = np.arange(600, 1601, dtype=np.uint16)[None].repeat(2, 0)
+    out = decode_stretched(deep(file, ramp), file, (10.0, 90.0))
+    assert out.shape == (3, 2, 1001) and len(out.unique()) == 256 and out[0, 0, 100] == 0 and out[0, 0, 500] == 128 and out[2, 1, 900] == 255
+    flat = np.full((10, 10), 1000, dtype=np.uint16)
+    flat[::2] += 2
+    noise = decode_stretched(deep(file, flat), file, (1.0, 99.0))
+    assert int(noise.max()) - int(noise.min()) < 40, "noise is not blown up"
+    eight = np.arange(50, 151, dtype=np.uint8)[None].repeat(2, 0)
+    assert torch.equal(decode_stretched(deep(file, eight), file, (1.0, 99.0)), stretched(torch.from_numpy(eight)[None].repeat(3, 1, 1), (1.0, 99.0)))
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 70000, dtype=np.int32), np.full((4, 4), -1, dtype=np.int32)]
+)
+def test_values_whose_white_nobody_knows_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    file = tmp_path / "deep.tif"
+    for read in (lambda image: decode(image, file, "RGB"), lambda image: decode_stretched(image, file, (1.0, 99.0))):
+        with pytest.raises(InputError, match="deep.tif has values from .*: save it with 8 or 16 bits"):
+            read(deep(file, values))
+
+
+def test_sides() -> None:
+    check_sides(None, 1)
+    with pytest.raises(InputError, match=r"data.longest_side 0 is below 1"):
+        check_sides(0, 8)

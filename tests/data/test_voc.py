@@ -278,6 +278,12 @@ def test_sbd_files_are_looked_at_before_training_starts(root: Path, monkeypatch:
         make_voc(root, use_sbd=True).dataset("train")
 
 
+@pytest.mark.parametrize(("option", "value"), [("crop", 0), ("crop", -1), ("longest_side", 0)])
+def test_lengths_are_positive(root: Path, option: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"data.{option} {value} is below 1: it is a length in pixels"):
+        make_voc(root, **{option: value})
+
+
 def test_split_files(root: Path) -> None:
     file = root / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
     for lines, message in (
