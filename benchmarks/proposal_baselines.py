@@ -12,6 +12,7 @@ otherwise. The rows, each cut to our number of masks an image, its best first:
 
 import copy
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,9 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 SCALES = (10, 30, 100, 300, 1000)
 OBJECTNESS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 COLOUR_BANDWIDTHS = (0.1, 0.2, 0.3)
+EVERY = 10.0
+"""Seconds between two lines of progress."""
+
 RING = 3
 """Pixels around a segment that count as its surroundings."""
 
@@ -66,9 +70,31 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
     return config, torch.load(file, map_location="cpu", weights_only=True)["state_dict"], split
 
 
-def proposals_of(task: Any, data: Any, split: str) -> list[Row]:
+class EpochProgress(lightning.Callback):
+    """Images done of a test, on stderr."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.said = what, time.monotonic()
+
+    def on_test_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, index: int, loader: int = 0) -> None:
+        if time.monotonic() - self.said > EVERY:
+            self.said = time.monotonic()
+            print(f"{self.what}: {index + 1} of {trainer.num_test_batches[0]} batches", file=sys.stderr, flush=True)
+
+
+def proposals_of(what: str, task: Any, data: Any, split: str) -> list[Row]:
     """What the task proposes, by its own test."""
-    trainer = lightning.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False)
+    print(f"{what}: proposing", file=sys.stderr, flush=True)
+    progress = EpochProgress(what)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=[progress],
+    )
     trainer.test(task, dataloaders=data.loader(split, training=False), verbose=False)
     return list(task.result.results)
 
@@ -145,10 +171,20 @@ def by_colour(bandwidth: float, scene: Scene) -> Iterator[tuple[np.ndarray, floa
         yield labels == number, float((labels == number).sum())
 
 
-def rows_of(method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]) -> list[Row]:
+def counted(what: str, scenes: list[Scene]) -> Iterator[Scene]:
+    """The scenes, with a line on stderr every so many seconds."""
+    started = said = time.monotonic()
+    for number, scene in enumerate(scenes):
+        if time.monotonic() - said > EVERY:
+            said = time.monotonic()
+            print(f"{what}: {number} of {len(scenes)} images, {said - started:.0f} s", file=sys.stderr, flush=True)
+        yield scene
+
+
+def rows_of(what: str, method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]) -> list[Row]:
     """A baseline's masks, each once."""
     rows = []
-    for scene in scenes:
+    for scene in counted(what, scenes):
         best: dict[str, Row] = {}
         for mask, score in method(scene):
             code = encode_mask(mask)
@@ -176,41 +212,53 @@ def main() -> None:
     config, weights, split = read(sys.argv[1:])
     torch.manual_seed(0)
     task, data = rpe.run.build_task(config).eval(), rpe.run.build_data(config)
-    untrained = proposals_of(task, data, split)
+    untrained = proposals_of("the untrained network", task, data, split)
     task.load_state_dict(weights)
-    ours = proposals_of(task, data, split)
+    ours = proposals_of("this run", task, data, split)
+    numbers = [row["image_id"] for row in ours]
+    counts = {number: numbers.count(number) for number in set(numbers)}
+    table = Table(data.truth(split), counts, getattr(task.proposal, "least_score", 0.5), data.name)
+    table.add("this run", ours)
+    table.add("the untrained network", untrained)
     scenes = list(scenes_of(task, data, split))
     task.model.embed = with_random_points(task.model.embed)
-    at_random = proposals_of(task, data, split)
-    table = {
-        "this run": ours,
-        "multi-scale Felzenszwalb": rows_of(segments, scenes),
-        "connected components of the trained objectness": rows_of(components, scenes),
-        "the untrained network": untrained,
-        "random unit vectors, trained objectness": at_random,
+    table.add("random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split))
+    baselines: dict[str, Callable[[Scene], Iterator[tuple[np.ndarray, float]]]] = {
+        "connected components of the trained objectness": components,
+        "multi-scale Felzenszwalb": segments,
     }
     if data.name == "digits":
-        table["connected components of the true foreground"] = rows_of(true_components, scenes)
+        baselines["connected components of the true foreground"] = true_components
         for bandwidth in COLOUR_BANDWIDTHS:
-            table[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = rows_of(partial(by_colour, bandwidth), scenes)
-    numbers = [row["image_id"] for row in ours]
-    report(
-        table, data.truth(split), {number: numbers.count(number) for number in set(numbers)}, getattr(task.proposal, "least_score", 0.5), data.name
-    )
+            baselines[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = partial(by_colour, bandwidth)
+    for what, method in baselines.items():
+        table.add(what, rows_of(what, method, scenes))
 
 
-def report(table: dict[str, list[Row]], truth: dict[str, Any], counts: dict[int, int], least_score: float, name: str) -> None:
-    """AR of each, and for nuclei AP and PQ of the label map of the masks that score enough (Felzenszwalb's contrast is no probability: of all)."""
-    columns = ["AR@10", "AR@100", "AR@1000"] + (["AP50", "PQ", "recall50-touching"] if name == "nuclei" else [])
-    print("| " + " | ".join(["what", *columns, "masks per image"]) + " |\n" + "|---" * (len(columns) + 2) + "|")
-    for what, rows in table.items():
-        kept = cut(rows, counts)
-        figures = average_recall(truth, kept)
-        if name == "nuclei":
-            least = -1.0 if "Felzenszwalb" in what else least_score
-            figures |= instance_figures(label_maps(truth, kept, partial(select_instances, threshold=least)))
-        values = [f"{figures[column]:.3f}" if column in figures else "-" for column in columns]
-        print("| " + " | ".join([what, *values, f"{len(kept) / len(truth['images']):.1f}"]) + " |", flush=True)
+class Table:
+    """AR of each method, and for nuclei AP and PQ of the label map of the masks that score enough, printed row by row as they are there.
+
+    Args:
+        truth: of the split.
+        counts: by image id, how many masks of each method count.
+        least_score: of the masks of a label map (Felzenszwalb's contrast is no probability: all of them).
+        name: of the data.
+    """
+
+    def __init__(self, truth: dict[str, Any], counts: dict[int, int], least_score: float, name: str) -> None:
+        self.truth, self.counts, self.least_score, self.nuclei = truth, counts, least_score, name == "nuclei"
+        self.columns = ["AR@10", "AR@100", "AR@1000"] + (["AP50", "PQ", "recall50-touching"] if self.nuclei else [])
+        print("| " + " | ".join(["what", *self.columns, "masks per image"]) + " |\n" + "|---" * (len(self.columns) + 2) + "|", flush=True)
+
+    def add(self, what: str, rows: list[Row]) -> None:
+        """A row."""
+        kept = cut(rows, self.counts)
+        figures = average_recall(self.truth, kept)
+        if self.nuclei:
+            least = -1.0 if "Felzenszwalb" in what else self.least_score
+            figures |= instance_figures(label_maps(self.truth, kept, partial(select_instances, threshold=least)))
+        values = [f"{figures[column]:.3f}" if column in figures else "-" for column in self.columns]
+        print("| " + " | ".join([what, *values, f"{len(kept) / len(self.truth['images']):.1f}"]) + " |", flush=True)
 
 
 if __name__ == "__main__":

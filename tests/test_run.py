@@ -20,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 import evaluate
 import rpe.run
 import train
+from benchmarks import proposal_baselines
 from rpe.metric import average_recall
 from rpe.metric.reference import reference_table
 
@@ -126,6 +127,17 @@ def test_the_backend_that_is_asked_for_computes_the_figures(
     door(evaluate.main, f"predictions={tmp_path / 'results.json'}", *out)
     door(evaluate.main, f"run={run}", *out, "proposal.foreground=0.01", "proposal.minimum_area=1")
     assert asked == ([] if backend == "own" else [backend] * 2) and figures(tmp_path / "out")["images"] == 4
+
+
+def test_the_table_of_baselines_tells_how_far_it_is(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(proposal_baselines, "EVERY", -1.0)
+    monkeypatch.setattr(sys, "argv", ["proposal_baselines.py", f"run={run}"])
+    proposal_baselines.main()
+    told = capsys.readouterr()
+    rows = [line.split("|")[1].strip() for line in told.out.splitlines() if line.startswith("|")]
+    assert rows[:4] == ["what", "---", "this run", "the untrained network"] and len(rows) == 2 + 5 + 1 + 3
+    for line in ("this run: 1 of 1 batches", "multi-scale Felzenszwalb: 2 of 3 images", "bandwidth 0.3: 2 of 3 images"):
+        assert line in told.err
 
 
 def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:
