@@ -1,5 +1,6 @@
 """The pairwise margin loss on points of the sphere (paper, eq. 1), over all pairs, in linear memory."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,7 @@ class TiledHinge(torch.autograd.Function):
         weights: Float[Tensor, " pixel"],
         threshold: float,
         places: Float[Tensor, "pixel 2"] | None,
+        reach: float,
         squared: bool,
     ) -> Float[Tensor, ""]:
         length, dim = points.shape
@@ -38,13 +40,14 @@ class TiledHinge(torch.autograd.Function):
         sums = points.new_zeros(dim + 1, length)
         tile = min(length, GPU_TILE if points.is_cuda else TILE)
         buffer = points.new_empty(tile**2)
-        for rows, columns in upper_tiles(length, tile, places, reach=1):
+        for rows, columns in upper_tiles(length, tile, places, reach):
             active = tile_of(buffer, points[rows], points[columns])
             active = active.sub_(threshold).clamp_(min=0) if squared else active.gt_(threshold)
             if bool(labels[rows][-1] >= labels[columns][0]):
                 active.mul_(labels[rows, None] != labels[columns])
             if places is not None:
-                active.mul_((places[rows, None] - places[columns]).square().sum(-1) <= 1)
+                # not divided by the range, so that distances between pixel centres are exact: a pair just at the range counts
+                active.mul_((places[rows, None] - places[columns]).square().sum(-1) <= reach**2)
             add_products(sums, active, values, rows, columns)
         pulled, met = sums[:dim].t(), sums[dim]
         ctx.save_for_backward(weights[:, None] * pulled / (2 if squared else 1))  # type: ignore[attr-defined]
@@ -53,9 +56,9 @@ class TiledHinge(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None, None, None]:  # type: ignore[override]
         (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * to_points, None, None, None, None, None
+        return gradient * to_points, None, None, None, None, None, None
 
 
 def pair_weights(labels: Int64[Tensor, " pixel"], weighting: str) -> Float[Tensor, " pixel"]:
@@ -137,8 +140,11 @@ def margin_loss_of_groups(
             if negative_weight and len(here.counts) > 1:
                 places = None
                 if negative_range is not None and positions is not None:
-                    places = (positions[image, here.pixels] / negative_range).to(points.dtype)
-                hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places, squared)
+                    places = positions[image, here.pixels]
+                    # about one of the pixels, which keeps whole and half pixels exact
+                    places = (places - places[0]).to(points.dtype)
+                reach = math.inf if negative_range is None else negative_range
+                hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places, reach, squared)
                 loss = loss + negative_weight * hinge
             losses.append(loss)
         return torch.stack(losses).mean() if losses else points.sum() * 0
@@ -167,7 +173,7 @@ def pairwise_margin_loss(
         negative_weight: lambda >= 0.
         weighting: "group": w_i = 1 / (pixels of i's group), so that the denominator is (number of groups)^2; "uniform": 1 each.
         positions: of the pixels; needed with `negative_range`.
-        negative_range: pairs of different groups farther apart than this carry no hinge; all do where it is None.
+        negative_range: pairs of different groups farther apart than this carry no hinge, those at just this distance do; all do where it is None.
         squared: (1 - s_ij^2) / 2 and max(0, s_ij - alpha)^2 / 2 instead, what the backward of the authors' released code minimises.
 
     Raises:

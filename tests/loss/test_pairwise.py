@@ -6,7 +6,7 @@ from dense_loss import dense_loss
 
 from rpe.loss import pairwise_margin_loss, share_over_margin
 from rpe.sphere import normalise
-from rpe.structures import InputError
+from rpe.structures import InputError, pixel_centres
 
 
 def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -52,6 +52,19 @@ def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.Monkey
         assert float(pairwise_margin_loss(points, labels, 0.2, **options)) == pytest.approx(
             float(dense_loss(points, labels, 0.2, **options)), abs=1e-12
         )
+
+
+@pytest.mark.parametrize("reach", [3.0, 5.0, 10.0])
+@pytest.mark.parametrize("far", [0.0, 2048.0])
+def test_a_pair_just_at_the_range_counts(reach: float, far: float) -> None:
+    # equal points, each pixel a group of its own: the hinge is half the share of the pairs within range
+    places = pixel_centres((32, 32), torch.device("cpu")) + far
+    squares = (places[:, None] - places).long().square().sum(-1)
+    within = int((squares <= int(reach) ** 2).sum()) - 1024
+    loss = pairwise_margin_loss(
+        torch.eye(3)[:1].expand(1, 1024, 3), torch.arange(1024)[None], 0.5, positions=places[None], negative_range=reach
+    )
+    assert float(loss) * 2 * 1024**2 == pytest.approx(within, abs=0.5)
 
 
 def test_large_image_in_single_precision_equals_dense(clustered) -> None:
