@@ -23,7 +23,7 @@ FAULTS = [
     ("rpe/sphere.py", "check_bandwidth((1 - check_margin(margin)) / 3)", "check_bandwidth((1 - check_margin(margin)) / 2)", "tests/test_sphere.py"),
     ("rpe/sphere.py", "return 1 / check_bandwidth(bandwidth) ** 2", "return 1 / check_bandwidth(bandwidth)", "tests/test_sphere.py"),
     ("rpe/sphere.py", "return 2 * check_margin(margin) - 1", "return check_margin(margin) - 1", "tests/test_sphere.py"),
-    ("rpe/sphere.py", "wrong = ~(error <= UNIT_TOLERANCE)", "wrong = error > UNIT_TOLERANCE", "tests/test_sphere.py"),
+    ("rpe/sphere.py", "wrong = ~(error <= tolerance)", "wrong = error > tolerance", "tests/test_sphere.py"),
     ("rpe/structures.py", ".flip(-1)[:, None]", "[:, None]", "tests/test_structures.py"),
     ("rpe/structures.py", "dtype=torch.float32) + 0.5", "dtype=torch.float32)", "tests/test_structures.py"),
     ("rpe/pairs.py", "for columns in parts[index:]", "for columns in parts[index + 1 :]", "tests/test_pairs.py"),

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rpe.structures import InputError
+from rpe.structures import InputError, check_shape
 
 BANDWIDTH_RANGE = (0.02, 2.0)
 """Below, exp(-2/b^2) and its neighbours vanish in fp32 for all but coinciding points; above, the kernel is flat."""
 
 UNIT_TOLERANCE = 1e-3
-"""How far from 1 a point's length may be; half-precision inputs stay inside."""
+"""How far from 1 a point's length may be; half precision may miss it by two of its own last digits, as it rounds length and quotient."""
 
 
 def normalise(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
@@ -25,6 +25,11 @@ def normalise(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim
     return torch.where(zero, first_axis, vectors / torch.where(zero, torch.ones_like(length), length))
 
 
+def in_single(values: Tensor) -> Tensor:
+    """In fp32, or as they are in fp64: what is computed with, whatever precision came in."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def calibrated_cosine(one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
     """s = (1 + x . y) / 2 in [0, 1] (paper, section 3.1)."""
     return (1 + (one * other).sum(-1)) / 2
@@ -35,16 +40,40 @@ def cosine_distance(one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*sha
     return (one - other).square().sum(-1) / 2
 
 
+def check_tensor(name: str, values: object) -> None:
+    """Refuse what is not a tensor of real numbers.
+
+    Raises:
+        InputError: naming it and what was found.
+    """
+    if not isinstance(values, Tensor) or values.is_complex():
+        found = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
+        raise InputError(f"{name}: {found} found, give a tensor of real numbers")
+
+
+def check_points(points: Tensor, **axes: int | None) -> None:
+    """Refuse what is not a tensor of real numbers with the named axes, the last of them one or more coordinates.
+
+    Raises:
+        InputError: naming the type or the shape.
+    """
+    check_tensor("points", points)
+    check_shape("points", points, **axes)
+    if points.shape[-1] == 0:
+        raise InputError(f"points has the shape {list(points.shape)}: a point needs one coordinate or more")
+
+
 def check_unit_length(points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None) -> None:
     """Refuse points that are not on the sphere.
 
     Raises:
         InputError: a point is NaN, infinite, of length zero or otherwise not of unit length.
     """
-    error = (torch.linalg.vector_norm(points.detach(), dim=-1) - 1).abs()
+    error = (torch.linalg.vector_norm(in_single(points.detach()), dim=-1) - 1).abs()
+    tolerance = max(UNIT_TOLERANCE, 2 * torch.finfo(points.dtype).eps) if points.is_floating_point() else UNIT_TOLERANCE
     if used is not None:
         error = torch.where(used, error, torch.zeros_like(error))
-    wrong = ~(error <= UNIT_TOLERANCE)
+    wrong = ~(error <= tolerance)
     if bool(wrong.any()):
         raise InputError(
             f"{int(wrong.sum())} of {wrong.numel()} points are not of unit length (NaN, zero or unscaled): pass them through rpe.sphere.normalise"

@@ -53,3 +53,22 @@ def test_points_off_the_sphere_are_refused(wrong: list[float]) -> None:
     with pytest.raises(InputError, match="1 of 2 points are not of unit length"):
         sphere.check_unit_length(points)
     sphere.check_unit_length(points, torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_half_precision_normalises_is_of_unit_length(dtype: torch.dtype) -> None:
+    points = sphere.normalise(torch.randn(2000, 16).to(dtype))
+    sphere.check_unit_length(points)
+    with pytest.raises(InputError, match="not of unit length"):
+        sphere.check_unit_length(1.05 * points)
+
+
+def test_in_single_is_single_or_double() -> None:
+    kinds = [sphere.in_single(torch.ones(1, dtype=kind)).dtype for kind in (torch.bfloat16, torch.int64, torch.float64)]
+    assert kinds == [torch.float32, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize(("points", "message"), [([1.0], "points: list found"), (torch.ones(2) + 0j, "complex64"), (torch.ones(0), r"\[0\]")])
+def test_what_is_no_tensor_of_points_is_refused(points: torch.Tensor, message: str, plain: None) -> None:
+    with pytest.raises(InputError, match=message):
+        sphere.check_points(points, dim=None)

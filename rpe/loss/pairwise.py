@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Real
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
-from rpe.pairs import TILE, add_products, tile_of, upper_tiles
-from rpe.sphere import check_margin, cosine_of_margin
+from rpe.pairs import TILE, add_products, checked_positions, refuse_second_derivative, tile_of, upper_tiles
+from rpe.sphere import check_margin, check_points, check_tensor, check_unit_length, cosine_of_margin, in_single
 from rpe.structures import VOID, InputError, check_shape
 
 GPU_TILE = 4096
@@ -55,10 +55,22 @@ class TiledHinge(torch.autograd.Function):
         return (weights.double() * excess.double()).sum().to(points.dtype) / (8 if squared else 2)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None, None, None]:  # type: ignore[override]
         (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * to_points, None, None, None, None, None, None
+
+
+class OnceDifferentiable(torch.autograd.Function):
+    """The loss itself. The means of the groups and the recomputed hinge carry only what the first derivative needs, so a second one is refused."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> Tensor:  # type: ignore[override]
+        refuse_second_derivative("the pairwise loss")
+        return gradient
 
 
 def pair_weights(labels: Int64[Tensor, " pixel"], weighting: str) -> Float[Tensor, " pixel"]:
@@ -128,7 +140,7 @@ def margin_loss_of_groups(
     """`pairwise_margin_loss` with the labels already sorted."""
     threshold = cosine_of_margin(margin)
     with torch.autocast(points.device.type, enabled=False):
-        points = points if points.dtype == torch.float64 else points.float()
+        points = in_single(points)
         losses = []
         for image, here in enumerate(groups):
             if len(here.pixels) == 0:
@@ -147,7 +159,8 @@ def margin_loss_of_groups(
                 hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places, reach, squared)
                 loss = loss + negative_weight * hinge
             losses.append(loss)
-        return torch.stack(losses).mean() if losses else points.sum() * 0
+        # no coordinate's sum is 0, with a gradient of 0, whatever the void points are
+        return OnceDifferentiable.apply(torch.stack(losses).mean() if losses else points[..., :0].sum())
 
 
 def pairwise_margin_loss(
@@ -157,7 +170,7 @@ def pairwise_margin_loss(
     *,
     negative_weight: float = 1.0,
     weighting: str = "group",
-    positions: Float[Tensor, "batch pixel 2"] | None = None,
+    positions: Real[Tensor, "batch pixel 2"] | None = None,
     negative_range: float | None = None,
     squared: bool = False,
 ) -> Float[Tensor, ""]:
@@ -167,25 +180,28 @@ def pairwise_margin_loss(
     images with a labelled pixel. Half precision is computed in fp32.
 
     Args:
-        points: of unit length (not normalised here).
+        points: of unit length (not normalised here); those of void pixels, and their positions, may be anything.
         labels: -1 void (no part in any pair), every other value a group, the background 0 too.
         margin: alpha in [0, 1).
-        negative_weight: lambda >= 0.
+        negative_weight: lambda >= 0, finite.
         weighting: "group": w_i = 1 / (pixels of i's group), so that the denominator is (number of groups)^2; "uniform": 1 each.
         positions: of the pixels; needed with `negative_range`.
         negative_range: pairs of different groups farther apart than this carry no hinge, those at just this distance do; all do where it is None.
         squared: (1 - s_ij^2) / 2 and max(0, s_ij - alpha)^2 / 2 instead, what the backward of the authors' released code minimises.
 
     Raises:
-        InputError: points, labels or positions of shapes that do not fit, labels that are no int64, a label below -1, a setting out of
-            range, or a range without positions.
+        InputError: points, labels or positions of shapes that do not fit, a labelled point that is not of unit length, its position not
+            finite, labels that are no int64, a label below -1, a setting out of range, or a range without positions. In the backward: a
+            second derivative (`create_graph=True`) is asked for.
     """
-    check_shape("points", points, batch=None, pixel=None, dim=None)
+    check_points(points, batch=None, pixel=None, dim=None)
     batch, length, _ = points.shape
+    check_tensor("labels", labels)
     check_shape("labels", labels, batch=batch, pixel=length)
     if labels.dtype != torch.int64:
         raise InputError(f"labels are {labels.dtype}: give int64, void as -1, background 0, objects 1..n")
     if positions is not None:
+        check_tensor("positions", positions)
         check_shape("positions", positions, batch=batch, pixel=length, coordinate=2)
     check_margin(margin)
     check_pair_options(weighting, negative_weight, negative_range)
@@ -193,6 +209,9 @@ def pairwise_margin_loss(
         raise InputError(f"negative_range {negative_range} needs the pixels' positions")
     if labels.numel() and int(labels.min()) < VOID:
         raise InputError(f"labels hold {int(labels.min())}: void is -1, background 0, objects 1..n")
+    check_unit_length(points, labels != VOID)
+    if positions is not None and negative_range is not None:
+        positions = checked_positions(positions, labels != VOID)
     groups = [groups_of(image, weighting) for image in labels]
     return margin_loss_of_groups(points, groups, margin, negative_weight, positions, negative_range, squared)
 
@@ -205,8 +224,8 @@ def check_pair_options(weighting: str, negative_weight: float, negative_range: f
     """
     if weighting not in ("group", "uniform"):
         raise InputError(f"weighting {weighting!r} is unknown: choose group or uniform")
-    if not negative_weight >= 0:
-        raise InputError(f"negative_weight {negative_weight} is negative: it would reward groups that meet")
+    if not 0 <= negative_weight < math.inf:
+        raise InputError(f"negative_weight {negative_weight} is negative or not finite: 0 takes no part, less would reward groups that meet")
     if negative_range is not None and not negative_range > 0:
         raise InputError(f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs")
 

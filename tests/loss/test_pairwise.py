@@ -61,9 +61,7 @@ def test_a_pair_just_at_the_range_counts(reach: float, far: float) -> None:
     places = pixel_centres((32, 32), torch.device("cpu")) + far
     squares = (places[:, None] - places).long().square().sum(-1)
     within = int((squares <= int(reach) ** 2).sum()) - 1024
-    loss = pairwise_margin_loss(
-        torch.eye(3)[:1].expand(1, 1024, 3), torch.arange(1024)[None], 0.5, positions=places[None], negative_range=reach
-    )
+    loss = pairwise_margin_loss(torch.eye(3)[:1].expand(1, 1024, 3), torch.arange(1024)[None], 0.5, positions=places[None], negative_range=reach)
     assert float(loss) * 2 * 1024**2 == pytest.approx(within, abs=0.5)
 
 
@@ -122,6 +120,16 @@ def test_images_without_labels_are_left_out_of_the_mean() -> None:
         ({"negative_range": 3.0}, "positions"),
         ({"margin": float("nan")}, "margin nan"),
         ({"negative_weight": float("nan")}, "negative_weight nan"),
+        ({"negative_weight": float("inf")}, "negative_weight inf"),
+        ({"points": torch.tensor([[[1.0, 0.0], [float("nan"), 0.0]]])}, "1 of 2 points are not of unit length"),
+        ({"points": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}, "1 of 2 points are not of unit length"),
+        ({"points": 5 * torch.eye(2)[None]}, "2 of 2 points are not of unit length"),
+        ({"points": torch.eye(2)[None] + 0j}, "points: torch.complex64 found, give a tensor of real numbers"),
+        ({"points": [[[1.0, 0.0], [0.0, 1.0]]]}, "points: list found"),
+        ({"points": torch.zeros(1, 2, 0)}, r"points has the shape \[1, 2, 0\]: a point needs one coordinate or more"),
+        ({"labels": [[0, 1]]}, "labels: list found"),
+        ({"negative_range": 3.0, "positions": [[[0, 1], [0, 2]]]}, "positions: list found"),
+        ({"negative_range": 3.0, "positions": torch.tensor([[[0.0, 1.0], [float("nan"), 1.0]]])}, "1 positions are not finite"),
         ({"negative_range": 0.0}, "negative_range 0.0"),
         ({"negative_range": 3.0, "positions": torch.zeros(1, 3, 2)}, r"positions has the shape \[1, 3, 2\]"),
         ({"labels": torch.tensor([[-2, 1]])}, "labels hold -2"),
@@ -130,9 +138,35 @@ def test_images_without_labels_are_left_out_of_the_mean() -> None:
     ],
 )
 def test_wrong_options_are_named(options: dict, message: str, plain: None) -> None:
-    arguments = {"labels": torch.tensor([[0, 1]]), "margin": 0.5} | options
+    arguments = {"points": torch.eye(2)[None], "labels": torch.tensor([[0, 1]]), "margin": 0.5} | options
     with pytest.raises(InputError, match=message):
-        pairwise_margin_loss(torch.eye(2)[None], arguments.pop("labels"), arguments.pop("margin"), **arguments)
+        pairwise_margin_loss(arguments.pop("points"), arguments.pop("labels"), arguments.pop("margin"), **arguments)
+
+
+@pytest.mark.parametrize("labelled", [0, 3])
+def test_void_may_be_anything(labelled: int) -> None:
+    points, positions = normalise(torch.randn(1, 5, 3)), torch.rand(1, 5, 2)
+    points[0, 3], points[0, 4], positions[0, 3] = float("nan"), float("inf"), float("nan")
+    labels = torch.where(torch.arange(5) < labelled, torch.arange(5), -1)[None]
+    points.requires_grad_()
+    loss = pairwise_margin_loss(points, labels, 0.0, positions=positions, negative_range=9.0)
+    (gradient,) = torch.autograd.grad(loss, [points])
+    assert bool(loss.isfinite()) and bool(gradient.isfinite().all()) and (float(loss) > 0) == (labelled > 0)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
+def test_a_second_derivative_is_refused(labels: list[int]) -> None:
+    points = normalise(torch.randn(1, 3, 3)).requires_grad_()
+    loss = pairwise_margin_loss(points, torch.tensor([labels]), 0.1)
+    with pytest.raises(InputError, match="the pairwise loss has no second derivative"):
+        torch.autograd.grad(loss, points, create_graph=True)
+
+
+def test_whole_positions_are_taken_as_they_are(plain: None) -> None:
+    points, labels = normalise(torch.randn(1, 9, 3)), torch.arange(9)[None]
+    positions = torch.stack([torch.arange(9) % 3, torch.arange(9) // 3], 1)[None]
+    found = pairwise_margin_loss(points, labels, 0.1, positions=positions.to(torch.uint8), negative_range=1.0)
+    assert torch.equal(found, pairwise_margin_loss(points, labels, 0.1, positions=positions.float(), negative_range=1.0))
 
 
 def test_share_over_margin_is_weighted_by_group() -> None:
