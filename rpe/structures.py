@@ -124,8 +124,8 @@ def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, 
 class Modes(NamedTuple):
     """The groups that mean shift ends in, the heaviest first taker first.
 
-    `mass` is what belongs to a mode in all, `labels` index the modes, `moves` is the largest squared half chord
-    (cosine distance) that a point moved in each loop that was run.
+    `mass` is what belongs to a mode in all, `labels` index the modes, `moves` is the largest cosine distance
+    (half the squared chord) that a point moved in each loop that was run.
     """
 
     points: Float[Tensor, "mode dim"]

@@ -97,9 +97,8 @@ def first_takers(
     Single precision, with a tolerance widened by its rounding, names a first head; if fp64 agrees that this one is within tolerance it is the
     first, as all before it were too far even for the wider one. Where it does not agree, which is rare, fp64 looks at all heads.
     """
-    error = (points.shape[1] + 8) * torch.finfo(torch.float32).eps
     # coarse products (TF32 and the like) err by 2^-8 at the most
-    error = error if torch.get_float32_matmul_precision() == "highest" else 2**-7
+    error = 2**-7 if coarse_products() else (points.shape[1] + 8) * torch.finfo(torch.float32).eps
     near = (points[rows].float() @ points[heads].float().t()).ge_(1 - tolerance - error)
     if places is not None:
         near.mul_(apart(places[rows].float(), places[heads].float()) <= MERGE_REACH + 1e-3)
@@ -113,6 +112,15 @@ def first_takers(
     if len(doubtful):
         first[doubtful] = first_of(within(points, rows[doubtful], heads, tolerance, places).float())
     return first
+
+
+def coarse_products() -> bool:
+    """Whether products of fp32 may be rounded further. Where the precision was set by the newer names, one a backend, torch refuses to say it
+    by the older one: then they may."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:
+        return True
 
 
 def first_of(near: Float[Tensor, "row head"]) -> Int64[Tensor, " row"]:

@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from rpe.grouping.kernel import kernel_mean
 from rpe.sphere import (
@@ -132,6 +133,24 @@ def mean_shift(
     return iterates
 
 
+class LeadBack(torch.autograd.Function):
+    """clamp(value, low, high), whose gradient beyond the range is that of the value itself where descent leads back into it, and 0 where it
+    leads farther out. With torch's clamp a value that has once overshot stays out for ever."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Float[Tensor, ""], low: float, high: float) -> Float[Tensor, ""]:
+        ctx.save_for_backward(value)  # type: ignore[attr-defined]
+        ctx.range = (low, high)  # type: ignore[attr-defined]
+        return value.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (value,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        low, high = ctx.range  # type: ignore[attr-defined]
+        farther = (value < low) & (gradient > 0) | (value > high) & (gradient < 0)
+        return gradient.masked_fill(farther, 0), None, None
+
+
 class MeanShift(nn.Module):
     """The recurrent grouping with its one parameter, the bandwidth b = 1 / sqrt(kappa), fixed or learned.
 
@@ -139,7 +158,7 @@ class MeanShift(nn.Module):
         iterations: T, the loops that training unrolls.
         bandwidth: b in [0.02, 2]; None takes the paper's (1 - margin) / 3.
         margin: alpha of the loss, in [0, 1).
-        learn_bandwidth: keep log b as a parameter and learn it, clamped to [0.02, 2].
+        learn_bandwidth: keep log b as a parameter and learn it, clamped to [0.02, 2]; a step beyond leaves it a gradient that leads back.
         step: eta in (0, 1].
 
     Raises:
@@ -165,7 +184,7 @@ class MeanShift(nn.Module):
         if not self.learn_bandwidth:
             return self.fixed_concentration
         low, high = (math.log(bandwidth) for bandwidth in BANDWIDTH_RANGE)
-        return torch.exp(-2 * self.log_bandwidth.clamp(low, high))
+        return torch.exp(-2 * LeadBack.apply(self.log_bandwidth, low, high))
 
     def forward(
         self,

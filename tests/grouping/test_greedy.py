@@ -60,6 +60,20 @@ def test_pairs_that_single_precision_cannot_tell_are_decided_in_double(precision
     assert 15 < found.count(0) < 27
 
 
+def test_precision_set_by_its_newer_name_changes_no_takers() -> None:
+    points, order = normalise(torch.randn(100, 3)), torch.randperm(100)
+    wanted, backend = take_greedily(points, order, 0.05, None, worthwhile=0.0), torch.backends.cuda.matmul
+    if not hasattr(backend, "fp32_precision"):
+        pytest.skip("this torch has one name only")
+    previous = backend.fp32_precision
+    try:
+        backend.fp32_precision = "tf32"
+        found = take_greedily(points, order, 0.05, None, worthwhile=0.0)
+    finally:
+        backend.fp32_precision = previous
+    assert torch.equal(found, wanted)
+
+
 def test_equal_points_are_within_a_tolerance_of_zero() -> None:
     points = normalise(torch.randn(1, 7)).expand(30, 7)
     assert take_greedily(points, torch.arange(30), 0.0, None, worthwhile=0.0).tolist() == [0] * 30

@@ -177,3 +177,15 @@ def test_module_takes_the_papers_bandwidth_and_learns_one() -> None:
     with torch.no_grad():
         learned.log_bandwidth.fill_(-50.0)
     assert torch.isfinite(learned(normalise(torch.randn(1, 20, 3)))[-1]).all()
+
+
+@pytest.mark.parametrize(("log_bandwidth", "edge", "back"), [(-9.0, 0.02, 1.0), (9.0, 2.0, -1.0)])
+def test_a_bandwidth_that_overshot_comes_back(log_bandwidth: float, edge: float, back: float) -> None:
+    learned = MeanShift(iterations=1, bandwidth=0.2, margin=0.5, learn_bandwidth=True, step=1.0)
+    with torch.no_grad():
+        learned.log_bandwidth.fill_(log_bandwidth)
+    assert float(learned.concentration) == pytest.approx(edge**-2)
+    # concentration falls with the bandwidth: a loss that falls with it pulls the bandwidth up
+    (pulled,) = torch.autograd.grad(back * learned.concentration, [learned.log_bandwidth])
+    (pushed,) = torch.autograd.grad(-back * learned.concentration, [learned.log_bandwidth])
+    assert back * float(pulled) < 0 and float(pushed) == 0
