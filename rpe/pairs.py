@@ -7,11 +7,14 @@ import torch
 from jaxtyping import Bool, Float, Int64, Real
 from torch import Tensor
 
-from rpe.sphere import check_tensor
+from rpe.sphere import check_tensor, in_single
 from rpe.structures import InputError
 
 TILE = 512
 """Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256, 512, 1024 and 2048 measured)."""
+
+GPU_TILE = 4096
+"""Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
 
 
 def checked_positions(positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
@@ -24,7 +27,7 @@ def checked_positions(positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*
     wrong = ~positions.isfinite().all(-1) & used
     if bool(wrong.any()):
         raise InputError(f"{int(wrong.sum())} positions are not finite: give the row and the column of every pixel that is used")
-    return positions if positions.is_floating_point() else positions.double()
+    return in_single(positions) if positions.is_floating_point() else positions.double()
 
 
 def refuse_second_derivative(what: str) -> None:

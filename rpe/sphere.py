@@ -20,9 +20,14 @@ def normalise(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim
     comes out lies on the sphere. NaN stays NaN."""
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     zero = length < torch.finfo(vectors.dtype).tiny
+    return torch.where(zero, first_axis_like(vectors), vectors / torch.where(zero, torch.ones_like(length), length))
+
+
+def first_axis_like(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+    """e_1 as often as there are vectors: the point that stands where there is none."""
     first_axis = torch.zeros_like(vectors)
     first_axis[..., 0] = 1
-    return torch.where(zero, first_axis, vectors / torch.where(zero, torch.ones_like(length), length))
+    return first_axis
 
 
 def in_single(values: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Decisions are made in fp64 on directions normalised in fp64, so that the same po
 only sorts out the pairs that are surely too far.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -18,9 +20,6 @@ FIRST_BLOCK = 128
 
 WORTHWHILE = 2.0
 """Merging ends for this loop when a block of leaders spared fewer points than this a leader: looking costs more than it saves."""
-
-MERGE_REACH = 0.25
-"""With positions, points merge only within this share of the spatial bandwidth."""
 
 SLACK = 1e-12
 """Added to a tolerance in fp64, so that equal points are within a tolerance of zero."""
@@ -40,6 +39,7 @@ def take_greedily(
     tolerance: float,
     places: Float[Tensor, "point 2"] | None,
     worthwhile: float,
+    reach: float = math.inf,
 ) -> Int64[Tensor, " point"]:
     """In the given order, the first point nobody has taken takes all untaken ones within tolerance; returns each point's taker.
 
@@ -50,15 +50,16 @@ def take_greedily(
         points: of unit length.
         order: all points, the first to take first.
         tolerance: cosine distance.
-        places: positions divided by the spatial bandwidth; with them a taker also lies within `MERGE_REACH` of what it takes.
+        places: positions; with them a taker also lies within `reach` of what it takes.
         worthwhile: points spared a leader; 0 goes on to the end.
+        reach: in the unit of `places`.
     """
     taker = torch.arange(len(points), device=points.device)
     left, size = order, FIRST_BLOCK if worthwhile else BLOCK
     while len(left):
         block = left[:size]
-        heads = block[first_independent(within(points, block, block, tolerance, places))]
-        first = torch.cat([first_takers(points, rows, heads, tolerance, places) for rows in left.split(ROWS)])
+        heads = block[first_independent(within(points, block, block, tolerance, places, reach))]
+        first = torch.cat([first_takers(points, rows, heads, tolerance, places, reach) for rows in left.split(ROWS)])
         taken = first < len(heads)
         taker[left[taken]] = heads[first[taken]]
         spared = int(taken.sum()) - len(heads)
@@ -74,10 +75,11 @@ def within(
     other: Int64[Tensor, " other"],
     tolerance: float,
     places: Float[Tensor, "point 2"] | None,
+    reach: float,
 ) -> Bool[Tensor, "one other"]:
-    """Which pairs lie within the cosine distance, and with positions within `MERGE_REACH` of the spatial bandwidth; in fp64."""
+    """Which pairs lie within the cosine distance, and with positions within reach; in fp64."""
     near = normalise(points[one].double()) @ normalise(points[other].double()).t() >= 1 - tolerance - SLACK
-    return near if places is None else near & (apart(places[one].double(), places[other].double()) <= MERGE_REACH)
+    return near if places is None else near & (apart(places[one].double(), places[other].double()) <= reach)
 
 
 def apart(one: Float[Tensor, "one 2"], other: Float[Tensor, "other 2"]) -> Float[Tensor, "one other"]:
@@ -91,6 +93,7 @@ def first_takers(
     heads: Int64[Tensor, " head"],
     tolerance: float,
     places: Float[Tensor, "point 2"] | None,
+    reach: float,
 ) -> Int64[Tensor, " row"]:
     """For each row the number of the first head within tolerance; the number of heads where none is.
 
@@ -101,16 +104,16 @@ def first_takers(
     error = 2**-7 if coarse_products() else (points.shape[1] + 8) * torch.finfo(torch.float32).eps
     near = (points[rows].float() @ points[heads].float().t()).ge_(1 - tolerance - error)
     if places is not None:
-        near.mul_(apart(places[rows].float(), places[heads].float()) <= MERGE_REACH + 1e-3)
+        near.mul_(apart(places[rows], places[heads]) <= reach * (1 + 1e-3))
     first = first_of(near)
     found = (first < len(heads)).nonzero()[:, 0]
     one, other = rows[found], heads[first[found]]
     sure = (normalise(points[one].double()) * normalise(points[other].double())).sum(1) >= 1 - tolerance - SLACK
     if places is not None:
-        sure &= (places[one].double() - places[other].double()).square().sum(1).sqrt() <= MERGE_REACH
+        sure &= (places[one].double() - places[other].double()).square().sum(1).sqrt() <= reach
     doubtful = found[~sure]
     if len(doubtful):
-        first[doubtful] = first_of(within(points, rows[doubtful], heads, tolerance, places).float())
+        first[doubtful] = first_of(within(points, rows[doubtful], heads, tolerance, places, reach).float())
     return first
 
 

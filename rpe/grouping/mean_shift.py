@@ -1,30 +1,46 @@
 """T loops of blurring mean shift on the sphere, unrolled: the recurrent grouping network of the paper (section 4)."""
 
 import math
+from numbers import Real as RealNumber
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from rpe.grouping.kernel import kernel_mean
+from rpe.pairs import checked_positions
 from rpe.sphere import (
     BANDWIDTH_RANGE,
     bandwidth_of_margin,
     check_bandwidth,
+    check_points,
+    check_tensor,
     check_unit_length,
     concentration_of_bandwidth,
+    first_axis_like,
+    in_single,
     normalise,
 )
 from rpe.structures import InputError, Iterates, check_count, check_shape
+
+MASS_RANGE = (1e-12, 1e12)
+"""Masses whose sums and products with the kernel fp32 holds."""
+
+SPATIAL_RANGE = (1e-6, 1e6)
+"""Spatial bandwidths whose squares fp32 holds beside those of positions."""
 
 
 def check_concentration(concentration: float | Tensor, images: int) -> None:
     """Refuse a concentration whose bandwidth 1 / sqrt(kappa) lies outside `BANDWIDTH_RANGE`, or that is NaN.
 
     Raises:
-        InputError: naming the value and the range, or the number of values where there is neither one nor one an image.
+        InputError: naming the type, the value and the range, or the number of values where there is neither one nor one an image.
     """
+    if not isinstance(concentration, RealNumber):
+        if concentration is None or not isinstance(concentration, Tensor):
+            raise InputError(f"concentration is {concentration!r}: give a number, or a tensor of one an image")
+        check_tensor("concentration", concentration)
     if isinstance(concentration, Tensor) and (concentration.dim() > 1 or concentration.numel() not in (1, images)):
         raise InputError(f"concentration has the shape {list(concentration.shape)}: give one number, or one for each of the {images} images")
     low, high = (1 / bandwidth**2 for bandwidth in reversed(BANDWIDTH_RANGE))
@@ -48,27 +64,44 @@ def check_loops(iterations: int, step: float) -> None:
         raise InputError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
 
 
-def scaled_places(
-    pixels: tuple[int, ...], positions: Float[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None
+def local_places(
+    positions: Real[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None, present: Bool[Tensor, "*batch pixel"]
 ) -> Float[Tensor, "*batch pixel 2"] | None:
-    """Positions centred on their image and divided by the spatial bandwidth h; `pixels` is the shape of the points without their last axis.
+    """Positions relative to the first present pixel of their image, which keeps whole and half pixels exact; 0 where no pixel is present.
 
     Raises:
-        InputError: one of the two is missing, there is not one position (row, column) a pixel, one is not finite, or h is not positive.
+        InputError: one of the two is missing, there is not one position (row, column) a pixel, one of a present pixel is not finite, or the
+            spatial bandwidth h is out of its range.
     """
     if (positions is None) != (spatial_bandwidth is None):
         raise InputError("positions and spatial_bandwidth go together: give both or neither")
     if positions is None or spatial_bandwidth is None:
         return None
-    if positions.shape != (*pixels, 2):
-        raise InputError(f"positions have the shape {list(positions.shape)}: the points want {[*pixels, 2]}, a row and a column each")
-    if not bool(positions.isfinite().all()):
-        raise InputError("positions hold a value that is not finite: give the row and the column of every pixel")
-    if not spatial_bandwidth > 0:
-        raise InputError(f"spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in the positions' unit")
-    if positions.shape[-2] == 0:
+    check_tensor("positions", positions)
+    if positions.shape != (*present.shape, 2):
+        raise InputError(f"positions have the shape {list(positions.shape)}: the points want {[*present.shape, 2]}, a row and a column each")
+    low, high = SPATIAL_RANGE
+    if not low <= spatial_bandwidth <= high:
+        raise InputError(f"spatial_bandwidth {spatial_bandwidth} is outside [{low:g}, {high:g}]: it is a distance in the positions' unit")
+    positions = checked_positions(positions, present)
+    if present.numel() == 0:
         return positions
-    return (positions - positions.mean(dim=-2, keepdim=True)) / spatial_bandwidth
+    first = present.int().argmax(-1)[..., None, None].expand(*present.shape[:-1], 1, 2)
+    return torch.where(present[..., None], positions - positions.gather(-2, first), torch.zeros_like(positions))
+
+
+def check_mass(mass: Tensor, least: float) -> None:
+    """Refuse masses that are neither in `MASS_RANGE` nor, if `least` is 0, zero.
+
+    Raises:
+        InputError: naming the range and the remedy.
+    """
+    low, high = MASS_RANGE
+    if bool((~((mass >= low) & (mass <= high) | (mass == least))).any()):
+        allowed = "" if least else "0 or "
+        raise InputError(
+            f"mass holds a negative, NaN or extreme value: it should be {allowed}in [{low:g}, {high:g}], as it says how often a point is counted"
+        )
 
 
 def mean_shift(
@@ -79,7 +112,7 @@ def mean_shift(
     step: float = 1.0,
     mass: Float[Tensor, "batch pixel"] | None = None,
     mask: Bool[Tensor, "batch pixel"] | None = None,
-    positions: Float[Tensor, "batch pixel 2"] | None = None,
+    positions: Real[Tensor, "batch pixel 2"] | None = None,
     spatial_bandwidth: float | None = None,
 ) -> Iterates:
     """X_0 .. X_T of X <- normalise((1 - eta) X + eta X K diag(1/d)), K_ij = exp(kappa x_i . x_j) (paper, eq. 5 and 6).
@@ -87,50 +120,55 @@ def mean_shift(
     Exact, differentiable in `points` and `concentration`, O(N D) memory a loop. Half precision is computed in fp32.
 
     Args:
-        points: of unit length; a masked point may be anything finite.
+        points: of unit length; a masked point, and its position, may be anything. Half precision is normalised once more.
         concentration: kappa in [0.25, 2500]; a number, a 0-dim tensor, or one value an image.
         iterations: T >= 0.
         step: eta in (0, 1].
-        mass: how much a point counts for the others, >= 0 (1 each where not given); receives no gradient. 0 is as masked.
+        mass: how much a point counts for the others, in [1e-12, 1e12] (1 each where not given), or 0, which is as masked; receives no gradient.
         mask: False marks absent pixels: they count for nobody and stay where they are.
         positions: fixed places that restrict who averages with whom by exp(-|p_i - p_j|^2 / (2 h^2)).
-        spatial_bandwidth: h, in the unit of `positions`.
+        spatial_bandwidth: h in [1e-6, 1e6], in the unit of `positions`.
 
     Returns:
         T + 1 tensors; the first is `points`, in fp32 or fp64.
 
     Raises:
-        InputError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range.
+        InputError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range. In the backward: a second
+            derivative (`create_graph=True`) is asked for.
     """
-    check_shape("points", points, batch=None, pixel=None, dim=None)
+    check_points(points, batch=None, pixel=None, dim=None)
     check_loops(iterations, step)
     check_concentration(concentration, len(points))
     for name, values in (("mass", mass), ("mask", mask)):
         if values is not None:
+            check_tensor(name, values)
             check_shape(name, values, batch=points.shape[0], pixel=points.shape[1])
     if mask is not None and mask.dtype != torch.bool:
         raise InputError(f"mask is not boolean but {mask.dtype}: compare it, so that True marks the pixels that are there")
     with torch.autocast(points.device.type, enabled=False):
-        points = points if points.dtype == torch.float64 else points.float()
-        mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach().to(points.dtype)
-        if bool((~(mass >= 0)).any()):
-            raise InputError("mass holds a negative or NaN value: a point's mass says how often it is counted")
+        mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach()
+        check_mass(mass, least=0)
         present = mass > 0 if mask is None else mask & (mass > 0)
         check_unit_length(points, present)
-        mass = mass * present
+        points = on_the_sphere(points)
+        mass = mass.to(points.dtype) * present
         kappa = torch.as_tensor(concentration, dtype=points.dtype, device=points.device).expand(len(points))
-        places = scaled_places(points.shape[:2], positions, spatial_bandwidth)
+        places = local_places(positions, spatial_bandwidth, present)
         places = None if places is None else places.to(points.dtype)
+        everywhere = bool(present.all())
+        # what is absent may be anything, and must reach no product that has a gradient
+        here = points if everywhere else torch.where(present[..., None], points, first_axis_like(points))
         iterates = [points]
-        for _ in range(iterations):
-            here = iterates[-1]
-            if here.shape[0] * here.shape[1] == 0:
-                iterates.append(here)
-                continue
-            mean = kernel_mean(here, kappa, mass, places)
-            there = normalise(mean if step == 1 else (1 - step) * here + step * mean)
-            iterates.append(torch.where(present[..., None], there, here))
-    return iterates
+        for _ in range(iterations if points.numel() else 0):
+            mean = kernel_mean(here, kappa, mass, places, 1.0 if spatial_bandwidth is None else spatial_bandwidth)
+            here = normalise(mean if step == 1 else (1 - step) * here + step * mean)
+            iterates.append(here if everywhere else torch.where(present[..., None], here, points))
+    return iterates if points.numel() else [points] * (iterations + 1)
+
+
+def on_the_sphere(points: Float[Tensor, "batch pixel dim"]) -> Float[Tensor, "batch pixel dim"]:
+    """In fp32 or fp64; what half precision has rounded off the sphere is put back."""
+    return normalise(in_single(points)) if points.dtype in (torch.float16, torch.bfloat16) else in_single(points)
 
 
 class LeadBack(torch.autograd.Function):

@@ -1,15 +1,15 @@
 """Mean shift for inference: points that have met become one, keys may be a sample, and the end is a label per pixel."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Real
 from torch import Tensor
 
 from rpe.grouping.greedy import by_mass, take_greedily
 from rpe.grouping.kernel import kernel_mean, mean_over_keys
-from rpe.grouping.mean_shift import check_concentration, check_loops, scaled_places
+from rpe.grouping.mean_shift import MASS_RANGE, check_concentration, check_loops, check_mass, local_places
 from rpe.grouping.parts import connected_parts
-from rpe.grouping.swarm import Swarm, merged, sample_of, swarm_of
-from rpe.sphere import check_unit_length, cosine_distance, normalise
+from rpe.grouping.swarm import Swarm, in_order_of_pixels, merged, sample_of, swarm_of
+from rpe.sphere import check_points, check_tensor, check_unit_length, cosine_distance, in_single, normalise
 from rpe.structures import InputError, Modes, check_count, check_shape
 
 
@@ -22,7 +22,7 @@ def find_modes(
     move_tolerance: float,
     keys: int | None = None,
     mass: Float[Tensor, " pixel"] | None = None,
-    positions: Float[Tensor, "pixel 2"] | None = None,
+    positions: Real[Tensor, "pixel 2"] | None = None,
     spatial_bandwidth: float | None = None,
     blurring: bool = True,
 ) -> Modes:
@@ -34,15 +34,15 @@ def find_modes(
     of {points within tolerance and pixels within the spatial bandwidth}, the heaviest part first.
 
     Args:
-        points: of unit length.
+        points: of unit length, half precision to its own last digits; normalised once more.
         concentration: kappa in [0.25, 2500].
         iterations: the most loops; it ends earlier when nothing moves.
         merge_tolerance: cosine distance 1 - x . y in [0, 1).
         move_tolerance: the loops end when no point moved farther than this cosine distance, >= 0.
         keys: the kernel sums over this many pixels, drawn without replacement by a fixed seed, instead of all; an approximation.
-        mass: of each pixel, > 0; 1 where not given.
+        mass: of each pixel, in [1e-12, 1e12]; 1 where not given.
         positions: of each pixel; they never move.
-        spatial_bandwidth: h, in the unit of `positions`.
+        spatial_bandwidth: h in [1e-6, 1e6], in the unit of `positions`.
         blurring: as the paper, the kernel sums over the points where they have come to; False keeps it on X_0, whose density's modes the
             points then climb to.
 
@@ -51,14 +51,15 @@ def find_modes(
     """
     check_settings(points, concentration, iterations, merge_tolerance, move_tolerance, keys, mass)
     with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
-        points = points if points.dtype == torch.float64 else points.float()
+        # what passes for unit length may still be short by more than a small tolerance between points
+        points = normalise(in_single(points))
         weights = torch.ones_like(points[:, 0]) if mass is None else mass.to(points.dtype)
-        places = scaled_places(points.shape[:1], positions, spatial_bandwidth)
-        places = None if places is None else places.to(points.dtype)
+        places = local_places(positions, spatial_bandwidth, weights > 0)
         if len(points) == 0:
             return Modes(points, weights, torch.arange(0, device=points.device), points.new_zeros(0))
-        swarm = swarm_of(points, weights, places)
+        swarm = swarm_of(points, weights, None if places is None else places.to(points.dtype), spatial_bandwidth or 1.0)
         swarm, moves = run_loops(swarm, float(concentration), iterations, merge_tolerance, move_tolerance, keys, blurring)
+        swarm = in_order_of_pixels(swarm)
         if places is None:
             leader = take_greedily(swarm.points, by_mass(swarm.mass), merge_tolerance, None, worthwhile=0.0)
             label, heads = dense_in_order_of(by_mass(swarm.mass), leader)
@@ -83,7 +84,7 @@ def check_settings(
     Raises:
         InputError: naming it.
     """
-    check_shape("points", points, pixel=None, dim=None)
+    check_points(points, pixel=None, dim=None)
     check_concentration(concentration, 1)
     check_loops(iterations, 1.0)
     if not 0 <= merge_tolerance < 1:
@@ -95,9 +96,9 @@ def check_settings(
     if keys is not None:
         check_count("keys", keys, 1, "name how many pixels the kernel sums over, or null for all")
     if mass is not None:
+        check_tensor("mass", mass)
         check_shape("mass", mass, pixel=len(points))
-        if bool((~(mass > 0)).any()):
-            raise InputError("mass holds a value that is not positive: leave absent pixels out of the points")
+        check_mass(mass, least=MASS_RANGE[0])
     check_unit_length(points)
 
 
@@ -115,7 +116,8 @@ def run_loops(
             there = shifted(swarm, concentration)
         else:
             sample = merged(sample, merge_tolerance) if blurring else sample
-            there = normalise(mean_over_keys(swarm.points, sample.points, sample.mass, concentration, swarm.places, sample.places))
+            seen = mean_over_keys(swarm.points, sample.points, sample.mass, concentration, swarm.places, sample.places, swarm.spatial_bandwidth)
+            there = normalise(seen)
             sample.points = shifted(sample, concentration) if blurring else sample.points
         moves.append(float(cosine_distance(there, swarm.points).max()))
         swarm.points = there
@@ -128,7 +130,7 @@ def shifted(swarm: Swarm, concentration: float) -> Float[Tensor, "point dim"]:
     """Where one full step carries the points."""
     places = None if swarm.places is None else swarm.places[None]
     kappa = swarm.points.new_tensor([concentration])
-    return normalise(kernel_mean(swarm.points[None], kappa, swarm.mass[None], places)[0])
+    return normalise(kernel_mean(swarm.points[None], kappa, swarm.mass[None], places, swarm.spatial_bandwidth)[0])
 
 
 def dense_in_order_of(order: Int64[Tensor, " point"], leader: Int64[Tensor, " point"]) -> tuple[Int64[Tensor, " point"], Int64[Tensor, " mode"]]:

@@ -10,31 +10,37 @@ from rpe.grouping.greedy import WORTHWHILE, by_mass, take_greedily
 from rpe.pairs import along_a_curve
 from rpe.sphere import normalise
 
+MERGE_REACH = 0.25
+"""With positions, points merge only within this share of the spatial bandwidth."""
+
 
 @dataclass
 class Swarm:
     """Points on their way, each standing for one or more pixels; `owner` tells which point stands for a pixel.
 
-    `places` are positions divided by the spatial bandwidth.
+    `places` are positions in the unit of the spatial bandwidth.
     """
 
     points: Float[Tensor, "point dim"]
     mass: Float[Tensor, " point"]
     places: Float[Tensor, "point 2"] | None
     owner: Int64[Tensor, " pixel"]
+    spatial_bandwidth: float = 1.0
 
 
-def swarm_of(points: Float[Tensor, "pixel dim"], mass: Float[Tensor, " pixel"], places: Float[Tensor, "pixel 2"] | None) -> Swarm:
+def swarm_of(
+    points: Float[Tensor, "pixel dim"], mass: Float[Tensor, " pixel"], places: Float[Tensor, "pixel 2"] | None, spatial_bandwidth: float
+) -> Swarm:
     """One point for each pixel; with places neighbours follow each other, so that the kernel can leave out whole tiles."""
-    order = torch.arange(len(points), device=points.device) if places is None else along_a_curve(places)
-    return Swarm(points[order], mass[order], None if places is None else places[order], torch.argsort(order))
+    order = torch.arange(len(points), device=points.device) if places is None else along_a_curve(places / spatial_bandwidth)
+    return Swarm(points[order], mass[order], None if places is None else places[order], torch.argsort(order), spatial_bandwidth)
 
 
 def sample_of(swarm: Swarm, keys: int) -> Swarm:
     """Some of the points, drawn without replacement; the seed is fixed, so that an image has one answer on every device."""
     drawn = torch.randperm(len(swarm.points), generator=torch.Generator().manual_seed(0))[:keys].to(swarm.points.device)
     places = None if swarm.places is None else swarm.places[drawn]
-    return Swarm(swarm.points[drawn], swarm.mass[drawn], places, torch.arange(len(drawn), device=swarm.points.device))
+    return Swarm(swarm.points[drawn], swarm.mass[drawn], places, torch.arange(len(drawn), device=swarm.points.device), swarm.spatial_bandwidth)
 
 
 def merged(swarm: Swarm, tolerance: float) -> Swarm:
@@ -42,7 +48,7 @@ def merged(swarm: Swarm, tolerance: float) -> Swarm:
     # equal masses come in a random order, so that the first block of candidates meets every large group
     shuffle = torch.randperm(len(swarm.points), generator=torch.Generator().manual_seed(0)).to(swarm.points.device)
     order = shuffle[by_mass(swarm.mass[shuffle])]
-    leader = take_greedily(swarm.points, order, tolerance, swarm.places, worthwhile=WORTHWHILE)
+    leader = take_greedily(swarm.points, order, tolerance, swarm.places, WORTHWHILE, MERGE_REACH * swarm.spatial_bandwidth)
     heads, member = torch.unique(leader, return_inverse=True)
     if len(heads) == len(swarm.points):
         return swarm
@@ -52,4 +58,14 @@ def merged(swarm: Swarm, tolerance: float) -> Swarm:
 
     mass = summed(swarm.mass)
     places = None if swarm.places is None else summed(swarm.places * swarm.mass[:, None]) / mass[:, None]
-    return Swarm(normalise(summed(swarm.points * swarm.mass[:, None])), mass, places, member[swarm.owner])
+    together = normalise(summed(swarm.points * swarm.mass[:, None]))
+    return Swarm(together, mass, places, member[swarm.owner], swarm.spatial_bandwidth)
+
+
+def in_order_of_pixels(swarm: Swarm) -> Swarm:
+    """The swarm with its points numbered by the lowest pixel that each stands for; `merged` numbers them by chance."""
+    pixels = torch.arange(len(swarm.owner), device=swarm.owner.device)
+    lowest = torch.full_like(swarm.owner, len(pixels))[: len(swarm.points)].scatter_reduce(0, swarm.owner, pixels, "amin")
+    order = torch.argsort(lowest)
+    places = None if swarm.places is None else swarm.places[order]
+    return Swarm(swarm.points[order], swarm.mass[order], places, torch.argsort(order)[swarm.owner], swarm.spatial_bandwidth)

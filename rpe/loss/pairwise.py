@@ -8,12 +8,9 @@ from jaxtyping import Float, Int64, Real
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rpe.pairs import TILE, add_products, checked_positions, refuse_second_derivative, tile_of, upper_tiles
+from rpe.pairs import GPU_TILE, TILE, add_products, checked_positions, refuse_second_derivative, tile_of, upper_tiles
 from rpe.sphere import check_margin, check_points, check_tensor, check_unit_length, cosine_of_margin, in_single
 from rpe.structures import VOID, InputError, check_shape
-
-GPU_TILE = 4096
-"""Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
 
 
 class TiledHinge(torch.autograd.Function):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from rpe.grouping.greedy import MERGE_REACH, first_independent, first_of, take_greedily
+from rpe.grouping.greedy import first_independent, first_of, take_greedily
 from rpe.sphere import normalise
 
 
-def sequential(points: torch.Tensor, order: list[int], tolerance: float, places: torch.Tensor | None = None) -> list[int]:
+def sequential(points: torch.Tensor, order: list[int], tolerance: float, places: torch.Tensor | None = None, reach: float = 1.0) -> list[int]:
     """The rule as one would say it."""
     points = normalise(points.double())
     taker = [-1] * len(points)
@@ -16,7 +16,7 @@ def sequential(points: torch.Tensor, order: list[int], tolerance: float, places:
             for other in order:
                 near = other == head or float(points[head] @ points[other]) >= 1 - tolerance
                 if places is not None:
-                    near = near and float((places[head] - places[other]).norm()) <= MERGE_REACH
+                    near = near and float((places[head] - places[other]).norm()) <= reach
                 if taker[other] < 0 and near:
                     taker[other] = head
     return taker
@@ -39,8 +39,8 @@ def test_blocks_take_what_the_sequential_rule_takes(tolerance: float, dtype: tor
 def test_places_keep_far_twins_from_being_taken() -> None:
     points, places = normalise(torch.randn(120, 3)), torch.rand(120, 2)
     order = torch.randperm(120)
-    found = take_greedily(points, order, 0.4, places, worthwhile=0.0).tolist()
-    assert found == sequential(points, order.tolist(), 0.4, places) != sequential(points, order.tolist(), 0.4)
+    found = take_greedily(points, order, 0.4, places, worthwhile=0.0, reach=0.25).tolist()
+    assert found == sequential(points, order.tolist(), 0.4, places, 0.25) != sequential(points, order.tolist(), 0.4)
 
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])

@@ -5,6 +5,7 @@ import torch
 
 from rpe.grouping.kernel import fused_kernel_mean, kernel_mean, mean_over_keys
 from rpe.sphere import normalise
+from rpe.structures import InputError
 
 
 def dense(points: torch.Tensor, kappa: torch.Tensor, mass: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
@@ -58,6 +59,51 @@ def test_mean_over_keys_is_the_mean_when_the_keys_are_all(clustered) -> None:
     assert torch.allclose(mean_over_keys(points, points, mass, 36.0, places, places), exact, atol=1e-5)
 
 
-def test_a_query_out_of_all_keys_reach_stays() -> None:
-    query, key = torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]])
-    assert torch.equal(mean_over_keys(query, key, torch.ones(1), 2500.0), query)
+@pytest.mark.parametrize("concentration", [36.0, 45.0, 50.0, 100.0, 2500.0])
+@pytest.mark.parametrize("spatial", [False, True])
+def test_queries_far_from_all_keys_go_where_the_nearest_are(concentration: float, spatial: bool) -> None:
+    # keys around e_1, queries around -e_1: the weights exp(-2 kappa) are below what fp32 holds
+    keys = normalise(torch.eye(3)[0] + 0.2 * torch.randn(300, 3))
+    queries, mass = torch.cat([-keys[:50], keys[:50]]), torch.rand(300) + 0.5
+    places = [30 * torch.rand(count, 2) if spatial else None for count in (100, 300)]
+    logits = concentration * queries.double() @ keys.double().T + mass.double().log()
+    if places[0] is not None and places[1] is not None:
+        logits = logits - (places[0].double()[:, None] - places[1].double()).square().sum(-1) / 2
+    found = mean_over_keys(queries, keys, mass, concentration, *places)
+    # single precision rounds a logit of 2 kappa by 1e-7 of it
+    assert torch.allclose(found.double(), torch.softmax(logits, -1) @ keys.double(), atol=1e-6 * max(concentration, 100.0 if spatial else 10.0))
+
+
+def test_places_beyond_all_measure_give_no_nan() -> None:
+    query, key, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1e18, 0.0]])
+    assert bool(mean_over_keys(query, key, torch.ones(1), 36.0, torch.zeros(1, 2), far, 1e-6).isfinite().all())
+
+
+def test_fused_absent_points_may_be_anything() -> None:
+    points, kappa, mass = normalise(torch.randn(2, 12, 3)), torch.tensor([10.0, 2500.0]), torch.ones(2, 12)
+    mass[:, 8:] = 0
+    spoilt, places = points.clone(), torch.rand(2, 12, 2)
+    spoilt[:, 8], spoilt[:, 9], spoilt[:, 10] = float("nan"), float("inf"), 1e4
+    places[:, 8:] = 1e5
+    spoilt.requires_grad_()
+    for place in (None, places):
+        found = fused_kernel_mean(spoilt, kappa, mass, place)
+        wanted = fused_kernel_mean(points[:, :8], kappa, mass[:, :8], None if place is None else place[:, :8])
+        assert torch.allclose(found[:, :8], wanted, atol=1e-5)
+        (gradient,) = torch.autograd.grad(found[:, :8].sum(), [spoilt])
+        assert bool(gradient.isfinite().all()) and bool((gradient[:, 8:] == 0).all())
+
+
+@pytest.mark.parametrize("mean", [kernel_mean, fused_kernel_mean])
+def test_heavy_points_at_a_flat_kernel_do_not_bring_absent_ones_back(mean) -> None:
+    # alone at the other pole of all others, at the sharpest kernel
+    points = torch.cat([torch.eye(3)[:1], -torch.eye(3)[:1].expand(5, 3)])[None]
+    mass = torch.tensor([[0.0, 1, 1, 1, 1, 0]])
+    assert torch.allclose(mean(-points, torch.tensor([2500.0]), mass, None)[0, 1:5], torch.eye(3)[0].expand(4, 3))
+
+
+def test_a_second_derivative_is_refused() -> None:
+    points = normalise(torch.randn(1, 5, 3)).requires_grad_()
+    mean = kernel_mean(points, torch.tensor([9.0]), torch.ones(1, 5))
+    with pytest.raises(InputError, match="the tiled mean shift has no second derivative"):
+        torch.autograd.grad(mean.sum(), [points], create_graph=True)

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from rpe.grouping import MeanShift, mean_shift
 from rpe.sphere import normalise
-from rpe.structures import InputError
+from rpe.structures import InputError, pixel_centres
 
 
 def dense_loops(points: torch.Tensor, kappa: torch.Tensor | float, iterations: int, step: float = 1.0) -> torch.Tensor:
@@ -82,6 +82,55 @@ def test_positions_keep_far_twins_apart() -> None:
     assert torch.allclose(found[:, :4], mean_shift(twins[:, :4], 10.0, 2)[-1], atol=1e-9)
 
 
+@pytest.mark.parametrize("spatial_bandwidth", [0.01, 0.5, 2.0, 8.0, 30.0])
+@pytest.mark.parametrize("order", ["rows", "shuffled"])
+def test_a_large_image_keeps_its_digits_whatever_the_spatial_bandwidth(spatial_bandwidth: float, order: str) -> None:
+    # two strips of a 2048 x 2048 image, far apart
+    places = pixel_centres((4, 300), torch.device("cpu"))
+    places = torch.cat([places, places + torch.tensor([2040.0, 1748.0])])[None]
+    places = places if order == "rows" else places[:, torch.randperm(2400)]
+    points = normalise(torch.randn(1, 2400, 3)).requires_grad_()
+    pull = torch.randn_like(points)
+    found = mean_shift(points, 25.0, 1, positions=places, spatial_bandwidth=spatial_bandwidth)[-1]
+    exact = points.detach().double().requires_grad_()
+    distances = (places.double()[:, :, None] - places.double()[:, None]).square().sum(-1)
+    reference = normalise(torch.softmax(25.0 * exact @ exact.transpose(1, 2) - distances / (2 * spatial_bandwidth**2), -1) @ exact)
+    assert (found - reference).abs().max() <= 1e-5
+    (gradient,), (wanted,) = torch.autograd.grad((found * pull).sum(), [points]), torch.autograd.grad((reference * pull).sum(), [exact])
+    assert (gradient - wanted).norm() <= 1e-4 * wanted.norm()
+
+
+def test_places_of_masked_pixels_have_no_part() -> None:
+    points, mask = normalise(torch.randn(1, 600, 3)), torch.arange(600)[None] >= 100
+    places = 100 * torch.rand(1, 600, 2)
+    alone = mean_shift(points[:, 100:], 25.0, 2, positions=places[:, 100:], spatial_bandwidth=8.0)[-1]
+    for sentinel in (1e5, float("nan"), float("inf")):
+        places[:, :100] = sentinel
+        found = mean_shift(points, 25.0, 2, mask=mask, positions=places, spatial_bandwidth=8.0)[-1]
+        assert torch.allclose(found[:, 100:], alone, atol=1e-6) and torch.equal(found[:, :100], points[:, :100])
+
+
+def test_whole_positions_and_half_precision_are_taken(plain: None) -> None:
+    points, places = normalise(torch.randn(1, 50, 8)), torch.randint(0, 20, (1, 50, 2))
+    options = {"spatial_bandwidth": 3.0}
+    whole = mean_shift(points, 36.0, 1, positions=places, **options)[-1]
+    assert torch.equal(whole, mean_shift(points, 36.0, 1, positions=places.float(), **options)[-1])
+    for half in (torch.bfloat16, torch.float16):
+        moved = mean_shift(normalise(points.to(half)), 36.0, 1)
+        assert all(one.dtype == torch.float32 and torch.allclose(one.norm(dim=-1), torch.ones(1, 50)) for one in moved)
+
+
+@pytest.mark.parametrize("step", [1.0, 0.5])
+def test_what_is_masked_may_be_anything_and_spoils_no_gradient(step: float) -> None:
+    points, mask = normalise(torch.randn(1, 8, 3)), torch.arange(8)[None] < 6
+    points[0, 6], points[0, 7] = float("nan"), float("inf")
+    points.requires_grad_()
+    iterates = mean_shift(points, 20.0, 2, step=step, mask=mask)
+    assert torch.equal(iterates[-1][0, 6:].nan_to_num(), points[0, 6:].nan_to_num())
+    (gradient,) = torch.autograd.grad(iterates[-1][:, :6].sum(), [points])
+    assert bool(gradient.isfinite().all())
+
+
 def test_one_tight_cluster_contracts_as_the_closed_form_says() -> None:
     kappa, spread, dim = 36.0, 0.02, 3
     generator = torch.Generator().manual_seed(0)
@@ -149,8 +198,19 @@ def test_half_precision_is_computed_in_single() -> None:
         ({"iterations": 1.5}, "iterations 1.5 is not a whole number"),
         ({"step": 0.0}, r"step 0.0 is outside \(0, 1\]"),
         ({"mass": -torch.ones(1, 4)}, "mass holds a negative"),
+        ({"mass": torch.tensor([[1.0, 1.0, 1.0, float("inf")]])}, "mass holds a negative, NaN or extreme value"),
+        ({"mass": torch.full((1, 4), 1e38)}, r"mass .* 0 or in \[1e-12, 1e\+12\]"),
+        ({"mass": [[1.0] * 4]}, "mass: list found"),
+        ({"concentration": [36.0]}, r"concentration is \[36.0\]: give a number"),
+        ({"concentration": None}, "concentration is None: give a number"),
+        ({"points": [[[1.0, 0.0]]]}, "points: list found, give a tensor of real numbers"),
+        ({"points": torch.zeros(2, 4, 0)}, r"points has the shape \[2, 4, 0\]: a point needs one coordinate or more"),
+        ({"points": torch.eye(3)[None] + 0j}, "points: torch.complex64 found"),
+        ({"positions": [[[0, 0]] * 4], "spatial_bandwidth": 1.0}, "positions: list found"),
+        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": float("inf")}, "spatial_bandwidth inf is outside"),
+        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 1e-30}, r"spatial_bandwidth 1e-30 is outside \[1e-06, 1e\+06\]"),
         ({"spatial_bandwidth": 1.0}, "go together"),
-        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 0.0}, "not positive"),
+        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 0.0}, "spatial_bandwidth 0.0 is outside"),
         ({"step": float("nan")}, "step nan"),
         ({"mass": torch.ones(1, 5)}, r"mass has the shape \[1, 5\]: it should be \[batch 1, pixel 4\]"),
         ({"mask": torch.ones(4, dtype=torch.bool)}, r"mask has the shape \[4\]"),

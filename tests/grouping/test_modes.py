@@ -39,6 +39,43 @@ def test_heaviest_first_and_ties_by_index() -> None:
     assert heavy.labels.tolist() == [0, 1, 1, 2, 2]
 
 
+def test_ties_go_by_index_after_mergers_too() -> None:
+    points = torch.eye(6)[torch.tensor([0, 1, 2, 2, 1, 0])]
+    assert find_modes(points, 36.0, iterations=3, merge_tolerance=0.01, move_tolerance=1e-6).labels.tolist() == [0, 1, 2, 2, 1, 0]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-4])
+def test_points_a_little_short_meet_all_the_same(tolerance: float) -> None:
+    points = 0.9995 * normalise(torch.randn(1, 16)).expand(4, 16)
+    modes = find_modes(points, 36.0, iterations=2, merge_tolerance=tolerance, move_tolerance=1e-6)
+    assert modes.labels.tolist() == [0] * 4 and torch.allclose(modes.points.norm(dim=1), torch.ones(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_finds_the_groups_of_single(dtype: torch.dtype, clustered) -> None:
+    points = clustered(800, 16)
+    found = find_modes(normalise(points.to(dtype)), 36.0, **SETTINGS)
+    assert torch.equal(found.labels, find_modes(points, 36.0, **SETTINGS).labels) and found.points.dtype == torch.float32
+
+
+def test_sampled_keys_at_a_sharp_kernel_leave_no_point_astray(clustered) -> None:
+    # one planted group, and noise on the far side that no key is near to
+    points = normalise(torch.eye(8)[0] + 0.05 * torch.randn(401, 8))
+    order = torch.randperm(401, generator=torch.Generator().manual_seed(0))
+    drawn, noise = order[:100], int(order[-1])
+    points[noise] = -torch.eye(8)[0]
+    one = find_modes(points, 100.0, iterations=1, merge_tolerance=0.0, move_tolerance=0.0, keys=100)
+    exact = torch.softmax(100.0 * points[noise, None].double() @ points[drawn].double().T, -1) @ points[drawn].double()
+    assert torch.allclose(one.points[one.labels[noise]].double(), normalise(exact)[0], atol=1e-4)
+
+
+def test_whole_positions_are_taken(plain: None) -> None:
+    points, places = torch.eye(3)[torch.randint(3, (60,))], torch.randint(0, 12, (60, 2))
+    options = SETTINGS | {"spatial_bandwidth": 2.0}
+    found, wanted = find_modes(points, 36.0, positions=places, **options), find_modes(points, 36.0, positions=places.float(), **options)
+    assert torch.equal(found.labels, wanted.labels)
+
+
 def test_positions_split_twins_into_connected_parts() -> None:
     points = torch.eye(3)[torch.tensor([0, 0, 0, 0, 0, 1])]
     positions = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [50.0, 0.0], [50.0, 1.0], [0.0, 3.0]])
@@ -48,7 +85,7 @@ def test_positions_split_twins_into_connected_parts() -> None:
 
 
 def test_without_blurring_points_climb_the_density_of_the_first_iterate(clustered) -> None:
-    points = clustered(400, 3).double()
+    points = normalise(clustered(400, 3).double())
     found = find_modes(points, 36.0, iterations=500, merge_tolerance=1e-9, move_tolerance=1e-20, blurring=False)
     mean = torch.softmax(36.0 * found.points @ points.T, -1) @ points
     # each mode is a fixed point of the step towards the mean of X_0; blurring's end points are not
@@ -89,6 +126,13 @@ def test_one_no_equal_and_antipodal_points() -> None:
         ({"iterations": 1.5}, "iterations 1.5"),
         ({"mass": torch.zeros(5)}, "mass holds"),
         ({"mass": torch.full((5,), float("nan"))}, "mass holds"),
+        ({"mass": torch.full((5,), float("inf"))}, r"mass .* should be in \[1e-12"),
+        ({"mass": torch.full((5,), 1e38)}, "mass holds"),
+        ({"concentration": [36.0]}, "concentration is"),
+        ({"concentration": None}, "concentration is None"),
+        ({"points": [[1.0, 0.0]]}, "points: list found"),
+        ({"points": torch.zeros(4, 0)}, "one coordinate or more"),
+        ({"points": torch.eye(3) + 0j}, "complex64"),
         ({"mass": torch.ones(4)}, r"mass has the shape \[4\]: it should be \[pixel 5\]"),
         ({"concentration": 1e6}, "concentration"),
         ({"concentration": torch.ones(2)}, r"concentration has the shape \[2\]"),

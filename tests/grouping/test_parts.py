@@ -1,17 +1,20 @@
 """Connected parts against a flood over the dense matrices, and the order of the labels."""
 
+import tracemalloc
+
 import numpy as np
+import pytest
 import torch
 
-from rpe.grouping import parts
-from rpe.grouping.parts import connected_parts, pairs_within_reach
+from rpe.grouping import find_modes, parts
+from rpe.grouping.parts import connected_parts, touching_parts
 from rpe.grouping.swarm import Swarm
 from rpe.sphere import normalise
 
 
-def flooded(points: torch.Tensor, places: torch.Tensor, tolerance: float) -> torch.Tensor:
+def flooded(points: torch.Tensor, places: torch.Tensor, tolerance: float, reach: float = 1.0) -> torch.Tensor:
     """The lowest pixel that each pixel hangs together with, by spreading until nothing changes."""
-    joined = (points @ points.T >= 1 - tolerance) & ((places[:, None] - places).norm(dim=-1) <= 1)
+    joined = (points @ points.T >= 1 - tolerance) & ((places[:, None] - places).square().sum(-1) <= reach**2)
     lowest = torch.arange(len(points))
     while True:
         spread = torch.where(joined, lowest, len(points)).min(1).values
@@ -35,9 +38,37 @@ def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
         assert labels[head] == part and weights[head] == weights[labels == part].max()
 
 
-def test_pairs_within_reach_are_all_the_near_pairs_once() -> None:
-    places = np.random.default_rng(0).random((60, 2)) * 4
-    found = np.concatenate(list(pairs_within_reach(places)))
-    distance = np.linalg.norm(places[:, None] - places, axis=-1)
-    wanted = np.argwhere(np.triu(distance <= 1, k=1))
-    assert sorted(map(tuple, found)) == sorted(map(tuple, wanted))
+@pytest.mark.parametrize("reach", [0.3, 2.5, 5.0, 13.0])
+@pytest.mark.parametrize("portion", [7, 2**15])
+def test_points_that_stand_for_many_pixels_give_the_parts_of_the_pixels(reach: float, portion: int, monkeypatch) -> None:
+    monkeypatch.setattr(parts, "PORTION", portion)
+    random = np.random.default_rng(0)
+    points, owner = normalise(torch.randn(9, 3, dtype=torch.float64)), torch.from_numpy(random.integers(0, 9, 400))
+    # few whole pixels of a large image: pairs just at the reach, wide gaps, and two pixels at one place
+    places = torch.from_numpy(np.concatenate([random.integers(-40, 40, (300, 2)), random.integers(10**6, 10**6 + 30, (100, 2))])).double()
+    swarm = Swarm(points, torch.rand(9, dtype=torch.float64), places[:9], owner, reach)
+    labels, heads = connected_parts(swarm, places, torch.ones(400), 0.2)
+    reference = flooded(points[owner], places, 0.2, reach)
+    assert len(torch.stack([labels, reference], 1).unique(dim=0)) == len(labels.unique()) == len(reference.unique()) == len(heads)
+
+
+def test_a_pair_just_at_the_bandwidth_hangs_together() -> None:
+    places = 3.0 * torch.arange(40)[:, None] * torch.tensor([1.0, 4 / 3])
+    modes = find_modes(
+        torch.eye(3)[:1].expand(40, 3), 36.0, iterations=0, merge_tolerance=0.01, move_tolerance=0.0, positions=places, spatial_bandwidth=5.0
+    )
+    assert modes.labels.tolist() == [0] * 40
+
+
+def test_memory_does_not_grow_with_the_bandwidth() -> None:
+    places = np.stack(np.meshgrid(np.arange(96.0), np.arange(96.0), indexing="ij"), -1).reshape(-1, 2)
+    owner, points = np.arange(96 * 96) // 48 % 2, np.eye(2)
+    peaks = []
+    for reach in (3.0, 24.0):
+        tracemalloc.start()
+        part = touching_parts(places, owner, points, reach, 0.01)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(np.unique(part)) == 2
+    # all pairs at a reach of 24 would take 8.3 million entries of 16 bytes
+    assert peaks[1] < 2 * peaks[0] < 30e6

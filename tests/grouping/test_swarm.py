@@ -2,7 +2,7 @@
 
 import torch
 
-from rpe.grouping.swarm import Swarm, merged, sample_of
+from rpe.grouping.swarm import Swarm, in_order_of_pixels, merged, sample_of
 from rpe.sphere import normalise
 
 
@@ -28,6 +28,14 @@ def test_owners_follow_through_two_mergers() -> None:
     again = merged(swarm, 0.001)
     assert sorted(again.mass.tolist()) == [1.0, 4.0]
     assert [again.mass[owner].item() for owner in again.owner] == [4.0, 4.0, 4.0, 1.0, 4.0]
+
+
+def test_points_numbered_by_their_lowest_pixel() -> None:
+    swarm = Swarm(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]), 2.0 * torch.eye(3)[:, :2], torch.tensor([2, 0, 2, 1, 1]), 4.0)
+    ordered = in_order_of_pixels(swarm)
+    assert ordered.owner.tolist() == [0, 1, 0, 2, 2] and ordered.mass.tolist() == [3.0, 1.0, 2.0] and ordered.spatial_bandwidth == 4
+    assert torch.equal(ordered.points[ordered.owner], swarm.points[swarm.owner])
+    assert ordered.places is not None and torch.equal(ordered.places[ordered.owner], swarm.places[swarm.owner])
 
 
 def test_nothing_to_merge_changes_nothing() -> None:
