@@ -135,7 +135,12 @@ FAULTS = [
         "tests/data/test_coco.py",
     ),
     ("rpe/data/coco.py", "fill=VOID)", "fill=0)", "tests/data/test_coco.py"),
-    ("rpe/data/coco.py", "if self.annotations.crowds.all():", "if not len(self.annotations):", "tests/data/test_coco.py"),
+    (
+        "rpe/data/annotation.py",
+        'if all(annotation["iscrowd"] for annotation in truth["annotations"]):',
+        'if not truth["annotations"]:',
+        "tests/data/test_coco.py",
+    ),
     ("rpe/data/annotation.py", 'crowds=np.array([bool(annotation.get("iscrowd", 0))', "crowds=np.array([False", "tests/data/test_annotation.py"),
     ("rpe/data/digits.py", "if scenes < 1:", "if scenes < 0:", "tests/data/test_module.py"),
     ("rpe/schedule.py", "if not 0 <= warmup < 1:", "if not 0 <= warmup <= 1:", "tests/test_schedule.py"),
