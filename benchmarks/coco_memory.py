@@ -3,7 +3,7 @@
     python benchmarks/coco_memory.py [images=118287] [annotations=860001] [samples=30000] [workers=2] [folder=...]
 
 The images are one small file linked under all names; the polygons are random, as many corners as COCO's (the file is as large as COCO's,
-448 MB). Memory is what the kernel says: USS, the pages of a process alone, and PSS, those that it shares counted by its share.
+517 MB). Memory is what the kernel says: USS, the pages of a process alone, and PSS, those that it shares counted by its share.
 Workers that grow page by page (reference counts in shared Python objects) would show in both.
 """
 
