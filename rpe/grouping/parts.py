@@ -137,13 +137,17 @@ def expanded(first: Int64[np.ndarray, " range"], length: Int64[np.ndarray, " ran
 def touching(
     places: Float[np.ndarray, "pixel 2"], clumps: Clumps, one: Int64[np.ndarray, " pair"], other: Int64[np.ndarray, " pair"], reach: float
 ) -> Bool[np.ndarray, " pair"]:
-    """Which pairs of clumps have a pixel each within reach: by pixel and box, and where that leaves it open by pixel and pixel."""
+    """Which pairs of clumps have a pixel each within reach: by pixel and box, pixel and first pixel, and where that leaves it open all pixels."""
     found = np.zeros(len(one), dtype=bool)
     for pair, member in expanded(clumps.start[one], clumps.size[one]):
         place, whole = places[clumps.pixels[member]], other[pair]
         gap = np.maximum(np.maximum(place - clumps.high[whole], clumps.low[whole] - place), 0)
         near = (gap**2).sum(1) <= reach**2
         pair, place, whole = pair[near], place[near], whole[near]
+        at_once = ((place - places[clumps.pixels[clumps.start[whole]]]) ** 2).sum(1) <= reach**2
+        found[pair[at_once]] = True
+        undecided = ~found[pair]
+        pair, place, whole = pair[undecided], place[undecided], whole[undecided]
         for which, fellow in expanded(clumps.start[whole], clumps.size[whole]):
             within = ((place[which] - places[clumps.pixels[fellow]]) ** 2).sum(1) <= reach**2
             found[pair[which[within]]] = True
