@@ -13,7 +13,10 @@ PUBLISHED = {
     "mean shift (EDISON)": 0.598,
     "gPb-UCM": 0.729,
     "HED": 0.788,
+    "PiDiNet tiny-L": 0.787,
     "PiDiNet": 0.807,
+    "XYW-Net": 0.812,
+    "PDUF": 0.818,
     "EDTER + VOC, multi-scale": 0.848,
 }
 """ODS on BSDS500's test images: other training data and evaluators, so context and no comparison."""
@@ -51,7 +54,12 @@ def draw_curve(curves: dict[str, Curve], best: dict[str, float], published: dict
         axis.plot(recall[drawn], precision[drawn], linewidth=1.8, label=f"{name}, ODS {best[name]:.3f}")
     for index, (name, score) in enumerate(published.items()):
         axis.plot(
-            score, score, marker="o^sDvP*X"[index % 8], color=f"C{(len(curves) + index) % 10}", linestyle="", label=f"{name}, published F {score:.3f}"
+            score,
+            score,
+            marker="o^sDvP*X<>"[index % 10],
+            color=f"C{(len(curves) + index) % 10}",
+            linestyle="",
+            label=f"{name}, published F {score:.3f}",
         )
     axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
     axis.legend(fontsize=7, loc="lower left", framealpha=0.9, edgecolor="none")

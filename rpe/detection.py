@@ -15,7 +15,7 @@ Detect = Callable[[Float[Tensor, "batch 3 height width"]], Boundaries]
 """A network's answer to images, such as `BoundaryDetector.detect`."""
 
 SMOOTHING = 0.5
-"""Pixels (standard deviation) over which a map is smoothed before its ridges are sought: what lies flat on top gets one crest."""
+"""Pixels (standard deviation) over which a map is smoothed before its ridges are sought: noise of single pixels makes no crest."""
 
 SURROUNDINGS = 2.0
 """Pixels (standard deviation) over which the gradients of both flanks tell a ridge's direction."""

@@ -214,7 +214,9 @@ def check_pair(task: type[Task], data: SplitData, config: DictConfig) -> None:
         InputError: naming both.
     """
     if not isinstance(data, task.takes):
-        raise InputError(f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}")
+        raise InputError(
+            f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}; choose other data, or their task (task=boundary)"
+        )
 
 
 def build_trainer(config: DictConfig, folder: Path, callbacks: list[lightning.Callback], loggers: list[Any]) -> lightning.Trainer:

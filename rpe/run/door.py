@@ -82,7 +82,10 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
         except SIGTERMException:  # a SystemExit without a status: whoever started us would take the work for done
             print(f"error: stopped by SIGTERM; what was finished lies in {reason.parent}", file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # Lightning answers Ctrl-C by itself, without a word, and exits
+            if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
             print(
                 f"error: stopped by Ctrl-C; what was finished lies in {reason.parent}: hydra.run.dir={reason.parent} goes on with a scoring, resume= with a training",
                 file=sys.stderr,

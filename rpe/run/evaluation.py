@@ -43,8 +43,10 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     check_pair(task, data, config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     names = OmegaConf.to_container(config.names) if OmegaConf.is_list(config.names) else config.names
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str | int) for name in names)):
+    if names is not None and not isinstance(names, list):
         raise InputError(f"names {names} is no list: write names=[100007,100039], or null for all")
+    if names is not None and (odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]):
+        raise InputError(f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']")
     result = task.score(data, config.split, Path(config.predictions), folder, names, Scoring(backend_of(config, task), least_score_of(config)))
     plain = {
         "data": OmegaConf.to_container(config.data, resolve=True),
@@ -127,4 +129,6 @@ def chosen_checkpoint(config: DictConfig) -> Path:
     if config.checkpoint is None:
         raise InputError("checkpoint is null: choose best, last or a .ckpt file")
     name = str(config.checkpoint)
-    return checkpoint_of(str(Path(config.run) / "checkpoints" / f"{name}.ckpt") if name in ("best", "last") else name)
+    if name == "best":
+        return checkpoint_of(str(config.run))
+    return checkpoint_of(str(Path(config.run) / "checkpoints" / "last.ckpt") if name == "last" else name)

@@ -79,13 +79,14 @@ def read_yaml(file: Path) -> Node:
 
 
 def checkpoint_of(name: str) -> Path:
-    """The best checkpoint of a run folder, or the checkpoint itself.
+    """The best checkpoint of a run folder, the last where no epoch was validated, or the checkpoint itself.
 
     Raises:
         InputError: there is none.
     """
     path = Path(name)
-    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    best, last = (path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    file = path if not path.is_dir() else last if last.is_file() and not best.is_file() else best
     if not file.is_file():
         raise InputError(f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file")
     return file

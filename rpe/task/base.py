@@ -108,7 +108,7 @@ class Task(lightning.LightningModule):
         """The loss: the sum of its terms, each of which is logged."""
         total = torch.stack(list(terms.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {"train/loss": total.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=images)
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
         return total
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -1,13 +1,18 @@
+import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bsds_miniature import write_bsds
 
 import evaluate
 import train
 from rpe.data.module import SplitData
 from rpe.run import building
 from rpe.task.base import Result, Scoring
+from rpe.task.boundary import BoundaryTask
 from rpe.task.instance import InstanceTask
 
 Refused = Callable[..., str]
@@ -59,6 +64,7 @@ def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: 
         evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
     )
     assert "least_score None is no number" in refused(evaluate.main, *named, "least_score=null")
+    assert "names holds 100000.0, which YAML does not take for text" in refused(evaluate.main, *named, "names=[1e5]")
     assert "names 7 is no list" in refused(evaluate.main, *named, "names=7")
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
     assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
@@ -76,3 +82,30 @@ def test_ctrl_c_is_one_line_that_says_where_to_go_on(
         door(evaluate.main, f"predictions={tmp_path / 'x.json'}", "data=digits", f"hydra.run.dir={tmp_path / 'out'}")
     error = capsys.readouterr().err
     assert stop.value.code == 130 and f"stopped by Ctrl-C; what was finished lies in {tmp_path / 'out'}" in error and "Traceback" not in error
+
+
+TINY = ["experiment=bsds", "data.crop=32", "data.workers=0", "data.batch_size=2", "backbone.width=4", "loss.pixels=64", "callback.pictures=null"]
+
+
+def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(door: Callable[..., None], tmp_path: Path) -> None:
+    tiny = [*TINY, f"data.root={write_bsds(tmp_path / 'bsds', images=2)}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=2"]
+    door(train.main, *tiny, f"hydra.run.dir={tmp_path / 'run'}")
+    assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
+    door(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
+    whole = json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]
+    assert json.loads((tmp_path / "run" / "evaluation" / "bsds-test" / "metrics.json").read_text())["figures"] == whole
+    door(train.main, *tiny[:-2], f"init={tmp_path / 'run'}", "debug=quick", f"hydra.run.dir={tmp_path / 'quick'}")
+    assert (tmp_path / "quick" / "checkpoints" / "best.ckpt").is_file(), "two batches of everything, so of the validation too"
+
+
+def test_ctrl_c_while_training_is_one_line_too(
+    door: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(task: BoundaryTask, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(BoundaryTask, "training_step", stopped)
+    with pytest.raises(SystemExit) as stop:
+        door(train.main, *TINY, f"data.root={write_bsds(tmp_path / 'bsds', images=2)}", f"hydra.run.dir={tmp_path / 'run'}")
+    error = capsys.readouterr().err
+    assert stop.value.code == 130 and "stopped by Ctrl-C" in error and "Traceback" not in error

@@ -1,6 +1,7 @@
 """Boundary detection as BSDS500 measures it: ODS, OIS and AP.
 
-`figures(counts, thresholds)` of `count_pixels(prediction, Annotators(boundaries), thresholds_of(99))`, image by image; `score` does a folder.
+`count_pixels(prediction, Annotators(boundaries), thresholds_of(99))` counts one image, `of_table(np.stack([one.table() for one in counts]))` puts several
+together, `figures(counts, thresholds)` says what they are worth; `score` does all of it for a folder.
 """
 
 from rpe.metric.boundary.annotators import Annotators, Matched

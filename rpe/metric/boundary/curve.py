@@ -19,7 +19,7 @@ Values = Float[np.ndarray, "*shape"]
 
 @dataclass
 class Counts:
-    """Pixels of one or several images at each threshold; `a + b` and `sum(0)` pool them.
+    """Pixels of one or several images at each threshold; `of_table(counts.table().sum(0))` pools several.
 
     `found` of the `truth` pixels, summed over annotators, have a partner; `matched` of the `predicted` ones have one with some annotator.
     """

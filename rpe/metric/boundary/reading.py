@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import io
 
 from rpe.structures import InputError
@@ -62,9 +62,9 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
     read = {".png": read_png, ".npy": read_npy, ".mat": read_mat}[file.suffix]
     try:
         values = read(file)
-    except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, NotImplementedError, io.matlab.MatReadError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # garbage makes reading fail in every way there is
         raise InputError(f"prediction {file} does not decode ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
     if isinstance(values, list):
         prediction = Prediction(file, None, [segment_changes(one) for one in values])
@@ -107,15 +107,34 @@ def read_mat(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]
     """A map, or segmentations."""
     content: dict[str, Any] = {key: value for key, value in io.loadmat(file).items() if not key.startswith("__")}
     if "segs" in content:
-        return [one.astype(np.int64) for one in content["segs"].ravel()]
+        return segmentations(content["segs"], file)
     if "ucm2" in content:
-        return content["ucm2"][2::2, 2::2].astype(np.float64)
+        return flat(numbers(content["ucm2"], "ucm2", file), file)[2::2, 2::2].astype(np.float64)
     if len(content) != 1:
         raise InputError(f"prediction {file} holds {', '.join(content) or 'nothing'}: name the map segs, ucm2, or store nothing beside it")
-    values = next(iter(content.values()))
+    name, values = next(iter(content.items()))
+    return flat(numbers(values, name, file), file).astype(np.float64)
+
+
+def numbers(values: Any, name: str, file: Path) -> np.ndarray:
+    """Raises: InputError: no array of floats, booleans or unsigned integers."""
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fbu":
-        raise InputError(f"prediction {file} holds no map of numbers in {next(iter(content))}")
-    return flat(values, file).astype(np.float64)
+        raise InputError(f"prediction {file} holds no map of numbers in {name}")
+    return values
+
+
+def segmentations(cell: Any, file: Path) -> list[Int64[np.ndarray, "height width"]]:
+    """The label maps of a cell.
+
+    Raises:
+        InputError: no cell, an empty one, or one that holds something else than whole numbers on two axes.
+    """
+    if not isinstance(cell, np.ndarray) or cell.dtype != object or cell.size == 0:
+        raise InputError(f"prediction {file} has a segs that is no cell of label maps: save it as {{map}}, one map for each segmentation")
+    for one in cell.ravel():
+        if not isinstance(one, np.ndarray) or one.ndim != 2 or one.dtype.kind not in "iuf" or not (np.isfinite(one) & (one == np.floor(one))).all():
+            raise InputError(f"prediction {file} has a segs that holds something else than maps of whole numbers, one for each segment")
+    return [one.astype(np.int64) for one in cell.ravel()]
 
 
 def flat(values: np.ndarray, file: Path) -> np.ndarray:

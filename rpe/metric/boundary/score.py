@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -82,19 +83,26 @@ def as_csv(rows: list[list[str]]) -> str:
     return stream.getvalue()
 
 
-def score_maps(maps: dict[str, UInt8[np.ndarray, "height width"]], truths: dict[str, Path], thresholds: int, workers: int | None = None) -> Scored:
+def score_maps(
+    maps: dict[str, UInt8[np.ndarray, "height width"]], truths: dict[str, Path], thresholds: int, progress: bool, workers: int | None = None
+) -> Scored:
     """Score maps in memory, in steps of 1/255, as `score_folder` would score them as PNG files.
 
     Args:
         maps, truths: of each image's name; the truth is its annotation file.
         thresholds: see `score_folder`.
+        progress: whether a person sees how far it is.
         workers: processes; None is one for each core.
     """
     names = list(maps)
     jobs = (
         (name, Prediction(Path(name), maps[name] / LARGEST["L"], []), [one.boundaries for one in read_annotations(truths[name])]) for name in names
     )
-    done = dict(counted(jobs, len(names), thresholds, workers or cores()))
+    done = {}
+    with Bar(len(names) if progress else None) as bar:
+        for name, table in counted(jobs, len(names), thresholds, workers or cores()):
+            done[name] = table
+            bar.advance()
     return Scored(names, of_table(np.array([done[name] for name in names], dtype=np.int64)))
 
 
@@ -186,7 +194,7 @@ def counted(jobs: Iterator[Job], total: int, thresholds: int, workers: int) -> I
         return
     # a fork costs no second import of what the parent holds; the children touch no lock of other threads and no GPU
     method = "fork" if sys.platform == "linux" else "spawn"
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin_worker, (os.getpid(),))
     running: set[Future[tuple[str, Table]]] = set()
     try:
         while True:
@@ -201,14 +209,27 @@ def counted(jobs: Iterator[Job], total: int, thresholds: int, workers: int) -> I
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Bar:
-    """How many images are done and the time left: a bar on a terminal, a line now and then elsewhere."""
+def begin_worker(parent: int) -> None:
+    """The terminal's Ctrl-C is the parent's to answer; and where the parent is killed, its workers go too: they would wait for it for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
 
-    def __init__(self, total: int) -> None:
+
+def leave_with(parent: int) -> None:
+    """End this process once its parent is another."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+class Bar:
+    """How many images are done and the time left: a bar on a terminal, a line now and then elsewhere; silent without a total."""
+
+    def __init__(self, total: int | None) -> None:
         self.total, self.done, self.start = total, 0, time.monotonic()
         self.last = self.start
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console()) if sys.stdout.isatty() else None
+        self.bar = Progress(*columns, console=Console()) if total is not None and sys.stdout.isatty() else None
 
     def __enter__(self) -> "Bar":
         if self.bar:
@@ -222,7 +243,7 @@ class Bar:
         now = time.monotonic()
         if self.bar:
             self.bar.advance(self.line)
-        elif now - self.last > PLAIN_LINES:
+        elif self.total is not None and now - self.last > PLAIN_LINES:
             self.last = now
             left = (now - self.start) / self.done * (self.total - self.done)
             print(f"{self.done}/{self.total} images, {int(left) // 60}:{int(left) % 60:02d} left", flush=True)

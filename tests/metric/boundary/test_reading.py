@@ -57,7 +57,21 @@ SPOILT = {
     "torn.png": lambda file: file.write_bytes(b"\x89PNG\r\n\x1a\nnothing"),
     "matrices.mat": lambda file: io.savemat(file, {"a": RAMP, "b": RAMP}),
     "text.mat": lambda file: file.write_text("hello"),
+    "empty.npy": lambda file: file.touch(),
+    "archive.npy": lambda file: np.savez(file.open("wb"), RAMP),
+    "short.mat": lambda file: (io.savemat(file, {"a": RAMP}), file.write_bytes(file.read_bytes()[:100])),
+    "plain.mat": lambda file: io.savemat(file, {"segs": np.ones(SIZE)}),
+    "none.mat": lambda file: io.savemat(file, {"segs": np.empty((1, 0), dtype=object)}),
+    "shares.mat": lambda file: io.savemat(file, {"segs": cell_of(RAMP)}),
+    "deep.mat": lambda file: io.savemat(file, {"segs": cell_of(np.ones((*SIZE, 2)))}),
+    "words.mat": lambda file: io.savemat(file, {"ucm2": "words"}),
 }
+
+
+def cell_of(values: np.ndarray) -> np.ndarray:
+    cell = np.empty((1, 1), dtype=object)
+    cell[0, 0] = values
+    return cell
 
 
 @pytest.mark.parametrize(
@@ -73,6 +87,14 @@ SPOILT = {
         ("torn.png", "does not decode"),
         ("text.mat", "does not decode"),
         ("objects.npy", "does not decode"),
+        ("empty.npy", "does not decode"),
+        ("archive.npy", "does not decode"),
+        ("short.mat", "does not decode"),
+        ("plain.mat", "segs that is no cell"),
+        ("none.mat", "segs that is no cell"),
+        ("shares.mat", "something else than maps of whole numbers"),
+        ("deep.mat", "something else than maps of whole numbers"),
+        ("words.mat", "no map of numbers in ucm2"),
     ],
 )
 def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, how: str, said: str) -> None:

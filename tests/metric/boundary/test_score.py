@@ -68,7 +68,7 @@ def test_maps_in_memory_score_as_their_files_do(folders: tuple[Path, dict[str, P
     (out / "png").mkdir(parents=True)
     for name, values in eight.items():
         Image.fromarray(values).save(out / "png" / f"{name}.png")
-    assert score_maps(eight, truths, 9).figures == score(out / "png", truths, out, 9, None, 1)
+    assert score_maps(eight, truths, 9, progress=False).figures == score(out / "png", truths, out, 9, None, 1)
 
 
 def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> None:
@@ -140,3 +140,28 @@ def test_stopped_by_ctrl_c(folders: tuple[Path, dict[str, Path], Path]) -> None:
     assert "3000.json" in kept and len(kept) < 4
     assert score(maps, truths, out, 5, None, 1)["images"] == 4
     assert all((out / "journal" / name).stat().st_mtime_ns == when for name, when in kept.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_workers_of_a_killed_scoring_go_too(folders: tuple[Path, dict[str, Path], Path]) -> None:
+    maps, truths, out = folders
+    out.mkdir()
+    process = multiprocessing.get_context("fork").Process(target=score_slowly, args=(maps, truths, out))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (out / "journal" / "3000.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.join()
+    assert workers
+    deadline = time.monotonic() + 30
+    while any(running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(running(worker) for worker in workers)
+
+
+def running(process: str) -> bool:
+    """Whether it lives; one that has ended and that nobody has asked about yet does not."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
