@@ -56,12 +56,12 @@ class Logits:
         other_places: Float[Tensor, "other 2"] | None,
         spatial_bandwidth: float,
     ) -> None:
-        self.left = BITS * concentration * torch.cat([points, -torch.ones_like(points[:, :1])], 1)
-        self.right = torch.cat([others, torch.ones_like(others[:, :1])], 1)
+        extra = 0 if places is None else 4
+        self.left = torch.cat([points, -torch.ones_like(points[:, :1]), points.new_zeros(len(points), extra)], 1).mul_(BITS * concentration)
+        self.right = torch.cat([others, torch.ones_like(others[:, :1]), others.new_zeros(len(others), extra)], 1)
         self.places, self.other_places, self.spatial_bandwidth = places, other_places, spatial_bandwidth
         self.turned_to: slice | None = None
         if places is not None:
-            self.left, self.right = functional.pad(self.left, (0, 4)), functional.pad(self.right, (0, 4))
             self.left[:, -1], self.right[:, -2] = BITS, 1
 
     def tile(self, buffer: Float[Tensor, " size"], spare: Float[Tensor, " size"] | None, rows: slice, columns: slice) -> Float[Tensor, "row column"]:
