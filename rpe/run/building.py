@@ -215,7 +215,8 @@ def check_pair(task: type[Task], data: SplitData, config: DictConfig) -> None:
     """
     if not isinstance(data, task.takes):
         raise InputError(
-            f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}; choose other data, or their task (task=boundary)"
+            f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}; "
+            "choose other data, or their task (task=boundary)"
         )
 
 
