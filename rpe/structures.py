@@ -40,13 +40,13 @@ def check_shape(name: str, values: Tensor, **axes: int | None) -> None:
         raise InputError(f"{name} has the shape {list(values.shape)}: it should be [{wanted}]")
 
 
-def check_count(name: str, value: int, least: int, remedy: str) -> None:
+def check_count(name: str, value: Any, least: int, remedy: str) -> None:
     """Refuse what is not a whole number of at least `least`.
 
     Raises:
         InputError: naming it, and the remedy.
     """
-    if not isinstance(value, Integral) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} {value} is not a whole number from {least} on: {remedy}")
 
 

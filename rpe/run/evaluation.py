@@ -13,7 +13,7 @@ from rpe.run.building import build_data, build_task, build_trainer, check_config
 from rpe.run.door import FROM_RUN, plainly
 from rpe.run.folder import checkpoint_of, load_weights, pictures_of, provenance, read_run, write_figures, write_whole
 from rpe.run.training import without_downloads
-from rpe.structures import InputError
+from rpe.structures import InputError, check_count
 from rpe.task.base import Result, Scoring, Task
 
 
@@ -47,13 +47,15 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
         raise InputError(f"names {names} is no list: write names=[100007,100039], or null for all")
     if names is not None and (odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]):
         raise InputError(f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']")
-    result = task.score(data, config.split, Path(config.predictions), folder, names, Scoring(backend_of(config, task), least_score_of(config)))
+    scoring = Scoring(backend_of(config, task), least_score_of(config), thresholds_of(config))
+    result = task.score(data, config.split, Path(config.predictions), folder, names, scoring)
     plain = {
         "data": OmegaConf.to_container(config.data, resolve=True),
         "predictions": str(config.predictions),
         "names": names,
         "backend": config.backend,
         "least_score": config.least_score,
+        "thresholds": config.thresholds,
     }
     return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
 
@@ -81,11 +83,24 @@ def least_score_of(config: DictConfig) -> float:
     return float(score)
 
 
+def thresholds_of(config: DictConfig) -> int | None:
+    """At how many thresholds boundary maps are counted; None is the official number.
+
+    Raises:
+        InputError: too few for a curve, or no whole number.
+    """
+    if config.thresholds is not None:
+        check_count("thresholds", config.thresholds, 2, "it makes the curve of boundary maps; null is the official 99")
+    return config.thresholds
+
+
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
     """Rebuild a run from its own config, but for the groups that are named here, and test its weights."""
     changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
     if "least_score" in changed:
         raise InputError("least_score is for predictions=; of a run, proposal.least_score says it")
+    if "thresholds" in changed:
+        raise InputError("thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>")
     if any(key.split(".")[0] == "task" for key in changed):
         raise InputError("task is what the run was trained for: leave it out beside run=")
     run = without_downloads(OmegaConf.create(read_run(config.run)))

@@ -39,10 +39,12 @@ class Scoring:
     Args:
         backend: what computes them, one of the task's `backends`; they are the same.
         least_score: of anybody's masks that become one label map; a run has its own, in `proposal`.
+        thresholds: at which anybody's boundary maps are counted; None is the official number.
     """
 
     backend: str
     least_score: float
+    thresholds: int | None
 
 
 class Task(lightning.LightningModule):

@@ -43,8 +43,9 @@ class BoundaryResult(Result):
         return self.scored.tables() | {f"maps/{name}.png": png(values) for name, values in self.maps.items()}
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """`precision-recall.png`; the published results stand beside the whole test split."""
-        published = PUBLISHED if data.name == "bsds" and split == "test" and len(self.scored.names) == TEST_IMAGES else {}
+        """`precision-recall.png`; the published results stand beside the whole test split at the official thresholds."""
+        whole = data.name == "bsds" and split == "test" and len(self.scored.names) == TEST_IMAGES
+        published = PUBLISHED if whole and len(self.scored.thresholds) == OFFICIAL else {}
         name = "ours" if self.maps else "predictions"
         draw_curve({name: self.scored.curve()}, {name: self.figures["ODS"]}, published, folder / "precision-recall.png")
 
@@ -87,7 +88,7 @@ class BoundaryTask(Task):
         """ODS, OIS and AP of a folder of maps; what was counted before the program was stopped is not counted again."""
         assert isinstance(data, Bsds)
         truths = {name: truth for name, (_, truth) in data.files(split).items()}
-        scored = score_folder(predictions, truths, folder / "journal", OFFICIAL, names)
+        scored = score_folder(predictions, truths, folder / "journal", scoring.thresholds or OFFICIAL, names)
         return BoundaryResult(scored.figures, scored, {})
 
     def training_step(self, batch: BoundaryBatch, index: int) -> Float[Tensor, ""]:

@@ -88,6 +88,8 @@ class InstanceTask(Task):
     def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> InstanceResult:
         """Average recall of a COCO results file, and the instance figures of its masks of `least_score` or more, as of a run."""
         assert isinstance(data, InstanceData)
+        if scoring.thresholds is not None:
+            raise InputError(f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary")
         truth, results = data.truth(split), read_results(predictions)
         if names is not None:
             ids = {Path(image["file_name"]).stem: image["id"] for image in truth["images"]}

@@ -35,6 +35,7 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
     assert "task is what the run was trained for" in refused(evaluate.main, f"run={run}", "task=instance")
     assert "names restricts predictions=" in refused(evaluate.main, f"run={run}", "names=[1]")
     assert "least_score is for predictions=; of a run, proposal.least_score" in refused(evaluate.main, f"run={run}", "least_score=0.1")
+    assert "thresholds is for predictions=; a run's maps are counted at the official 99" in refused(evaluate.main, f"run={run}", "thresholds=5")
     assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(evaluate.main, f"run={run}", "backend=fast")
     assert "proposal.maximum must be a whole number, not 'abc'" in refused(evaluate.main, f"run={run}", "proposal.maximum=abc")
     assert "data.val_scenes 0 is below 1" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
@@ -54,15 +55,17 @@ def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: 
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(score))
     named = [f"predictions={tmp_path / 'a folder'}", "data=digits", "split=test", f"hydra.run.dir={tmp_path / 'out'}"]
-    door(evaluate.main, *named, "names=[7,a b]", "backend=faster", "least_score=0.25")
+    door(evaluate.main, *named, "names=[7,a b]", "backend=faster", "least_score=0.25", "thresholds=5")
     assert (
-        asked == [("digits", "test", tmp_path / "a folder", tmp_path / "out", [7, "a b"], Scoring("faster", 0.25))]
+        asked == [("digits", "test", tmp_path / "a folder", tmp_path / "out", [7, "a b"], Scoring("faster", 0.25, 5))]
         and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
     )
     assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(evaluate.main, *named, "backend=fast")
     assert "backend 'faster' is unknown: choose own" in refused(
         evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
     )
+    assert "thresholds 1 is not a whole number from 2 on" in refused(evaluate.main, *named, "thresholds=1")
+    assert "thresholds 9.5 is not a whole number" in refused(evaluate.main, *named, "thresholds=9.5")
     assert "least_score None is no number" in refused(evaluate.main, *named, "least_score=null")
     assert "names holds 100000.0, which YAML does not take for text" in refused(evaluate.main, *named, "names=[1e5]")
     assert "names 7 is no list" in refused(evaluate.main, *named, "names=7")

@@ -45,7 +45,7 @@ def test_a_result_writes_nothing_unless_it_says_so(tmp_path: Path) -> None:
     Result({}).draw(tmp_path, data, "val")
     assert not list(tmp_path.iterdir())
     with pytest.raises(NotImplementedError):
-        Task.score(data, "val", Path("x"), Path("y"), None, Scoring("own", 0.5))
+        Task.score(data, "val", Path("x"), Path("y"), None, Scoring("own", 0.5, None))
 
 
 def test_one_process_is_the_first_and_all() -> None:

@@ -81,6 +81,9 @@ def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_
     assert (tmp_path / "theirs" / "thresholds.csv").read_text() == (again / "thresholds.csv").read_text()
     door(evaluate.main, *anybody, "names=[3001]", f"hydra.run.dir={tmp_path / 'one'}")
     assert json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]["images"] == 1
+    door(evaluate.main, *anybody, "thresholds=5", f"hydra.run.dir={tmp_path / 'five'}")
+    rows = list(csv.DictReader((tmp_path / "five" / "thresholds.csv").open()))
+    assert [float(row["threshold"]) for row in rows] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6], abs=1e-6)
     door(evaluate.main, f"run={run}", "split=val", "detection.scales=[0.5,1]", f"hydra.run.dir={tmp_path / 'scales'}")
     assert (tmp_path / "scales" / "maps" / "2000.png").is_file()
 
