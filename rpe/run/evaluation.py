@@ -100,7 +100,9 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     if "least_score" in changed:
         raise InputError("least_score is for predictions=; of a run, proposal.least_score says it")
     if "thresholds" in changed:
-        raise InputError("thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>")
+        raise InputError(
+            "thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>"
+        )
     if any(key.split(".")[0] == "task" for key in changed):
         raise InputError("task is what the run was trained for: leave it out beside run=")
     run = without_downloads(OmegaConf.create(read_run(config.run)))
