@@ -4,6 +4,7 @@ The step is run as training runs it, but cut at the points and at the iterates, 
 gradients are those of the uncut step. Median of 20 steps after 5 warm-ups.
 """
 
+import itertools
 import statistics
 import sys
 import time
@@ -72,7 +73,7 @@ def main() -> None:
     task, data = rpe.run.build_task(config), rpe.run.build_data(config)
     optimizer = task.optimizer(task.parameters())
     steps: list[dict[str, float]] = []
-    batches = iter(data.train_dataloader())
+    batches = itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count())  # as many epochs as it takes
     for index in range(WARM_UPS + STEPS):
         watch = Stopwatch()
         batch = next(batches)
