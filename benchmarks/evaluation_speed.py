@@ -26,6 +26,7 @@ from rpe.data.module import data_root
 from rpe.metric.average_recall import AREAS, BACKENDS, COCO_LIMITS, average_recall
 from rpe.metric.reference import PARTS
 from rpe.structures import encode_mask
+from rpe.task.instance import read_results
 
 MASKS = 1000
 REPEATS = 2
@@ -93,7 +94,7 @@ def measure(what: str, annotations: Path, file: Path) -> dict[str, float]:
             return by_hand(annotations, file, what.split()[0])
     truth = read_truth(annotations)
     start = time.perf_counter()
-    figures = average_recall(truth, json.loads(file.read_text()), what)
+    figures = average_recall(truth, read_results(file), what)
     return figures | {"seconds": time.perf_counter() - start}
 
 

@@ -37,6 +37,8 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
     if not isinstance(results, list):
         raise InputError("a results file holds a list of {image_id, category_id, segmentation, score}, not " + type(results).__name__)
     categories = known_categories(truth)
+    if looks_sound(results, sizes, categories):
+        return
     seen: dict[tuple[Any, ...], int] = {}
     for row, result in enumerate(results):
         check_row(row, result, sizes)
@@ -45,6 +47,30 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
         key = (result["image_id"], result.get("category_id"), result["score"], counts if isinstance(counts, str) else tuple(counts))
         if seen.setdefault(key, row) != row:
             raise InputError(f"result {row} is result {seen[key]} again (image {result['image_id']}): are files joined that share rows?")
+
+
+def looks_sound(results: list[Any], sizes: dict[int, list[int]], categories: set[int]) -> bool:
+    """Whether nothing can be wrong with any row, by columns: several times as fast as row by row, which then names what is wrong, or finds nothing."""
+    if not only_of(results, dict) or not all(key in row for row in results for key in KEYS):
+        return False
+    images, masks, scores = ([row[key] for row in results] for key in KEYS)
+    if not (only_of(images, int) and only_of(scores, int, float) and only_of(masks, dict)) or not set(images) <= sizes.keys():
+        return False
+    counts = [mask.get("counts") for mask in masks]
+    named = [row["category_id"] for row in results if "category_id" in row]
+    return (
+        only_of(counts, str)
+        and [mask.get("size") for mask in masks] == [sizes[image] for image in images]
+        and all(map(math.isfinite, scores))
+        and (not categories or (only_of(named, int) and set(named) <= categories))
+        # the same mask twice in an image is none of ours to judge unless all else is the same too; then the rows are looked at one by one
+        and len(set(zip(images, counts, strict=True))) == len(results)
+    )
+
+
+def only_of(values: list[Any], *types: type) -> bool:
+    """Whether all are of these very types."""
+    return set(map(type, values)) <= set(types)
 
 
 def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
