@@ -1,11 +1,14 @@
 """What detectors without learning reach on BSDS500: gradient magnitude and Canny (scikit-image), under this project's evaluator.
 
-    python benchmarks/boundary_baselines.py [split=test] [folder=outputs/baselines] [workers=2]
+    python benchmarks/boundary_baselines.py [split=test] [folder=outputs/baselines] [workers=2] [beside=<evaluation of a run, of the same split>]
 
-Writes the maps, scores them into `<folder>/<method>-<split>` and goes on there when it was stopped; draws `<folder>/curve-<split>.png`. The
-gradient is that of the grey image smoothed with SIGMA. A pixel's strength by Canny is the highest threshold at which it is still an edge.
+Writes the maps, scores them into `<folder>/<method>-<split>` and goes on there when it was stopped; draws `<folder>/curve-<split>.png`, with the
+run's curve if one is named. The gradient is that of the grey image smoothed with SIGMA. A pixel's strength by Canny is the highest threshold at
+which it is still an edge.
 """
 
+import csv
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +47,14 @@ def canny_strength(grey: np.ndarray) -> np.ndarray:
     return strength
 
 
+def curve_of(evaluation: Path) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    """Recall and precision at each threshold, and ODS, as `evaluate.py` wrote them."""
+    with (evaluation / "thresholds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    recall, precision = (np.array([float(row[column]) for row in rows]) for column in ("recall", "precision"))
+    return (recall, precision), json.loads((evaluation / "metrics.json").read_text())["figures"]["ODS"]
+
+
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"gradient magnitude": gradient_magnitude, "Canny": canny_strength}
 
 
@@ -51,6 +62,8 @@ def main() -> None:
     options = {"split": "test", "folder": "outputs/baselines", "workers": "2"} | dict(argument.split("=", 1) for argument in sys.argv[1:])
     files = split_files(data_root() / "BSR", options["split"])
     curves, best = {}, {}
+    if "beside" in options:
+        curves["ours"], best["ours"] = curve_of(Path(options["beside"]))
     for method, strength in METHODS.items():
         folder = Path(options["folder"]) / f"{method.replace(' ', '-')}-{options['split']}"
         (folder / "maps").mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.proposal import image_of, select_instances
+from rpe.run.folder import checkpoint_of
 from rpe.sphere import normalise
 from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres
 
@@ -66,8 +67,7 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
             config.data = OmegaConf.create(OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True))
     for key, value in asked.items():
         OmegaConf.update(config, key, OmegaConf.create(f"x: {value}").x)
-    file = folder / "checkpoints" / "best.ckpt"
-    return config, torch.load(file, map_location="cpu", weights_only=True)["state_dict"], split
+    return config, torch.load(checkpoint_of(str(folder)), map_location="cpu", weights_only=True)["state_dict"], split
 
 
 class EpochProgress(lightning.Callback):
