@@ -212,17 +212,14 @@ def main() -> None:
     config, weights, split = read(sys.argv[1:])
     torch.manual_seed(0)
     task, data = rpe.run.build_task(config).eval(), rpe.run.build_data(config)
-    untrained = proposals_of("the untrained network", task, data, split)
+    untrained = copy.deepcopy(task.state_dict())
     task.load_state_dict(weights)
     ours = proposals_of("this run", task, data, split)
     numbers = [row["image_id"] for row in ours]
     counts = {number: numbers.count(number) for number in set(numbers)}
     table = Table(data.truth(split), counts, getattr(task.proposal, "least_score", 0.5), data.name)
     table.add("this run", ours)
-    table.add("the untrained network", untrained)
     scenes = list(scenes_of(task, data, split))
-    task.model.embed = with_random_points(task.model.embed)
-    table.add("random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split))
     baselines: dict[str, Callable[[Scene], Iterator[tuple[np.ndarray, float]]]] = {
         "connected components of the trained objectness": components,
         "multi-scale Felzenszwalb": segments,
@@ -233,6 +230,13 @@ def main() -> None:
             baselines[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = partial(by_colour, bandwidth)
     for what, method in baselines.items():
         table.add(what, rows_of(what, method, scenes))
+    embed = task.model.embed
+    task.model.embed = with_random_points(embed)
+    table.add("random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split))
+    # last, as a network that knows nothing takes the longest: all pixels may take part, in hundreds of groups
+    task.model.embed = embed
+    task.load_state_dict(untrained)
+    table.add("the untrained network", proposals_of("the untrained network", task, data, split))
 
 
 class Table:
