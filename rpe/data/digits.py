@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
-from rpe.structures import InputError, encode_mask
+from rpe.structures import BACKGROUND, InputError, encode_mask
 
 SIDE = 64
 DIGIT = 28
@@ -99,6 +99,7 @@ class DigitScenes:
 
     def __init__(self, split: str, length: int, seed: int) -> None:
         self.split, self.length, self.seed = split, length, seed
+        self.classes = {digit + 1: str(digit) for digit in range(10)}
 
     def __len__(self) -> int:
         return self.length
@@ -110,7 +111,8 @@ class DigitScenes:
 
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
-        return torch.from_numpy(scene.image), torch.from_numpy(scene.labels), index % self.length + 1, (SIDE, SIDE)
+        categories = torch.tensor([BACKGROUND, *(digit + 1 for digit in scene.classes)])
+        return Sample(torch.from_numpy(scene.image), torch.from_numpy(scene.labels), index % self.length + 1, (SIDE, SIDE), categories)
 
     def truth(self) -> Truth:
         """The scenes of the first epoch; category k + 1 is the digit k, image ids count from 1."""
@@ -134,7 +136,7 @@ class DigitScenes:
                         "segmentation": encode_mask(mask),
                     }
                 )
-        categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
+        categories = [{"id": number, "name": name} for number, name in self.classes.items()]
         return {"images": images, "annotations": annotations, "categories": categories}
 
 

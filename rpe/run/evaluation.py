@@ -97,10 +97,11 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     trainer = build_trainer(run, folder, [], [])
     data: SplitData = build_data(run)
     check_pair(task_class(run), data, run)
-    data.dataset(config.split)
+    dataset = data.dataset(config.split)
     backend = backend_of(config, task_class(run))
     task = build_task(run)
     task.backend = backend
+    task.check_dataset(dataset)
     load_weights(task, chosen_checkpoint(config))
     data.trainer = trainer  # of several processes, each takes its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)
