@@ -21,32 +21,30 @@ def draw_class_sheet(
     image: Float[np.ndarray, "height width 3"],
     truth: Int64[np.ndarray, "height width"],
     found: Int64[np.ndarray, "rows columns"],
-    instances: dict[str, Instances],
+    instances: Instances | None,
     names: list[str],
-    least_score: float,
     file: Path,
 ) -> None:
-    """Image, true and found class map, and each kind of instances with their classes.
+    """Image, true and found class map, and the instances with their classes: best score first, each takes the pixels that are left.
 
     Args:
         truth: of the image as the network saw it.
         found: of the original image.
-        instances: by their title; those of `least_score` or more become one label map.
         names: of the classes, the background's first.
     """
     panels = [("image", image), ("true classes", class_colours(truth)), ("found classes", class_colours(found))]
-    maps = {title: selected(some, least_score) for title, some in instances.items()}
-    panels += [(title, colours_of(labels)) for title, (labels, _) in maps.items()]
+    labels, chosen = (found, []) if instances is None else selected(instances, 0.0)
+    panels += [] if instances is None else [("groups and their classes", colours_of(labels))]
     figure = Figure(figsize=(2.6 * len(panels), 2.6 * image.shape[0] / image.shape[1] + 0.3), layout="constrained")
     for axis, (title, panel) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axis.imshow(panel, interpolation="nearest")
         axis.set_title(title, fontsize=9)
         axis.axis("off")
-        labels, chosen = maps.get(title, (truth, []))
-        for number, index in enumerate(chosen, start=1):
-            name = names[int(instances[title].classes[index])]
-            row, column = (float(np.median(places)) for places in np.nonzero(labels == number))
-            axis.text(column, row, name, fontsize=8, ha="center", va="center", bbox=dict(facecolor="white", alpha=0.7, edgecolor="none", pad=0.8))
+    for number, index in enumerate(chosen, start=1):
+        assert instances is not None
+        row, column = (float(np.median(places)) for places in np.nonzero(labels == number))
+        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8}
+        axis.text(column, row, names[int(instances.classes[index])], fontsize=8, ha="center", va="center", bbox=box)
     figure.savefig(file, dpi=110)
 
 

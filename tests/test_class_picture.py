@@ -20,15 +20,18 @@ def test_classes_have_vocs_colours_and_void_is_white() -> None:
 def test_a_sheet_shows_truth_prediction_and_instances_with_their_classes(tmp_path: Path) -> None:
     truth = np.zeros((20, 30), dtype=np.int64)
     truth[4:14, 4:14], truth[0] = 2, -1
-    instances = Instances([encode_mask(truth == 2)], np.array([0.9]), (20, 30), np.array([2]))
+    masks = [encode_mask(truth == 2), encode_mask(np.arange(600).reshape(20, 30) > 450)]
     image, names = np.zeros((20, 30, 3), dtype=np.float32), ["background", "a", "b"]
-    draw_class_sheet(image, truth, truth.clip(0), {"groups": instances}, names, 0.5, tmp_path / "one.png")
-    draw_class_sheet(image, truth, truth.clip(0), {"groups": instances}, names, 0.95, tmp_path / "none.png")
-    with_it, without = pixels_of(tmp_path / "one.png"), pixels_of(tmp_path / "none.png")
-    assert with_it.shape == without.shape and with_it.shape[1] > 4 * with_it.shape[0]
-    colours = {tuple(colour) for colour in with_it.reshape(-1, 3)}
-    assert tuple(palette()[2]) in colours and (with_it[:, : 3 * with_it.shape[1] // 4] == without[:, : 3 * with_it.shape[1] // 4]).all()
-    assert (with_it != without).any(), "what scores less is not shown"
+    for name, classes in (("one", [2, 1]), ("other", [2, 2])):
+        draw_class_sheet(
+            image, truth, truth.clip(0), Instances(masks, np.array([0.3, 0.2]), (20, 30), np.array(classes)), names, tmp_path / f"{name}.png"
+        )
+    one, other = pixels_of(tmp_path / "one.png"), pixels_of(tmp_path / "other.png")
+    colours = {tuple(colour) for colour in one.reshape(-1, 3)}
+    assert one.shape == other.shape and one.shape[1] > 4 * one.shape[0] and tuple(palette()[2]) in colours
+    assert (one != other).any() and (one[:, : 3 * one.shape[1] // 4] == other[:, : 3 * one.shape[1] // 4]).all(), "the classes' names alone differ"
+    draw_class_sheet(image, truth, truth.clip(0), None, names, tmp_path / "none.png")
+    assert pixels_of(tmp_path / "none.png").shape[1] < one.shape[1], "without groups there is no panel of theirs"
 
 
 def test_figures_and_confusions_are_drawn(tmp_path: Path) -> None:

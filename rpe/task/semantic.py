@@ -103,7 +103,7 @@ class SemanticTask(InstanceTask):
         return None
 
     def sheet(self, sample: Sample, folder: Path) -> Path:
-        """Image, true and found classes, and the instances that groups and connected parts make, each with its class."""
+        """Image, true and found classes, and where pixels are grouped, the groups with their classes."""
         assert self.examiner is not None
         batch = collate([sample])
         network_size = (batch.images.shape[2], batch.images.shape[3])
@@ -116,9 +116,8 @@ class SemanticTask(InstanceTask):
                 logits, proposals = self.model.classify(images), None
         assert logits is not None
         examined = self.examiner.examine(logits, network_size, sample.size, proposals)
-        instances = {"connected parts": examined.components} | ({} if examined.instances is None else {"groups": examined.instances})
         file = folder / f"val-{sample.image_id}.png"
         names = [BACKGROUND_NAME, *self.examiner.names.values()]
         image = sample.image.permute(1, 2, 0).numpy()
-        draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), instances, names, self.proposal.least_score, file)
+        draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file)
         return file

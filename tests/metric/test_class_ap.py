@@ -1,13 +1,8 @@
 """Average precision by class: by hand, against pycocotools called by hand, and void that belongs to no class."""
 
-import contextlib
-import io
-import json
-
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from classed_results import by_hand, noisy, oracle
 
 from rpe.data.digits import DigitScenes
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
@@ -19,42 +14,6 @@ CATEGORIES = {digit + 1: str(digit) for digit in range(10)}
 @pytest.fixture(scope="module")
 def truth() -> dict:
     return DigitScenes("val", 12, 0).truth()
-
-
-def oracle(truth: dict) -> list[dict]:
-    return [
-        {"image_id": a["image_id"], "category_id": a["category_id"], "segmentation": a["segmentation"], "score": 0.9}
-        for a in truth["annotations"]
-        if not a.get("void", False)
-    ]
-
-
-def noisy(truth: dict, seed: int) -> list[dict]:
-    """Shifted masks, some of another class, some twice, scores at random."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for row in oracle(truth) * 2:
-        mask = np.roll(decode_mask(row["segmentation"]), random.integers(-3, 4, 2), (0, 1))
-        category = row["category_id"] if random.random() < 0.7 else int(random.integers(1, 11))
-        rows.append(row | {"category_id": category, "segmentation": encode_mask(mask), "score": float(random.random())})
-    return rows
-
-
-def by_hand(truth: dict, rows: list[dict]) -> dict[int, np.ndarray]:
-    """pycocotools as anybody calls it, with its own settings, a class at a time."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground = COCO()
-        ground.dataset = json.loads(json.dumps(truth))
-        ground.createIndex()
-        found = ground.loadRes(json.loads(json.dumps(rows)))
-        precision = {}
-        for category in sorted({a["category_id"] for a in truth["annotations"]}):
-            evaluation = COCOeval(ground, found, "segm")
-            evaluation.params.catIds = [category]
-            evaluation.evaluate()
-            evaluation.accumulate()
-            precision[category] = evaluation.eval["precision"][:, :, 0, 0, 2].mean(1)
-    return precision
 
 
 @pytest.mark.parametrize("backend", ["own", "pycocotools", "faster"])
@@ -143,7 +102,7 @@ def test_void_is_of_no_class_and_a_mask_on_nothing_else_is_none() -> None:
 def test_rows_without_a_class_are_refused(truth: dict) -> None:
     rows = oracle(truth)
     rows[2] = {key: value for key, value in rows[2].items() if key != "category_id"}
-    with pytest.raises(InputError, match="result 2 .image 1. has no category_id: average precision asks for the class"):
+    with pytest.raises(InputError, match="result 2 .image 2. has no category_id: average precision asks for the class"):
         class_precision(truth, rows, CATEGORIES, "own")
     rows[2]["category_id"] = 77
     with pytest.raises(InputError, match="has the category 77, which the truth does not list"):
