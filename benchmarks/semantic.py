@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 RATES = (0.001, 0.003, 0.01)
-WEIGHTS = (0.1, 0.3, 1.0)
+WEIGHTS = (0.03, 0.1, 0.3, 1.0)
 SEEDS = (0, 1, 2)
 SETTINGS = {"folder": "outputs/semantic", "scenes": "8000", "val": "200", "test": "500", "loops": "3"}
 COLUMNS = {

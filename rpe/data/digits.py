@@ -26,6 +26,9 @@ FIRST_OF_SPLIT: dict[str, tuple[int, int]] = {"train": (0, 1297), "val": (1297, 
 """Digit images of each split, in an order shuffled once."""
 
 STREAM: dict[str, int] = {"train": 0, "val": 1, "test": 2}
+NAMES = [str(digit) for digit in range(10)]
+"""Of class 1, 2, .."""
+
 SCENE_SEED = 1712
 """Validation and test scenes are the same whatever the run's seed."""
 
@@ -99,7 +102,7 @@ class DigitScenes:
 
     def __init__(self, split: str, length: int, seed: int) -> None:
         self.split, self.length, self.seed = split, length, seed
-        self.classes = {digit + 1: str(digit) for digit in range(10)}
+        self.classes = dict(enumerate(NAMES, start=1))
 
     def __len__(self) -> int:
         return self.length

@@ -9,7 +9,7 @@ from rpe.structures import VOID, FeatureMap, InputError, Iterates, pixel_centres
 
 
 class SemanticLoss(SampledPairwiseLoss):
-    """All terms of training with classes (paper, section 5.4: the grouping loss beside the cross-entropy).
+    """All terms of training with classes: the grouping loss beside the cross-entropy, as the paper trains semantic segmentation.
 
     Args:
         margin, negative_weight, weighting, squared, negative_range, pixels, sampling: see `SampledPairwiseLoss`.

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ from rpe.metric.class_map import class_png, find_maps, read_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
 from rpe.proposal import class_components, class_probability, classified
 from rpe.structures import FeatureMap, InputError, Instances, Proposals
-
-Row = dict[str, Any]
+from rpe.task.predictions import Row
 
 BACKGROUND_NAME = "background"
 
@@ -81,22 +79,25 @@ class ClassExaminer(nn.Module):
     def __init__(self, classes: int, minimum_area: int) -> None:
         super().__init__()
         self.classes, self.minimum_area = classes, minimum_area
-        self.names: dict[int, str] = {}
+        self.names: list[str] = []
         self.confusion = empty_confusion(classes)
 
     def check_classes(self, names: dict[int, str]) -> None:
-        """Refuse data with another number of classes, or with others than the split that was shown before.
+        """Refuse data with another number of classes, or with others than those of the training, or of the split that was shown before.
 
         Raises:
-            InputError: naming both numbers, or the category.
+            InputError: naming both numbers, or the class.
         """
         if len(names) != self.classes:
             some = ", ".join(list(names.values())[:5])
             raise InputError(f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}")
-        if self.names and names != self.names:
-            (number, name), *_ = (names.items() - self.names.items()) or (self.names.items() - names.items())
-            raise InputError(f"category {number} {name!r} is in one split's truth but not in another's: all splits must list the same ids and names")
-        self.names = names
+        here = list(names.values())
+        for number, (name, known) in enumerate(zip(here, self.names or here, strict=True), start=1):
+            if name != known:
+                raise InputError(
+                    f"class {number} of the data is {name!r}, but {known!r} in the training or in another split: all must list the same names"
+                )
+        self.names = here
 
     def examine(self, logits: FeatureMap, network_size: tuple[int, int], size: tuple[int, int], proposals: Proposals | None) -> Examined:
         """One image by its classes' logits and its proposals."""

@@ -1,7 +1,7 @@
 """Instance grouping: train the embedding through the loops, examine proposals against the truth."""
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset, Truth, as_names, collate, generator_of
+from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset, Truth, collate, generator_of
 from rpe.grouping import find_modes
 from rpe.head import Classifier
 from rpe.loss import InstanceLoss, SemanticLoss, share_over_margin
@@ -28,6 +28,7 @@ from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Embedded, InputError, InstanceBatch, pixel_centres
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassExaminer, ClassReport
+from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results
 
 EXAMINED = 1024
 """Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
@@ -35,7 +36,8 @@ EXAMINED = 1024
 PAIRED = 512
 """Pixels of an image, evenly drawn, whose pairs are held against the margin at every iterate: of 1,024, an image's figures take 77 ms, not 46 (T = 3, 1 core)."""
 
-Row = dict[str, Any]
+CLASSES = "classes"
+"""Where a checkpoint keeps the names of the classes that were learned."""
 
 
 @dataclass
@@ -53,7 +55,8 @@ class InstanceResult(Result):
         return ours if self.classes is None else ours | self.classes.files()
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where the data are theirs, and whole."""
+        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where the data are theirs, and whole. With classes also
+        what `ClassReport` draws."""
         if self.classes is not None:
             self.classes.draw(folder)
         overlaps = recall_against_overlap(self.truth, self.results, (10, 100, 1000))
@@ -102,6 +105,14 @@ class InstanceTask(Task):
         if self.examiner is not None:
             assert isinstance(dataset, SplitDataset)
             self.examiner.check_classes(dataset.classes)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.examiner is not None:
+            checkpoint[CLASSES] = self.examiner.names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.examiner is not None:
+            self.examiner.names = checkpoint.get(CLASSES, [])
 
     @staticmethod
     def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> Result:
@@ -248,33 +259,6 @@ class InstanceTask(Task):
         return file
 
 
-def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
-    """The truth of some images."""
-    return {
-        **truth,
-        "images": [image for image in truth["images"] if image["id"] in image_ids],
-        "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in image_ids],
-    }
-
-
-def of_names(truth: Truth, names: list[str | int] | None) -> Truth:
-    """The truth of the named images, without folder and suffix; all of it for None.
-
-    Raises:
-        InputError: what `as_names` refuses.
-    """
-    if names is None:
-        return truth
-    ids = {Path(image["file_name"]).stem: image["id"] for image in truth["images"]}
-    return only_images(truth, {ids[name] for name in as_names(names, list(ids))})
-
-
-def only_rows(results: list[Row], truth: Truth) -> list[Row]:
-    """The results for the images of a truth; what is no row stays, to be refused."""
-    chosen = {image["id"] for image in truth["images"]}
-    return [row for row in results if not isinstance(row, dict) or row.get("image_id") in chosen]
-
-
 def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"]:
     """At most so many of them, evenly spaced."""
     if len(indices) <= most:
@@ -291,20 +275,3 @@ def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure over the images that have it."""
     names = sorted({name for row in rows for name in row})
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
-
-
-def read_results(file: Path) -> list[Row]:
-    """A COCO results file.
-
-    Raises:
-        InputError: no such file, or not a JSON list.
-    """
-    if not file.is_file():
-        raise InputError(f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results")
-    try:
-        rows = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise InputError(f"predictions {file} is not a JSON list of COCO results: {error}") from error
-    if not isinstance(rows, list):
-        raise InputError(f"predictions {file} is not a JSON list of COCO results, but holds one {type(rows).__name__}")
-    return rows

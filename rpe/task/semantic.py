@@ -18,7 +18,8 @@ from rpe.proposal import Proposer
 from rpe.structures import FeatureMap, InstanceBatch
 from rpe.task.base import Result, Scoring
 from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results
-from rpe.task.instance import InstanceTask, counts_of, of_names, only_rows, read_results
+from rpe.task.instance import InstanceTask, counts_of
+from rpe.task.predictions import of_names, only_rows, read_results
 
 
 @dataclass
@@ -117,7 +118,7 @@ class SemanticTask(InstanceTask):
         assert logits is not None
         examined = self.examiner.examine(logits, network_size, sample.size, proposals)
         file = folder / f"val-{sample.image_id}.png"
-        names = [BACKGROUND_NAME, *self.examiner.names.values()]
+        names = [BACKGROUND_NAME, *self.examiner.names]
         image = sample.image.permute(1, 2, 0).numpy()
         draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file)
         return file

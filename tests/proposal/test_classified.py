@@ -70,6 +70,12 @@ def test_touching_objects_of_one_class_are_one_part_and_of_two_are_two() -> None
     assert class_components(values, 1).classes.tolist() == [1]
 
 
+def test_pixels_that_touch_at_a_corner_are_connected() -> None:
+    values = np.stack([1 - np.eye(6, 8), np.eye(6, 8)])
+    (mask,) = class_components(values, 1).masks
+    assert (decode_mask(mask) == np.eye(6, 8, dtype=bool)).all()
+
+
 def test_probabilities_at_the_original_size_lie_between_the_cells() -> None:
     logits = FeatureMap(torch.randn(1, 4, 3, 4), 2)
     found = class_probability(logits, (6, 8), (6, 8))

@@ -35,14 +35,15 @@ TINY = [
     "loss.pixels=64",
 ]
 VOC = [
-    "backbone=unet",
+    "backbone.model=resnet10t",
     "backbone.width=8",
-    "backbone.stride=2",
     "data.batch_size=2",
     "data.crop=48",
+    "data.longest_side=96",
     "data.workers=0",
     "loss.pixels=64",
     "trainer.max_epochs=1",
+    "callback.pictures.images=1",
 ]
 Door = Callable[..., None]
 
@@ -177,6 +178,13 @@ def test_anybodys_class_maps_have_the_figures_of_the_run_that_wrote_them(run: Pa
     assert "val-3.png is missing (1 such)" in line
 
 
+def test_a_run_is_not_examined_on_other_classes(run: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert state["classes"] == [str(digit) for digit in range(10)]
+    monkeypatch.setattr("rpe.data.digits.NAMES", ["zero", *state["classes"][1:]])
+    assert "class 1 of the data is 'zero', but '0' in the training" in refused(evaluate.main, f"run={run}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -209,8 +217,7 @@ def test_voc_and_sbd_train_and_evaluate(layout: str, experiment: str, door: Door
     root = write_sbd(write_voc(tmp_path / "data")) if layout == "miniature" else data_root()
     if not (root / "VOCdevkit").is_dir():
         pytest.skip(f"{root / 'VOCdevkit'} is absent: set RPE_DATA_DIR to the real data")
-    small = [f"data.root={root}", "data.longest_side=96", *VOC]
-    door(train.main, f"experiment={experiment}", *small, f"hydra.run.dir={tmp_path / 'run'}")
+    door(train.main, f"experiment={experiment}", f"data.root={root}", *VOC, f"hydra.run.dir={tmp_path / 'run'}")
     door(evaluate.main, f"run={tmp_path / 'run'}")
     found = figures(tmp_path / "run" / "evaluation" / "voc-val")
     assert found["images"] == 3 and {"mIoU", "AP", "APr50", "APr70", "AR@10"} <= found.keys()
