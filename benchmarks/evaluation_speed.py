@@ -26,7 +26,7 @@ from rpe.data.module import data_root
 from rpe.metric.average_recall import AREAS, BACKENDS, COCO_LIMITS, average_recall
 from rpe.metric.reference import PARTS
 from rpe.structures import encode_mask
-from rpe.task.instance import read_results
+from rpe.task.predictions import read_results
 
 MASKS = 1000
 REPEATS = 2

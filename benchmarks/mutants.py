@@ -18,6 +18,12 @@ LOSS, INSTANCE_LOSS, SAMPLED_LOSS = (f"rpe/loss/{name}.py" for name in ("pairwis
 GREEDY, SWARM, PARTS = (f"rpe/grouping/{name}.py" for name in ("greedy", "swarm", "parts"))
 BOUNDARY_LOSS, DETECTION = "rpe/loss/boundary.py", "rpe/detection.py"
 RECALL, INSTANCES = "rpe/metric/average_recall.py", "rpe/metric/instance_ap.py"
+SEMANTIC, CLASS_AP, CLASSIFIED, SEMANTIC_LOSS = (
+    "rpe/metric/semantic.py",
+    "rpe/metric/class_ap.py",
+    "rpe/proposal/classified.py",
+    "rpe/loss/semantic.py",
+)
 FAULTS = [
     ("rpe/sphere.py", "return (1 + (one * other).sum(-1)) / 2", "return (1 - (one * other).sum(-1)) / 2", "tests/test_sphere.py"),
     ("rpe/sphere.py", "check_bandwidth((1 - check_margin(margin)) / 3)", "check_bandwidth((1 - check_margin(margin)) / 2)", "tests/test_sphere.py"),
@@ -113,7 +119,8 @@ FAULTS = [
     ("rpe/metric/run_length.py", "both[mine[:-1]] += leading", "", "tests/metric/test_run_length.py"),
     ("rpe/metric/results.py", "masks.pixels != wanted", "masks.pixels > wanted", "tests/metric/test_results.py"),
     ("rpe/metric/reference.py", '| {"id": number}', "", "tests/metric/test_reference.py"),
-    ("rpe/metric/reference.py", "evaluation.params.useCats = 0", "evaluation.params.useCats = 1", "tests/metric"),
+    ("rpe/metric/reference.py", "useCats = int(by_class)", "useCats = 1", "tests/metric"),
+    ("rpe/metric/reference.py", "useCats = int(by_class)", "useCats = 0", "tests/metric/test_class_ap.py"),
     (INSTANCES, "self.tp + self.fp + self.fn)", "self.tp + self.fn)", "tests/metric/test_instance_ap.py"),
     (INSTANCES, "overlaps.ious >= threshold", "overlaps.ious > threshold", "tests/metric/test_instance_ap.py"),
     (INSTANCES, "known = truth != VOID", "known = truth == truth", "tests/metric/test_instance_ap.py"),
@@ -238,6 +245,31 @@ FAULTS = [
     ("rpe/data/view.py", "-steps if self.flip else steps", "steps", "tests/data/test_view.py"),
     ("rpe/data/view.py", "thin(segment_changes(segments)) & inside", "segment_changes(segments) & inside", "tests/data/test_view.py"),
     ("rpe/data/view.py", "self.centre[0] + cosine * down + sine * right", "self.centre[0] + cosine * down - sine * right", "tests/data/test_view.py"),
+    ("rpe/structures.py", "torch.where(self.labels == VOID, VOID, torch.stack(maps))", "torch.stack(maps)", "tests/task/test_classes.py"),
+    ("rpe/data/coco.py", "torch.from_numpy(categories[kept])", "torch.from_numpy(categories[: len(kept)])", "tests/data"),
+    ("rpe/data/coco.py", "[np.append(BACKGROUND, seen)]", "[: len(seen) + 1]", "tests/data/test_coco.py"),
+    ("rpe/data/digits.py", "digit + 1 for digit in scene.classes", "digit for digit in scene.classes", "tests/data/test_digits.py"),
+    ("rpe/data/module.py", "return dict(sorted(", "return dict((", "tests/data/test_module.py"),
+    ("rpe/head.py", "logsumexp(1, keepdim=True) - background", "logsumexp(1, keepdim=True)", "tests/test_head.py"),
+    (SEMANTIC_LOSS, "(classes != VOID).sum().clamp(min=1)", "classes.numel()", "tests/loss/test_semantic.py"),
+    (SEMANTIC_LOSS, "self.pairwise_weight * value", "value", "tests/loss/test_semantic.py"),
+    (CLASSIFIED, "scores = proposals.scores * means", "scores = means", "tests/proposal/test_classified.py"),
+    (CLASSIFIED, "len(probability))[:, 1:]", "len(probability))[:, :]", "tests/proposal/test_classified.py"),
+    (CLASSIFIED, "probability[:, *box][:, inside]", "probability[:, *box].reshape(len(probability), -1)", "tests/proposal/test_classified.py"),
+    (CLASSIFIED, "connectivity=2", "connectivity=1", "tests/proposal/test_classified.py"),
+    (SEMANTIC, "confusion.sum(0) + confusion.sum(1) - right", "confusion.sum(0) + confusion.sum(1)", "tests/metric/test_semantic.py"),
+    (SEMANTIC, "in painting_order(mine)", "in mine", "tests/metric/test_semantic.py"),
+    (CLASS_AP, ' if not annotation.get("void", False)]', "]", "tests/metric/test_class_ap.py"),
+    (CLASS_AP, "if after is before or area_of(after) or not area_of(before)", "", "tests/metric/test_class_ap.py"),
+    (CLASS_AP, "LIMIT = 100", "LIMIT = 1", "tests/metric/test_class_ap.py"),
+    (CLASS_AP, "np.abs(COCO_THRESHOLDS - threshold).argmin()", "0", "tests/metric/test_class_ap.py"),
+    ("rpe/metric/class_map.py", "values.max() > classes", "values.max() > 254", "tests/metric/test_class_map.py"),
+    ("rpe/task/classes.py", "self.names = here", "pass", "tests/task/test_classes.py"),
+    ("rpe/task/classes.py", "self.confusion.reset()", "pass", "tests/task/test_classes.py"),
+    ("rpe/task/instance.py", "(embedded.classes, batch.classes())", "(embedded.classes, batch.labels)", "tests/task/test_semantic.py"),
+    ("rpe/task/instance.py", "checkpoint[CLASSES] = self.examiner.names", "pass", "tests/task/test_semantic.py"),
+    ("rpe/task/semantic.py", "part.requires_grad_(False)", "part.requires_grad_(True)", "tests/task/test_semantic.py"),
+    ("rpe/run/evaluation.py", "task.check_dataset(dataset)", "pass", "tests/task/test_semantic.py"),
 ]
 
 

@@ -6,6 +6,9 @@ from torch import nn
 from rpe.backbone.decoder import resized
 from rpe.structures import FeatureMap, InputError
 
+MOST_CLASSES = 254
+"""Class maps are files of 8 bits a pixel, in which 255 is void."""
+
 
 class Objectness(nn.Module):
     """Object against background, one logit a cell; groups are sought where its probability is over 1/2.
@@ -24,9 +27,12 @@ class Objectness(nn.Module):
         if subdivision < 1:
             raise InputError(f"head.subdivision {subdivision} is below 1: 1 is a logit a cell")
         self.subdivision = subdivision
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, subdivision**2, 1), nn.PixelShuffle(subdivision)
-        )
+        self.layers = self.layers_of(channels, 1, hidden)
+
+    def layers_of(self, channels: int, outputs: int, hidden: int) -> nn.Sequential:
+        """Two 1 x 1 convolutions, and the subdivision of each cell."""
+        finer = self.subdivision
+        return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, outputs * finer**2, 1), nn.PixelShuffle(finer))
 
     def forward(self, feature: FeatureMap) -> FeatureMap:
         """Logits, in fp32.
@@ -37,6 +43,37 @@ class Objectness(nn.Module):
         if feature.stride % self.subdivision:
             raise InputError(f"head.subdivision {self.subdivision} does not divide backbone.stride {feature.stride}")
         return FeatureMap(self.layers(feature.values).float(), feature.stride // self.subdivision)
+
+    def read(self, feature: FeatureMap) -> tuple[FeatureMap, FeatureMap | None]:
+        """The logit of being an object, and those of the classes, of which this head knows none."""
+        return self(feature), None
+
+
+class Classifier(Objectness):
+    """The class of each cell, the background one of them: `1 + classes` logits a cell, the background's first.
+
+    An object is what is no background: its logit follows from the classes', so that no second head, with a loss of its own, can contradict the first, and
+    a network that learns classes alone has the same parts and terms as one that groups too.
+
+    Args:
+        classes: how many the data have, without the background.
+        channels, hidden, subdivision: see `Objectness`.
+    """
+
+    def __init__(self, channels: int, classes: int, hidden: int, subdivision: int) -> None:
+        super().__init__(channels, hidden, subdivision)
+        if not 1 <= classes <= MOST_CLASSES:
+            raise InputError(
+                f"head.classes {classes} is outside [1, {MOST_CLASSES}]: it is the number of the data's categories, without the background"
+            )
+        self.classes = classes
+        self.layers = self.layers_of(channels, 1 + classes, hidden)
+
+    def read(self, feature: FeatureMap) -> tuple[FeatureMap, FeatureMap | None]:
+        """log(P(object) / P(background)) of the softmax over the classes, and the classes' logits."""
+        logits = self(feature)
+        background, objects = logits.values[:, :1], logits.values[:, 1:]
+        return FeatureMap(objects.logsumexp(1, keepdim=True) - background, logits.stride), logits
 
 
 class BoundaryClassifier(nn.Module):

@@ -6,16 +6,16 @@ from torch import Tensor, nn
 from rpe.backbone import Backbone
 from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
-from rpe.head import BoundaryClassifier, Objectness
+from rpe.head import BoundaryClassifier, Classifier, Objectness
 from rpe.proposal import Ranker
 from rpe.sphere import normalise
-from rpe.structures import Boundaries, Embedded, Iterates
+from rpe.structures import Boundaries, Embedded, FeatureMap, Iterates
 
 
 class PixelEmbedding(nn.Module):
     """Recurrent pixel embedding (Kong and Fowlkes, CVPR 2018, figure 1).
 
-    `backbone` is any `rpe.backbone.Backbone`; the model does not know which.
+    `backbone` is any `rpe.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
     """
 
     def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness, ranker: Ranker) -> None:
@@ -29,7 +29,13 @@ class PixelEmbedding(nn.Module):
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
         """The network alone, without loops: what inference groups."""
         finest = self.backbone(images)[0]
-        return Embedded(self.embedding(finest), self.objectness(finest), finest)
+        objectness, classes = self.objectness.read(finest)
+        return Embedded(self.embedding(finest), objectness, finest, classes)
+
+    def classify(self, images: Float[Tensor, "batch 3 height width"]) -> FeatureMap:
+        """The logits of the classes alone, of a network whose head knows classes: what is left of it without the grouping."""
+        assert isinstance(self.objectness, Classifier)
+        return self.objectness(self.backbone(images)[0])
 
     def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Embedded, Iterates]:
         """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""

@@ -64,6 +64,18 @@ class Batch:
 
 
 @dataclass
+class InstanceBatch(Batch):
+    """Images with objects: of each image `categories` is the class of every label, 0 for the background, then 1..classes for object 1, 2, .."""
+
+    categories: list[Int64[Tensor, " _"]]
+
+    def classes(self) -> Int64[Tensor, "batch height width"]:
+        """The class of each pixel: 0 background, 1..classes, void where nobody labelled."""
+        maps = [categories[labels.clamp(min=BACKGROUND)] for labels, categories in zip(self.labels, self.categories, strict=True)]
+        return torch.where(self.labels == VOID, VOID, torch.stack(maps))
+
+
+@dataclass
 class BoundaryBatch(Batch):
     """Images whose `labels` are 1 on boundaries, 0 elsewhere, void where the annotators disagree; `image_ids` count the split's images.
 
@@ -98,11 +110,12 @@ class FeatureMap:
 @dataclass
 class Embedded:
     """What the network says of each cell of its grid: a point on the sphere, the logit of being part of an object (its grid may be finer), and
-    the backbone's finest features, by which groups are ranked."""
+    the backbone's finest features, by which groups are ranked; where the head knows classes, their logits too, the background's first."""
 
     points: FeatureMap
     objectness: FeatureMap
     features: FeatureMap
+    classes: FeatureMap | None = None
 
 
 @dataclass
@@ -147,6 +160,20 @@ class Proposals:
         return [
             {"image_id": image_id, "category_id": category_id, "segmentation": mask, "score": float(score)}
             for mask, score in zip(self.masks, self.scores, strict=True)
+        ]
+
+
+@dataclass
+class Instances(Proposals):
+    """The same with a class each: `classes` count from 1, as 0 is the background."""
+
+    classes: Int64[np.ndarray, " proposal"]
+
+    def as_classified(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+        """These instances as rows of a COCO results file; `category_ids` are those of class 1, 2, .."""
+        return [
+            {"image_id": image_id, "category_id": category_ids[number - 1], "segmentation": mask, "score": float(score)}
+            for mask, score, number in zip(self.masks, self.scores, self.classes.tolist(), strict=True)
         ]
 
 

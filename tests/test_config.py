@@ -20,6 +20,7 @@ CONF = Path(__file__).parent.parent / "conf"
 BUILT = ["backbone", "embedding", "grouping", "head", "loss", "proposal", "data"]
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.rglob("*.yaml")) if path.parent != CONF]
 
+OF_CLASSES = {("task", "semantic"), ("loss", "semantic"), ("head", "semantic")}
 OF_BOUNDARIES = {("task", "boundary"), ("loss", "boundary"), ("head", "boundary"), ("detection", "single")}
 
 
@@ -28,7 +29,8 @@ def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Pat
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # the digits are made as training wants them and know no augmentation
-        beside = ["data=coco"] if group == "augment" else ["experiment=bsds"] if (group, option) in OF_BOUNDARIES else []
+        experiment = "bsds" if (group, option) in OF_BOUNDARIES else "digits_semantic" if (group, option) in OF_CLASSES else "digits"
+        beside = ["data=coco"] if group == "augment" else [f"experiment={experiment}"] if group != "experiment" else []
         config = compose("train", [f"{group}={option}", *beside])
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = rpe.run.build_task(config)
@@ -69,7 +71,9 @@ def test_every_experiment_trains_and_validates(experiment: str, door: Callable[.
         "data.batch_size=2",
         "data.workers=0",
     ]
-    if experiment != "digits":
+    if not experiment.startswith("digits"):
         small.append("data.crop=32")
+    if experiment.startswith("voc"):
+        small.append("backbone.model=resnet10t")
     door(train.main, f"experiment={experiment}", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}", *small)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]["images"] >= 1

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rpe.head import BoundaryClassifier, Objectness
+from rpe.head import BoundaryClassifier, Classifier, Objectness
 from rpe.structures import FeatureMap, InputError
 
 
@@ -46,3 +46,23 @@ def test_slips_of_the_boundary_classifier() -> None:
         BoundaryClassifier(dimension=3, stages=1, hidden=0, subdivision=1)
     with pytest.raises(InputError, match=r"head.subdivision 2 does not divide backbone.stride 1"):
         BoundaryClassifier(dimension=3, stages=1, hidden=1, subdivision=2)([FeatureMap(torch.zeros(1, 3, 4, 4), 1)])
+
+
+def test_a_classifier_says_what_is_an_object_by_its_classes() -> None:
+    head = Classifier(channels=6, classes=4, hidden=8, subdivision=2)
+    feature = FeatureMap(torch.randn(2, 6, 5, 3), 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        objectness, logits = head.read(feature)
+    assert logits is not None and logits.values.shape == (2, 5, 10, 6) and logits.stride == objectness.stride == 2
+    assert logits.values.dtype == torch.float32 and objectness.values.shape == (2, 1, 10, 6)
+    background = logits.values.softmax(1)[:, :1]
+    assert torch.allclose(objectness.values.sigmoid(), 1 - background, atol=1e-6)
+    plain = Objectness(channels=6, hidden=8, subdivision=2)
+    objectness, nothing = plain.read(feature)
+    assert nothing is None and torch.equal(objectness.values, plain(feature).values)
+
+
+@pytest.mark.parametrize("classes", [0, 255])
+def test_a_number_of_classes_that_no_map_holds(classes: int) -> None:
+    with pytest.raises(InputError, match=rf"head.classes {classes} is outside \[1, 254\]"):
+        Classifier(channels=6, classes=classes, hidden=8, subdivision=1)

@@ -32,6 +32,7 @@ ORDER = [
     "metric",
     "picture",
     "curve",
+    "class_picture",
     "model",
     "task",
     "callback",

@@ -3,9 +3,9 @@ import torch
 from rpe.backbone import UNet
 from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
-from rpe.head import BoundaryClassifier, Objectness
+from rpe.head import BoundaryClassifier, Classifier, Objectness
 from rpe.model import BoundaryDetector, PixelEmbedding
-from rpe.proposal import PlainRanker
+from rpe.proposal import PlainRanker, image_of
 from rpe.sphere import normalise
 from rpe.structures import pixel_centres
 
@@ -47,3 +47,16 @@ def test_a_detector_embeds_and_groups_each_stage() -> None:
     assert torch.allclose(iterates[2][0], normalise(found.points[2].at(positions)))
     found.fused.values.sum().backward()
     assert all(parameter.grad is not None for embedding in model.embeddings for parameter in embedding.parameters())
+
+
+def test_with_classes_the_objectness_is_theirs_and_the_embedding_can_be_left_out() -> None:
+    model = make_model()
+    model.objectness = Classifier(channels=8, classes=5, hidden=8, subdivision=1)
+    images = torch.rand(2, 3, 16, 24)
+    embedded = model.embed(images)
+    assert embedded.classes is not None and embedded.classes.values.shape == (2, 6, 8, 12) and embedded.objectness.values.shape == (2, 1, 8, 12)
+    assert torch.equal(model.classify(images).values, embedded.classes.values)
+    one = image_of(embedded, 1)
+    assert one.classes is not None and torch.equal(one.classes.values, embedded.classes.values[1:])
+    model.classify(images).values.sum().backward()
+    assert all(parameter.grad is None for parameter in model.embedding.parameters())

@@ -17,7 +17,7 @@ from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment
 from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
+from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of
 from rpe.structures import BACKGROUND, VOID, InputError
 
 HEADERS_READ = 5000
@@ -56,10 +56,11 @@ class CocoImages:
         skip_empty: bool = False,
     ) -> None:
         self.stretch, self.cache, self.skip_empty = stretch, cache, skip_empty
-        self.decoded: dict[int, tuple[Tensor, Tensor]] = {}
+        self.decoded: dict[int, tuple[Tensor, Tensor, Int64[np.ndarray, " label"]]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
         truth, self.categories = read_split(file, categories, key, skip_empty)
+        self.classes = classes_of(truth)
         self.annotations = compact(truth)
         self.check_files()
 
@@ -103,42 +104,49 @@ class CocoImages:
                 return decode_stretched(image, path, self.stretch)
             return torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1)
 
-    def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Image and labels, whole."""
-        return tv_tensors.Image(self.read_image(index)), tv_tensors.Mask(torch.from_numpy(self.read_labels(index)))
+    def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
+        """Image, labels and the class of each label, whole."""
+        image = tv_tensors.Image(self.read_image(index))
+        labels, categories = self.read_labels(index)
+        return image, tv_tensors.Mask(torch.from_numpy(labels)), categories
 
-    def cached(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def cached(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
         """The same, kept decoded in this process after the first time."""
         if index not in self.decoded:
-            image, labels = self.read(index)
-            self.decoded[index] = (image.as_subclass(Tensor), labels.as_subclass(Tensor).to(torch.int32))
-        image, labels = self.decoded[index]
-        return tv_tensors.Image(image), tv_tensors.Mask(labels.long())
+            whole, painted, classes = self.read(index)
+            self.decoded[index] = (whole.as_subclass(Tensor), painted.as_subclass(Tensor).to(torch.int32), classes)
+        image, labels, categories = self.decoded[index]
+        return tv_tensors.Image(image), tv_tensors.Mask(labels.long()), categories
 
-    def read_labels(self, index: int) -> Int64[np.ndarray, "height width"]:
-        """Crowds are void; of objects that overlap the smaller is on top; ids are dense."""
+    def read_labels(self, index: int) -> tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " label"]]:
+        """Crowds are void; of objects that overlap the smaller is on top; ids are dense. And the class of each label, the background's 0 first."""
         annotations = self.annotations
         mine = range(int(annotations.first[index]), int(annotations.first[index + 1]))
         order = sorted(mine, key=lambda annotation: (not annotations.crowds[annotation], -annotations.areas[annotation], annotation))
         labels = np.full(tuple(annotations.sizes[index]), BACKGROUND, dtype=np.int64)
-        number = BACKGROUND
+        number, categories = BACKGROUND, [BACKGROUND]
+        class_of = {category: number for number, category in enumerate(self.classes, start=1)}
         for annotation in order:
             code = annotations.mask(annotation, index)
             left, top, width, height = (int(value) for value in coco_mask.toBbox(code))
             if not width and not self.skip_empty:
                 raise empty(int(annotations.ids[annotation]), self.file)
-            number += not annotations.crowds[annotation]
+            if not annotations.crowds[annotation]:
+                number += 1
+                categories.append(class_of[int(annotations.categories[annotation])])
             # only inside its box, as an image may have hundreds of small ones
             box = (slice(top, top + height), slice(left, left + width))
             labels[box][coco_mask.decode(code)[box].astype(bool)] = VOID if annotations.crowds[annotation] else number
-        return dense(labels)
+        seen = np.unique(labels[labels > BACKGROUND])
+        return dense(labels), np.array(categories, dtype=np.int64)[np.append(BACKGROUND, seen)]
 
     def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self))
-        image, labels = self.cached(place) if self.cache else self.read(place)
+        image, labels, categories = self.cached(place) if self.cache else self.read(place)
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        pixels, dense_labels, _ = prepared(image, labels, self.longest_side, self.crop, self.augment, generator_of(self.seed, 1, epoch, place))
-        return pixels, dense_labels, int(self.annotations.image_ids[place]), size
+        random = generator_of(self.seed, 1, epoch, place)
+        pixels, dense_labels, of_labels = prepared(image, labels, categories, self.longest_side, self.crop, self.augment, random)
+        return Sample(pixels, dense_labels, int(self.annotations.image_ids[place]), size, of_labels)
 
     def truth(self) -> Truth:
         """The split's annotations, read anew: only evaluation needs them, and not in every worker."""
@@ -146,12 +154,18 @@ class CocoImages:
 
 
 def prepared(
-    image: tv_tensors.Image, labels: tv_tensors.Mask, longest_side: int | None, crop: int | None, augment: Augment | None, random: np.random.Generator
-) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], Int64[np.ndarray, " object"]]:
+    image: tv_tensors.Image,
+    labels: tv_tensors.Mask,
+    categories: Int64[np.ndarray, " label"],
+    longest_side: int | None,
+    crop: int | None,
+    augment: Augment | None,
+    random: np.random.Generator,
+) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], Int64[Tensor, " kept"]]:
     """What the network sees of an image: made smaller until `longest_side` fits, then a random `crop`, augmented or not (None: whole).
 
     Returns:
-        The image in [0, 1], its dense labels, and for each object the id that it had before.
+        The image in [0, 1], its dense labels, and `categories` of those labels that are left.
     """
     size = image.shape[-2:]
     if longest_side is not None and max(size) > longest_side:
@@ -164,7 +178,8 @@ def prepared(
         image, labels = cropped(image, labels, crop, random) if augment is None else augment(image, labels, crop, random)
     pixels = transform.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
     ids = labels.as_subclass(Tensor).numpy()
-    return pixels, torch.from_numpy(dense(ids)), np.unique(ids[ids > BACKGROUND])
+    kept = np.append(BACKGROUND, np.unique(ids[ids > BACKGROUND]))
+    return pixels, torch.from_numpy(dense(ids)), torch.from_numpy(categories[kept])
 
 
 def cropped(image: Tensor, labels: Tensor, side: int, random: np.random.Generator) -> tuple[tv_tensors.Image, tv_tensors.Mask]:

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
-from rpe.structures import InputError, encode_mask
+from rpe.structures import BACKGROUND, InputError, encode_mask
 
 SIDE = 64
 DIGIT = 28
@@ -26,6 +26,9 @@ FIRST_OF_SPLIT: dict[str, tuple[int, int]] = {"train": (0, 1297), "val": (1297, 
 """Digit images of each split, in an order shuffled once."""
 
 STREAM: dict[str, int] = {"train": 0, "val": 1, "test": 2}
+NAMES = [str(digit) for digit in range(10)]
+"""Of class 1, 2, .."""
+
 SCENE_SEED = 1712
 """Validation and test scenes are the same whatever the run's seed."""
 
@@ -99,6 +102,7 @@ class DigitScenes:
 
     def __init__(self, split: str, length: int, seed: int) -> None:
         self.split, self.length, self.seed = split, length, seed
+        self.classes = dict(enumerate(NAMES, start=1))
 
     def __len__(self) -> int:
         return self.length
@@ -110,7 +114,8 @@ class DigitScenes:
 
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
-        return torch.from_numpy(scene.image), torch.from_numpy(scene.labels), index % self.length + 1, (SIDE, SIDE)
+        categories = torch.tensor([BACKGROUND, *(digit + 1 for digit in scene.classes)])
+        return Sample(torch.from_numpy(scene.image), torch.from_numpy(scene.labels), index % self.length + 1, (SIDE, SIDE), categories)
 
     def truth(self) -> Truth:
         """The scenes of the first epoch; category k + 1 is the digit k, image ids count from 1."""
@@ -134,7 +139,7 @@ class DigitScenes:
                         "segmentation": encode_mask(mask),
                     }
                 )
-        categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
+        categories = [{"id": number, "name": name} for number, name in self.classes.items()]
         return {"images": images, "annotations": annotations, "categories": categories}
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import lightning
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rpe.structures import Batch, InputError
+from rpe.structures import InputError, InstanceBatch
 
 SPLITS = ("train", "val", "test")
 UNKNOWN_SPLIT = f"split {{!r}} is unknown: choose {', '.join(SPLITS)}"
@@ -20,8 +20,15 @@ UNKNOWN_SPLIT = f"split {{!r}} is unknown: choose {', '.join(SPLITS)}"
 Truth = dict[str, Any]
 """The annotations of a split in COCO format."""
 
-Sample = tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], int, tuple[int, int]]
-"""Image, labels, id of the image in the truth, original size."""
+
+class Sample(NamedTuple):
+    """An image with its objects, as `InstanceBatch` holds several; `image_id` is its id in the truth, `size` the original's (height, width)."""
+
+    image: Float[Tensor, "3 height width"]
+    labels: Int64[Tensor, "height width"]
+    image_id: int
+    size: tuple[int, int]
+    categories: Int64[Tensor, " label"]
 
 
 @runtime_checkable
@@ -35,7 +42,9 @@ class Split(Protocol):
 
 @runtime_checkable
 class SplitDataset(Split, Protocol):
-    """One split of images with objects."""
+    """One split of images with objects; `classes` as `classes_of` gives them."""
+
+    classes: dict[int, str]
 
     def __getitem__(self, index: int) -> Sample: ...
 
@@ -97,12 +106,17 @@ class EpochSampler(Sampler[int]):
         return iter(order[self.rank :: self.ranks][: len(self)].tolist())
 
 
-def collate(samples: list[Sample]) -> Batch:
+def classes_of(truth: Truth) -> dict[int, str]:
+    """The ids and names of all categories that the truth lists, by ascending id: the k-th is class k of the program, as 0 is the background."""
+    return dict(sorted((category["id"], category["name"]) for category in truth["categories"]))
+
+
+def collate(samples: list[Sample]) -> InstanceBatch:
     """Samples of one size as a batch."""
-    images, labels, image_ids, sizes = zip(*samples, strict=True)
+    images, labels, image_ids, sizes, categories = zip(*samples, strict=True)
     if len({image.shape for image in images}) > 1:
         raise InputError("the images of a batch differ in size: set data.eval_batch_size=1")
-    return Batch(torch.stack(images), torch.stack(labels), list(image_ids), list(sizes))
+    return InstanceBatch(torch.stack(images), torch.stack(labels), list(image_ids), list(sizes), list(categories))
 
 
 def one_thread(_: int) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from pycocotools import mask as coco_mask
 from torchvision import tv_tensors
 
@@ -16,7 +15,7 @@ from rpe.data.image import check_sides, decode, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, describe, joined, read_mask
-from rpe.structures import VOID, InputError, encode_mask
+from rpe.structures import BACKGROUND, VOID, InputError, encode_mask
 
 SBD_READ = 300
 """Up to so many images, SBD's files are read whole before training starts (9 ms each); all 9,000 would take more than a minute."""
@@ -77,6 +76,7 @@ class VocImages:
         # arrays, as Python objects would grow every worker's memory
         self.names = np.array(sorted(names), dtype="S11")
         self.is_own = np.array([name in own for name in sorted(names)])
+        self.classes = dict(enumerate(CATEGORIES, start=1))
         self.known_truth: Truth | None = None
         self.check_files()
 
@@ -138,8 +138,7 @@ class VocImages:
         with open_image(file) as image:
             return tv_tensors.Image(torch.from_numpy(decode(image, file, "RGB")).permute(2, 0, 1))
 
-    def item(self, index: int) -> tuple[Sample, Int64[np.ndarray, " object"]]:
-        """A sample, and the class 1..20 of each of its objects."""
+    def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self))
         image, (labels, classes) = self.read_image(place), self.annotated(place)
         size = (int(image.shape[-2]), int(image.shape[-1]))
@@ -147,11 +146,9 @@ class VocImages:
             raise InputError(f"image {self.files(place)[0]} is {size[0]} x {size[1]}, but its masks are {describe(labels)} (height x width)")
         mask = tv_tensors.Mask(torch.from_numpy(labels))
         random = generator_of(self.seed, 1, epoch, place)
-        pixels, dense_labels, kept = prepared(image, mask, self.longest_side, self.crop, self.augment, random)
-        return (pixels, dense_labels, image_id_of(self.names[place].decode()), size), classes[kept - 1]
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.item(index)[0]
+        categories = np.append(BACKGROUND, classes)
+        pixels, dense_labels, of_labels = prepared(image, mask, categories, self.longest_side, self.crop, self.augment, random)
+        return Sample(pixels, dense_labels, image_id_of(self.names[place].decode()), size, of_labels)
 
     def truth(self) -> Truth:
         """Objects as run lengths in COCO format, read once; image id 2008000215 is 2008_000215.
@@ -172,7 +169,7 @@ class VocImages:
                     annotations.append(annotation_of(len(annotations) + 1, image_id, category, labels == number))
                 if (labels == VOID).any():
                     annotations.append(annotation_of(len(annotations) + 1, image_id, 1, labels == VOID) | {"iscrowd": 1, "void": True})
-            categories = [{"id": number, "name": name} for number, name in enumerate(CATEGORIES, start=1)]
+            categories = [{"id": number, "name": name} for number, name in self.classes.items()]
             self.known_truth = {"images": images, "annotations": annotations, "categories": categories}
         return self.known_truth
 

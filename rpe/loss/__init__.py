@@ -4,5 +4,16 @@ from rpe.loss.boundary import BoundaryLoss, balanced_logistic
 from rpe.loss.instance import InstanceLoss, objectness_loss
 from rpe.loss.pairwise import pairwise_margin_loss, share_over_margin
 from rpe.loss.sampled import SampledPairwiseLoss
+from rpe.loss.semantic import SemanticLoss, class_loss
 
-__all__ = ["BoundaryLoss", "InstanceLoss", "SampledPairwiseLoss", "balanced_logistic", "objectness_loss", "pairwise_margin_loss", "share_over_margin"]
+__all__ = [
+    "BoundaryLoss",
+    "InstanceLoss",
+    "SampledPairwiseLoss",
+    "SemanticLoss",
+    "balanced_logistic",
+    "class_loss",
+    "objectness_loss",
+    "pairwise_margin_loss",
+    "share_over_margin",
+]

@@ -201,7 +201,11 @@ def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Cal
 def true_labels(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Labels:
     """One image's annotations as a label map."""
     labels = np.full(size, BACKGROUND, dtype=np.int64)
-    order = sorted(annotations, key=lambda annotation: (not annotation.get("iscrowd", 0), -annotation["area"]))
-    for number, annotation in enumerate(order, start=1):
+    for number, annotation in enumerate(painting_order(annotations), start=1):
         labels[decode_mask(compressed(annotation["segmentation"], size))] = VOID if annotation.get("iscrowd", 0) else number
     return labels
+
+
+def painting_order(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Crowds first, then the objects, so that the smaller comes to lie on top."""
+    return sorted(annotations, key=lambda annotation: (not annotation.get("iscrowd", 0), -annotation["area"]))

@@ -13,10 +13,15 @@ def select_instances(proposals: Proposals, threshold: float) -> Int64[np.ndarray
     Best score first, each takes the unclaimed pixels of its mask; it is dropped when its score is below the threshold or less than half
     of its mask is left.
     """
+    return selected(proposals, threshold)[0]
+
+
+def selected(proposals: Proposals, threshold: float) -> tuple[Int64[np.ndarray, "height width"], list[int]]:
+    """The same, and which proposal each label 1, 2, .. is."""
     # column by column, as masks are decoded
     label = np.full(proposals.size, BACKGROUND, dtype=np.int64, order="F")
-    number = BACKGROUND
-    for mask, score in zip(proposals.masks, proposals.scores, strict=True):
+    chosen: list[int] = []
+    for index, (mask, score) in enumerate(zip(proposals.masks, proposals.scores, strict=True)):
         if score < threshold:
             continue
         # only inside its box, as an image may have a thousand
@@ -27,6 +32,6 @@ def select_instances(proposals: Proposals, threshold: float) -> Int64[np.ndarray
             continue
         free = decode_mask(mask)[box] & unclaimed
         if 2 * np.count_nonzero(free) >= area and free.any():
-            number += 1
-            label[box][free] = number
-    return np.ascontiguousarray(label)
+            chosen.append(index)
+            label[box][free] = BACKGROUND + len(chosen)
+    return np.ascontiguousarray(label), chosen

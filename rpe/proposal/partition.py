@@ -30,12 +30,16 @@ class Grouped:
 
 def image_of(embedded: Embedded, index: int) -> Embedded:
     """One image of a batch."""
-    maps = (embedded.points, embedded.objectness, embedded.features)
-    return Embedded(*(FeatureMap(feature.values[index : index + 1], feature.stride) for feature in maps))
+
+    def part(feature: FeatureMap) -> FeatureMap:
+        return FeatureMap(feature.values[index : index + 1], feature.stride)
+
+    classes = None if embedded.classes is None else part(embedded.classes)
+    return Embedded(part(embedded.points), part(embedded.objectness), part(embedded.features), classes)
 
 
 def detached(embedded: Embedded) -> Embedded:
-    """The same without gradient."""
+    """The same without gradient, and without the classes, which no ranking looks at."""
     maps = (embedded.points, embedded.objectness, embedded.features)
     return Embedded(*(FeatureMap(feature.values.detach().float(), feature.stride) for feature in maps))
 

@@ -21,7 +21,7 @@ from rpe.data.module import SplitData
 from rpe.head import BoundaryClassifier, Objectness
 from rpe.model import BoundaryDetector, PixelEmbedding
 from rpe.proposal import Ranker
-from rpe.run.options import check_complete, check_options
+from rpe.run.options import check_complete, check_options, members
 from rpe.structures import InputError
 from rpe.task.base import Task
 
@@ -126,8 +126,9 @@ def build_part(config: DictConfig, path: str, expected: Any, **given: Any) -> An
         raise InputError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or the experiment of that task")
     target = target_of(config, path)
     if expected is not Any and isinstance(target, type) and not issubclass(target, expected):
+        wanted = " or ".join(member.__name__ for member in members(expected))
         raise InputError(
-            f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {expected.__name__}; choose the experiment of that task"
+            f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; choose the experiment of that task"
         )
     return build(config, path, **given)
 

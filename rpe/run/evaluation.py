@@ -26,7 +26,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """
     started = time.monotonic()
     if (config.run is None) == (config.predictions is None):
-        raise InputError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary maps>")
+        raise InputError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>")
     if config.names is not None and config.predictions is None:
         raise InputError("names restricts predictions=; a run is evaluated on its whole split")
     if "_target_" not in config.data:
@@ -114,11 +114,12 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     trainer = build_trainer(run, folder, [], [])
     data: SplitData = build_data(run)
     check_pair(task_class(run), data, run)
-    data.dataset(config.split)
+    dataset = data.dataset(config.split)
     backend = backend_of(config, task_class(run))
     task = build_task(run)
     task.backend = backend
-    load_weights(task, chosen_checkpoint(config))
+    task.on_load_checkpoint(load_weights(task, chosen_checkpoint(config)))
+    task.check_dataset(dataset)
     data.trainer = trainer  # of several processes, each takes its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)
     if trainer.is_global_zero:

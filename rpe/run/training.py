@@ -45,7 +45,7 @@ def train(config: DictConfig) -> dict[str, float]:
     check_pair(task_class(config), data, config)
     task = build_task(config)
     for split in SPLITS:
-        data.dataset(split, training=split == "train")
+        task.check_dataset(data.dataset(split, training=split == "train"))
     if resume is not None:
         check_progress(load_weights(task, folder / "checkpoints" / "last.ckpt"), config.trainer.max_epochs)
         remember_changes(folder, changes)

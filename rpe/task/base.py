@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from rpe.data.module import SplitData
+from rpe.data.module import Split, SplitData
 
 Value = TypeVar("Value")
 
@@ -72,6 +72,9 @@ class Task(lightning.LightningModule):
         self.schedule = schedule
         self.result = Result({})
         self.backend = self.backends[0]
+
+    def check_dataset(self, dataset: Split) -> None:
+        """Refuse a split that this network cannot be trained or examined on; raises `InputError` before either starts."""
 
     def sheet(self, sample: Any, folder: Path) -> Path:
         """Draw what the network makes of one item of a dataset; returns the file."""

@@ -1,12 +1,11 @@
 """Instance grouping: train the embedding through the loops, examine proposals against the truth."""
 
-import gc
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rpe.data.module import InstanceData, Sample, SplitData, Truth, as_names, collate, generator_of
+from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset, Truth, collate, generator_of
 from rpe.grouping import find_modes
-from rpe.loss import InstanceLoss, share_over_margin
+from rpe.head import Classifier
+from rpe.loss import InstanceLoss, SemanticLoss, share_over_margin
 from rpe.metric.average_recall import BACKENDS, average_recall
 from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
@@ -25,8 +25,10 @@ from rpe.model import PixelEmbedding
 from rpe.picture import draw_recall, draw_sheet
 from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Batch, Embedded, InputError, pixel_centres
+from rpe.structures import BACKGROUND, VOID, Embedded, InputError, InstanceBatch, pixel_centres
 from rpe.task.base import Result, Scoring, Task
+from rpe.task.classes import ClassExaminer, ClassReport
+from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results, refuse_thresholds
 
 EXAMINED = 1024
 """Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
@@ -34,7 +36,8 @@ EXAMINED = 1024
 PAIRED = 512
 """Pixels of an image, evenly drawn, whose pairs are held against the margin at every iterate: of 1,024, an image's figures take 77 ms, not 46 (T = 3, 1 core)."""
 
-Row = dict[str, Any]
+CLASSES = "classes"
+"""Where a checkpoint keeps the names of the classes that were learned."""
 
 
 @dataclass
@@ -44,13 +47,18 @@ class InstanceResult(Result):
     truth: Truth
     results: list[Row]
     ours: bool
+    classes: ClassReport | None = None
 
     def files(self) -> dict[str, str | bytes]:
-        """`proposals.json`, where the proposals are ours."""
-        return {"proposals.json": json.dumps(self.results)} if self.ours else {}
+        """`proposals.json`, where the proposals are ours; with classes also what `ClassReport` names."""
+        ours: dict[str, str | bytes] = {"proposals.json": json.dumps(self.results)} if self.ours else {}
+        return ours if self.classes is None else ours | self.classes.files()
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where the data are theirs, and whole."""
+        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where the data are theirs, and whole. With classes also
+        what `ClassReport` draws."""
+        if self.classes is not None:
+            self.classes.draw(folder)
         overlaps = recall_against_overlap(self.truth, self.results, (10, 100, 1000))
         whole = getattr(data, "eval_categories", None) is None
         for protocol in PUBLISHED:
@@ -60,59 +68,82 @@ class InstanceResult(Result):
 
 
 class InstanceTask(Task):
-    """Class-agnostic grouping of pixels into objects."""
-
-    result: InstanceResult
+    """Grouping of pixels into objects: class-agnostic, or with a head that knows classes (`head=semantic loss=semantic`) each with its class."""
 
     monitor = "val/AR@10"
-    shown = ("AR@10", "AR@100", "ARI-modes", "over-margin-X0")
+    shown: ClassVar[tuple[str, ...]] = ("AR@10", "AR@100", "ARI-modes", "over-margin-X0")
     takes = InstanceData
+
+    needs_groups: ClassVar[bool] = True
+    """Whether it refuses a loss that groups nothing."""
+
     backends = BACKENDS
 
     def __init__(
         self,
         model: PixelEmbedding,
-        loss: InstanceLoss,
+        loss: InstanceLoss | SemanticLoss,
         proposal: Proposer,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: Callable[[float], float],
         seed: int,
     ) -> None:
         super().__init__(optimizer, schedule)
+        if isinstance(model.objectness, Classifier) != isinstance(loss, SemanticLoss):
+            raise InputError(f"head {type(model.objectness).__name__} and loss {type(loss).__name__} do not fit: head=semantic wants loss=semantic")
+        self.groups = not isinstance(loss, SemanticLoss) or loss.pairwise_weight > 0
+        if self.needs_groups and not self.groups:
+            raise InputError("loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone")
         self.model = model
         self.loss = loss
         self.proposal = proposal
         self.seed = seed
         self.rows: list[Row] = []
+        self.examiner = ClassExaminer(model.objectness.classes, proposal.minimum_area) if isinstance(model.objectness, Classifier) else None
+
+    def check_dataset(self, dataset: Split) -> None:
+        if self.examiner is not None:
+            assert isinstance(dataset, SplitDataset)
+            self.examiner.check_classes(dataset.classes)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.examiner is not None:
+            checkpoint[CLASSES] = self.examiner.names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.examiner is not None:
+            self.examiner.names = checkpoint.get(CLASSES, [])
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> InstanceResult:
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> Result:
         """Average recall of a COCO results file, and the instance figures of its masks of `least_score` or more, as of a run."""
         assert isinstance(data, InstanceData)
-        if scoring.thresholds is not None:
-            raise InputError(f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary")
-        truth, results = data.truth(split), read_results(predictions)
+        refuse_thresholds(scoring)
+        truth = of_names(data.truth(split), names)
+        results = read_results(predictions)
         if names is not None:
-            ids = {Path(image["file_name"]).stem: image["id"] for image in truth["images"]}
-            chosen = {ids[name] for name in as_names(names, list(ids))}
-            truth, results = only_images(truth, chosen), [row for row in results if not isinstance(row, dict) or row.get("image_id") in chosen]
+            results = only_rows(results, truth)
         figures = average_recall(truth, results, scoring.backend)
         figures |= counts_of(len(truth["images"]), len(results))
         figures |= instance_figures(label_maps(truth, results, partial(select_instances, threshold=scoring.least_score)))
         return InstanceResult(figures, truth, results, ours=False)
 
-    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
-        # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
+    def chosen_pixels(self, batch: InstanceBatch, index: int) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
+        """Positions and labels of the pixels of a step: a function of the step alone, so that a resumed run draws what the uninterrupted one would have
+        drawn."""
         seed = generator_of(self.seed, self.current_epoch, index, self.global_rank).integers(2**62)
-        generator = torch.Generator().manual_seed(int(seed))
-        positions, labels = self.loss.choose_pixels(batch.labels, generator)
+        return self.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(int(seed)))
+
+    def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
+        positions, labels = self.chosen_pixels(batch, index)
         embedded, iterates = self.model(batch.images, positions)
-        terms = self.loss(iterates, positions, labels, embedded.objectness, batch.labels)
+        said, wanted = (embedded.objectness, batch.labels) if embedded.classes is None else (embedded.classes, batch.classes())
+        terms = self.loss(iterates, positions, labels, said, wanted)
         if self.model.ranker.learns:
             terms["ranking"] = self.ranking_loss(embedded, batch, index)
         return self.logged_sum(terms, len(batch.images))
 
-    def ranking_loss(self, embedded: Embedded, batch: Batch, index: int) -> Float[Tensor, ""]:
+    def ranking_loss(self, embedded: Embedded, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         """The ranker's, on the groups of one image of the batch, by inference's settings in turn: grouping every image by all of them would take longer
         than the network."""
         with torch.autocast(self.device.type, enabled=False):
@@ -136,14 +167,14 @@ class InstanceTask(Task):
         for parameters in (apart, others):
             clip(parameters, gradient_clip_val)
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def validation_step(self, batch: InstanceBatch, index: int) -> None:
         self.examine(batch)
 
-    def test_step(self, batch: Batch, index: int) -> None:
+    def test_step(self, batch: InstanceBatch, index: int) -> None:
         self.examine(batch)
 
-    def examine(self, batch: Batch) -> None:
-        """Keep one row an image: its proposals, and how well its true foreground was grouped."""
+    def examine(self, batch: InstanceBatch) -> None:
+        """Keep one row an image: its proposals, how well its true foreground was grouped, and where the head knows classes, what it says of them."""
         network_size = (batch.images.shape[2], batch.images.shape[3])
         embedded = self.model.embed(batch.images)
         # the network may run in half precision; what is measured never does
@@ -152,7 +183,10 @@ class InstanceTask(Task):
                 one = image_of(embedded, index)
                 proposals = self.proposal(one, network_size, size, self.model.ranker)
                 figures = self.grouping_figures(one, batch.labels[index])
-                self.rows.append({"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures})
+                row = {"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures}
+                if self.examiner is not None and one.classes is not None:
+                    row["classes"] = self.examiner.examine(one.classes, network_size, size, proposals)
+                self.rows.append(row)
 
     def grouping_figures(self, embedded: Embedded, labels: Int64[Tensor, "height width"]) -> dict[str, float]:
         """`ARI-X0` .. `ARI-XT`: agreement of the groups with the true objects on the true foreground, at each iterate of the training's loops;
@@ -180,26 +214,41 @@ class InstanceTask(Task):
     def on_validation_epoch_end(self) -> None:
         self.conclude(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
         # images without an object have no recall; the checkpoint still wants its figure
-        self.log_dict({f"val/{name}": value for name, value in ({"AR@10": float("nan")} | self.result.figures).items()})
+        self.log_dict({self.monitor: float("nan")} | {f"val/{name}": value for name, value in self.result.figures.items()})
 
     def on_test_epoch_end(self) -> None:
         truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
         self.conclude(truth)
         # the same on every rank, as the results are; only at the end, since every mask is painted
-        select = partial(select_instances, threshold=self.proposal.least_score)
-        self.result.figures |= instance_figures(label_maps(self.result.truth, self.result.results, select))
+        if isinstance(self.result, InstanceResult):
+            select = partial(select_instances, threshold=self.proposal.least_score)
+            self.result.figures |= instance_figures(label_maps(self.result.truth, self.result.results, select))
 
     def conclude(self, truth: Truth) -> None:
         """From all ranks' rows to `result`, the same on every rank: one row an image, in the order of the image ids."""
-        by_image = {row["image_id"]: row for rows in self.gathered(self.rows) for row in rows}
-        self.rows = []
-        rows = [by_image[image_id] for image_id in sorted(by_image)]
-        seen = only_images(truth, by_image)
+        rows, seen = self.gathered_rows(truth)
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
         figures = self.by_first(lambda: average_recall(seen, results, self.backend))
         figures |= mean_of([row["figures"] for row in rows]) | counts_of(len(rows), len(results))
-        self.result = InstanceResult(figures, seen, results, ours=True)
+        self.result = InstanceResult(figures, seen, results, ours=True, classes=self.class_report(rows, seen))
+        if self.result.classes is not None:
+            figures |= self.result.classes.figures
+
+    def gathered_rows(self, truth: Truth) -> tuple[list[Row], Truth]:
+        """All ranks' rows, one an image in the order of the ids, and the truth of these images; each rank's class maps are counted before."""
+        if self.examiner is not None:
+            self.examiner.count(only_images(truth, {row["image_id"] for row in self.rows}), {row["image_id"]: row["classes"] for row in self.rows})
+        by_image = {row["image_id"]: row for rows in self.gathered(self.rows) for row in rows}
+        self.rows = []
+        return [by_image[image_id] for image_id in sorted(by_image)], only_images(truth, by_image)
+
+    def class_report(self, rows: list[Row], seen: Truth) -> ClassReport | None:
+        """What the classes of these images came to, the same on every rank; None where the head knows none."""
+        if self.examiner is None:
+            return None
+        examiner, confusion = self.examiner, self.examiner.counted()
+        return self.by_first(lambda: examiner.report(seen, {row["image_id"]: row["classes"] for row in rows}, confusion, self.backend))
 
     def sheet(self, sample: Sample, folder: Path) -> Path:
         """Image, truth, embedding at each iterate, groups and instances."""
@@ -209,15 +258,6 @@ class InstanceTask(Task):
             embedded = self.model.embed(batch.images.to(self.device))
             draw_sheet(batch, embedded, self.model.grouping, self.proposal, self.model.ranker, file)
         return file
-
-
-def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
-    """The truth of some images."""
-    return {
-        **truth,
-        "images": [image for image in truth["images"] if image["id"] in image_ids],
-        "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in image_ids],
-    }
 
 
 def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"]:
@@ -236,31 +276,3 @@ def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure over the images that have it."""
     names = sorted({name for row in rows for name in row})
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
-
-
-def read_results(file: Path) -> list[Row]:
-    """A COCO results file.
-
-    Raises:
-        InputError: no such file, or not a JSON list.
-    """
-    if not file.is_file():
-        raise InputError(f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results")
-    try:
-        rows = loaded(file.read_bytes())
-    except ValueError as error:
-        raise InputError(f"predictions {file} is not a JSON list of COCO results: {error}") from error
-    if not isinstance(rows, list):
-        raise InputError(f"predictions {file} is not a JSON list of COCO results, but holds one {type(rows).__name__}")
-    return rows
-
-
-def loaded(text: bytes) -> Any:
-    """JSON, without a walk of the garbage collector through all of its objects each time that their number has grown by a quarter: half the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return json.loads(text)
-    finally:
-        if collecting:
-            gc.enable()

@@ -123,9 +123,13 @@ def test_objects_that_vanish_are_gone_and_ids_are_dense() -> None:
     image, labels = scene()
     seen = set()
     for seed in range(60):
-        _, ids, kept = prepared(image, labels, None, 24, make(rotation=sure(-10.0, 10.0)), np.random.default_rng(seed))
+        augment = make(rotation=sure(-10.0, 10.0))
+        _, ids, categories = prepared(image, labels, np.array([0, 10, 20, 30, 40]), None, 24, augment, np.random.default_rng(seed))
+        _, known = augment(image, labels, 24, np.random.default_rng(seed))
+        assert torch.equal(categories[ids.clamp(min=0)], 10 * known.clamp(min=0).as_subclass(torch.Tensor)), "each pixel keeps its class"
+        kept = categories[1:]
         present = [number for number in ids.unique().tolist() if number > 0]
-        assert present == list(range(1, len(kept) + 1)) and set(kept) <= {1, 2, 3, 4}
+        assert present == list(range(1, len(kept) + 1)) and set(kept.tolist()) <= {10, 20, 30, 40}
         seen.add(len(kept))
     assert len(seen) >= 3
 
@@ -228,7 +232,7 @@ def test_the_group_reaches_the_training_samples_alone(coco_folder: Path) -> None
 def test_shrinking_does_not_shift_the_labels() -> None:
     image, labels = scene(240, 320)
     for side in (300, 200, 128, 100):
-        small, ids, _ = prepared(image, labels, side, None, None, np.random.default_rng(0))
+        small, ids, _ = prepared(image, labels, np.arange(5), side, None, None, np.random.default_rng(0))
         shifts = [centre_and_area(ids, number)[0] * 320 / side - centre_and_area(labels, number)[0] for number in (1, 2, 3, 4)]
         assert np.mean(shifts, axis=0) == pytest.approx([0, 0], abs=0.35)
         assert (told(small) != ids).float().mean() < 0.05

@@ -46,7 +46,8 @@ def edit(root: Path, change, split: str = "train") -> None:
 
 
 def test_polygons_and_run_lengths_become_labels_with_the_smaller_on_top(coco_folder: Path) -> None:
-    image, labels, image_id, size = make_coco(coco_folder).dataset("train")[0]
+    image, labels, image_id, size, categories = make_coco(coco_folder).dataset("train")[0]
+    assert categories.tolist() == [0, 1, 1, 2], "boxes and, in the middle of the file, a brick, which is the smallest"
     assert image_id == 1 and size == (48, 64) and image.dtype == torch.float32 and float(image.max()) <= 1
     wanted = np.zeros((48, 64), dtype=np.int64)
     wanted[4:24, 4:28] = 1
@@ -54,6 +55,30 @@ def test_polygons_and_run_lengths_become_labels_with_the_smaller_on_top(coco_fol
     wanted[10:18, 12:20] = 3
     assert (labels.numpy() == wanted).all()
     assert float(image[0, 5, 5]) > 0.8 and float(image[0, 45, 5]) < 0.3
+
+
+def test_classes_follow_the_ids_in_order_and_objects_that_are_covered_or_cut_away(coco_folder: Path) -> None:
+    def far_apart(truth: dict) -> None:
+        truth["categories"] = [{"id": 90, "name": "brick"}, {"id": 7, "name": "box"}]
+        for annotation in truth["annotations"]:
+            annotation["category_id"] = {1: 7, 2: 90}[annotation["category_id"]]
+        # the brick under a box of the same place, which is painted later as it is no larger
+        first = next(a for a in truth["annotations"] if a["image_id"] == 1 and a["category_id"] == 90)
+        truth["annotations"].append(first | {"id": 999, "category_id": 7})
+
+    edit(coco_folder, far_apart)
+    dataset = make_coco(coco_folder, crop=16).dataset("train")
+    assert dataset.classes == {7: "box", 90: "brick"}
+    assert dataset[0].categories.tolist() == [0, 1, 1, 1] and dataset[1].categories.tolist() == [0, 1, 1, 2]
+    crops = make_coco(coco_folder, crop=16).dataset("train", training=True)
+    seen = set()
+    for index in range(1, 200, 4):
+        image, labels, _, _, categories = crops[index]
+        assert len(categories) == int(labels.max()) + 1
+        for number, category in enumerate(categories.tolist()[1:], start=1):
+            assert (float(image[1][labels == number].median()) > 0.6) == (category == 2), "the second box of an image is green, and the brick"
+        seen.add(tuple(categories.tolist()))
+    assert {(0,), (0, 1), (0, 2)} <= seen or len(seen) >= 3
 
 
 def test_crowds_are_void_and_empty_images_are_kept(coco_folder: Path) -> None:
@@ -74,7 +99,7 @@ def test_categories_for_training_and_for_evaluation(coco_folder: Path) -> None:
 
 
 def test_resize_keeps_the_shape_and_the_original_size(coco_folder: Path) -> None:
-    image, labels, _, size = make_coco(coco_folder, longest_side=32).dataset("val")[0]
+    image, labels, _, size, _ = make_coco(coco_folder, longest_side=32).dataset("val")[0]
     assert image.shape == (3, 24, 32) and labels.shape == (24, 32) and size == (48, 64)
     assert set(labels.unique().tolist()) == {0, 1, 2, 3}
     assert make_coco(coco_folder, longest_side=100).dataset("val")[0][0].shape == (3, 48, 64)
@@ -84,7 +109,7 @@ def test_crops_are_square_new_each_epoch_and_filled_with_void(coco_folder: Path)
     dataset = make_coco(coco_folder).dataset("train", training=True)
     first, again, later = dataset[0], dataset[0], dataset[len(dataset)]
     assert first[0].shape == (3, 40, 40) and torch.equal(first[0], again[0]) and not torch.equal(first[0], later[0])
-    image, labels, _, _ = make_coco(coco_folder, crop=80).dataset("train", training=True)[0]
+    image, labels, *_ = make_coco(coco_folder, crop=80).dataset("train", training=True)[0]
     assert image.shape == (3, 80, 80) and (labels[48:] == -1).all() and (labels[:, 64:] == -1).all() and (image[:, 48:] == 0).all()
     whole, mask = tv_tensors.Image(torch.arange(100).reshape(1, 10, 10)), tv_tensors.Mask(torch.arange(100).reshape(10, 10))
     for seed in range(20):
@@ -96,7 +121,12 @@ def test_cached_and_stretched_samples(coco_folder: Path) -> None:
     plain, cached = make_coco(coco_folder, crop=16), make_coco(coco_folder, crop=16, cache=True)
     for index in (0, 1, 0, 5):
         one, other = plain.dataset("train", training=True)[index], cached.dataset("train", training=True)[index]
-        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and one[2:] == other[2:]
+        assert (
+            torch.equal(one[0], other[0])
+            and torch.equal(one[1], other[1])
+            and one[2:4] == other[2:4]
+            and torch.equal(one.categories, other.categories)
+        )
     stretched = make_coco(coco_folder, stretch=[1, 99]).dataset("train")[0][0]
     assert float(stretched.min()) == 0 and float(stretched.max()) == 1
 

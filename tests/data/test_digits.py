@@ -57,7 +57,8 @@ def test_splits_share_no_digit_image() -> None:
 def test_truth_is_the_label_map() -> None:
     scenes = DigitScenes("test", 5, 0)
     truth = scenes.truth()
-    _, labels, image_id, _ = scenes[2]
+    _, labels, image_id, _, categories = scenes[2]
+    assert categories.tolist() == [0, *(digit + 1 for digit in scenes.scene(2).classes)] and scenes.classes[10] == "9"
     mine = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image_id]
     assert len(mine) == int(labels.max())
     for number, annotation in enumerate(mine, start=1):

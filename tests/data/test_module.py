@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rpe.data.digits import Digits
-from rpe.data.module import EpochSampler, as_names, collate, data_root, generator_of, one_thread
+from rpe.data.module import EpochSampler, as_names, classes_of, collate, data_root, generator_of, one_thread
 from rpe.structures import InputError
 
 
@@ -65,7 +65,10 @@ def test_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.get_num_threads() == 1
     torch.set_num_threads(threads)
     sample = make_digits().dataset("val")[0]
-    assert collate([sample, sample]).labels.shape == (2, 64, 64)
+    batch = collate([sample, sample])
+    assert batch.labels.shape == batch.classes().shape == (2, 64, 64) and torch.equal(batch.categories[1], sample.categories)
+    assert classes_of({"categories": [{"id": 9, "name": "b"}, {"id": 2, "name": "a"}]}) == {2: "a", 9: "b"}
+    assert list(classes_of({"categories": [{"id": 9, "name": "b"}, {"id": 2, "name": "a"}]})) == [2, 9]
 
 
 def test_names_are_text_and_whole_numbers_stand_for_theirs() -> None:

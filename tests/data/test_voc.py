@@ -17,7 +17,7 @@ import evaluate
 import train
 from rpe.data.augment import Augment
 from rpe.data.coco import CocoImages
-from rpe.data.module import data_root
+from rpe.data.module import collate, data_root
 from rpe.data.voc import Voc, VocImages
 from rpe.data.voc_mask import CATEGORIES
 from rpe.metric.average_recall import average_recall
@@ -50,12 +50,12 @@ def names(dataset: VocImages) -> list[str]:
 
 def test_labels_classes_and_void_borders(root: Path) -> None:
     dataset = images(make_voc(root), "train")
-    (image, labels, image_id, size), classes = dataset.item(0)
+    image, labels, image_id, size, categories = dataset[0]
     pixels, objects, _ = maps_of(1)
     wanted = np.where(bordered(objects), -1, objects.astype(int))
-    assert (labels.numpy() == wanted).all() and classes.tolist() == [15, 7, 15] and labels.dtype == torch.int64
+    assert (labels.numpy() == wanted).all() and categories.tolist() == [0, 15, 7, 15] and labels.dtype == torch.int64
     assert image_id == 2007000001 and size == objects.shape and image.dtype == torch.float32
-    assert torch.equal(labels, dataset[0][1]) and np.abs(image.numpy() - pixels.transpose(2, 0, 1) / 255).mean() < 0.05
+    assert np.abs(image.numpy() - pixels.transpose(2, 0, 1) / 255).mean() < 0.05
 
 
 def test_the_augmented_set_has_no_image_of_val_and_vocs_own_masks_win(root: Path) -> None:
@@ -77,10 +77,10 @@ def test_the_truth_is_the_label_map_and_coco_reads_it_as_such(root: Path, tmp_pa
     assert [category["name"] for category in truth["categories"]] == CATEGORIES and len(CATEGORIES) == 20 and CATEGORIES[14] == "person"
     assert len({annotation["id"] for annotation in truth["annotations"]}) == len(truth["annotations"]) == len(VOC_VAL) * (len(BOXES) + 1)
     for place in range(len(dataset)):
-        (_, labels, image_id, _), classes = dataset.item(place)
+        _, labels, image_id, _, categories = dataset[place]
         mine = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image_id]
         objects = [annotation for annotation in mine if not annotation["iscrowd"]]
-        assert [annotation["category_id"] for annotation in objects] == classes.tolist()
+        assert [annotation["category_id"] for annotation in objects] == categories.tolist()[1:]
         for number, annotation in enumerate(objects, start=1):
             mask = decode_mask(annotation["segmentation"])
             assert (mask == (labels == number).numpy()).all() and annotation["area"] == mask.sum()
@@ -94,6 +94,9 @@ def test_the_truth_is_the_label_map_and_coco_reads_it_as_such(root: Path, tmp_pa
         one, other = dataset[place][1], again[place][1]
         # COCO's reader numbers the larger first
         assert torch.equal(one.sign(), other.sign()) and len(one.unique()) == len(other.unique())
+        (batch, same) = (collate([dataset[place]]), collate([again[place]]))
+        assert torch.equal(batch.classes(), same.classes()) and set(batch.classes().unique().tolist()) == {-1, 0, 7, 15}
+    assert again.classes == dataset.classes == dict(enumerate(CATEGORIES, start=1))
 
 
 def test_the_truth_needs_no_photographs(root: Path) -> None:
@@ -144,13 +147,13 @@ def test_training_crops_are_augmented_and_classes_follow_their_objects(root: Pat
     dataset = images(make_voc(root, crop=24, augment=augment), "train", training=True)
     seen = set()
     for index in range(40):
-        (image, labels, _, size), classes = dataset.item(index)
-        assert image.shape == (3, 24, 24) and int(labels.max()) == len(classes) and size[1] == 80
-        for number, category in enumerate(classes.tolist(), start=1):
+        image, labels, _, size, categories = dataset[index]
+        assert image.shape == (3, 24, 24) and int(labels.max()) == len(categories) - 1 and size[1] == 80 and categories[0] == 0
+        for number, category in enumerate(categories.tolist()[1:], start=1):
             # object 2 is the green one, and the only bus
             green = float(image[1][labels == number].median()) > 0.6
             assert green == (category == 7)
-        seen.add(tuple(classes.tolist()))
+        seen.add(tuple(categories.tolist()))
     assert len(seen) >= 3
     assert dataset.augment is augment and images(make_voc(root, augment=augment), "train").augment is None
 
@@ -327,7 +330,7 @@ def test_real_samples() -> None:
     assert names(images(data, "train")) == ["2008_000215", "2008_000234", "2008_000359", "2008_002240"]
     assert names(images(make_voc(real()), "train")) == ["2008_000215", "2008_002240"]
     assert names(images(data, "val")) == ["2008_006554", "2010_001646", "2010_005063"]
-    counts = [(len(images(data, "train").item(place)[1]), images(data, "train").is_own[place]) for place in range(4)]
+    counts = [(len(images(data, "train")[place].categories) - 1, images(data, "train").is_own[place]) for place in range(4)]
     assert counts == [(3, True), (3, False), (2, False), (4, True)]
     truth = data.truth("val")
     assert sorted(a["category_id"] for a in truth["annotations"]) == sorted([6, 15, 15] + [6] * 3 + [6] * 6)

@@ -30,7 +30,7 @@ def make_task(*overrides: str) -> tuple[InstanceTask, InstanceData]:
 
 def test_a_perfect_embedding_has_perfect_figures() -> None:
     task, _ = make_task()
-    _, labels, _, _ = DigitScenes("val", 5, 0)[1]
+    labels = DigitScenes("val", 5, 0)[1].labels
     groups = int(labels.max()) + 1
     # a simplex: what the loops pull together stays below the margin, where orthogonal points would lie on it
     corners = torch.nn.functional.normalize(torch.eye(16)[:groups] - torch.eye(16)[:groups].mean(0), dim=-1)

@@ -1,0 +1,60 @@
+"""Class maps as files: 8-bit PNGs of class indices, as PASCAL VOC's segmentation task wants them."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from rpe.data.image import decode, open_image
+from rpe.data.voc_mask import palette
+from rpe.structures import InputError
+
+INDEXED = ("P", "L")
+"""Of Pillow's image modes those whose 8-bit values are class indices."""
+
+
+def class_png(classes: Int64[np.ndarray, "height width"]) -> bytes:
+    """A class map, 0 the background, in VOC's colours."""
+    image = Image.fromarray(classes.astype(np.uint8)).convert("P")
+    image.putpalette(palette().ravel().tolist())
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def read_png(content: bytes) -> Int64[np.ndarray, "height width"]:
+    """The classes of `class_png`."""
+    return np.array(Image.open(io.BytesIO(content))).astype(np.int64)
+
+
+def find_maps(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
+    """`<folder>/<name>.png` of each image.
+
+    Raises:
+        InputError: the first that is missing.
+    """
+    files = {image_id: folder / f"{name}.png" for image_id, name in names.items()}
+    missing = [file for file in files.values() if not file.is_file()]
+    if missing:
+        raise InputError(f"class map {missing[0]} is missing ({len(missing)} such): every image of the split needs one, or restrict names")
+    return files
+
+
+def read_map(file: Path, size: tuple[int, int], classes: int) -> Int64[np.ndarray, "height width"]:
+    """Anybody's class map for an image of `size` (height, width): a palette or grey PNG of 8 bits.
+
+    Raises:
+        InputError: it does not decode, has other bits, another size, or a value beyond the number of classes.
+    """
+    with open_image(file) as image:
+        if image.mode not in INDEXED:
+            raise InputError(f"class map {file} is {image.mode}, not an 8-bit palette or grey image: its values are class indices, not colours")
+        values = decode(image, file, None).astype(np.int64)
+    if values.shape != size:
+        raise InputError(f"class map {file} is {values.shape[0]} x {values.shape[1]}, but its image {size[0]} x {size[1]} (height x width)")
+    if values.max() > classes:
+        raise InputError(f"class map {file} holds {values.max()}, but the data have the classes 0 (background) to {classes}; void is never predicted")
+    return values

@@ -1,0 +1,125 @@
+"""Semantic segmentation: the class of each pixel, learned with the grouping loss beside the cross-entropy or without."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rpe.class_picture import draw_class_sheet
+from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate
+from rpe.loss import SemanticLoss
+from rpe.metric.class_map import read_png
+from rpe.model import PixelEmbedding
+from rpe.proposal import Proposer
+from rpe.structures import FeatureMap, InstanceBatch
+from rpe.task.base import Result, Scoring
+from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results
+from rpe.task.instance import InstanceTask, counts_of
+from rpe.task.predictions import of_names, only_rows, read_results, refuse_thresholds
+
+
+@dataclass
+class SemanticResult(Result):
+    """Of a network that groups nothing."""
+
+    classes: ClassReport
+
+    def files(self) -> dict[str, str | bytes]:
+        """What `ClassReport` names."""
+        return self.classes.files()
+
+    def draw(self, folder: Path, data: SplitData, split: str) -> None:
+        """What `ClassReport` draws."""
+        self.classes.draw(folder)
+
+
+class SemanticTask(InstanceTask):
+    """Classes first: as `InstanceTask` with a head that knows classes, but the best checkpoint is the one with the highest mIoU.
+
+    With `loss.pairwise_weight` 0 nothing is grouped: the network is backbone and classifier, its embedding is left as it was made, and its instances are
+    the connected parts of the class map. The parts are built all the same, so that a run with the grouping loss starts from the same weights.
+    """
+
+    monitor = "val/mIoU"
+    shown = ("mIoU", "accuracy", "AP", "components-AP", "AR@10")
+    needs_groups = False
+
+    def __init__(
+        self,
+        model: PixelEmbedding,
+        loss: SemanticLoss,
+        proposal: Proposer,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        schedule: Callable[[float], float],
+        seed: int,
+    ) -> None:
+        super().__init__(model, loss, proposal, optimizer, schedule, seed)
+        if not self.groups:
+            for part in (model.embedding, model.grouping, model.ranker):
+                part.requires_grad_(False)
+
+    @staticmethod
+    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> SemanticResult:
+        """A folder of class maps: mIoU; or a COCO results file whose rows have a category: average precision."""
+        assert isinstance(data, InstanceData)
+        refuse_thresholds(scoring)
+        truth = of_names(data.truth(split), names)
+        if predictions.is_dir():
+            report = score_maps(truth, predictions)
+            return SemanticResult(report.figures | {"images": float(len(truth["images"]))}, report)
+        results = read_results(predictions)
+        if names is not None:
+            results = only_rows(results, truth)
+        report = score_results(truth, results, scoring.backend)
+        return SemanticResult(report.figures | counts_of(len(truth["images"]), len(results)), report)
+
+    def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
+        if self.groups:
+            return super().training_step(batch, index)
+        positions, labels = self.chosen_pixels(batch, index)
+        logits = self.model.classify(batch.images)
+        return self.logged_sum(self.loss([], positions, labels, logits, batch.classes()), len(batch.images))
+
+    def examine(self, batch: InstanceBatch) -> None:
+        if self.groups:
+            return super().examine(batch)
+        network_size = (batch.images.shape[2], batch.images.shape[3])
+        logits = self.model.classify(batch.images)
+        assert self.examiner is not None
+        for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
+            one = FeatureMap(logits.values[index : index + 1], logits.stride)
+            self.rows.append({"image_id": image_id, "classes": self.examiner.examine(one, network_size, size, None)})
+        return None
+
+    def conclude(self, truth: Truth) -> None:
+        if self.groups:
+            return super().conclude(truth)
+        rows, seen = self.gathered_rows(truth)
+        report = self.class_report(rows, seen)
+        assert report is not None
+        self.result = SemanticResult(report.figures | counts_of(len(rows), len(report.results["components"])), report)
+        return None
+
+    def sheet(self, sample: Sample, folder: Path) -> Path:
+        """Image, true and found classes, and where pixels are grouped, the groups with their classes."""
+        assert self.examiner is not None
+        batch = collate([sample])
+        network_size = (batch.images.shape[2], batch.images.shape[3])
+        with torch.no_grad():
+            images = batch.images.to(self.device)
+            if self.groups:
+                embedded = self.model.embed(images)
+                logits, proposals = embedded.classes, self.proposal(embedded, network_size, sample.size, self.model.ranker)
+            else:
+                logits, proposals = self.model.classify(images), None
+        assert logits is not None
+        examined = self.examiner.examine(logits, network_size, sample.size, proposals)
+        file = folder / f"val-{sample.image_id}.png"
+        names = [BACKGROUND_NAME, *self.examiner.names]
+        image = sample.image.permute(1, 2, 0).numpy()
+        draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file)
+        return file
