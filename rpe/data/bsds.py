@@ -15,7 +15,7 @@ from scipy import io, ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from rpe.data.module import SplitData, SplitDataset, Truth, generator_of
+from rpe.data.module import Split, SplitData, Truth, generator_of
 from rpe.data.view import Annotation, View
 from rpe.structures import VOID, BoundaryBatch, InputError
 
@@ -232,7 +232,7 @@ class Bsds(SplitData):
         """Image and annotation file of each name of a split."""
         return split_files(self.root, split)
 
-    def open_split(self, split: str, training: bool) -> SplitDataset:
+    def open_split(self, split: str, training: bool) -> Split:
         splits = self.train_splits if training else [split]
         files = {name: pair for one in splits for name, pair in self.files(one).items()}
         crop = self.crop if training else None

@@ -34,7 +34,7 @@ def of_names(truth: Truth, names: list[str | int] | None) -> Truth:
     return only_images(truth, {ids[name] for name in as_names(names, list(ids))})
 
 
-def only_rows(results: list[Row], truth: Truth) -> list[Row]:
+def only_rows(results: list[Any], truth: Truth) -> list[Any]:
     """The results for the images of a truth; what is no row stays, to be refused."""
     chosen = {image["id"] for image in truth["images"]}
     return [row for row in results if not isinstance(row, dict) or row.get("image_id") in chosen]
