@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from rpe.data.voc_mask import palette
 from rpe.picture import colours_of
@@ -35,7 +36,10 @@ def draw_class_sheet(
     panels = [("image", image), ("true classes", class_colours(truth)), ("found classes", class_colours(found))]
     labels, chosen = (found, []) if instances is None else selected(instances, 0.0)
     panels += [] if instances is None else [("groups and their classes", colours_of(labels))]
-    figure = Figure(figsize=(2.6 * len(panels), 2.6 * image.shape[0] / image.shape[1] + 0.3), layout="constrained")
+    there = np.union1d(truth[truth != VOID], found)
+    figure = Figure(figsize=(2.6 * len(panels), 2.6 * image.shape[0] / image.shape[1] + 0.6), layout="constrained")
+    patches = [Patch(facecolor=palette()[number] / 255, edgecolor="grey", label=names[number]) for number in there.tolist()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(11, len(patches)), fontsize=8, frameon=False)
     for axis, (title, panel) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axis.imshow(panel, interpolation="nearest")
         axis.set_title(title, fontsize=9)

@@ -108,7 +108,8 @@ class ClassExaminer(nn.Module):
     def count(self, truth: Truth, examined: dict[int, Examined]) -> None:
         """Add the class maps of this rank's images to its confusion matrix."""
         for image_id, classes in true_class_maps(truth, list(classes_of(truth))):
-            self.confusion.update(torch.from_numpy(read_png(examined[image_id].png))[None], torch.from_numpy(classes)[None])
+            pair = torch.from_numpy(np.stack([read_png(examined[image_id].png), classes])).to(self.confusion.device)
+            self.confusion.update(pair[:1], pair[1:])
 
     def counted(self) -> Confusion:
         """The confusion matrix of all ranks, which then is empty again."""

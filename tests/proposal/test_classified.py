@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rpe.proposal import class_components, class_probability, classified
+from rpe.proposal.classified import means_inside
 from rpe.structures import FeatureMap, Proposals, decode_mask, encode_mask
 
 
@@ -35,6 +36,16 @@ def test_each_mask_has_its_likeliest_class_and_the_product_of_the_scores() -> No
     rows = found.as_classified(7, [18, 44])
     assert [row["category_id"] for row in rows] == [18, 44, 44, 18] and rows[0]["image_id"] == 7
     assert classified(Proposals([], np.zeros(0), (6, 8)), probability()).as_classified(7, [18, 44]) == []
+
+
+def test_means_are_those_over_the_painted_masks() -> None:
+    random = np.random.default_rng(0)
+    values = random.random((5, 13, 9)).astype(np.float32)
+    masks = [random.random((13, 9)) < share for share in (0.0, 0.1, 0.5, 0.9, 1.0)]
+    means = means_inside([encode_mask(mask) for mask in masks], values)
+    assert not means[0].any()
+    for mean, mask in zip(means[1:], masks[1:], strict=True):
+        assert mean == pytest.approx(values[:, mask].astype(np.float64).mean(1), abs=1e-12)
 
 
 def test_a_sure_class_can_overtake_a_better_mask() -> None:

@@ -212,6 +212,44 @@ def test_an_instance_task_can_carry_classes(door: Door, tmp_path: Path) -> None:
     assert {"AR@10", "mIoU", "AP", "components-AP"} <= figures(tmp_path / "run").keys()
 
 
+def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: Path) -> None:
+    """Classes count from 1 by ascending id; what is written has the ids of the file, and the oracle's masks with them have AP 1, the crowd or not."""
+    for file in (coco_folder / "annotations").iterdir():
+        truth = json.loads(file.read_text())
+        truth["categories"] = [{"id": 44, "name": "brick"}, {"id": 7, "name": "box"}]
+        for annotation in truth["annotations"]:
+            annotation["category_id"] = {1: 7, 2: 44}[annotation["category_id"]]
+        file.write_text(json.dumps(truth))
+    coco = [f"data.root={coco_folder}", "data.crop=32", "data.workers=0", "head.classes=2"]
+    tiny = ["backbone.width=8", "backbone.levels=2", "data.batch_size=2", "loss.pixels=64", "trainer.max_epochs=1", "callback.pictures.images=0"]
+    door(train.main, "experiment=digits_semantic", "data=coco", *coco, *tiny, "head.subdivision=1", f"hydra.run.dir={tmp_path / 'run'}")
+    door(evaluate.main, f"run={tmp_path / 'run'}")
+    folder = tmp_path / "run" / "evaluation" / "coco-val"
+    assert {"mIoU", "IoU-background", "IoU-box", "IoU-brick", "AP"} <= figures(folder).keys() and "APr50-brick" in figures(folder)
+    rows = json.loads((folder / "components.json").read_text()) + json.loads((folder / "instances.json").read_text())
+    assert {row["category_id"] for row in rows} <= {7, 44}
+    truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
+    oracle = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "score": 0.9 - a["iscrowd"], "segmentation": truth.annToRLE(a)}
+        for a in truth.dataset["annotations"]
+    ]
+    for row in oracle:
+        row["segmentation"]["counts"] = (
+            row["segmentation"]["counts"].decode() if isinstance(row["segmentation"]["counts"], bytes) else row["segmentation"]["counts"]
+        )
+    (tmp_path / "oracle.json").write_text(json.dumps(oracle))
+    door(
+        evaluate.main,
+        "task=semantic",
+        f"predictions={tmp_path / 'oracle.json'}",
+        "data=coco",
+        f"data.root={coco_folder}",
+        f"hydra.run.dir={tmp_path}",
+    )
+    found = figures(tmp_path)
+    assert [found[name] for name in ("AP", "APr50", "APr70", "APr50-box", "APr50-brick")] == pytest.approx([1.0] * 5)
+
+
 @pytest.mark.parametrize(("layout", "experiment"), [("miniature", "voc_semantic"), ("real", "voc_instance")])
 def test_voc_and_sbd_train_and_evaluate(layout: str, experiment: str, door: Door, tmp_path: Path) -> None:
     root = write_sbd(write_voc(tmp_path / "data")) if layout == "miniature" else data_root()
@@ -234,7 +272,8 @@ def test_void_in_the_files_changes_neither_loss_nor_miou(door: Door, tmp_path: P
     scores = []
     for wrong in (0, 7):
         folder.mkdir(exist_ok=True)
-        for sample in data.dataset("val"):
+        dataset = data.dataset("val")
+        for sample in (dataset[index] for index in range(len(dataset))):
             classes = sample.categories[sample.labels.clamp(min=0)].numpy()
             name = str(sample.image_id)
             classes = np.where(sample.labels.numpy() == -1, wrong, classes).astype(np.uint8)
