@@ -1,9 +1,30 @@
 """The best and the last weights of a run, in its folder wherever that is moved to."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints beside which the old one stays until the new one is whole.
+
+    Lightning's own are written into the system's temporary folder and moved: where that is another file system, moving copies, and a process that is
+    killed meanwhile leaves half a file under the checkpoint's name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".partial")
+        with partial.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
 
 
 class Checkpoint(ModelCheckpoint):

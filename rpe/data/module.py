@@ -171,6 +171,8 @@ class SplitData(lightning.LightningDataModule):
             raise InputError(
                 f"{self.name} {split} holds {len(dataset)} images, fewer than data.batch_size {self.batch_size} on each of {ranks} ranks: lower it"
             )
+        if len(dataset) < ranks:
+            raise InputError(f"{self.name} {split} holds {len(dataset)} images, fewer than the {ranks} ranks that share them: lower trainer.devices")
         torch_dataset: Dataset[Any] = dataset  # type: ignore[assignment]
         return DataLoader(
             torch_dataset,

@@ -1,12 +1,13 @@
 """What the doors do: `train(config)`, `evaluate(config)`, and `enter(main)` around them.
 
 In the order in which a command passes: door (arguments in, one line out), options (values against the constructors), building (config to objects),
-folder (what a run leaves), training and evaluation, sweep (what failed in one).
+folder (what a run leaves) and lock (one process in it), training and evaluation; sweep (where it lives, what was asked for) and point (one of its trainings).
+Beside the doors: command (arguments of `python -m rpe.<name>`).
 """
 
 from rpe.run.building import build, build_data, build_task
 from rpe.run.door import enter
 from rpe.run.evaluation import evaluate
-from rpe.run.training import train
+from rpe.run.point import train
 
 __all__ = ["build", "build_data", "build_task", "enter", "evaluate", "train"]

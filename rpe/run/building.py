@@ -17,6 +17,7 @@ from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from rpe.callback.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitData
 from rpe.head import BoundaryClassifier, Objectness
 from rpe.model import BoundaryDetector, PixelEmbedding
@@ -242,6 +243,7 @@ def build_trainer(config: DictConfig, folder: Path, callbacks: list[lightning.Ca
         default_root_dir=str(folder),
         callbacks=callbacks,
         logger=loggers,
+        plugins=[WholeCheckpoints()],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # EpochSampler shares the items out itself
         enable_progress_bar=False,

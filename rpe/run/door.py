@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -49,7 +50,9 @@ def enter(main: Callable[[], Any]) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # epochs without a validation have no figure by which the best checkpoint could be chosen
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-    sweep.folders.clear()
+    # a run that goes on has checkpoints
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    sweep.asked.clear()
     try:
         sys.argv[1:] = prepared(sys.argv[1:])
         main()
@@ -57,14 +60,30 @@ def enter(main: Callable[[], Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as error:
-        failed = sweep.failed_points(sweep.folders[-1]) if sweep.folders else {}
-        line = f"{len(failed)} of the sweep's points failed, all others are done" if failed else said(error)
+        failed = sweep.failed_points(sweep.asked[-1]) if sweep.asked else {}
+        line = ended(failed) if failed else killed(error) or said(error)
         if line is None:
             raise
         print(f"error: {line}", file=sys.stderr)
         for point, reason in failed.items():
             print(f"  {point}: {reason}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def ended(failed: dict[str, str]) -> str:
+    """How a sweep with failed points ended."""
+    points = len(sweep.asked[-1].points)
+    done = sweep.finished_points(sweep.asked[-1])
+    others = "all others are done" if done + len(failed) >= points else f"{done} of {points} are done"
+    return f"{len(failed)} of the sweep's points failed, {others}"
+
+
+def killed(error: BaseException) -> str | None:
+    """What to say where a process that ran a sweep's points is gone, whichever launcher had started it; None for all else."""
+    if not sweep.asked or type(error).__name__ not in ("TerminatedWorkerError", "BrokenProcessPool", "WorkerCrashedError", "UncompletedJobError"):
+        return None
+    done, points = sweep.finished_points(sweep.asked[-1]), len(sweep.asked[-1].points)
+    return f"a process of the sweep was killed, or ran out of memory; {done} of {points} points are done: the same command goes on"
 
 
 def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[DictConfig], dict[str, float]]:
@@ -139,7 +158,7 @@ def prepared(arguments: list[str]) -> list[str]:
     So Hydra's overrides work on a run's settings as on any others.
 
     Raises:
-        InputError: the run folder does not exist or is none, or a sweep would resume.
+        InputError: the run folder does not exist or is none, a sweep would resume, or one is named without -m.
     """
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     sweeping = bool(flags)
@@ -147,10 +166,16 @@ def prepared(arguments: list[str]) -> list[str]:
     resume = named(arguments, "resume")
     if resume is not None and sweeping:
         raise InputError("resume goes on with one run: leave -m out")
+    if named(arguments, "sweep") is not None and not sweeping:
+        raise InputError("sweep names several points: add -m")
     offer_run(named(arguments, "run"), resume)
     if resume is not None and named(arguments, "logger") is None:
         arguments = [*arguments, "logger=run"]
-    return [quoted(argument, sweeping) for argument in arguments]
+    quoted_arguments = [quoted(argument, sweeping) for argument in arguments]
+    scoring = any(named(arguments, key) is not None for key in ("run", "predictions"))
+    if sweeping and not scoring and named(arguments, "hydra.sweep.dir") is None:
+        quoted_arguments.append(f"hydra.sweep.dir='{sweep.sweep_folder(quoted_arguments)}'")
+    return quoted_arguments
 
 
 def named(arguments: list[str], key: str) -> str | None:
@@ -185,16 +210,12 @@ def train_folder(resume: str | None, fresh: str) -> str:
     return fresh if resume is None else str(run_folder(resume))
 
 
-def point_folder(number: int, overrides: str) -> str:
-    """The name of a sweep's point: letters, digits and -_. alone, so that it can be named on a command line."""
-    return f"{number}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', overrides.replace('=', '-'))}"[:100]
-
-
 def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:
     """Where an evaluation writes: into the run that it evaluates, else among the outputs."""
     return f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
 
 
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
-OmegaConf.register_new_resolver("rpe.point_folder", point_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides: sweep.point_name(list(overrides)), replace=True)
+OmegaConf.register_new_resolver("rpe.gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)

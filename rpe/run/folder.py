@@ -147,6 +147,11 @@ def pictures_of(folder: Path) -> Path:
     return pictures
 
 
+def fingerprint_of(config: Node) -> str:
+    """16 hex digits of a config: equal where all settings are."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def provenance(config: Node, split: str, started: float) -> Node:
     """What a result needs to be repeated: commit, config hash, data, hardware, versions, seconds."""
     git = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -154,7 +159,7 @@ def provenance(config: Node, split: str, started: float) -> Node:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "commit": answer.stdout.strip() if answer and answer.returncode == 0 else "unknown",
-        "config": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        "config": fingerprint_of(config),
         "data": config["data"],
         "split": split,
         "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},

@@ -1,28 +1,141 @@
-"""What becomes of a sweep's failed points: each leaves its reason in its folder, all are named at the end."""
+"""A sweep: where it lives, what its points are called, what became of each.
 
+`outputs/<experiment>/sweep/<name>/<overrides>/`: no time stamp, so that the same command finds what it has done. Hydra knows no resuming (its issue 3328); here a
+finished point is known by its `metrics.json`, which is written last, and a point that is asked for again is skipped, gone on with or begun
+(`rpe.run.point`), whatever launcher asks. `sweep.yaml` says which points were asked for, and by which commands.
+"""
+
+import hashlib
+import re
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from rpe.run.folder import read_yaml, write_whole
+from rpe.run.lock import held
 
 REASON = "error.txt"
 """In a failed point's folder: one line for a slip, the stack trace for a fault."""
 
-folders: list[Path] = []
-"""Of the sweeps that this process has started, the newest last."""
+RECORD = "sweep.yaml"
+"""In the sweep's folder: `commands`, and of each point's folder its overrides."""
+
+UNNAMED = ("experiment", "sweep", "launcher", "logger", "callback")
+"""Groups that change no result, or stand in the sweep's own path: a point is the same point under another launcher or logger."""
+
+LONGEST = 100
+"""Characters of a point's name; file systems take 255 bytes, people less."""
+
+
+class Sweep(NamedTuple):
+    """What this process has been asked for: the sweep's folder and its points' names."""
+
+    folder: Path
+    points: list[str]
+
+
+asked: list[Sweep] = []
+"""The sweeps that this process has started, the newest last."""
+
+
+def is_named(override: str) -> bool:
+    """Whether an override is a part of its point's name."""
+    return key_of(override).split(".")[0] not in UNNAMED
+
+
+def key_of(override: str) -> str:
+    """The key of `key=value`, `+key=value` or `~key`."""
+    return override.split("=")[0].lstrip("+~")
+
+
+def point_name(overrides: list[str]) -> str:
+    """A point's folder: its overrides in a fixed order as letters, digits and -_. alone, so that it can be named on a command line; a hash where that is
+    longer than `LONGEST`, and at its end where it would stand for other overrides too."""
+    chosen = sorted(override for override in overrides if is_named(override))
+    written = "_".join(override.replace("=", "-", 1) for override in chosen)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", written)
+    if len(name) > LONGEST:
+        return digest(chosen, 16)
+    return name + ("" if name == written else f"_{digest(chosen, 8)}") or "defaults"
+
+
+def digest(texts: list[str], length: int) -> str:
+    """So many hex digits of texts in any order."""
+    return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:length]
+
+
+def sweep_folder(arguments: list[str]) -> str:
+    """Where the sweep of a command line lives: `outputs/<experiment>/sweep/<name of conf/sweep, or 8 hex digits of the swept overrides>`.
+
+    Raises:
+        HydraException: an argument that Hydra cannot read.
+    """
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = [text for text, override in zip(overrides, parsed, strict=True) if override.is_sweep_override()]
+    values = {override.key_or_group: str(override.get_value_element_as_str()) for override in parsed if not override.is_sweep_override()}
+    # an experiment that is swept is an axis of a sweep that belongs to no single one
+    experiment = "several" if any(key_of(text) == "experiment" for text in swept) else values.get("experiment", "digits")
+    name = values.get("sweep", "null")
+    return f"outputs/{experiment}/sweep/{digest(swept, 8) if name == 'null' else name}"
+
+
+def points_of(config: DictConfig) -> dict[str, list[str]]:
+    """The overrides of each of the sweep's points, by its name, as Hydra's sweeper will form them."""
+    preset = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*preset, *config.hydra.overrides.task])
+    (points,) = BasicSweeper.split_arguments(parsed, None)
+    return {point_name(overrides): overrides for overrides in points}
+
+
+def values_of(overrides: list[str]) -> dict[str, Any]:
+    """Overrides as keys and plain values."""
+    return {key_of(text): yaml.safe_load(text.partition("=")[2]) for text in overrides if key_of(text) not in ("sweep", "launcher")}
+
+
+def record(folder: Path, command: str, points: dict[str, list[str]]) -> None:
+    """Add a command and its points to the sweep's record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder, f"another command is being added to {folder}"):
+        known = read_yaml(folder / RECORD) if (folder / RECORD).is_file() else {}
+        commands = list(dict.fromkeys([*known.get("commands", []), command]))
+        every = known.get("points", {}) | {name: values_of(overrides) for name, overrides in points.items()}
+        write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every}, sort_keys=False))
 
 
 class Remember(Callback):
-    """Keeps where the sweep writes, as its points may run in other processes."""
+    """Writes down what is asked for before the first point runs, and says at the end where it lies."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        HydraConfig.instance().set_config(config)  # Hydra does so after its callbacks, and the folder's name asks it for the experiment
-        folders.append(Path(config.hydra.sweep.dir))
+        HydraConfig.instance().set_config(config)  # Hydra does so after its callbacks, and folders' names ask it
+        folder = Path(config.hydra.sweep.dir)
+        if "experiment" not in config.hydra.runtime.choices:  # scorings lie side by side and are not gone on with
+            asked.append(Sweep(folder, []))
+            return
+        points = points_of(config)
+        asked.append(Sweep(folder, list(points)))
+        task = [shlex.quote(str(override)) for override in config.hydra.overrides.task]
+        record(folder, " ".join(["python train.py -m", *task]), points)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if asked and asked[-1].points:
+            print(f"{len(asked[-1].points)} points are done: python -m rpe.report sweep={asked[-1].folder}", flush=True)
 
 
-def failed_points(sweep: Path) -> dict[str, str]:
-    """The failed points by their folder, and the last line of the reason."""
-    reasons = sorted(sweep.rglob(REASON), key=lambda file: (file.stat().st_mtime_ns, file))
-    return {str(file.parent.relative_to(sweep)): file.read_text().strip().splitlines()[-1] for file in reasons}
+def failed_points(sweep: Sweep) -> dict[str, str]:
+    """The points of this command that failed, by their folder, and the last line of the reason."""
+    reasons = sorted(sweep.folder.rglob(REASON), key=lambda file: (file.stat().st_mtime_ns, file))
+    mine = {str(file.parent.relative_to(sweep.folder)): file.read_text().strip().splitlines()[-1] for file in reasons}
+    return {point: reason for point, reason in mine.items() if not sweep.points or point in sweep.points}
+
+
+def finished_points(sweep: Sweep) -> int:
+    """How many of this command's points have their figures."""
+    return sum((sweep.folder / point / "metrics.json").is_file() for point in sweep.points)

@@ -129,10 +129,14 @@ class InstanceTask(Task):
         return InstanceResult(figures, truth, results, ours=False)
 
     def chosen_pixels(self, batch: InstanceBatch, index: int) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
-        """Positions and labels of the pixels of a step: a function of the step alone, so that a resumed run draws what the uninterrupted one would have
-        drawn."""
-        seed = generator_of(self.seed, self.current_epoch, index, self.global_rank).integers(2**62)
-        return self.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(int(seed)))
+        """Positions and labels of the pixels of a step: a function of the step and of each image's place in the batch of all ranks alone, so that a resumed
+        run draws what the uninterrupted one would have drawn, and two ranks what one process would."""
+        ranks, drawn = self.trainer.world_size, []
+        for place in range(len(batch.labels)):
+            seed = generator_of(self.seed, self.current_epoch, index, place * ranks + self.global_rank).integers(2**62)
+            drawn.append(self.loss.choose_pixels(batch.labels[place : place + 1], torch.Generator().manual_seed(int(seed))))
+        positions, labels = zip(*drawn, strict=True)
+        return torch.cat(positions), torch.cat(labels)
 
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         positions, labels = self.chosen_pixels(batch, index)

@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import pytest
 import torch
 
-from rpe.callback.checkpoint import Checkpoint
+from rpe.callback.checkpoint import Checkpoint, WholeCheckpoints
 
 
 def test_the_state_of_a_moved_run_is_that_of_this_folder(tmp_path: Path) -> None:
@@ -16,3 +17,13 @@ def test_the_state_of_a_moved_run_is_that_of_this_folder(tmp_path: Path) -> None
     assert here.best_model_path == here.kth_best_model_path == new and here.best_k_models == {new: torch.tensor(0.7)}
     assert here.best_model_score == here.kth_value == torch.tensor(0.7) and here.last_model_path == "" and here.dirpath == str(tmp_path / "b")
     assert here.state_key == there.state_key and here.mode == "max" and not here.check_monitor_top_k(torch.tensor(0.6))
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    writer, file = WholeCheckpoints(), tmp_path / "checkpoints" / "last.ckpt"
+    writer.save_checkpoint({"epoch": 1}, file)
+    with pytest.raises(Exception, match="pickle"):
+        writer.save_checkpoint({"weights": torch.zeros(100_000), "epoch": lambda: 2}, file)
+    assert torch.load(file, weights_only=True) == {"epoch": 1}
+    writer.save_checkpoint({"epoch": 2}, file)
+    assert torch.load(file, weights_only=True) == {"epoch": 2} and [path.name for path in file.parent.iterdir()] == ["last.ckpt"]

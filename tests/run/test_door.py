@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 import evaluate
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.door import evaluation_folder, named, point_folder, quoted, said
+from rpe.run.door import evaluation_folder, named, prepared, quoted, said
 from rpe.run.door import one_line as line_of
 from rpe.structures import InputError
 
@@ -73,7 +73,6 @@ def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
-    assert point_folder(3, "init=/tmp/x,loss.margin=0.3") == "3_init-_tmp_x_loss.margin-0.3"
     assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
     (tmp_path / "config.yaml").write_text("{}")
     assert evaluation_folder(str(tmp_path), "coco", "val", "now") == str(tmp_path / "evaluation" / "coco-val")
@@ -100,3 +99,12 @@ def test_a_reader_that_leaves_early_is_no_fault(door: Callable[..., None], capfd
     with pytest.raises(SystemExit):
         door(gone)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_sweep_of_trainings_is_given_its_folder_and_one_of_scorings_is_not() -> None:
+    assert prepared(["-m", "loss.margin=0.1,0.2"])[-1].startswith("hydra.sweep.dir='outputs/digits/sweep/")
+    assert prepared(["sweep=margin", "-m", "experiment=nuclei"])[-1] == "hydra.sweep.dir='outputs/nuclei/sweep/margin'"
+    assert prepared(["-m", "predictions=a,b"])[-1] == "predictions='a','b'"
+    assert prepared(["-m", "seed=1,2", "hydra.sweep.dir=x"])[-1] == "hydra.sweep.dir='x'"
+    with pytest.raises(InputError, match="sweep names several points: add -m"):
+        prepared(["sweep=margin"])

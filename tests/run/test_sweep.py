@@ -1,15 +1,19 @@
-"""A sweep with failing points: all are named at the end, the others are done."""
+"""Where a sweep lives, what its points are called, and what is said of those that failed."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
 
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.sweep import REASON, failed_points
+from rpe.run.sweep import REASON, RECORD, Sweep, failed_points, finished_points, point_name, points_of, record, sweep_folder, values_of
 
+Door = Callable[..., None]
+CONF = Path(__file__).parent.parent.parent / "conf"
 TINY = [
     "backbone.width=8",
     "backbone.levels=2",
@@ -21,21 +25,69 @@ TINY = [
 ]
 
 
-def test_all_failing_points_are_named(door: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_point_is_called_by_its_overrides() -> None:
+    assert point_name(["loss.margin=0.3", "seed=0"]) == "loss.margin-0.3_seed-0"
+    assert point_name(["seed=0", "loss.margin=0.3"]) == "loss.margin-0.3_seed-0", "in whatever order"
+    same = ["experiment=digits", "sweep=margin", "launcher=joblib", "logger=wandb", "+logger.wandb.tags=[a]", "callback.pictures.images=0"]
+    assert point_name([*same, "seed=0"]) == "seed-0", "what changes no result is no part of the name"
+    assert point_name(same) == "defaults"
+
+
+def test_names_tell_apart_what_letters_do_not() -> None:
+    names = {point_name([f"proposal.bandwidths={value}"]) for value in ("[0.1,0.2]", "[0.1_0.2]", "0.1_0.2")}
+    assert len(names) == 3 and all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") for name in names)
+    long = [f"data.val_scenes={number}" for number in range(9)]
+    assert point_name(long) != point_name(long[1:]) and len(point_name(long)) == 16 == len(point_name(long[1:]))
+
+
+def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
+    assert sweep_folder(["-m", "sweep=margin", "seed=0,1"]) == "outputs/digits/sweep/margin"
+    hashed = sweep_folder(["-m", "loss.margin=0.1,0.2", "seed=0,1", "experiment=nuclei"])
+    assert hashed == sweep_folder(["-m", "seed=0,1", "loss.margin=0.1,0.2", "trainer.max_epochs=2", "experiment=nuclei"])
+    assert hashed.startswith("outputs/nuclei/sweep/") and len(Path(hashed).name) == 8
+    assert hashed != sweep_folder(["-m", "loss.margin=0.1,0.3", "seed=0,1", "experiment=nuclei"])
+    assert sweep_folder(["experiment=digits,nuclei"]).startswith("outputs/several/sweep/")
+
+
+@pytest.mark.parametrize("sweep", sorted(file.stem for file in (CONF / "sweep").glob("*.yaml")))
+def test_the_points_of_each_shipped_sweep_compose(sweep: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"sweep={sweep}", "seed=3"], return_hydra_config=True)
+        points = points_of(config)
+        axes = [len(str(values).split(",")) for values in config.hydra.sweeper.params.values()]
+        assert len(points) == axes[0] * axes[1] if len(axes) > 1 else axes[0]
+        for overrides in points.values():
+            compose("train", overrides)
+    assert all("seed=3" in overrides for overrides in points.values())
+
+
+def test_commands_add_up_in_the_record(tmp_path: Path) -> None:
+    record(tmp_path / "sweep", "first", {"seed-0": ["seed=0", "sweep=margin"]})
+    record(tmp_path / "sweep", "second", {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]})
+    record(tmp_path / "sweep", "first", {})
+    points = {"seed-0": {"seed": 0}, "seed-1": {"seed": 1, "proposal.bandwidths": [0.1, 0.2]}}
+    assert yaml.safe_load((tmp_path / "sweep" / RECORD).read_text()) == {"commands": ["first", "second"], "points": points}
+    assert values_of(["+a.b=null", "launcher=joblib", "backbone=timm"]) == {"a.b": None, "backbone": "timm"}
+
+
+def test_all_failing_points_are_named(door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     swept = ["-m", "loss.margin=0.5,2.0,abc,0.3", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path / 'a b=c'}"]
     with pytest.raises(SystemExit) as stop:
         door(train.main, *TINY, *swept)
     assert stop.value.code == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-3] == "error: 2 of the sweep's points failed, all others are done"
-    assert lines[-2].startswith("  1_") and lines[-2].endswith("margin 2.0 is outside [0, 1): 0.5 asks that different objects be orthogonal")
-    assert lines[-1].startswith("  2_") and lines[-1].endswith("loss.margin must be a number, not 'abc'")
+    assert lines[-2].endswith("margin 2.0 is outside [0, 1): 0.5 asks that different objects be orthogonal")
+    assert lines[-1].endswith("loss.margin must be a number, not 'abc'")
     assert "Traceback" not in "".join(lines)
     assert len(list((tmp_path / "a b=c").rglob("metrics.json"))) == 2 and len(list((tmp_path / "a b=c").rglob(REASON))) == 2
+    record = yaml.safe_load((tmp_path / "a b=c" / RECORD).read_text())
+    assert [point["loss.margin"] for point in record["points"].values()] == [0.5, 2.0, "abc", 0.3]
+    assert {folder.name for folder in (tmp_path / "a b=c").iterdir() if folder.is_dir()} == set(record["points"])
 
 
 def test_a_point_that_fails_by_our_fault_leaves_its_stack_trace_and_repeated_forgets_it(
-    door: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept = [*TINY, "-m", "seed=1", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path}"]
     with monkeypatch.context() as patch:
@@ -50,16 +102,13 @@ def test_a_point_that_fails_by_our_fault_leaves_its_stack_trace_and_repeated_for
     assert not list(tmp_path.rglob(REASON)) and list(tmp_path.rglob("metrics.json"))
 
 
-def test_a_sweep_has_a_folder_without_being_told_one(door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    door(train.main, *TINY, "-m", "loss.margin=0.3,0.5", "trainer.max_epochs=0")
-    (sweep,) = (tmp_path / "outputs" / "digits").iterdir()
-    assert sorted(file.parent.name[:2] for file in sweep.rglob("metrics.json")) == ["0_", "1_"]
-
-
-def test_failed_points_in_the_order_of_failing(tmp_path: Path) -> None:
-    for number, name in enumerate(("b", "a")):
+def test_failed_points_in_the_order_of_failing_and_only_those_asked_for(tmp_path: Path) -> None:
+    for number, name in enumerate(("b", "a", "another")):
         (tmp_path / name).mkdir()
         (tmp_path / name / REASON).write_text(f"trace\nreason {name}\n")
         os.utime(tmp_path / name / REASON, (number, number))
-    assert list(failed_points(tmp_path).items()) == [("b", "reason b"), ("a", "reason a")]
+    asked = Sweep(tmp_path, ["a", "b", "c"])
+    assert list(failed_points(asked).items()) == [("b", "reason b"), ("a", "reason a")]
+    assert list(failed_points(Sweep(tmp_path, []))) == ["b", "a", "another"]
+    (tmp_path / "a" / "metrics.json").write_text("{}")
+    assert finished_points(asked) == 1
