@@ -37,8 +37,9 @@ mutants: $(INSTALLED)  ## one-line faults, one at a time: which test catches eac
 demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, draw
 	$(BIN)/python train.py hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
 
-sweep: $(INSTALLED)  ## dimension x margin on digits, small
-	$(BIN)/python train.py -m embedding.dimension=3,16 loss.margin=0.3,0.5 trainer.max_epochs=1
+sweep: $(INSTALLED)  ## dimension x margin on digits, 12 points, two at a time, and a report; the same command goes on
+	$(BIN)/python train.py -m sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=3 data.train_scenes=1000
+	$(BIN)/python -m rpe.report sweep=outputs/digits/sweep/dimension_x_margin
 
 evaluate: $(INSTALLED)  ## the newest run, on its validation split
 	$(BIN)/python evaluate.py run=$$(ls -td outputs/*/*/checkpoints outputs/*/*/*/checkpoints 2>/dev/null | head -1 | xargs dirname)

@@ -103,6 +103,8 @@ class FeatureMap:
         extent = torch.tensor([rows, columns], dtype=positions.dtype, device=positions.device) * self.stride
         # grid_sample wants (x, y) in [-1, 1] from border to border
         grid = (2 * positions / extent - 1).flip(-1)[:, None]
+        if torch.float64 in (self.values.dtype, grid.dtype):
+            grid = grid.to(self.values.dtype)
         sampled = functional.grid_sample(self.values, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return sampled[:, :, 0].transpose(1, 2)
 

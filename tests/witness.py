@@ -15,16 +15,15 @@ class Witness(Callback):
     """Writes `rank-<r>.json` into the run folder: dimension and margin that the rank's network and loss have, a hash of its first batch, and each step's loss.
 
     Args:
+        margin: that the config has.
         fails: the margin at which the first rank fails before its training begins, as a broken point does.
         kills: the epoch after which the process kills itself, as a pre-empted one is; only once.
     """
 
-    def __init__(self, fails: float | None, kills: int | None) -> None:
-        self.fails, self.kills = fails, kills
+    def __init__(self, margin: float, fails: float | None, kills: int | None) -> None:
+        self.kills = kills
         self.said: dict[str, Any] = {"losses": []}
-
-    def setup(self, trainer: lightning.Trainer, task: Any, stage: str) -> None:
-        if stage == "fit" and trainer.global_rank == 0 and task.loss.margin == self.fails:
+        if margin == fails and os.environ.get("LOCAL_RANK", "0") == "0":
             raise RuntimeError("broken before its ranks were up")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:

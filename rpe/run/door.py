@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import importlib.util
 import logging
 import os
 import re
@@ -31,6 +32,9 @@ FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
 
 PATHS = ("run", "resume", "init", "predictions", "checkpoint", "data.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose values may hold what Hydra's grammar would read as its own: = spaces brackets."""
+
+LAUNCHERS = ("joblib", "submitit", "ray")
+"""Extras of this package."""
 
 OF_THE_FILE_SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
 """Errors that speak of a path or a disk, whatever the program does; a file that is missing may be our own fault."""
@@ -168,6 +172,7 @@ def prepared(arguments: list[str]) -> list[str]:
         raise InputError("resume goes on with one run: leave -m out")
     if named(arguments, "sweep") is not None and not sweeping:
         raise InputError("sweep names several points: add -m")
+    check_launcher(named(arguments, "launcher"))
     offer_run(named(arguments, "run"), resume)
     if resume is not None and named(arguments, "logger") is None:
         arguments = [*arguments, "logger=run"]
@@ -176,6 +181,17 @@ def prepared(arguments: list[str]) -> list[str]:
     if sweeping and not scoring and named(arguments, "hydra.sweep.dir") is None:
         quoted_arguments.append(f"hydra.sweep.dir='{sweep.sweep_folder(quoted_arguments)}'")
     return quoted_arguments
+
+
+def check_launcher(launcher: str | None) -> None:
+    """Refuse a launcher whose extra is not installed.
+
+    Raises:
+        InputError: naming the extra.
+    """
+    extra = (launcher or "").removesuffix("_local")
+    if extra in LAUNCHERS and importlib.util.find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+        raise InputError(f"launcher={launcher} needs an extra of this package: pip install 'rpe[{extra}]'")
 
 
 def named(arguments: list[str], key: str) -> str | None:

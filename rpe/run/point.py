@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,11 @@ LEFTOVERS = ("checkpoints", "metrics.csv", "pictures", "resumed.yaml", "wandb_id
 FREE_TO_DIFFER = ("logger", "callback")
 """Groups that change no result."""
 
-TAIL = 30
+TAIL = 400
 """Lines of a process's errors that are kept for its reason."""
+
+OF_OTHER_RANKS = re.compile(r"\[rank[1-9]")
+"""How torch begins the lines of all ranks but the first: when one fails, the others say no more than that it is gone."""
 
 
 @plainly
@@ -157,13 +161,14 @@ def train_apart(folder: Path, going_on: bool) -> dict[str, float]:
         process.kill()
         reader.join(timeout=5)
     said = [line for line in tail if line.startswith("error: ")]
+    words = "".join(sorted(tail, key=lambda line: OF_OTHER_RANKS.match(line) is None))
     if status:
         if said:
             raise InputError(said[-1].removeprefix("error: ").strip())
-        raise RuntimeError(f"its process ended with {status}:\n{''.join(tail)}")
+        raise RuntimeError(f"its process ended with {status}:\n{words}")
     figures = finished_figures(folder)
     if figures is None:
-        raise RuntimeError(f"its process ended without {folder}/metrics.json:\n{''.join(tail)}")
+        raise RuntimeError(f"its process ended without {folder}/metrics.json:\n{words}")
     return figures
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -84,7 +86,7 @@ def test_unknown_names_are_refused(names: list) -> None:
 
 
 def test_fewer_images_than_ranks_are_refused_on_every_rank() -> None:
-    data = Digits("digits", batch_size=1, eval_batch_size=1, workers=0, seed=0, train_scenes=4, val_scenes=1, test_scenes=1)
+    data = make_digits(val_scenes=1)
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)
     with pytest.raises(InputError, match="digits val holds 1 images, fewer than the 2 ranks that share them: lower trainer.devices"):
         data.loader("val", training=False)

@@ -108,3 +108,10 @@ def test_a_sweep_of_trainings_is_given_its_folder_and_one_of_scorings_is_not() -
     assert prepared(["-m", "seed=1,2", "hydra.sweep.dir=x"])[-1] == "hydra.sweep.dir='x'"
     with pytest.raises(InputError, match="sweep names several points: add -m"):
         prepared(["sweep=margin"])
+
+
+def test_a_launcher_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(["-m", "seed=1,2", "launcher=joblib"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"launcher=submitit_local needs an extra of this package: pip install 'rpe.submitit.'"):
+        prepared(["-m", "seed=1,2", "launcher=submitit_local"])
