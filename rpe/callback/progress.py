@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -10,6 +11,12 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from rpe.task.base import Task
+
+
+def named(trainer: lightning.Trainer, line: str) -> str:
+    """The line, after the name of the point where several of a sweep may run at a time."""
+    folder = Path(trainer.default_root_dir)
+    return f"{folder.name}: {line}" if (folder.parent / "sweep.yaml").is_file() else line
 
 
 def clock(seconds: float) -> str:
@@ -44,7 +51,7 @@ class Progress(lightning.Callback):
         elif time.monotonic() - self.last > self.every_seconds:
             self.last = time.monotonic()
             left = (self.last - self.start) / (done - self.first_step) * (self.total - done)
-            print(f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left", flush=True)
+            print(named(trainer, f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left"), flush=True)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -57,7 +64,7 @@ class Progress(lightning.Callback):
         if self.bar:
             self.bar.console.print(line, highlight=False)
         else:
-            print(line, flush=True)
+            print(named(trainer, line), flush=True)
 
     def on_train_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         if self.bar:

@@ -45,17 +45,7 @@ NULL_GROUP = "Config group override must be a string or a list"
 
 def enter(main: Callable[[], Any]) -> None:
     """Run a door; a user's slip becomes one line on stderr and exit status 1, a fault of ours keeps its stack trace."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands errors on instead of printing them
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch.callbacks"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says in three lines what the error says too
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # loading as many scenes ahead as there are cores is the user's choice, data.workers
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # epochs without a validation have no figure by which the best checkpoint could be chosen
-    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-    # a run that goes on has checkpoints
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    quieten()
     sweep.asked.clear()
     try:
         sys.argv[1:] = prepared(sys.argv[1:])
@@ -72,6 +62,21 @@ def enter(main: Callable[[], Any]) -> None:
         for point, reason in failed.items():
             print(f"  {point}: {reason}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def quieten() -> None:
+    """Of what other libraries say, leave what a user can act on; in each process, as a sweep's points may run in others."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands errors on instead of printing them
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch.callbacks"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says in three lines what the error says too
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # loading as many scenes ahead as there are cores is the user's choice, data.workers
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # epochs without a validation have no figure by which the best checkpoint could be chosen
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+    # a run that goes on has checkpoints
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 
 def ended(failed: dict[str, str]) -> str:
@@ -98,6 +103,7 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
         hydra = HydraConfig.get()
         reason = Path(hydra.runtime.output_dir) / sweep.REASON
         sweeping = hydra.mode == RunMode.MULTIRUN
+        quieten()
         try:
             if sweeping:
                 reason.unlink(missing_ok=True)

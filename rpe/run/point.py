@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from rpe.run.door import plainly
 from rpe.run.folder import SOURCE, read_yaml
 from rpe.run.lock import held
-from rpe.run.training import is_first_rank, jobs_at_once, make_root_absolute, plain_config, train_run
+from rpe.run.training import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
 from rpe.structures import InputError
 
 LEFTOVERS = ("checkpoints", "metrics.csv", "pictures", "resumed.yaml", "wandb_id")
@@ -61,14 +61,16 @@ def train_point(config: DictConfig, folder: Path) -> dict[str, float]:
     """
     if (at_once := jobs_at_once()) > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // at_once))
+    make_root_absolute(config)
+    if not is_first_rank():  # of ranks that SLURM has started: the first holds the folder and clears it
+        return finished_figures(folder) or train_run(config, folder, last_checkpoint(folder).is_file())
     with held(folder, f"{folder.name} is being trained by another process"):
-        make_root_absolute(config)
         check_same(plain_config(config), folder)
         figures = finished_figures(folder)
         if figures is not None:
             print(f"{folder.name} is done already", flush=True)
             return figures
-        going_on = (folder / "checkpoints" / "last.ckpt").is_file()
+        going_on = last_checkpoint(folder).is_file()
         if not going_on:
             clear(folder)
         if ranks_of(config) < 2 or ranks_are_made_elsewhere():

@@ -67,12 +67,17 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
         for split in SPLITS:
             task.check_dataset(data.dataset(split, training=split == "train"))
         if going_on:
-            check_progress(load_weights(task, folder / "checkpoints" / "last.ckpt"), config.trainer.max_epochs)
+            check_progress(load_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
             if is_first_rank():
                 remember_changes(folder, changes)
         elif config.init is not None:
             load_weights(task, checkpoint_of(config.init))
         return fit_and_test(config, folder, trainer, data, task, started)
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Where a run goes on from, if it is there."""
+    return folder / "checkpoints" / "last.ckpt"
 
 
 def is_first_rank() -> bool:
@@ -123,7 +128,7 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     saved = OmegaConf.create(read_run(config.resume))
     for node, value in changes.items():
         OmegaConf.update(saved, node, value, merge=False)
-    if not (run_folder(config.resume) / "checkpoints" / "last.ckpt").is_file():
+    if not last_checkpoint(run_folder(config.resume)).is_file():
         raise InputError(f"{config.resume} has no checkpoints/last.ckpt: it stopped before its first epoch ended; start it anew")
     return saved, changes
 
@@ -191,7 +196,7 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
 def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float) -> dict[str, float]:
     """The training itself, and the test with its best weights."""
     plain = plain_config(config)
-    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)

@@ -62,6 +62,7 @@ def test_the_same_command_skips_goes_on_and_repeats(door: Door, tmp_path: Path, 
     said = capsys.readouterr().out
     assert said.count("is done already") == 1 and "4 points are done: python -m rpe.report sweep=" in said
     assert said.count("epoch 1/2 ") == 1 == said.count("epoch 2/2 "), "only the one without a checkpoint trains again"
+    assert f"{points[0.6].name}: epoch 1/2 " in said, "of several at a time, each says which it is"
     assert (points[0.3] / "metrics.json").stat().st_mtime_ns == finished
     assert (points[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns == last
     assert {margin: figures(folder) for margin, folder in points.items()} == wanted
