@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rpe.run import sweep
 from rpe.run.folder import read_run, run_folder, write_whole
+from rpe.run.job import job
 from rpe.structures import InputError
 
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
@@ -198,3 +199,4 @@ def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.point_folder", point_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.job", job, replace=True)

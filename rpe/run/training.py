@@ -1,7 +1,6 @@
 """train(config): a new run or one that goes on, then its test."""
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.callback.checkpoint import Checkpoint
+from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.door import plainly
@@ -129,6 +129,7 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     """The training itself, and the test with its best weights."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    failed = True  # until the end is reached: Ctrl-C and SIGTERM fail the run too
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
@@ -137,15 +138,13 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
             trainer.save_checkpoint(last)  # no epoch was asked for: the weights are the initial ones
         load_weights(task, best if best.exists() else last)
         trainer.test(task, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            task.result.draw(pictures_of(folder), data, "test")
+            for run in wandb_runs(trainer.loggers):
+                run.conclude(task.result.figures, pictures_of(folder), trainer.global_step)
+            write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test")
+        failed = False
     finally:
-        finish_wandb(failed=sys.exc_info()[0] is not None)
-    if trainer.is_global_zero:
-        task.result.draw(pictures_of(folder), data, "test")
-        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test")
+        for run in wandb_runs(trainer.loggers):
+            run.finish(failed)
     return task.result.figures
-
-
-def finish_wandb(failed: bool) -> None:
-    """End wandb's run, or the next job of this process would write into it."""
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=int(failed))
