@@ -56,7 +56,7 @@ class WandbRun(WandbLogger):
         """Opens the run, after its id is written down.
 
         Raises:
-            InputError: wandb cannot be reached or knows nobody.
+            InputError: wandb cannot be reached, knows nobody, or does not take a setting.
         """
         import wandb
 
@@ -65,11 +65,13 @@ class WandbRun(WandbLogger):
         os.replace(partial, self.file)
         self.environment = of_wandb(os.environ)
         try:
-            super().log_hyperparams(params)
-        except wandb.errors.Error as error:
+            _ = self.experiment
+        except (wandb.errors.Error, TypeError, ValueError) as error:
             self.restore_environment()
             said = " ".join(str(error).split())
-            raise InputError(f"logger.wandb: {said}: run `wandb login` first, or take logger.wandb.mode=offline and `wandb sync` later") from error
+            remedy = ": run `wandb login` first, or take logger.wandb.mode=offline and `wandb sync` later"
+            raise InputError(f"logger.wandb: {said}{remedy if isinstance(error, wandb.errors.Error) else ''}") from error
+        super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

@@ -66,6 +66,12 @@ def test_unknown_modes_and_unknown_people(tmp_path: Path, monkeypatch: pytest.Mo
         made(tmp_path, "online").log_hyperparams({})
 
 
+@pytest.mark.parametrize(("argument", "said"), [(f"logger.wandb.tags=[{'a' * 65}]", "64 characters"), ("+logger.wandb.colour=red", "colour")])
+def test_settings_that_wandb_refuses(argument: str, said: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused(train.main, *TINY, argument, f"hydra.run.dir={tmp_path / 'run'}")
+    assert line.startswith("error: logger.wandb: ") and said in line and "login" not in line
+
+
 def variables() -> dict[str, str]:
     """Of this process, but for what a first training sets for all that follow."""
     lasting = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG", "HYDRA_FULL_ERROR")
