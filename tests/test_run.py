@@ -194,17 +194,6 @@ def test_killed_and_resumed_from_another_folder_ends_as_uninterrupted(tmp_path: 
     assert list((tmp_path / "elsewhere").iterdir()) == [], "a resumed run writes into its own folder and no other"
 
 
-def test_wandb_logs_config_losses_and_pictures_offline(door: Door, tmp_path: Path) -> None:
-    door(train.main, *TINY, "trainer.max_epochs=1", "logger=wandb", "callback.pictures.images=1", f"hydra.run.dir={tmp_path}")
-    import wandb
-
-    assert wandb.run is None
-    (written,) = tmp_path.rglob("*.wandb")
-    content = written.read_bytes()
-    assert b"train/pairwise_0" in content and b"val/AR@10" in content and b"negative_weight" in content
-    assert list(tmp_path.rglob("pictures_*.png"))
-
-
 def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
     return refused(train.main, *TINY, f"hydra.run.dir={tmp_path / 'refused'}", *arguments)
 

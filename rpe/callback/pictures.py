@@ -1,9 +1,8 @@
-"""Sheets of a few validation images into the run folder's `pictures/`, and to wandb where it logs."""
+"""Sheets of a few validation images into the run folder's `pictures/`."""
 
 from pathlib import Path
 
 import lightning
-from lightning.pytorch.loggers import WandbLogger
 
 from rpe.data.module import SplitData
 from rpe.structures import InputError
@@ -26,7 +25,4 @@ class Pictures(lightning.Callback):
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(exist_ok=True)
         for index in range(min(self.images, len(dataset))):
-            file = task.sheet(dataset[index], folder)
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image("pictures", [str(file)], caption=[file.stem])
+            task.sheet(dataset[index], folder)

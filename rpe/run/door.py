@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rpe.run import sweep
 from rpe.run.folder import read_run, run_folder, write_whole
+from rpe.run.job import job
 from rpe.structures import InputError
 
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
@@ -241,3 +242,4 @@ OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides: sweep.point_name(list(overrides)), replace=True)
 OmegaConf.register_new_resolver("rpe.gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.job", job, replace=True)

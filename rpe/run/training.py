@@ -1,7 +1,6 @@
 """A training: a new run or one that goes on, then its test."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.callback.agreement import Agreement
 from rpe.callback.checkpoint import Checkpoint
+from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.folder import (
@@ -197,6 +197,7 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     """The training itself, and the test with its best weights."""
     plain = plain_config(config)
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
+    failed = True  # until the end is reached: Ctrl-C and SIGTERM fail the run too
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
@@ -205,15 +206,14 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
             trainer.save_checkpoint(last)  # no epoch was asked for: the weights are the initial ones
         load_weights(task, best if best.exists() else last)
         trainer.test(task, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            task.result.draw(pictures_of(folder), data, "test")
+            for run in wandb_runs(trainer.loggers):
+                run.conclude(task.result.figures, pictures_of(folder), trainer.global_step)
+        failed = False
     finally:
-        finish_wandb(failed=sys.exc_info()[0] is not None)
-    if trainer.is_global_zero:
-        task.result.draw(pictures_of(folder), data, "test")
+        for run in wandb_runs(trainer.loggers):
+            run.finish(failed)
+    if trainer.is_global_zero:  # last of all, as it says that all is there
         write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test")
     return task.result.figures
-
-
-def finish_wandb(failed: bool) -> None:
-    """End wandb's run, or the next job of this process would write into it."""
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=int(failed))

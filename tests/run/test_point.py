@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from wandb_files import wandb_files
 
 import train
 from rpe.run.point import flattened
@@ -102,12 +103,19 @@ def witness(fails: str = "null", kills: str = "null") -> list[str]:
 
 
 def test_two_jobs_at_a_time_train_what_they_should(tmp_path: Path) -> None:
+    """Each in a process of its own, with its share of the cores, and each job's wandb files hold its own config and figures."""
     swept = ["-m", "loss.margin=0.3,0.5", "trainer.max_epochs=1", "launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={tmp_path / 's'}"]
-    done = command(tmp_path, *swept, *witness())
+    done = command(tmp_path, *swept, *witness(), "logger=wandb")
     assert done.returncode == 0, done.stderr[-2000:]
     said = {margin: witnessed(folder)[0] for margin, folder in by_margin(tmp_path / "s").items()}
     assert {margin: one["margin"] for margin, one in said.items()} == {0.3: 0.3, 0.5: 0.5}
     assert len({one["process"] for one in said.values()}) == 2 and {one["threads"] for one in said.values()} == {max(1, (os.cpu_count() or 1) // 2)}
+    for margin, folder in by_margin(tmp_path / "s").items():
+        (run,) = wandb_files(folder)
+        assert run.config["loss"]["margin"] == margin and run.name == f"loss.margin={margin}" and run.exit_code == 0 and run.group.endswith("-s")
+        assert run.id == (folder / "wandb_id").read_text().strip()
+        tested = {name.removeprefix("test/"): value for name, value in run.summary.items() if name.startswith("test/")}
+        assert tested == pytest.approx(figures(folder)) and run.column("train/pairwise_0")
 
 
 @pytest.mark.slow

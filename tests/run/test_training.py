@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from wandb_files import wandb_files
 
 import evaluate
 import train
@@ -79,10 +80,8 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(door: Door, tmp_path: Path)
     known = (run / "wandb_id").read_text().strip()
     # of the run's logger, although the command does not say logger=wandb
     door(train.main, f"resume={run}", "trainer.max_epochs=2", "logger.wandb.project=other")
-    folders = sorted(path.name for path in (run / "wandb").glob("offline-run-*"))
-    assert len(folders) == 2 and all(name.endswith(f"-{known}") for name in folders)
-    files = sorted((run / "wandb").glob("offline-run-*/run-*.wandb"), key=lambda file: file.stat().st_mtime)
-    assert b"other" in files[-1].read_bytes() and known.encode() in files[-1].read_bytes()
+    first, again = wandb_files(run)
+    assert first.id == again.id == known and (first.project, again.project) == ("rpe", "other")
     assert yaml.safe_load((run / "resumed.yaml").read_text())["logger"]["wandb"]["project"] == "other"
 
 
