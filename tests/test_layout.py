@@ -37,6 +37,7 @@ ORDER = [
     "task",
     "callback",
     "run",
+    "export",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}
