@@ -45,7 +45,7 @@ def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: 
     ]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
     panels += [("instances", colours_of(instances))]
-    figure = Figure(figsize=(1.8 * len(panels), 2.2), layout="constrained")
+    figure = Figure(figsize=(1.8 * len(panels), 2.4), layout="constrained")
     for axis, (title, panel) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         axis.imshow(panel, interpolation="nearest")
         axis.set_title(title, fontsize=9)

@@ -109,7 +109,7 @@ def point_sizes(points: Float[np.ndarray, "pixel 3"], labels: Int64[np.ndarray, 
     """Areas (square points) by how many lie just there. Where several objects meet, the later ones lie as discs on the earlier, and what is seen of each,
     disc or ring, is as large as its part is."""
     near = ((points[:, None] - points) ** 2).sum(-1) < NEAR**2
-    return 6 + 0.35 * (near & (labels >= labels[:, None])).sum(1)
+    return 7 + 0.35 * (near & (labels >= labels[:, None])).sum(1)
 
 
 def point_colours(labels: Int64[np.ndarray, " pixel"]) -> Float[np.ndarray, "pixel 3"]:
@@ -191,7 +191,7 @@ def animate_sphere(motion: Motion, truth: Float[np.ndarray, "height width 3"], f
         seen = between(space, moment) @ here.T
         areas = point_sizes(seen, labels[some])
         order = np.lexsort((-areas, seen[:, 2] >= 0))
-        shade = np.where(seen[order, 2:] >= 0, 1.0, 0.15)
+        shade = np.where(seen[order, 2:] >= 0, 1.0, 0.3)
         dots.set_offsets(seen[order, :2])
         dots.set_sizes(areas[order])
         dots.set_facecolor(np.concatenate([colours[order], shade], 1).tolist())

@@ -71,7 +71,7 @@ def test_points_are_chosen_by_group_and_grow_where_they_meet() -> None:
     here[9] = 1
     sizes = point_sizes(here, np.array([1] * 5 + [2] * 4 + [2]))
     assert (sizes[:5] == sizes[0]).all() and sizes[0] > sizes[5] > sizes[9], "a ring of the first, on it a disc of the second; one alone is small"
-    assert (sizes[0] - sizes[5]) / (sizes[5] - 6) == pytest.approx(5 / 4), "their areas are their parts"
+    assert (sizes[0] - sizes[5]) / (sizes[5] - 7) == pytest.approx(5 / 4), "their areas are their parts"
 
 
 def test_colours_are_the_objects_and_the_background_is_quiet() -> None:
