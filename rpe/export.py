@@ -195,7 +195,10 @@ def write(programs: dict[str, Exported], about: dict[str, Any], folder: Path) ->
         for size, difference in program.differences.items():
             print(f"{name}  {size:>16}  largest difference {difference:.1e}{'' if difference <= TOLERANCE else '  TOO LARGE'}")
     if not all(difference <= TOLERANCE for program in programs.values() for difference in program.differences.values()):
-        print(f"nothing is written: a program differs from the run by more than {TOLERANCE:g}")
+        print(
+            f"nothing is written: a program differs from the run by more than {TOLERANCE:g}; points near a watershed multiply rounding with each loop,"
+        )
+        print("the more the smaller the bandwidth: where the grouping is too far off, fewer iterations or a larger bandwidth help")
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in programs.items():
