@@ -19,10 +19,10 @@ from scipy import ndimage
 from skimage.color import rgb2gray
 from skimage.feature import canny
 
-from rpe.curve import PUBLISHED, draw_curve
 from rpe.data.bsds import split_files
 from rpe.data.module import data_root
 from rpe.metric.boundary.score import score_folder
+from rpe.picture.curve import PUBLISHED, draw_curve
 
 SIGMA = 2.0
 LOW = 0.4

@@ -47,7 +47,7 @@ FAULTS = [
     (KERNEL, "to_concentration = (along / 2)", "to_concentration = along", "tests/grouping"),
     (KERNEL, "- swayed[dim].double().sum()", "", "tests/grouping/test_mean_shift.py"),
     (KERNEL, "weight - places.square().sum(-1, keepdim=True) / 2", "weight - places.square().sum(-1, keepdim=True)", "tests/grouping/test_kernel.py"),
-    (SHIFT, "(1 - step) * here + step * mean", "step * here + (1 - step) * mean", "tests/grouping/test_mean_shift.py"),
+    (SHIFT, "(1 - step) * points + step * mean", "step * points + (1 - step) * mean", "tests/grouping/test_mean_shift.py"),
     (SHIFT, "torch.where(present[..., None], here, points)", "here", "tests/grouping/test_mean_shift.py"),
     (SHIFT, "mass.to(points.dtype) * present", "mass.to(points.dtype)", "tests/grouping/test_mean_shift.py"),
     (SHIFT, "for _ in range(iterations if", "for _ in range(iterations + 1 if", "tests/grouping/test_mean_shift.py"),

@@ -17,7 +17,8 @@ def periodic_coordinates(feature: FeatureMap, periods: list[int]) -> Float[Tenso
     network cannot tell far-apart twins otherwise).
     """
     waves = periodic_code(cell_centres(feature), periods)
-    return waves.expand(len(feature.values), -1, -1, -1).to(feature.values.dtype)
+    # shape[0], not len: what is traced for export would else hold for one batch size alone
+    return waves.expand(feature.values.shape[0], -1, -1, -1).to(feature.values.dtype)
 
 
 def cell_centres(feature: FeatureMap) -> Float[Tensor, "1 2 rows columns"]:

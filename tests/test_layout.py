@@ -31,12 +31,12 @@ ORDER = [
     "proposal",
     "metric",
     "picture",
-    "curve",
-    "class_picture",
     "model",
     "task",
     "callback",
     "run",
+    "export",
+    "dynamics",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}

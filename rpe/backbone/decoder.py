@@ -13,9 +13,10 @@ from rpe.structures import FeatureMap, InputError
 
 @runtime_checkable
 class Backbone(Protocol):
-    """What a model is handed: `channels[i]` of the i-th map of the pyramid, finest first."""
+    """What a model is handed: `channels[i]` of the i-th map of the pyramid, finest first; images are padded to sides that are a `multiple`."""
 
     channels: list[int]
+    multiple: int
 
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]: ...
 

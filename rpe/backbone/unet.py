@@ -29,6 +29,7 @@ class UNet(nn.Module):
         if stride > 2:
             raise InputError(f"backbone.stride {stride} is not 1 or 2: for 4 use backbone=timm")
         self.stride, self.levels = stride, levels
+        self.multiple = stride * 2**levels
         self.channels = [width * min(2**level, 8) for level in range(levels + 1)]
         inputs = [3, *self.channels[:-1]]
         self.encoder = nn.ModuleList(
@@ -41,7 +42,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
         """Maps of stride `stride`, 2 `stride`, .. with `channels`."""
-        here = padded(images - 0.5, self.stride * 2**self.levels).contiguous(memory_format=torch.channels_last)
+        here = padded(images - 0.5, self.multiple).contiguous(memory_format=torch.channels_last)
         maps = []
         for level, block in enumerate(self.encoder):
             here = block(here if level == 0 else functional.max_pool2d(here, 2))

@@ -161,9 +161,14 @@ def mean_shift(
         iterates = [points]
         for _ in range(iterations if points.numel() else 0):
             mean = kernel_mean(here, kappa, mass, places, 1.0 if spatial_bandwidth is None else spatial_bandwidth)
-            here = normalise(mean if step == 1 else (1 - step) * here + step * mean)
+            here = moved(here, mean, step)
             iterates.append(here if everywhere else torch.where(present[..., None], here, points))
     return iterates if points.numel() else [points] * (iterations + 1)
+
+
+def moved(points: Float[Tensor, "*shape dim"], mean: Float[Tensor, "*shape dim"], step: float) -> Float[Tensor, "*shape dim"]:
+    """normalise((1 - eta) X + eta O): what a loop makes of the points and the means that they see."""
+    return normalise(mean if step == 1 else (1 - step) * points + step * mean)
 
 
 def on_the_sphere(points: Float[Tensor, "batch pixel dim"]) -> Float[Tensor, "batch pixel dim"]:

@@ -13,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rpe.curve import PUBLISHED, draw_curve
 from rpe.data.bsds import BoundarySample, Bsds, collate_boundaries
 from rpe.data.module import SplitData, generator_of
 from rpe.detection import Detection, suppressed
 from rpe.loss import BoundaryLoss
 from rpe.metric.boundary.score import Scored, score_folder, score_maps
 from rpe.model import BoundaryDetector
-from rpe.picture import draw_boundaries
+from rpe.picture.curve import PUBLISHED, draw_curve
+from rpe.picture.sheet import draw_boundaries
 from rpe.structures import BoundaryBatch, InputError
 from rpe.task.base import Result, Scoring, Task
 

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from rpe.class_picture import draw_classes, draw_confusion
 from rpe.data.module import Truth, classes_of
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
 from rpe.metric.class_map import class_png, find_maps, read_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
+from rpe.picture.classes import draw_classes, draw_confusion
 from rpe.proposal import class_components, class_probability, classified
 from rpe.structures import FeatureMap, InputError, Instances, Proposals
 from rpe.task.predictions import Row

@@ -22,7 +22,8 @@ from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
 from rpe.model import PixelEmbedding
-from rpe.picture import draw_recall, draw_sheet
+from rpe.picture.recall import draw_recall
+from rpe.picture.sheet import draw_sheet
 from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Embedded, InputError, InstanceBatch, pixel_centres

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rpe.class_picture import draw_class_sheet
 from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate
 from rpe.loss import SemanticLoss
 from rpe.metric.class_map import read_png
 from rpe.model import PixelEmbedding
+from rpe.picture.classes import draw_class_sheet
 from rpe.proposal import Proposer
 from rpe.structures import FeatureMap, InstanceBatch
 from rpe.task.base import Result, Scoring

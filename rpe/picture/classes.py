@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from rpe.data.voc_mask import palette
-from rpe.picture import colours_of
+from rpe.picture.colour import colours_of
 from rpe.proposal import selected
 from rpe.structures import BACKGROUND, VOID, Instances
 

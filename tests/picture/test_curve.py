@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rpe.curve import LINES, PUBLISHED, draw_curve, precision_at
 from rpe.metric.boundary import f_measure
+from rpe.picture.curve import LINES, PUBLISHED, draw_curve, precision_at
 
 
 def test_lines_have_one_f_measure() -> None:

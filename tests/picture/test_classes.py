@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rpe.class_picture import class_colours, draw_class_sheet, draw_classes, draw_confusion
 from rpe.data.voc_mask import palette
+from rpe.picture.classes import class_colours, draw_class_sheet, draw_classes, draw_confusion
 from rpe.structures import Instances, encode_mask
 
 

@@ -1,0 +1,39 @@
+"""A fixed number of loops as a plain graph of tensors, which `torch.export` can write down: no checks of values, no tiles, no gradient of its own."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from rpe.grouping.kernel import fused_kernel_mean
+from rpe.grouping.mean_shift import check_concentration, check_loops, moved
+from rpe.sphere import first_axis_like
+
+
+class FixedMeanShift(nn.Module):
+    """X_T of `mean_shift`, whose means are softmax self-attention: one fused operator a loop, in O(N D) memory wherever the program runs.
+
+    Args:
+        concentration: kappa in [0.25, 2500].
+        iterations: T >= 0.
+        step: eta in (0, 1].
+
+    Raises:
+        InputError: one of them is out of range.
+    """
+
+    concentration: Tensor
+
+    def __init__(self, concentration: float, iterations: int, step: float) -> None:
+        super().__init__()
+        check_concentration(concentration, 1)
+        check_loops(iterations, step)
+        self.iterations, self.step = iterations, step
+        self.register_buffer("concentration", torch.tensor([concentration]))
+
+    def forward(self, points: Float[Tensor, "batch pixel dim"], mask: Bool[Tensor, "batch pixel"]) -> Float[Tensor, "batch pixel dim"]:
+        """Points of unit length in fp32; where the mask is False they may be anything, count for nobody and come back as they are."""
+        mass = mask.to(points.dtype)
+        here = torch.where(mask[..., None], points, first_axis_like(points))
+        for _ in range(self.iterations):
+            here = moved(here, fused_kernel_mean(here, self.concentration.expand(points.shape[0]), mass, None), self.step)
+        return torch.where(mask[..., None], here, points)

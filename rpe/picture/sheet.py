@@ -1,0 +1,78 @@
+"""Embeddings, iterates, groups and masks of one image as a sheet."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rpe.grouping import MeanShift
+from rpe.picture.colour import colours_of, one_projection
+from rpe.proposal import Proposer, Ranker, select_instances
+from rpe.sphere import cosine_distance, normalise
+from rpe.structures import Batch, Embedded, pixel_centres
+
+LARGEST = 128
+"""Longest side of the drawn iterates: pictures need no more, and all their pixels take part in the loops."""
+
+
+def embedded_pixels(embedded: Embedded, labels: Int64[Tensor, "1 height width"]) -> tuple[Float[Tensor, "1 pixel dim"], tuple[int, int]]:
+    """The points of an image's pixels, row by row, and how many rows and columns: its own, or fewer, so that the longest side has `LARGEST`."""
+    height, width = labels.shape[1:]
+    shrink = max(1.0, max(height, width) / LARGEST)
+    small = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    device = embedded.points.values.device
+    centres = pixel_centres(small, device) * torch.tensor([height / small[0], width / small[1]], device=device)
+    return normalise(embedded.points.at(centres[None])), small
+
+
+def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, ranker: Ranker, file: Path) -> None:
+    """Image, truth, embedding as RGB at X_0 .. X_T by one projection and the largest move (cosine distance) of each loop, groups and selected instances, of
+    a batch of one image."""
+    height, width = batch.labels.shape[1:]
+    points, small = embedded_pixels(embedded, batch.labels)
+    iterates = [iterate[0] for iterate in grouping(points)]
+    moves = [f"\nmoved {float(cosine_distance(one, other).max()):.2g} at most" for one, other in pairwise(iterates)]
+    partitions = [labels for labels, _ in proposal.partitions(embedded, (height, width), batch.sizes[0], ranker)]
+    proposals = proposal(embedded, (height, width), batch.sizes[0], ranker)
+    instances = select_instances(proposals, proposal.least_score)
+    panels = [("image", batch.images[0].permute(1, 2, 0).cpu().numpy()), ("truth", colours_of(batch.labels[0].cpu().numpy()))]
+    panels += [
+        (f"X_{loop}{move}", colour.reshape(*small, 3)) for loop, (colour, move) in enumerate(zip(one_projection(iterates), ["", *moves], strict=True))
+    ]
+    panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
+    panels += [("instances", colours_of(instances))]
+    figure = Figure(figsize=(1.8 * len(panels), 2.4), layout="constrained")
+    for axis, (title, panel) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        axis.imshow(panel, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    figure.savefig(file, dpi=110)
+
+
+def draw_boundaries(
+    image: Float[Tensor, "3 height width"],
+    labels: Int64[Tensor, "height width"],
+    stages: list[Float[Tensor, "dim _ _"]],
+    strength: Float[np.ndarray, "height width"],
+    crests: Float[np.ndarray, "height width"],
+    file: Path,
+) -> None:
+    """Image, truth (boundaries white, void grey), the embedding of each stage as RGB, the map, and what suppression leaves of it."""
+    panels: list[tuple[str, np.ndarray]] = [("image", image.permute(1, 2, 0).numpy()), ("truth", np.array([0, 1, 0.5])[labels.numpy()])]
+    for number, points in enumerate(stages, start=1):
+        colour = one_projection([points.flatten(1).T])[0]
+        panels.append((f"stage {number}", colour.reshape(*points.shape[1:], 3)))
+    panels += [("map", strength), ("crests", crests)]
+    columns = -(-len(panels) // 2)
+    figure = Figure(figsize=(3.2 * columns, 6.4 * image.shape[1] / image.shape[2] + 0.6), layout="constrained")
+    axes = figure.subplots(2, columns).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (title, panel) in zip(axes, panels, strict=False):
+        axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    figure.savefig(file, dpi=110)

@@ -1,0 +1,34 @@
+"""A run read back: its config, and its task with the weights that it ended with."""
+
+from typing import NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from rpe.run.building import build_task, check_config
+from rpe.run.folder import checkpoint_of, load_weights, read_run
+from rpe.run.training import without_downloads
+from rpe.structures import InputError
+from rpe.task.base import Task
+
+
+class Trained(NamedTuple):
+    """What commands beside the doors read of a run."""
+
+    config: DictConfig
+    task: Task
+
+
+def read_trained(folder: str | None) -> Trained:
+    """The run's task in evaluation mode, on the CPU, with its best weights (the last where nothing was validated).
+
+    Raises:
+        InputError: no folder is named, no run lies there, it has not trained, or its files are not what train.py wrote.
+    """
+    if folder is None:
+        raise InputError("run is missing: name a run folder that train.py wrote, run=outputs/digits/<time>")
+    config = without_downloads(OmegaConf.create(read_run(str(folder))))
+    checkpoint = checkpoint_of(str(folder))
+    check_config(config)
+    task = build_task(config)
+    task.on_load_checkpoint(load_weights(task, checkpoint))
+    return Trained(config, task.eval())
