@@ -21,8 +21,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rpe.record import read_run, run_folder, write_whole
 from rpe.run import sweep
-from rpe.run.folder import read_run, run_folder, write_whole
 from rpe.structures import InputError
 
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
