@@ -10,6 +10,9 @@ from rpe.slip import InputError
 
 Node = dict[str, Any]
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader in C where PyYAML was built with it: ten times as fast."""
+
 
 def run_folder(folder: str) -> Path:
     """The folder, if a run lies there.
@@ -59,7 +62,7 @@ def read_yaml(file: Path) -> Node:
         InputError: it is none.
     """
     try:
-        settings = yaml.safe_load(file.read_text())
+        settings = yaml.load(file.read_text(), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it") from error
     if not isinstance(settings, dict):
