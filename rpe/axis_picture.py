@@ -82,7 +82,7 @@ def heat_map(comparison: Comparison) -> bytes:
             for value in setting.figure(comparison.figure)
         ]
         grid[row, column] = spread(values)[0]
-    figure = Figure(figsize=(min(12, 2.2 + 0.8 * len(columns)), min(10, 1.4 + 0.5 * len(rows))), layout="constrained")
+    figure = Figure(figsize=(max(6.4, min(12, 2.2 + 0.7 * len(columns))), max(4.2, min(10, 1.4 + 0.4 * len(rows)))), layout="constrained")
     drawn = figure.subplots()
     image = drawn.imshow(grid, aspect="auto", cmap="viridis")
     drawn.set_xticks(range(len(columns)), [shown(value) for value in columns])
