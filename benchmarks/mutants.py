@@ -154,7 +154,7 @@ FAULTS = [
     ("rpe/callback/checkpoint.py", '"dirpath": self.dirpath', '"place": self.dirpath', "tests/callback/test_checkpoint.py"),
     ("rpe/callback/wandb_run.py", 'id=known, resume="allow"', 'resume="allow"', "tests/callback/test_wandb_run.py"),
     ("rpe/run/options.py", "and not isinstance(value, bool) and math.isfinite", "and math.isfinite", "tests/run/test_options.py"),
-    ("rpe/run/folder.py", "changed_at_resume(folder) | changes", "changes", "tests/run/test_folder.py"),
+    ("rpe/record.py", "changed_at_resume(folder) | changes", "changes", "tests/test_record.py"),
     ("rpe/run/building.py", 'or str(target.__module__).startswith("rpe.")', "", "tests/run/test_building.py"),
     ("rpe/run/door.py", "if sweeping or line is None:", "if line is None:", "tests/run/test_sweep.py"),
     ("rpe/task/base.py", "steps = -(-batches //", "steps = (batches //", "tests/task/test_base.py"),

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from rpe.run.command import command, read_arguments
+from rpe.command import command, read_arguments
 from rpe.structures import InputError
 
 ROOT = Path(__file__).resolve().parent.parent

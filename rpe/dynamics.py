@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from rpe.command import command, read_arguments
 from rpe.data.module import SplitDataset, collate
 from rpe.grouping import climb, mean_shift
 from rpe.model import PixelEmbedding
@@ -13,9 +14,8 @@ from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table,
 from rpe.picture.gradients import draw_gradients
 from rpe.picture.sheet import embedded_pixels
 from rpe.picture.sphere import Motion, animate_sphere, draw_sphere
+from rpe.record import write_whole
 from rpe.run import build_data
-from rpe.run.command import command, read_arguments
-from rpe.run.folder import write_whole
 from rpe.run.trained import read_trained
 from rpe.sphere import concentration_of_bandwidth
 from rpe.structures import InputError, check_count

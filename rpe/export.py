@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.export import Dim
 
+from rpe.command import command, read_arguments
 from rpe.grouping import mean_shift
 from rpe.grouping.fixed import FixedMeanShift
 from rpe.model import BoundaryDetector, PixelEmbedding
-from rpe.run.command import command, read_arguments
-from rpe.run.folder import write_whole
+from rpe.record import write_whole
 from rpe.run.trained import read_trained
 from rpe.sphere import concentration_of_bandwidth, normalise
 from rpe.structures import InputError, check_count

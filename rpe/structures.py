@@ -15,6 +15,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
+from rpe.slip import InputError as InputError
+
 VOID = -1
 BACKGROUND = 0
 
@@ -23,10 +25,6 @@ Iterates = list[Float[Tensor, "batch pixel dim"]]
 
 RunLength = dict[str, Any]
 """One mask as COCO writes it: {"size": [height, width], "counts": text}."""
-
-
-class InputError(ValueError):
-    """A user's slip, told in one line that names the thing and the remedy; the doors print it without a stack trace."""
 
 
 def check_shape(name: str, values: Tensor, **axes: int | None) -> None:

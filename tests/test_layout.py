@@ -15,7 +15,11 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py")
 # `run` is a folder, as what surrounds a training outgrew a file: arguments and slips (door, options), objects (building), run folders (folder),
 # and the two commands (training, evaluation); `rpe.run.train`, `evaluate` and `enter` are all that the doors know of it.
 # in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
+# `slip`, `record` and `command` need no torch, so that commands which only read what runs have left start at once.
 ORDER = [
+    "slip",
+    "record",
+    "command",
     "structures",
     "sphere",
     "pairs",
@@ -37,6 +41,12 @@ ORDER = [
     "run",
     "export",
     "dynamics",
+    "page",
+    "points",
+    "comparison",
+    "axis_picture",
+    "report",
+    "gallery",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}

@@ -2,7 +2,6 @@
 
 In the order in which a command passes: door (arguments in, one line out), options (values against the constructors), building (config to objects),
 folder (what a run leaves) and lock (one process in it), training and evaluation; sweep (where it lives, what was asked for) and point (one of its trainings).
-Beside the doors: command (arguments of `python -m rpe.<name>`).
 """
 
 from rpe.run.building import build, build_data, build_task

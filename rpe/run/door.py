@@ -23,8 +23,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rpe.record import read_run, run_folder, write_whole
 from rpe.run import sweep
-from rpe.run.folder import read_run, run_folder, write_whole
 from rpe.run.job import job
 from rpe.structures import InputError
 

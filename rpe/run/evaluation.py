@@ -9,9 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
+from rpe.record import pictures_of, read_run, write_whole
 from rpe.run.building import build_data, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.door import FROM_RUN, plainly
-from rpe.run.folder import checkpoint_of, load_weights, pictures_of, provenance, read_run, write_figures, write_whole
+from rpe.run.folder import checkpoint_of, load_weights, provenance, write_figures
 from rpe.run.training import without_downloads
 from rpe.structures import InputError, check_count
 from rpe.task.base import Result, Scoring, Task

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from rpe.run.folder import read_yaml
+from rpe.record import read_yaml
 from rpe.run.sweep import RECORD
 
 LONGEST_NAME = 128

@@ -18,8 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from rpe.record import read_yaml
 from rpe.run.door import plainly
-from rpe.run.folder import SOURCE, read_yaml
+from rpe.run.folder import SOURCE
 from rpe.run.lock import held
 from rpe.run.training import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
 from rpe.structures import InputError

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rpe.run.folder import read_yaml, write_whole
+from rpe.record import read_yaml, write_whole
 from rpe.run.lock import held
 
 REASON = "error.txt"

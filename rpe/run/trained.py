@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from rpe.record import read_run
 from rpe.run.building import build_task, check_config
-from rpe.run.folder import checkpoint_of, load_weights, read_run
+from rpe.run.folder import checkpoint_of, load_weights
 from rpe.run.training import without_downloads
 from rpe.structures import InputError
 from rpe.task.base import Task

@@ -18,19 +18,9 @@ from rpe.callback.agreement import Agreement
 from rpe.callback.checkpoint import Checkpoint
 from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
+from rpe.record import pictures_of, read_run, remember_changes, run_folder, write_whole
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
-from rpe.run.folder import (
-    checkpoint_of,
-    fingerprint_of,
-    load_weights,
-    pictures_of,
-    provenance,
-    read_run,
-    remember_changes,
-    run_folder,
-    write_figures,
-    write_whole,
-)
+from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
 from rpe.run.lock import free_gpu
 from rpe.structures import InputError
 from rpe.task.base import Task

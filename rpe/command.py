@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from rpe.structures import InputError
+from rpe.slip import InputError
 
 
 def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from rpe.run.command import command, read_arguments
+from rpe.command import command, read_arguments
 from rpe.structures import InputError
 
 DEFAULTS = {"run": None, "sizes": [1, 2]}
