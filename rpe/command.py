@@ -1,5 +1,6 @@
 """The commands beside the doors, `python -m rpe.<name> key=value ...`: arguments in, one line out for a slip."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,8 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
         if key not in defaults:
             raise InputError(f"{key} is no key of this command: it has {', '.join(defaults)}")
         try:
-            values[key] = yaml.safe_load(text)
+            # YAML 1.1 takes 2:12 for minutes and seconds
+            values[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise InputError(f"{argument} cannot be read ({' '.join(str(error).split())}): quote it, as in {key}='\"..\"'") from error
     return values

@@ -1,0 +1,155 @@
+"""`python -m rpe.packing`: how many groups fit on a sphere, and what that says of margin and dimension."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from rpe.command import command, read_arguments
+from rpe.record import write_whole
+from rpe.run.advice import advice, bandwidth_for, groups_of_images, recommended_margin
+from rpe.run.building import build_data
+from rpe.run.composing import composed
+from rpe.sphere_packing import loss_floor, similarity_bound, smallest_margin
+from rpe.structures import InputError
+
+USAGE = """
+How far apart n groups can be on the sphere of D dimensions: the smallest margin that they can meet, and the loss floor below it.
+
+  python -m rpe.packing groups=2:64 dimension=2,3,8,16,64       a table, packing.csv and packing.png
+  python -m rpe.packing groups=2:12 dimension=3 margin=0.5      also the loss floor at a margin
+  python -m rpe.packing experiment=digits dimension=2,3,16      for a dataset: recommended margin and bandwidth, and whom a choice serves
+
+groups and dimension take numbers, lists 2,3,8 and ranges 2:64; starts and seed are the search's; output is the files' name without suffix.
+A margin is known exactly where a closed form is proven, was found by a search (a smaller one may exist), or is a lower bound alone (over 64 groups).
+"""
+
+DEFAULTS: dict[str, Any] = {
+    "groups": "2:16",
+    "dimension": "2,3,8,16",
+    "margin": None,
+    "experiment": None,
+    "starts": 24,
+    "seed": 0,
+    "output": "packing",
+}
+
+
+class Packed(NamedTuple):
+    """A row of the table."""
+
+    groups: int
+    dimension: int
+    margin: float
+    known: str
+    bound: float
+    floor: float | None
+
+
+def numbers(key: str, value: Any) -> list[int]:
+    """`2:64`, `2,3,8`, `[2, 3]` or a number, as whole numbers from 1 on.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        if isinstance(value, str) and ":" in value:
+            first, last = (int(part) for part in value.split(":"))
+            found = list(range(first, last + 1))
+        else:
+            found = [int(part) for part in (value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value])]
+    except (TypeError, ValueError):
+        found = []
+    if not found or min(found) < 1:
+        raise InputError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
+    return found
+
+
+def rows(groups: list[int], dimensions: list[int], margin: float | None, starts: int, seed: int) -> Iterator[Packed]:
+    """The table, with progress on stderr."""
+    for dimension in dimensions:
+        for count in groups:
+            met = smallest_margin(count, dimension, starts, seed)
+            floor = (
+                None
+                if margin is None
+                else 0.0
+                if met.known != "bound" and met.margin <= margin
+                else loss_floor(count, dimension, margin, starts, seed)
+            )
+            yield Packed(count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor)
+        print(f"dimension {dimension}: {len(groups)} numbers of groups done", file=sys.stderr, flush=True)
+
+
+def draw(table: list[Packed], margin: float | None, file: Path) -> None:
+    """Smallest margin against the number of groups, a curve for each dimension; exact values are filled, found ones hollow."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axis = figure.subplots()
+    for index, dimension in enumerate(sorted({row.dimension for row in table})):
+        mine = [row for row in table if row.dimension == dimension]
+        colour = f"C{index}"
+        axis.plot([row.groups for row in mine], [row.margin for row in mine], color=colour, linewidth=1, label=f"D = {dimension}")
+        for known, face in (("exact", colour), ("found", "white"), ("bound", "none")):
+            marked = [row for row in mine if row.known == known]
+            axis.plot([row.groups for row in marked], [row.margin for row in marked], "o", color=colour, markerfacecolor=face, markersize=4)
+    if margin is not None:
+        axis.axhline(margin, color="0.6", linewidth=0.8, linestyle="--")
+    axis.set(xlabel="groups in an image", ylabel="smallest margin that they can meet", ylim=(0, 1))
+    axis.set_title("filled: proven, hollow: found by search", fontsize=9)
+    axis.grid(color="0.92")
+    axis.legend(fontsize=8)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130, format="png")
+    write_whole(file, image.getvalue())
+
+
+def say_table(table: list[Packed]) -> None:
+    """On stdout."""
+    shown = Table("groups", "dimension", "smallest margin", "known", "lower bound", *(["loss floor"] if table[0].floor is not None else []))
+    for row in table:
+        cells = [str(row.groups), str(row.dimension), f"{row.margin:.5f}", row.known, f"{row.bound:.5f}"]
+        shown.add_row(*cells, *([] if row.floor is None else [f"{row.floor:.4f}"]))
+    Console().print(shown)
+
+
+def say_advice(experiment: str, dimensions: list[int], margin: float | None) -> None:
+    """A line for each dimension."""
+    config = composed([f"experiment={experiment}"])
+    groups = groups_of_images(build_data(config))
+    for dimension in dimensions:
+        better = recommended_margin(groups, dimension)
+        print(f"D = {dimension}: loss.margin={better:.2f} grouping.bandwidth={bandwidth_for(better):.3f} serve 95% of the images")
+        chosen = config.loss.margin if margin is None else margin
+        print(f"  {advice(groups, dimension, float(chosen), config.loss.get('negative_range'))}")
+
+
+def main(arguments: list[str]) -> None:
+    """Table, files and advice."""
+    given = read_arguments(arguments, DEFAULTS, USAGE)
+    dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
+    if margin is not None and (not isinstance(margin, int | float) or not 0 <= margin < 1):
+        raise InputError(f"margin={margin} is outside [0, 1)")
+    if given["experiment"] is not None:
+        say_advice(str(given["experiment"]), dimensions, margin)
+        return
+    (starts,) = numbers("starts", given["starts"])[:1]
+    table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, int(given["seed"])))
+    say_table(table)
+    output = Path(str(given["output"]))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(Packed._fields)
+    writer.writerows(table)
+    write_whole(output.with_suffix(".csv"), text.getvalue())
+    draw(table, margin, output.with_suffix(".png"))
+    print(f"written: {output.with_suffix('.csv')}, {output.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    command(main)

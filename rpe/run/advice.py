@@ -1,0 +1,102 @@
+"""What a dimension and a margin can serve: the groups of the images that training sees, against the best packing of the sphere."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from rpe.data.module import InstanceData, SplitData
+from rpe.sphere import BANDWIDTH_RANGE
+from rpe.sphere_packing import can_meet, smallest_margin
+from rpe.structures import VOID
+
+LOOKED_AT = 100
+"""Training images whose groups are counted, evenly drawn: a second or two at most."""
+
+SERVED = 0.95
+"""Share of the images that a recommended margin serves."""
+
+
+def groups_of_images(data: SplitData) -> list[int]:
+    """How many groups training images hold, the background being one; boundary or not are two."""
+    if not isinstance(data, InstanceData):
+        return [2]
+    dataset = data.dataset("train", training=True)
+    indices = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int).tolist()
+    counts = [len(torch.unique(labels[labels != VOID])) for labels in (dataset[index].labels for index in indices)]
+    return [count for count in counts if count] or [1]
+
+
+def share_served(groups: list[int], dimension: int, margin: float) -> float:
+    """Share of images all of whose groups can meet the margin."""
+    images = Counter(groups)
+    return sum(number for count, number in images.items() if can_meet(count, dimension, margin)) / len(groups)
+
+
+def recommended_margin(groups: list[int], dimension: int) -> float:
+    """The smallest margin, in steps of 0.05, that the groups of all but one in twenty images can meet; 0.95 at most."""
+    crowded = sorted(groups)[math.ceil(SERVED * len(groups)) - 1]
+    return min(0.95, math.ceil(20 * smallest_margin(crowded, dimension).margin - 1e-6) / 20)
+
+
+def bandwidth_for(margin: float) -> float:
+    """The paper's (1 - alpha) / 3, within what the kernel takes."""
+    return max(BANDWIDTH_RANGE[0], (1 - margin) / 3)
+
+
+def advice(groups: list[int], dimension: int, margin: float, negative_range: float | None) -> str:
+    """One line: whom the choice serves, and what would serve all but one in twenty."""
+    held = f"{min(groups)} to {max(groups)}" if min(groups) < max(groups) else str(groups[0])
+    if negative_range is not None:
+        return (
+            f"images hold {held} groups; only those within loss.negative_range {negative_range:g} pixels of each other must be apart, "
+            f"so {dimension} dimensions at margin {margin:g} are asked for fewer"
+        )
+    share = share_served(groups, dimension, margin)
+    line = f"images hold {held} groups: {dimension} dimensions at margin {margin:g} can serve {share:.0%} of them"
+    if share >= SERVED:
+        return line
+    better = recommended_margin(groups, dimension)
+    return f"{line}; the others have a loss floor (legal; loss.margin={better:.2f} serves {SERVED:.0%}, its bandwidth is {bandwidth_for(better):.3f})"
+
+
+def choices_of(config: DictConfig) -> tuple[int, float, float | None] | None:
+    """Dimension, margin and negative range of a config; None where its loss has no margin."""
+    dimension, margin = (OmegaConf.select(config, key) for key in ("embedding.dimension", "loss.margin"))
+    if not isinstance(dimension, int) or not isinstance(margin, int | float) or not 0 <= margin < 1 or dimension < 1:
+        return None
+    return dimension, float(margin), config.loss.get("negative_range")
+
+
+def advice_for(config: DictConfig, data: SplitData) -> str | None:
+    """The line for a training; None where its loss has no margin, or boundaries are told from people's segments."""
+    choices = choices_of(config)
+    if choices is None or config.loss.get("groups") == "segments":
+        return None
+    return advice(groups_of_images(data), *choices)
+
+
+def points_that_cannot(points: dict[str, Any], data: dict[str, list[int]]) -> list[str]:
+    """A line for each of a sweep's points whose margin not all images can meet.
+
+    Args:
+        points: of each point its name, and `choices_of` of its config.
+        data: of each point the groups of its images.
+    """
+    lines = []
+    for name, choices in points.items():
+        if choices is None or choices[2] is not None:
+            continue
+        dimension, margin, _ = choices
+        share = share_served(data[name], dimension, margin)
+        if share < 1:
+            most = max(data[name])
+            least = smallest_margin(most, dimension)
+            lines.append(
+                f"{name}: {1 - share:.0%} of the images hold more groups than margin {margin:g} lets {dimension} dimensions part "
+                f"({most} groups meet {least.margin:.2f} at best): a loss floor, not a fault"
+            )
+    return lines

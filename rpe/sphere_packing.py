@@ -1,0 +1,268 @@
+"""How far apart n groups can be on the sphere S^(D-1): closed forms, bounds, and the best arrangement that a search finds.
+
+All similarities are calibrated cosines s = (1 + x . y) / 2, so that they compare with the margin alpha: n groups can meet a margin from the smallest
+possible largest similarity on (the Tammes problem). Paper, section 3.3; Rankin 1955; Fejes Toth 1943.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import linprog
+from scipy.sparse import coo_array
+from scipy.special import betaincinv
+from torch import Tensor
+
+from rpe.sphere import check_margin, normalise
+from rpe.structures import check_count
+
+ENERGY_STEPS = 400
+"""Of the descent that spreads random points."""
+
+POLISHED = 6
+"""Of all starts, the best so many are brought to their local optimum."""
+
+LINEAR_STEPS = 60
+"""Linear programs at most that bring one there."""
+
+CLOSE = 1e-9
+"""A step that gains less ends the polishing."""
+
+
+def exact_similarity(groups: int, dimension: int) -> float | None:
+    """The smallest largest similarity of `groups` unit vectors where it is proven; None elsewhere.
+
+    One group has nobody to be apart from (0). D = 1 holds two points, D = 2 the regular polygon, n <= D + 1 the simplex (paper, Prop. 1), n <= 2 D the
+    cross-polytope (Rankin), n = 12 in D = 3 the icosahedron (Fejes Toth).
+
+    Raises:
+        InputError: a number below 1.
+    """
+    check_count("groups", groups, 1, "it is how many points are to be apart")
+    check_count("dimension", dimension, 1, "it is how many coordinates a point has")
+    if groups == 1:
+        return 0.0
+    if groups <= dimension + 1:
+        return (1 - 1 / (groups - 1)) / 2
+    if dimension == 1:
+        return 1.0
+    if dimension == 2:
+        return (1 + math.cos(2 * math.pi / groups)) / 2
+    if groups <= 2 * dimension:
+        return 0.5
+    return fejes_toth_bound(groups) if (groups, dimension) == (12, 3) else None
+
+
+def proposition_1(groups: int) -> float:
+    """The mean similarity of different groups is at least (1 - 1 / (n - 1)) / 2, hence so is the largest (paper, Prop. 1)."""
+    return (1 - 1 / (groups - 1)) / 2 if groups > 1 else 0.0
+
+
+def proposition_2(groups: int) -> float:
+    """D = 3: max s >= 1 - 2 pi / (sqrt(3) n) (paper, Prop. 2, after Habicht and van der Waerden)."""
+    return 1 - 2 * math.pi / (math.sqrt(3) * groups)
+
+
+def fejes_toth_bound(groups: int) -> float:
+    """D = 3, n >= 3: max s >= csc^2(n pi / (6 (n - 2))) / 4; an equality for n = 3, 4, 6, 12."""
+    return 1 / (4 * math.sin(groups * math.pi / (6 * (groups - 2))) ** 2)
+
+
+def cap_bound(groups: int, dimension: int) -> float:
+    """D >= 2: the caps of half the smallest angle about n points do not overlap, so that their areas sum to the sphere's at most."""
+    share = min(1.0, 2 / groups)  # of a half sphere, which is the regularised incomplete beta function's whole
+    squared_sine = float(betaincinv((dimension - 1) / 2, 0.5, share))
+    return 1 - squared_sine  # half the smallest angle is phi: s = (1 + cos 2 phi) / 2 = cos^2 phi
+
+
+def similarity_bound(groups: int, dimension: int) -> float:
+    """The best lower bound on the largest similarity that is known here; the exact value where there is one."""
+    exact = exact_similarity(groups, dimension)
+    if exact is not None:
+        return exact
+    bounds = [proposition_1(groups), cap_bound(groups, dimension), 0.5]  # n > 2 D: some angle is acute (Rankin)
+    if dimension == 3:
+        bounds += [fejes_toth_bound(groups), proposition_2(groups)]
+    return max(bounds)
+
+
+def best_arrangement(groups: int, dimension: int, starts: int, seed: int) -> Float[Tensor, "group dim"]:
+    """The arrangement with the smallest largest similarity that a search finds; float64.
+
+    `starts` sets of random points are spread by repulsion in one batch: a third of them free, a third antipodal, a third with a threefold rotation, as good codes
+    often have symmetries that free points hardly ever fall into (24 points in D = 4: free starts end at cosine 0.517, the 24-cell has 0.5). The best are then
+    brought to their local optimum by linear programs on all pairs that are nearly closest.
+
+    Raises:
+        InputError: a number below 1.
+    """
+    for name, value in (("groups", groups), ("dimension", dimension), ("starts", starts)):
+        check_count(name, value, 1, "the search needs one")
+    if groups == 1:
+        return torch.eye(dimension, dtype=torch.float64)[:1]
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.cat([repelled(kind, groups, dimension, -(-starts // 3), generator) for kind in ("free", "antipodal", "threefold")])
+    order = closest_cosines(spread).argsort()
+    best: Float[Tensor, "group dim"] | None = None
+    tried: list[float] = []
+    for points in spread[order]:
+        found = float(closest_cosines(points[None]))
+        if len(tried) == POLISHED or any(abs(found - other) < 1e-7 for other in tried):
+            continue
+        tried.append(found)
+        polished = polish(points)
+        if best is None or closest_cosines(polished[None]) < closest_cosines(best[None]):
+            best = polished
+    assert best is not None
+    return best
+
+
+def closest_cosines(points: Float[Tensor, "start group dim"]) -> Float[Tensor, " start"]:
+    """The largest cosine between two points of each arrangement."""
+    products = points @ points.transpose(1, 2)
+    return (products - 3 * torch.eye(points.shape[1], dtype=points.dtype)).amax((1, 2))
+
+
+def repelled(kind: str, groups: int, dimension: int, starts: int, generator: torch.Generator) -> Float[Tensor, "start group dim"]:
+    """Random points, spread by repulsion: the soft maximum of all cosines is made small, ever harder."""
+    copies = {"free": 1, "antipodal": 2, "threefold": 3}[kind]
+    free = groups % copies
+    seeds = groups // copies + free
+    third = torch.eye(dimension, dtype=torch.float64)
+    for first in range(0, dimension - 1, 2):  # turned in every plane, or in all but the last axis
+        third[first : first + 2, first : first + 2] = torch.tensor([[-0.5, -math.sqrt(0.75)], [math.sqrt(0.75), -0.5]], dtype=torch.float64)
+    turn = {"free": third, "antipodal": -torch.eye(dimension, dtype=torch.float64), "threefold": third}[kind]
+
+    def whole(raw: Float[Tensor, "start seed dim"]) -> Float[Tensor, "start group dim"]:
+        points = normalise(raw)
+        orbit = [points[:, free:]]
+        for _ in range(copies - 1):
+            orbit.append(orbit[-1] @ turn)
+        return torch.cat([points[:, :free], *orbit], dim=1)
+
+    raw = torch.randn(starts, seeds, dimension, generator=generator, dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+    own = 9 * torch.eye(groups, dtype=torch.float64)
+    for step in range(ENERGY_STEPS):
+        sharpness = 5 * 400 ** (step / ENERGY_STEPS)
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.01 ** (step / ENERGY_STEPS)
+        points = whole(raw)
+        energy = torch.logsumexp(sharpness * (points @ points.transpose(1, 2) - own).flatten(1), dim=1) / sharpness
+        optimizer.zero_grad()
+        energy.sum().backward()
+        optimizer.step()
+    return whole(raw.detach())
+
+
+def polish(points: Float[Tensor, "group dim"]) -> Float[Tensor, "group dim"]:
+    """The local optimum near an arrangement: steps d_i and the largest cosine t of the linear program
+    min t, x_i . x_j + d_i . x_j + x_i . d_j <= t, d_i . x_i = 0, |d| <= r, over the pairs that are nearly closest; r shrinks where a step gains nothing."""
+    here = points.numpy().copy()
+    radius, found = 0.05, largest(here)
+    for _ in range(LINEAR_STEPS):
+        step = linear_step(here, radius, found - 4 * radius)
+        if step is None:
+            break
+        moved = here + step
+        moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+        gained = found - largest(moved)
+        if gained > 0:
+            here, found = moved, found - gained
+        # near the optimum the error of a linear step is its square
+        radius = max(float(np.abs(step).max()), 1e-12) if gained > 0.1 * radius else radius / 4
+        if (0 < gained < CLOSE * 0.01 and radius < 1e-5) or radius < CLOSE:
+            break
+    return torch.from_numpy(here)
+
+
+def largest(points: Float[np.ndarray, "group dim"]) -> float:
+    """The largest cosine between two of them."""
+    return float((points @ points.T - 3 * np.eye(len(points))).max())
+
+
+def linear_step(points: Float[np.ndarray, "group dim"], radius: float, least: float) -> Float[np.ndarray, "group dim"] | None:
+    """The linear program's step, over the pairs whose cosine is at least `least`; None where it has no solution."""
+    groups, dimension = points.shape
+    one, other = np.triu_indices(groups, 1)
+    cosine = (points[one] * points[other]).sum(1)
+    near = cosine >= least
+    one, other, cosine = one[near], other[near], cosine[near]
+    pairs, axes = np.arange(len(one)), np.arange(dimension)
+    rows = np.concatenate([np.repeat(pairs, dimension)] * 2 + [pairs])
+    columns = np.concatenate(
+        [(one[:, None] * dimension + axes).ravel(), (other[:, None] * dimension + axes).ravel(), np.full(len(pairs), groups * dimension)]
+    )
+    values = np.concatenate([points[other].ravel(), points[one].ravel(), -np.ones(len(pairs))])
+    closer = coo_array((values, (rows, columns)), shape=(len(pairs), groups * dimension + 1)).tocsr()
+    each = np.repeat(np.arange(groups), dimension)
+    tangent = coo_array((points.ravel(), (each, np.arange(groups * dimension))), shape=(groups, groups * dimension + 1)).tocsr()
+    bounds = [(-radius, radius)] * (groups * dimension) + [(-1.0, 1.0)]
+    aim = np.append(np.zeros(groups * dimension), 1.0)
+    solved = linprog(aim, A_ub=closer, b_ub=-cosine, A_eq=tangent, b_eq=np.zeros(groups), bounds=bounds, method="highs")
+    return solved.x[:-1].reshape(groups, dimension) if solved.status == 0 else None
+
+
+SEARCHED = 64
+"""Groups up to which the smallest margin is searched for; beyond, a search takes minutes."""
+
+
+class Meeting(NamedTuple):
+    """The smallest margin that groups can meet, and how it is known: `exact`, `found` by a search (one no larger may exist), or a lower `bound`."""
+
+    margin: float
+    known: str
+
+
+@functools.lru_cache(maxsize=4096)
+def smallest_margin(groups: int, dimension: int, starts: int = 24, seed: int = 0) -> Meeting:
+    """The smallest margin that any arrangement of `groups` points on S^(D-1) meets, that is the smallest largest similarity.
+
+    Raises:
+        InputError: a number below 1.
+    """
+    exact = exact_similarity(groups, dimension)
+    if exact is not None:
+        return Meeting(exact, "exact")
+    if groups > SEARCHED:
+        return Meeting(similarity_bound(groups, dimension), "bound")
+    return Meeting((1 + float(closest_cosines(best_arrangement(groups, dimension, starts, seed)[None]))) / 2, "found")
+
+
+def can_meet(groups: int, dimension: int, margin: float) -> bool:
+    """Whether `groups` points can have no similarity above the margin; searched for only where no bound decides. Beyond `SEARCHED` groups the bound decides alone."""
+    if similarity_bound(groups, dimension) > margin + CLOSE:
+        return False
+    return smallest_margin(groups, dimension).margin <= margin + 1e-6
+
+
+def loss_floor(groups: int, dimension: int, margin: float, starts: int, seed: int) -> float:
+    """The smallest pairwise loss that n groups, each in one point, can have: min over unit vectors of sum_{i != j} max(0, s_ij - alpha) / n^2, found by
+    descent from random starts; 0 where the margin can be met. An upper bound of the true floor, as any arrangement is.
+
+    Raises:
+        InputError: a margin outside [0, 1), a number below 1.
+    """
+    check_margin(margin)
+    check_count("starts", starts, 1, "the search needs one")
+    exact = exact_similarity(groups, dimension)
+    if exact is not None and exact <= margin:
+        return 0.0
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.randn(starts, groups, dimension, generator=generator, dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+    different = 1 - torch.eye(groups, dtype=torch.float64)
+    least = math.inf
+    steps = 3 * ENERGY_STEPS
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.05 * 1e-4 ** (step / steps)
+        points = normalise(raw)
+        similarity = (1 + points @ points.transpose(1, 2)) / 2
+        loss = ((similarity - margin).clamp(min=0) * different).sum((1, 2)) / groups**2
+        least = min(least, float(loss.detach().min()))
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    return least
