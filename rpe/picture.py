@@ -40,8 +40,8 @@ def one_projection(iterates: list[Float[Tensor, "pixel dim"]]) -> list[Float[np.
     return [part.numpy() for part in colours.cpu().split(len(iterates[0]))]
 
 
-def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, ranker: Ranker, file: Path) -> None:
-    """Image, truth, embedding as RGB at X_0 .. X_T by one projection, groups and selected instances, of a batch of one image."""
+def embedding_colours(batch: Batch, embedded: Embedded, grouping: MeanShift) -> list[Float[np.ndarray, "rows columns 3"]]:
+    """The embedding of a batch of one image at X_0 .. X_T as RGB by one projection, its longest side at most `LARGEST`."""
     height, width = batch.labels.shape[1:]
     shrink = max(1.0, max(height, width) / LARGEST)
     small = (round(height / shrink), round(width / shrink))
@@ -49,11 +49,17 @@ def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: 
     centres = pixel_centres(small, points_device) * torch.tensor([height / small[0], width / small[1]], device=points_device)
     points = normalise(embedded.points.at(centres[None]))
     iterates = [iterate[0] for iterate in grouping(points)]
+    return [colour.reshape(*small, 3) for colour in one_projection(iterates)]
+
+
+def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, ranker: Ranker, file: Path) -> None:
+    """Image, truth, embedding as RGB at X_0 .. X_T by one projection, groups and selected instances, of a batch of one image."""
+    height, width = batch.labels.shape[1:]
     partitions = [labels for labels, _ in proposal.partitions(embedded, (height, width), batch.sizes[0], ranker)]
     proposals = proposal(embedded, (height, width), batch.sizes[0], ranker)
     instances = select_instances(proposals, proposal.least_score)
     panels = [("image", batch.images[0].permute(1, 2, 0).cpu().numpy()), ("truth", colours_of(batch.labels[0].cpu().numpy()))]
-    panels += [(f"X_{loop}", colour.reshape(*small, 3)) for loop, colour in enumerate(one_projection(iterates))]
+    panels += [(f"X_{loop}", colours) for loop, colours in enumerate(embedding_colours(batch, embedded, grouping))]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
     panels += [("instances", colours_of(instances))]
     figure = Figure(figsize=(1.8 * len(panels), 2.1), layout="constrained")
