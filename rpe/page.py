@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
+from PIL import Image, ImageOps
 
 QUALITY = 82
 """Of pictures in a page, as JPEG."""
@@ -37,7 +38,7 @@ def embedded_file(file: Path, widest: int) -> str | None:
     try:
         with Image.open(file) as picture:
             picture.draft("RGB", (widest, widest * picture.height // max(1, picture.width)))
-            image = picture.convert("RGB")
+            image = in_colours(picture)
     except REFUSALS:
         return None
     if image.width > widest:
@@ -45,3 +46,12 @@ def embedded_file(file: Path, widest: int) -> str | None:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
     return embedded(stream.getvalue(), "jpeg")
+
+
+def in_colours(picture: Image.Image) -> Image.Image:
+    """Upright, of 8 bits a colour; Pillow would cut 16 bits off at 255, so the brightest pixel of such a picture becomes white."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode not in ("I", "F") and not upright.mode.startswith("I;16"):
+        return upright.convert("RGB")
+    values = np.asarray(upright, dtype=np.float32)
+    return Image.fromarray((255 * values.clip(0) / max(1e-6, float(values.max()))).astype(np.uint8)).convert("RGB")

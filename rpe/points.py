@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rpe.record import Node, read_yaml
+from rpe.record import Node, read_run, read_yaml
 from rpe.slip import InputError
 
 FINISHED, FAILED, BROKEN, RUNNING, PENDING = "finished", "failed", "broken", "running or killed", "pending"
@@ -93,7 +93,8 @@ def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | No
     if not isinstance(points, dict) or not all(isinstance(overrides, dict | None) for overrides in points.values()):
         faults.append(f"{file} lists no points: they are read off the folders instead")
         return None, []
-    return {str(name): overrides or {} for name, overrides in points.items()}, [str(command) for command in commands]
+    by_name = {str(name): {str(key): value for key, value in (overrides or {}).items()} for name, overrides in points.items()}
+    return by_name, [str(command) for command in commands]
 
 
 def run_folders(folder: Path) -> list[str]:
@@ -109,9 +110,11 @@ def read_point(folder: Path, overrides: Node) -> Point:
         return point
     try:
         if (folder / "config.yaml").is_file():
-            point.config = read_yaml(folder / "config.yaml")
+            point.config = read_run(str(folder))
     except (InputError, OSError) as error:
         point.faults.append(without_folder(error, folder))
+    except (AttributeError, TypeError):
+        point.faults.append("resumed.yaml does not fit config.yaml")
     point.epochs = read_epochs(folder / "metrics.csv", point.faults)
     point.pictures = readable_pictures(folder / "pictures", point.faults)
     read_state(point)
@@ -125,7 +128,7 @@ def read_state(point: Point) -> None:
         point.state = FINISHED
         try:
             point.figures, point.seconds = read_metrics(metrics)
-        except (InputError, OSError) as fault:
+        except (InputError, OSError, OverflowError) as fault:
             point.state, point.reason = BROKEN, without_folder(fault, point.folder)
             point.faults.insert(0, point.reason)
         point.faults += [f"metrics.json: {name} is {value}" for name, value in point.figures.items() if not math.isfinite(value)]

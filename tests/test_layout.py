@@ -22,6 +22,7 @@ ORDER = [
     "command",
     "structures",
     "sphere",
+    "sphere_packing",
     "pairs",
     "thinning",
     "data",
@@ -39,6 +40,7 @@ ORDER = [
     "task",
     "callback",
     "run",
+    "packing",
     "export",
     "dynamics",
     "page",
@@ -46,10 +48,13 @@ ORDER = [
     "comparison",
     "axis_picture",
     "report",
+    "outline",
+    "examples",
     "gallery",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
-MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}
+# examples rebuilds a run from its config, as an evaluation does
+MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run", "examples"}}
 # the ranker is a group of its own, so that the ablation is one word, and a part of the proposals, which it orders
 PLACE = {"ranker": "proposal"}
 GIVEN_BY_RUN = {

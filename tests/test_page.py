@@ -2,6 +2,7 @@ import base64
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from made_sweep import picture
@@ -28,3 +29,11 @@ def test_what_a_template_shows_must_be_given() -> None:
     with pytest.raises(UndefinedError, match="title"):
         render("base.html")
     assert "&lt;a&gt;" in render("base.html", title="<a>") and "font:" in render("base.html", title="a")
+
+
+def test_of_sixteen_bits_the_brightest_pixel_is_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 2000], [4000, 1000]], dtype=np.uint16).repeat(16, 0).repeat(16, 1)).save(tmp_path / "a.png")
+    address = embedded_file(tmp_path / "a.png", 100)
+    assert address is not None
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
+    assert np.abs(shown[8::16, 8::16, 0].astype(int) - [[0, 127], [255, 63]]).max() <= 3

@@ -18,7 +18,7 @@ def test_what_is_broken_is_named_and_the_rest_is_read(kind: str, tmp_path: Path)
     harm(tmp_path / "a")
     point = read_point(tmp_path / "a", OVERRIDES)
     assert len(point.faults) == 1 and words in point.faults[0], point.faults
-    unread = "json" in kind or kind in ("no figures", "text as figure")
+    unread = "json" in kind or kind in ("no figures", "text as figure", "endless number")
     assert point.state == (BROKEN if unread else FINISHED) and bool(point.figures) != unread
     assert len(point.pictures) == (1 if kind == "no picture" else 2)
     assert len(point.epochs) == {"torn csv": 1, "csv of text": 0, "binary csv": 0}.get(kind, 5)
@@ -30,6 +30,12 @@ def test_a_whole_point(tmp_path: Path) -> None:
     assert (point.state, point.faults, point.seconds) == (FINISHED, [], 12.5)
     assert point.figures["AR@10"] == pytest.approx(0.46) and point.config["grouping"]["margin"] == 0.5
     assert [row["epoch"] for row in point.epochs] == [0, 1, 2, 3, 4]
+
+
+def test_a_resumed_point_has_what_resuming_changed(tmp_path: Path) -> None:
+    write_point(tmp_path / "a", OVERRIDES)
+    (tmp_path / "a" / "resumed.yaml").write_text("trainer.max_epochs: 9\n")
+    assert read_point(tmp_path / "a", {}).config["trainer"] == {"max_epochs": 9}
 
 
 def test_states_of_a_sweep(tmp_path: Path) -> None:

@@ -29,6 +29,12 @@ def embedded_pixels(embedded: Embedded, labels: Int64[Tensor, "1 height width"])
     return normalise(embedded.points.at(centres[None])), small
 
 
+def embedding_colours(batch: Batch, embedded: Embedded, grouping: MeanShift) -> list[Float[np.ndarray, "rows columns 3"]]:
+    """The embedding of a batch of one image at X_0 .. X_T as RGB by one projection, its longest side at most `LARGEST`."""
+    points, small = embedded_pixels(embedded, batch.labels)
+    return [colour.reshape(*small, 3) for colour in one_projection([iterate[0] for iterate in grouping(points)])]
+
+
 def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, ranker: Ranker, file: Path) -> None:
     """Image, truth, embedding as RGB at X_0 .. X_T by one projection and the largest move (cosine distance) of each loop, groups and selected instances, of
     a batch of one image."""

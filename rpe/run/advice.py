@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,24 +79,25 @@ def advice_for(config: DictConfig, data: SplitData) -> str | None:
     return advice(groups_of_images(data), *choices)
 
 
-def points_that_cannot(points: dict[str, Any], data: dict[str, list[int]]) -> list[str]:
-    """A line for each of a sweep's points whose margin not all images can meet.
+class Choices(NamedTuple):
+    """Of a sweep's point: what it chose, and how many groups its images hold."""
 
-    Args:
-        points: of each point its name, and `choices_of` of its config.
-        data: of each point the groups of its images.
-    """
+    dimension: int
+    margin: float
+    negative_range: float | None
+    groups: list[int]
+
+
+def points_that_cannot(points: dict[str, Choices]) -> list[str]:
+    """A line for each point, by its name, whose margin not all images can meet; where a negative range leaves pairs out, nothing is said."""
     lines = []
-    for name, choices in points.items():
-        if choices is None or choices[2] is not None:
-            continue
-        dimension, margin, _ = choices
-        share = share_served(data[name], dimension, margin)
-        if share < 1:
-            most = max(data[name])
-            least = smallest_margin(most, dimension)
+    for name, point in points.items():
+        share = share_served(point.groups, point.dimension, point.margin)
+        if point.negative_range is None and share < 1:
+            most = max(point.groups)
+            least = smallest_margin(most, point.dimension).margin
             lines.append(
-                f"{name}: {1 - share:.0%} of the images hold more groups than margin {margin:g} lets {dimension} dimensions part "
-                f"({most} groups meet {least.margin:.2f} at best): a loss floor, not a fault"
+                f"{name}: {1 - share:.0%} of the images hold more groups than {point.dimension} dimensions can part at margin {point.margin:g} "
+                f"({most} groups meet {least:.2f} at best); it runs, with a loss floor"
             )
     return lines

@@ -13,13 +13,19 @@ from typing import Any, NamedTuple
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rpe.record import read_yaml, write_whole
+from rpe.run.advice import Choices, choices_of, groups_of_images, points_that_cannot
+from rpe.run.building import build_data
 from rpe.run.lock import held
+from rpe.structures import InputError
 
 REASON = "error.txt"
 """In a failed point's folder: one line for a slip, the stack trace for a fault."""
@@ -110,6 +116,27 @@ def record(folder: Path, command: str, points: dict[str, list[str]]) -> None:
         write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every}, sort_keys=False))
 
 
+def warnings_of(config: DictConfig, points: dict[str, list[str]]) -> list[str]:
+    """The points whose margin the groups of their data cannot all meet, a line each; those that cannot be composed, or whose data are not there, say so
+    themselves when they run."""
+    loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
+    groups: dict[str, list[int]] = {}
+    choices: dict[str, Choices] = {}
+    for name, overrides in points.items():
+        try:
+            composed = loader.load_sweep_config(config, overrides)
+            chosen = choices_of(composed)
+            of_data = OmegaConf.to_yaml(composed.data, resolve=True)
+            if chosen is None or composed.loss.get("groups") is not None:
+                continue
+            if of_data not in groups:
+                groups[of_data] = groups_of_images(build_data(composed))
+        except (InputError, HydraException, OmegaConfBaseException):
+            continue
+        choices[name] = Choices(*chosen, groups[of_data])
+    return points_that_cannot(choices)
+
+
 class Remember(Callback):
     """Writes down what is asked for before the first point runs, and says at the end where it lies."""
 
@@ -123,6 +150,8 @@ class Remember(Callback):
         asked.append(Sweep(folder, list(points)))
         task = [shlex.quote(str(override)) for override in config.hydra.overrides.task]
         record(folder, " ".join(["python train.py -m", *task]), points)
+        for line in warnings_of(config, points):
+            print(f"note: {line}", flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if asked and asked[-1].points:

@@ -19,6 +19,7 @@ from rpe.callback.checkpoint import Checkpoint
 from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
 from rpe.record import pictures_of, read_run, remember_changes, run_folder, write_whole
+from rpe.run.advice import advice_for
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
 from rpe.run.lock import free_gpu
@@ -56,6 +57,8 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
         task = build_task(without_downloads(config) if going_on else config)
         for split in SPLITS:
             task.check_dataset(data.dataset(split, training=split == "train"))
+        if is_first_rank() and (line := advice_for(config, data)) is not None:
+            print(line, flush=True)
         if going_on:
             check_progress(load_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
             if is_first_rank():

@@ -66,9 +66,7 @@ def test_a_fault_of_ours_keeps_its_stack_trace(door: Callable[..., None], monkey
 
 
 def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
-    wrapped = InputError(
-        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.structures.InputError: image x does not decode\n"
-    )
+    wrapped = InputError("Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.slip.InputError: image x does not decode\n")
     assert line_of(wrapped) == "image x does not decode"
 
 
