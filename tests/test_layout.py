@@ -15,6 +15,9 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py")
 # `run` is a folder, as what surrounds a training outgrew a file: arguments and slips (door, options), objects (building), run folders (folder),
 # and the two commands (training, evaluation); `rpe.run.train`, `evaluate` and `enter` are all that the doors know of it.
 # in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
+# `weights` is a command beside the doors: it makes a run small.
+# `tiling` cuts images and joins what was found in their tiles, before any task uses it; `overlay` paints that in bytes, as `picture`'s figures would not hold an image
+# of any size.
 ORDER = [
     "structures",
     "sphere",
@@ -29,14 +32,17 @@ ORDER = [
     "loss",
     "schedule",
     "proposal",
+    "tiling",
     "metric",
     "picture",
     "curve",
     "class_picture",
+    "overlay",
     "model",
     "task",
     "callback",
     "run",
+    "weights",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}

@@ -1,12 +1,13 @@
-"""What the doors do: `train(config)`, `evaluate(config)`, and `enter(main)` around them.
+"""What the doors do: `train(config)`, `evaluate(config)`, `predict(config)`, and `enter(main)` around them.
 
 In the order in which a command passes: door (arguments in, one line out), options (values against the constructors), building (config to objects),
-folder (what a run leaves), training and evaluation, sweep (what failed in one).
+folder (what a run leaves), training, evaluation and prediction (findings: what this leaves), sweep (what failed in one).
 """
 
 from rpe.run.building import build, build_data, build_task
 from rpe.run.door import enter
 from rpe.run.evaluation import evaluate
+from rpe.run.prediction import predict
 from rpe.run.training import train
 
-__all__ = ["build", "build_data", "build_task", "enter", "evaluate", "train"]
+__all__ = ["build", "build_data", "build_task", "enter", "evaluate", "predict", "train"]

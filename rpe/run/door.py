@@ -28,7 +28,19 @@ from rpe.structures import InputError
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
 """Groups that evaluate.py takes from the run unless told otherwise."""
 
-PATHS = ("run", "resume", "init", "predictions", "checkpoint", "data.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "run",
+    "resume",
+    "init",
+    "predictions",
+    "images",
+    "output",
+    "checkpoint",
+    "data.root",
+    "backbone.weights",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 """Keys whose values may hold what Hydra's grammar would read as its own: = spaces brackets."""
 
 OF_THE_FILE_SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
@@ -87,7 +99,8 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
             if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             print(
-                f"error: stopped by Ctrl-C; what was finished lies in {reason.parent}: hydra.run.dir={reason.parent} goes on with a scoring, resume= with a training",
+                f"error: stopped by Ctrl-C; what was finished lies in {reason.parent}: hydra.run.dir={reason.parent} goes on with a scoring, "
+                "resume= with a training, the same command with a prediction",
                 file=sys.stderr,
             )
             raise SystemExit(128 + signal.SIGINT) from None
@@ -190,6 +203,11 @@ def point_folder(number: int, overrides: str) -> str:
     return f"{number}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', overrides.replace('=', '-'))}"[:100]
 
 
+def prediction_folder(output: str | None, now: str) -> str:
+    """Where a prediction writes: where it is told to, else among the outputs."""
+    return f"outputs/predict/{now}" if output is None else str(output)
+
+
 def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:
     """Where an evaluation writes: into the run that it evaluates, else among the outputs."""
     return f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
@@ -197,4 +215,5 @@ def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -
 
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.point_folder", point_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.prediction_folder", prediction_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
