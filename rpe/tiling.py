@@ -6,7 +6,7 @@ of their objects are one. Memory is that of the label maps, never of a mask an o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -111,7 +111,7 @@ def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> S
     score first, each takes the free pixels of its mask and is dropped when less than half of it is left. A single tile's labels stay as they are.
     """
     members = [members_of(number, tile, piece, size) for number, (tile, piece) in enumerate(zip(tiles, pieces, strict=True))]
-    first = np.cumsum([0, *(len(mine) for mine in members)])
+    first = [0, *accumulate(len(mine) for mine in members)]
     parent = np.arange(first[-1])
     for one in range(len(tiles)):
         for other in range(one + 1, len(tiles)):

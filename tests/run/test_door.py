@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 import evaluate
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.door import evaluation_folder, named, point_folder, quoted, said
+from rpe.run.door import evaluation_folder, named, point_folder, prediction_folder, quoted, said
 from rpe.run.door import one_line as line_of
 from rpe.structures import InputError
 
@@ -27,6 +27,8 @@ from rpe.structures import InputError
         ("loss.margin=0.5", "loss.margin=0.5"),
         ("init=a,b", "init='a,b'"),
         ("-m", "-m"),
+        ("images=my scans/**/*.png", "images='my scans/**/*.png'"),
+        ("images=[a.png,b.png]", "images=[a.png,b.png]"),
     ],
 )
 def test_paths_are_quoted(argument: str, wanted: str) -> None:
@@ -73,6 +75,7 @@ def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
+    assert prediction_folder(None, "now") == "outputs/predict/now" and prediction_folder("here", "now") == "here"
     assert point_folder(3, "init=/tmp/x,loss.margin=0.3") == "3_init-_tmp_x_loss.margin-0.3"
     assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
     (tmp_path / "config.yaml").write_text("{}")
