@@ -47,7 +47,7 @@ class Findings:
             before = read_yaml(file).get("made")
             if before != made:
                 differing = [key for key in made if not isinstance(before, dict) or before.get(key) != made[key]]
-                raise InputError(f"{folder} holds a prediction with another {' and '.join(differing)}: name another output folder")
+                raise InputError(f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder")
         for part in ("objects", "overlays"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self.images = {piece["name"]: piece["source"] for piece in self.pieces()}

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import json
 import os
 import sys
 import time
@@ -98,11 +99,11 @@ def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[Spl
 
 def made_of(config: DictConfig, run: dict[str, Any], checkpoint: Path, objects: bool) -> dict[str, Any]:
     """What decides an answer, so that one folder holds answers of one kind."""
-    network = {key: value for key, value in run.items() if key not in ("data", "trainer", "logger", "callback")}
+    settings = {key: value for key, value in run.items() if key not in ("data", "trainer", "logger", "callback", "resume", "init")}
     handling = {key: run["data"].get(key) for key in ("longest_side", "stretch")}
-    digest = hashlib.sha256(repr((network, checkpoint.read_bytes())).encode()).hexdigest()[:16]
-    precision = str(run["trainer"].get("precision"))
-    return {"objects": objects, "network": digest, "tile": config.tile, "overlap": config.overlap, "precision": precision, **handling}
+    digests = {"weights": hashlib.sha256(checkpoint.read_bytes()), "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode())}
+    cut = {"tile": config.tile, "overlap": config.overlap, "precision": str(run["trainer"].get("precision"))}
+    return {"objects": objects, **{key: digest.hexdigest()[:16] for key, digest in digests.items()}, **cut, **handling}
 
 
 def device_of(name: str) -> torch.device:

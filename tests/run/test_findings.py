@@ -92,5 +92,5 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
 
 def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
     Findings(tmp_path, MADE, {})
-    with pytest.raises(InputError, match="holds a prediction with another network and tile: name another output folder"):
+    with pytest.raises(InputError, match="holds a prediction with other network and tile: name another output folder"):
         Findings(tmp_path, {**MADE, "network": "def", "tile": None}, {})

@@ -181,7 +181,21 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     assert "device 'tpu' is unknown: choose cpu, cuda or auto" in refused(predict.main, *named, image, "device=tpu")
     assert "batch 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "batch=0")
     assert "tile 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "tile=0")
+    through(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}")
+    said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground=0.1", "tile=null")
+    assert "holds a prediction with other settings and tile: name another output folder" in said
     assert "run folder nowhere does not exist" in refused(predict.main, "run=nowhere", image)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_tells_the_time_left(terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(prediction, "EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    counter = prediction.Counter(3)
+    counter.show(1.5, "scan")
+    counter.stop()
+    said = capsys.readouterr().out
+    assert ("predicting" in said or "scan" in said) if terminal else said == "image 1.5/3 scan, 0:00 left\n"
 
 
 def test_boundary_maps(door: Door, tmp_path: Path) -> None:
