@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rpe.embedding import Embedding
 from rpe.head import Classifier
-from rpe.proposal import class_components, class_probability, classified, image_of, selected
+from rpe.proposal import class_components, class_probability, image_of, selected
+from rpe.proposal.classified import means_inside
 from rpe.sphere import normalise
 from rpe.structures import FeatureMap, Instances, Proposals, pixel_centres
 from rpe.task.boundary import BoundaryTask
@@ -63,12 +64,9 @@ def pieces_of(task: InstanceTask, images: Float[Tensor, "batch 3 height width"],
 
 
 def classes_of(proposals: Proposals, chosen: list[int], probability: Float[np.ndarray, "class height width"]) -> Int64[np.ndarray, " object"]:
-    """The likeliest class of each chosen proposal."""
-    found = []
-    for index in chosen:
-        one = Proposals([proposals.masks[index]], proposals.scores[index : index + 1], proposals.size)
-        found.append(int(classified(one, probability).classes[0]))
-    return np.array(found, dtype=np.int64)
+    """The likeliest class inside of each chosen proposal, as `classified` has it."""
+    means = means_inside([proposals.masks[index] for index in chosen], probability)
+    return means[:, 1:].argmax(1) + 1
 
 
 def class_piece(task: InstanceTask, logits: FeatureMap, network_size: tuple[int, int], size: tuple[int, int]) -> Piece:

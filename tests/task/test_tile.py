@@ -8,8 +8,9 @@ from painted import painted, squares
 
 import rpe.run
 from rpe.embedding import Embedding
-from rpe.structures import FeatureMap
-from rpe.task.tile import modes_of, multiple_of, pieces_of
+from rpe.proposal import classified
+from rpe.structures import FeatureMap, Proposals, encode_mask
+from rpe.task.tile import classes_of, modes_of, multiple_of, pieces_of
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 
@@ -57,3 +58,13 @@ def test_pieces_have_classes_where_the_head_knows_them(grouped: bool) -> None:
     assert sum(len(piece.scores) for piece in pieces) > 0
     half = pieces_of(task, torch.rand(1, 3, 32, 48), (32, 48), torch.bfloat16)
     assert half[0].modes.dtype == np.float64
+
+
+def test_the_class_of_an_object_is_the_likeliest_inside_of_it() -> None:
+    probability = np.zeros((3, 4, 6))
+    probability[0], probability[1, :, :3], probability[2, :, 3:] = 0.6, 0.4, 0.4
+    masks = [np.zeros((4, 6), dtype=bool) for _ in range(3)]
+    masks[0][:, 4:], masks[1][0, 0], masks[2][1, 1:4] = True, True, True
+    proposals = Proposals([encode_mask(mask) for mask in masks], np.array([0.9, 0.5, 0.4]), (4, 6))
+    assert classes_of(proposals, [2, 0, 1], probability).tolist() == [1, 2, 1]
+    assert classified(proposals, probability).classes.tolist() == [2, 1, 1]
