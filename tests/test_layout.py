@@ -16,6 +16,9 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py")
 # and the two commands (training, evaluation); `rpe.run.train`, `evaluate` and `enter` are all that the doors know of it.
 # in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
 # `slip`, `record` and `command` need no torch, so that commands which only read what runs have left start at once.
+# `weights` is a command beside the doors: it makes a run small.
+# `tiling` cuts images and joins what was found in their tiles, before any task uses it; `overlay` paints that in bytes, as `picture`'s figures would not hold an image
+# of any size.
 ORDER = [
     "slip",
     "record",
@@ -34,8 +37,10 @@ ORDER = [
     "loss",
     "schedule",
     "proposal",
+    "tiling",
     "metric",
     "picture",
+    "overlay",
     "model",
     "task",
     "callback",
@@ -51,6 +56,7 @@ ORDER = [
     "outline",
     "examples",
     "gallery",
+    "weights",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 # examples rebuilds a run from its config, as an evaluation does

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, UnidentifiedImageError
 from scipy import io, ndimage
 from torch import Tensor
@@ -231,6 +231,9 @@ class Bsds(SplitData):
     def files(self, split: str) -> dict[str, tuple[Path, Path]]:
         """Image and annotation file of each name of a split."""
         return split_files(self.root, split)
+
+    def as_floats(self, image: UInt8[Tensor, "3 _ _"]) -> Float[Tensor, "3 _ _"]:
+        return image.float() / 255
 
     def open_split(self, split: str, training: bool) -> Split:
         splits = self.train_splits if training else [split]

@@ -17,7 +17,7 @@ from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment
 from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of
+from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, smaller_size
 from rpe.structures import BACKGROUND, VOID, InputError
 
 HEADERS_READ = 5000
@@ -167,10 +167,8 @@ def prepared(
     Returns:
         The image in [0, 1], its dense labels, and `categories` of those labels that are left.
     """
-    size = image.shape[-2:]
-    if longest_side is not None and max(size) > longest_side:
-        shorter = max(1, round(min(size) * longest_side / max(size)))
-        smaller = [longest_side, shorter] if size[0] >= size[1] else [shorter, longest_side]
+    smaller = smaller_size((image.shape[-2], image.shape[-1]), longest_side)
+    if smaller is not None:
         image = transform.resize(image, smaller, antialias=True)
         # not transform.resize(Mask): its "nearest" takes the corner of a cell, which shifts the labels against the image by up to half a pixel
         labels = tv_tensors.Mask(transform.resize_image(labels.as_subclass(Tensor)[None], smaller, InterpolationMode.NEAREST_EXACT)[0])

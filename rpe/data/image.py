@@ -31,6 +31,8 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(f"image {path} does not exist: complete the download") from error
     except (UnidentifiedImageError, OSError) as error:
         raise InputError(f"image {path} does not decode ({type(error).__name__}): replace or remove it") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"image {path} is too large ({error}): cut it") from error
 
 
 def decode(image: Image.Image, path: Path, mode: str | None) -> np.ndarray:

@@ -31,7 +31,19 @@ from rpe.structures import InputError
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
 """Groups that evaluate.py takes from the run unless told otherwise."""
 
-PATHS = ("run", "resume", "init", "predictions", "checkpoint", "data.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "run",
+    "resume",
+    "init",
+    "predictions",
+    "images",
+    "output",
+    "checkpoint",
+    "data.root",
+    "backbone.weights",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 """Keys whose values may hold what Hydra's grammar would read as its own: = spaces brackets."""
 
 LAUNCHERS = ("joblib", "submitit", "ray")
@@ -117,7 +129,8 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
             if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             print(
-                f"error: stopped by Ctrl-C; what was finished lies in {reason.parent}: hydra.run.dir={reason.parent} goes on with a scoring, resume= with a training",
+                f"error: stopped by Ctrl-C; what was finished lies in {reason.parent}: hydra.run.dir={reason.parent} goes on with a scoring, "
+                "resume= with a training, the same command with a prediction",
                 file=sys.stderr,
             )
             raise SystemExit(128 + signal.SIGINT) from None
@@ -233,6 +246,11 @@ def train_folder(resume: str | None, fresh: str) -> str:
     return fresh if resume is None else str(run_folder(resume))
 
 
+def prediction_folder(output: str | None, now: str) -> str:
+    """Where a prediction writes: where it is told to, else among the outputs."""
+    return f"outputs/predict/{now}" if output is None else str(output)
+
+
 def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:
     """Where an evaluation writes: into the run that it evaluates, else among the outputs."""
     return f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
@@ -241,5 +259,6 @@ def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides: sweep.point_name(list(overrides)), replace=True)
 OmegaConf.register_new_resolver("rpe.gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
+OmegaConf.register_new_resolver("rpe.prediction_folder", prediction_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.job", job, replace=True)

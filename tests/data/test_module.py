@@ -1,8 +1,11 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+import rpe.run
 from rpe.data.digits import Digits
 from rpe.data.module import EpochSampler, as_names, classes_of, collate, data_root, generator_of, one_thread
 from rpe.structures import InputError
@@ -90,3 +93,13 @@ def test_fewer_images_than_ranks_are_refused_on_every_rank() -> None:
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)
     with pytest.raises(InputError, match="digits val holds 1 images, fewer than the 2 ranks that share them: lower trainer.devices"):
         data.loader("val", training=False)
+
+
+def test_a_file_is_handled_as_evaluation_handles_it(coco_folder: Path) -> None:
+    with initialize_config_dir(str(Path(__file__).parent.parent.parent / "conf"), version_base="1.3"):
+        data = rpe.run.build_data(compose("train", ["data=coco", f"data.root={coco_folder}", "data.longest_side=40", "data.stretch=[2,98]"]))
+    truth = data.truth("val")
+    for index, image in enumerate(truth["images"]):
+        sample = data.dataset("val")[index]
+        read = data.read_file(coco_folder / "val2017" / image["file_name"])
+        assert (read.shape[1], read.shape[2]) == sample.size and torch.equal(data.as_floats(data.for_network(read)), sample.image)

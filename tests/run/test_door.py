@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 import evaluate
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.door import evaluation_folder, named, prepared, quoted, said
+from rpe.run.door import evaluation_folder, named, prediction_folder, prepared, quoted, said
 from rpe.run.door import one_line as line_of
 from rpe.structures import InputError
 
@@ -27,6 +27,8 @@ from rpe.structures import InputError
         ("loss.margin=0.5", "loss.margin=0.5"),
         ("init=a,b", "init='a,b'"),
         ("-m", "-m"),
+        ("images=my scans/**/*.png", "images='my scans/**/*.png'"),
+        ("images=[a.png,b.png]", "images=[a.png,b.png]"),
     ],
 )
 def test_paths_are_quoted(argument: str, wanted: str) -> None:
@@ -71,6 +73,7 @@ def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
+    assert prediction_folder(None, "now") == "outputs/predict/now" and prediction_folder("here", "now") == "here"
     assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
     (tmp_path / "config.yaml").write_text("{}")
     assert evaluation_folder(str(tmp_path), "coco", "val", "now") == str(tmp_path / "evaluation" / "coco-val")

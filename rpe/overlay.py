@@ -1,0 +1,51 @@
+"""Objects in colour over their image, and boundaries over it: in bytes and portions, as an image may be large."""
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from rpe.picture.colour import colours_of
+
+PORTION = 256
+"""Rows that are drawn at a time, to bound the memory."""
+
+TINT = 0.4
+"""How much of an object's pixels is its colour; its border is nothing else."""
+
+
+def overlay(image: UInt8[np.ndarray, "height width 3"], labels: Int32[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Each object tinted, its border in full colour; the colours are those of `colours_of`."""
+    palette = np.rint(255 * colours_of(np.arange(int(labels.max(initial=0)) + 1)[None])[0]).astype(np.uint8)
+    drawn = image.copy()
+    for start in range(0, len(labels), PORTION):
+        rows = slice(start, start + PORTION)
+        # with a row on either side, so that no border is seen where portions meet
+        around = labels[max(0, start - 1) : start + PORTION + 1]
+        here, colour = labels[rows], palette[labels[rows]]
+        object_here = here > 0
+        mixed = np.rint((1 - TINT) * drawn[rows][object_here] + TINT * colour[object_here]).astype(np.uint8)
+        drawn[rows][object_here] = mixed
+        border = edge_of(around)[start - max(0, start - 1) :][: len(here)] & object_here
+        drawn[rows][border] = colour[border]
+    return drawn
+
+
+def edge_of(labels: Int32[np.ndarray, "rows columns"]) -> np.ndarray:
+    """Pixels whose neighbour above, below, left or right has another label."""
+    edge = np.zeros(labels.shape, dtype=bool)
+    for axis in range(2):
+        differ = np.diff(labels, axis=axis) != 0
+        one, other = [slice(None)] * 2, [slice(None)] * 2
+        one[axis], other[axis] = slice(None, -1), slice(1, None)
+        edge[tuple(one)] |= differ
+        edge[tuple(other)] |= differ
+    return edge
+
+
+def drawn_boundaries(image: UInt8[np.ndarray, "height width 3"], strength: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """A boundary map in red over its image, as opaque as it is strong."""
+    drawn = np.empty_like(image)
+    for start in range(0, len(image), PORTION):
+        rows = slice(start, start + PORTION)
+        opaque = strength[rows, :, None] / np.float32(255)
+        drawn[rows] = np.rint((1 - opaque) * image[rows] + opaque * np.array([255, 0, 0], dtype=np.float32)).astype(np.uint8)
+    return drawn

@@ -1,0 +1,173 @@
+"""What a prediction leaves of each image, and the tables of all: written image by image, so that nothing finished is lost."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from scipy.ndimage import find_objects
+
+from rpe.record import read_yaml, write_whole
+from rpe.structures import InputError, encode_labels
+from rpe.tiling import Stitched
+
+MOST_LABELS = 2**16 - 1
+"""Of a 16-bit label map."""
+
+COLUMNS = ("image", "label", "class", "score", "area", "left", "top", "width", "height")
+
+Node = dict[str, Any]
+
+
+class Findings:
+    """The folder of a prediction.
+
+    `labels/<name>.png` (16 bits; of boundary runs `boundaries/<name>.png`, 8 bits), `overlays/<name>.png` and, last, `objects/<name>.json`, whose presence says
+    that the image is done; of all images together `results.json` (COCO), `objects.csv` and `predictions.yaml`.
+
+    Args:
+        folder: is there.
+        made: how the answers are made: what must not change when the work goes on.
+        about: what else predictions.yaml tells.
+
+    Raises:
+        InputError: the folder holds answers that were made otherwise.
+    """
+
+    def __init__(self, folder: Path, made: Node, about: Node) -> None:
+        self.folder, self.made, self.about = folder, made, about
+        file = folder / "predictions.yaml"
+        if file.is_file():
+            before = read_yaml(file).get("made")
+            if before != made:
+                differing = [key for key in made if not isinstance(before, dict) or before.get(key) != made[key]]
+                raise InputError(f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder")
+        for part in ("objects", "overlays"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        self.images = {piece["name"]: piece["source"] for piece in self.pieces()}
+        self.write_about()
+
+    def pieces(self) -> Iterator[Node]:
+        """All images that are done, by name."""
+        for file in sorted((self.folder / "objects").glob("*.json")):
+            yield json.loads(file.read_text())
+
+    def name_all(self, files: list[Path]) -> dict[str, Path]:
+        """A name for each file: its stem; where several share that, with the suffix, then a number. What has a name already keeps it."""
+        known = {source: name for name, source in self.images.items()}
+        stems = Counter(file.stem.lower() for file in files)
+        names: dict[str, Path] = {}
+        # names must differ by more than their case, which some file systems do not keep
+        taken = {name.lower() for name in self.images}
+        for file in files:
+            name = known.get(str(file.absolute()))
+            if name is None:
+                stem = file.stem if stems[file.stem.lower()] == 1 else f"{file.stem}_{file.suffix.lstrip('.')}"
+                name = next(
+                    one for one in (stem, *(f"{stem}_{number}" for number in range(2, len(files) + len(taken) + 3))) if one.lower() not in taken
+                )
+                taken.add(name.lower())
+            names[name] = file
+        return names
+
+    def is_done(self, name: str, file: Path) -> bool:
+        """Whether the answer to this very file is there."""
+        piece = self.folder / "objects" / f"{name}.json"
+        return piece.is_file() and json.loads(piece.read_text())["stamp"] == stamp_of(file)
+
+    def write(self, name: str, file: Path, maps: Node, rows: list[Node], size: tuple[int, int]) -> None:
+        """Keep one image's answer.
+
+        Args:
+            name: of the image.
+            file: where it lies.
+            maps: pixels by folder.
+            rows: its objects, by `rows_of`.
+            size: (height, width).
+        """
+        for part, pixels in maps.items():
+            (self.folder / part).mkdir(exist_ok=True)
+            write_whole(self.folder / part / f"{name}.png", png_of(pixels))
+        piece = {"name": name, "source": str(file.absolute()), "stamp": stamp_of(file), "size": list(size), "objects": rows}
+        write_whole(self.folder / "objects" / f"{name}.json", json.dumps(piece))
+        self.images[name] = piece["source"]
+
+    def write_about(self) -> None:
+        """`predictions.yaml`: run, settings, and where each image came from; its place in that list, from 1, is its image_id in results.json."""
+        images = dict(sorted(self.images.items()))
+        ids = {number: name for number, name in enumerate(images, start=1)}
+        content = {**self.about, "made": self.made, "images": images, "image_ids": ids}
+        write_whole(self.folder / "predictions.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def write_tables(self) -> None:
+        """`results.json`, `objects.csv` and `predictions.yaml` of all images that are done; an image at a time is in memory."""
+        self.write_about()
+        if not self.made["objects"]:
+            return
+        ids = {name: number for number, name in enumerate(sorted(self.images), start=1)}
+        results, table = (self.folder / f"{name}.writing" for name in ("results.json", "objects.csv"))
+        with results.open("w") as rows, table.open("w", newline="") as lines:
+            writer, before = csv.writer(lines), "["
+            writer.writerow(COLUMNS)
+            for piece in self.pieces():
+                for one in piece["objects"]:
+                    kept = {key: one[key] for key in ("category_id", "segmentation", "score", "area", "bbox")}
+                    rows.write(before + json.dumps({"image_id": ids[piece["name"]], **kept}))
+                    before = ",\n"
+                    writer.writerow([piece["name"], one["label"], one["class"], f"{one['score']:.6g}", one["area"], *one["bbox"]])
+            rows.write("]" if before != "[" else "[]")
+        for file in (results, table):
+            file.replace(file.with_suffix(""))
+
+
+def rows_of(found: Stitched, classes: list[str]) -> list[Node]:
+    """The objects of an image as rows; without classes all are of category 1.
+
+    Raises:
+        InputError: more objects than a label map of 16 bits has numbers.
+    """
+    count = len(found.scores)
+    if count > MOST_LABELS:
+        raise InputError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
+    masks = encode_labels(found.labels.astype(np.int64), np.arange(1, count + 1))
+    areas = np.bincount(found.labels.ravel(), minlength=count + 1)[1:].tolist()
+    boxes = boxes_of(found.labels, count)
+    return [
+        {
+            "label": index + 1,
+            "category_id": max(1, int(found.classes[index])),
+            "class": classes[int(found.classes[index]) - 1] if classes and found.classes[index] else "",
+            "score": float(found.scores[index]),
+            "area": areas[index],
+            "bbox": boxes[index],
+            "segmentation": masks[index],
+        }
+        for index in range(count)
+    ]
+
+
+def boxes_of(labels: np.ndarray, count: int) -> list[list[int]]:
+    """[left, top, width, height] of each object."""
+    return [
+        [column.start, row.start, column.stop - column.start, row.stop - row.start]
+        for row, column in (box for box in find_objects(labels, count) if box)
+    ]
+
+
+def stamp_of(file: Path) -> list[int]:
+    """What changes when a file does: its length and time."""
+    about = file.stat()
+    return [about.st_size, about.st_mtime_ns]
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    """Bytes or 16-bit numbers as PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()

@@ -1,0 +1,228 @@
+"""Images of any size: tiles that overlap, and the objects of all tiles as one label map.
+
+A tile's own answer counts in its core, the part that is nearer to its middle than to a neighbour's; what two tiles say of the pixels that both see tells which
+of their objects are one. Memory is that of the label maps, never of a mask an object.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int32, Int64
+from scipy.ndimage import find_objects
+
+from rpe.structures import BACKGROUND, InputError
+
+CLOSE = 0.9
+"""Calibrated similarity of modes from which two tiles' objects are one if half of the smaller one's shared part lies in the other's."""
+
+LIKELY = 0.75
+"""The same if the shared parts have an intersection over union of 1/2. Different objects are trained to 3/4 or less (margin 1/2 of the cosine)."""
+
+
+class Tile(NamedTuple):
+    """Rows and columns of a tile, and of its core; the cores of an image's tiles share no pixel and leave none out."""
+
+    rows: slice
+    columns: slice
+    core_rows: slice
+    core_columns: slice
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+@dataclass
+class Piece:
+    """The objects of one tile: labels 1, 2, .. on its pixels, and of each its score, its mode and its class (0 where there are no classes)."""
+
+    labels: Int32[np.ndarray, "height width"]
+    scores: Float[np.ndarray, " object"]
+    modes: Float[np.ndarray, "object dim"]
+    classes: Int64[np.ndarray, " object"]
+
+
+@dataclass
+class Stitched:
+    """The objects of an image, best score first: object k has label k + 1."""
+
+    labels: Int32[np.ndarray, "height width"]
+    scores: Float[np.ndarray, " object"]
+    classes: Int64[np.ndarray, " object"]
+
+
+class Member(NamedTuple):
+    """An object of a tile: which tile, which label, the pixels that it has there, the share of them in the tile's core, whether the tile cuts it."""
+
+    tile: int
+    label: int
+    area: int
+    in_core: int
+    cut: bool
+
+
+def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: int) -> list[Tile]:
+    """The tiles of an image of (height, width), row by row; one if it fits into a tile.
+
+    Args:
+        size: of the image as the network sees it.
+        tile: side in pixels; None never cuts.
+        overlap: of two neighbours, at least.
+        multiple: tiles start at multiples of it, at which an embedding that depends on the place says the same of the same place.
+
+    Raises:
+        InputError: no step is left between two tiles.
+    """
+    if tile is not None and max(size) > tile and (tile - overlap) // multiple < 1:
+        raise InputError(
+            f"tile {tile} less overlap {overlap} is below {multiple}, the pixels after which the embedding's coordinates repeat: "
+            f"set tile={multiple + overlap} or more"
+        )
+    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
+    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
+
+
+def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tuple[slice, slice]]:
+    """Along one axis, the tiles and their cores."""
+    if tile is None or length <= tile:
+        return [(slice(0, length), slice(0, length))]
+    step = (tile - overlap) // multiple * multiple
+    last = -(-(length - tile) // multiple) * multiple
+    starts = [*range(0, last, step), last]
+    ends = [*(start + tile for start in starts[:-1]), length]
+    edges = [0, *((end + start) // 2 for end, start in zip(ends[:-1], starts[1:], strict=True)), length]
+    return [(slice(*span), slice(*core)) for span, core in zip(zip(starts, ends, strict=True), pairwise(edges), strict=True)]
+
+
+def within(outer: slice, inner: slice) -> slice:
+    """`inner` as counted from the start of `outer`."""
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
+def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
+    """One label map of the tiles' objects.
+
+    Objects of two tiles that agree on what both see (`same_objects`) are one. Of one that some tile sees whole, that tile's mask counts, and only
+    there where most of it lies in the tile's core; of one that all tiles cut, all parts together do. What overlaps is settled as by `select_instances`: best
+    score first, each takes the free pixels of its mask and is dropped when less than half of it is left. A single tile's labels stay as they are.
+    """
+    members = [members_of(number, tile, piece, size) for number, (tile, piece) in enumerate(zip(tiles, pieces, strict=True))]
+    first = [0, *accumulate(len(mine) for mine in members)]
+    parent = np.arange(first[-1])
+    for one in range(len(tiles)):
+        for other in range(one + 1, len(tiles)):
+            for mine, theirs in same_objects(tiles[one], pieces[one], tiles[other], pieces[other]):
+                parent[root(parent, first[other] + theirs - 1)] = root(parent, first[one] + mine - 1)
+    groups: dict[int, list[Member]] = {}
+    for number, member in enumerate(member for mine in members for member in mine):
+        groups.setdefault(root(parent, number), []).append(member)
+    objects = [chosen for group in groups.values() for chosen in chosen_of(group)]
+    return painted(objects, tiles, pieces, size)
+
+
+def root(parent: Int64[np.ndarray, " member"], number: int) -> int:
+    """The representative of a member's set; paths are halved on the way."""
+    while parent[number] != number:
+        parent[number] = parent[parent[number]]
+        number = int(parent[number])
+    return int(number)
+
+
+def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> list[Member]:
+    """The objects of a tile. It cuts those that reach an edge of it that is none of the image's."""
+    labels, count = piece.labels, len(piece.scores)
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    core = labels[within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)]
+    in_core = np.bincount(core.ravel(), minlength=count + 1)
+    edges = [
+        edge
+        for edge, inner in (
+            (labels[0], tile.rows.start > 0),
+            (labels[-1], tile.rows.stop < size[0]),
+            (labels[:, 0], tile.columns.start > 0),
+            (labels[:, -1], tile.columns.stop < size[1]),
+        )
+        if inner
+    ]
+    cut = np.zeros(count + 1, dtype=bool)
+    for edge in edges:
+        cut[edge] = True
+    return [Member(number, label, int(area[label]), int(in_core[label]), bool(cut[label])) for label in range(1, count + 1)]
+
+
+def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterator[tuple[int, int]]:
+    """Pairs of labels of two tiles that are one object by the pixels that both tiles see.
+
+    Either their parts there have an intersection over union of 1/2 and their modes are not those of different objects, or half of the smaller part lies in
+    the other's and the modes are close: the parts of one object that a tile cuts into two, say.
+    """
+    rows = slice(max(tile.rows.start, other.rows.start), min(tile.rows.stop, other.rows.stop))
+    columns = slice(max(tile.columns.start, other.columns.start), min(tile.columns.stop, other.columns.stop))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    here = piece.labels[within(tile.rows, rows), within(tile.columns, columns)].ravel()
+    there = beside.labels[within(other.rows, rows), within(other.columns, columns)].ravel()
+    areas = np.bincount(here, minlength=len(piece.scores) + 1), np.bincount(there, minlength=len(beside.scores) + 1)
+    both = (here != BACKGROUND) & (there != BACKGROUND)
+    codes, shared = np.unique(here[both].astype(np.int64) * len(areas[1]) + there[both], return_counts=True)
+    for mine, theirs, pixels in zip(*np.divmod(codes, len(areas[1])), shared, strict=True):
+        smaller, larger = sorted((int(areas[0][mine]), int(areas[1][theirs])))
+        similarity = (1 + float(piece.modes[mine - 1] @ beside.modes[theirs - 1])) / 2
+        agree = 2 * pixels >= smaller + larger - pixels and similarity >= LIKELY
+        if agree or (2 * pixels >= smaller and similarity >= CLOSE):
+            yield int(mine), int(theirs)
+
+
+def chosen_of(group: list[Member]) -> list[list[Member]]:
+    """The members whose masks count: each whole one that lies mostly in its tile's core, else the best of these; without a whole one all together."""
+    whole = [member for member in group if not member.cut]
+    mostly = [member for member in whole if 2 * member.in_core >= member.area]
+    if mostly or (whole and len(group) > 1):
+        return [[member] for member in mostly] or [[max(whole, key=lambda member: member.in_core / member.area)]]
+    # whole in one tile alone, and there outside of its core: the tile that is responsible sees something else
+    return [] if whole else [group]
+
+
+def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
+    """The masks on one map, the best score first."""
+    boxes = [find_objects(piece.labels, len(piece.scores)) for piece in pieces]
+    scores = [sum(member.area * float(pieces[member.tile].scores[member.label - 1]) for member in one) / sum(m.area for m in one) for one in objects]
+    canvas = np.full(size, BACKGROUND, dtype=np.int32)
+    kept: list[int] = []
+    for index in np.argsort(-np.array(scores), kind="stable").tolist():
+        one = objects[index]
+        placed = [(*place(tiles[member.tile], boxes[member.tile][member.label - 1]), member) for member in one]
+        rows = slice(min(row.start for row, _, _ in placed), max(row.stop for row, _, _ in placed))
+        columns = slice(min(column.start for _, column, _ in placed), max(column.stop for _, column, _ in placed))
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        for row, column, member in placed:
+            inside = pieces[member.tile].labels[within(tiles[member.tile].rows, row), within(tiles[member.tile].columns, column)] == member.label
+            mask[within(rows, row), within(columns, column)] |= inside
+        area = int(mask.sum())
+        if len(one) == 1 and one[0].cut and 2 * one[0].in_core < area:
+            continue
+        if len(one) > 1 and 2 * sum(member.in_core for member in one) < area:
+            continue
+        free = mask & (canvas[rows, columns] == BACKGROUND)
+        if 2 * int(free.sum()) >= area:
+            kept.append(index)
+            canvas[rows, columns][free] = BACKGROUND + len(kept)
+    largest = [max(objects[index], key=lambda member: member.area) for index in kept]
+    classes = np.array([pieces[member.tile].classes[member.label - 1] for member in largest], dtype=np.int64)
+    return Stitched(canvas, np.array([scores[index] for index in kept], dtype=np.float64), classes)
+
+
+def place(tile: Tile, box: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A box of a tile in the image."""
+    (row, column), (down, right) = box, (tile.rows.start, tile.columns.start)
+    return slice(row.start + down, row.stop + down), slice(column.start + right, column.stop + right)
+
+
+def enlarged(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:
+    """A label map at another size, by the pixel in which each new centre lies."""
+    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, labels.shape, strict=True))
+    return labels[rows[:, None], columns]

@@ -1,0 +1,96 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from rpe.run.findings import Findings, rows_of
+from rpe.structures import InputError
+from rpe.tiling import Stitched
+
+MADE = {"objects": True, "network": "abc", "tile": 512}
+
+
+def found(labels: np.ndarray) -> Stitched:
+    count = int(labels.max())
+    return Stitched(labels.astype(np.int32), np.linspace(0.9, 0.5, count), np.zeros(count, dtype=np.int64))
+
+
+def image(folder: Path, name: str) -> Path:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6)).save(file)
+    return file
+
+
+def test_rows_tell_masks_areas_and_boxes() -> None:
+    labels = np.zeros((6, 8), dtype=np.int32)
+    labels[1:3, 2:7], labels[4:6, 0:2] = 1, 2
+    one = Stitched(labels, np.array([0.9, 0.5]), np.array([2, 1]))
+    rows = rows_of(one, ["cat", "dog"])
+    assert [(row["label"], row["category_id"], row["class"], row["area"], row["bbox"]) for row in rows] == [
+        (1, 2, "dog", 10, [2, 1, 5, 2]),
+        (2, 1, "cat", 4, [0, 4, 2, 2]),
+    ]
+    for row in rows:
+        assert np.array_equal(coco_mask.decode(row["segmentation"]), labels == row["label"])
+        assert coco_mask.toBbox(row["segmentation"]).tolist() == row["bbox"]
+    assert rows_of(found(np.zeros((2, 2), dtype=np.int32)), []) == []
+
+
+def test_more_objects_than_16_bits_count_are_refused() -> None:
+    many = np.arange(1, 2**16 + 1, dtype=np.int32).reshape(256, 256)
+    with pytest.raises(InputError, match="65,536 objects are more than the 65,535 of a 16-bit label map"):
+        rows_of(found(many), [])
+    kept = np.where(many == 2**16, 0, many).astype(np.int32)
+    assert len(rows_of(found(kept), [])) == 65535
+
+
+def test_files_of_one_stem_have_names_of_their_own_and_keep_them(tmp_path: Path) -> None:
+    files = [image(tmp_path, name) for name in ("a.jpg", "a.png", "b/A.png", "ö ß.png")]
+    (tmp_path / "out").mkdir()
+    findings = Findings(tmp_path / "out", MADE, {})
+    names = findings.name_all(files)
+    assert list(names.values()) == files and list(names) == ["a_jpg", "a_png", "A_png_2", "ö ß"]
+    findings.write("a_png", files[1], {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
+    again = Findings(tmp_path / "out", MADE, {})
+    assert list(again.name_all(files[1:2])) == ["a_png"] and again.is_done("a_png", files[1]) and not again.is_done("a_jpg", files[0])
+    assert list(again.name_all([image(tmp_path, "c/a_png.bmp")])) == ["a_png_2"]
+    image(tmp_path, "a.png")
+    assert not again.is_done("a_png", files[1]), "another file by now"
+
+
+def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
+    files = [image(tmp_path, name) for name in ("z.png", "y.png", "x.png")]
+    (tmp_path / "out").mkdir()
+    findings = Findings(tmp_path / "out", MADE, {"run": "weights/nuclei"})
+    findings.write_tables()
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == []
+    labels = np.zeros((6, 8), dtype=np.int32)
+    labels[0, 0], labels[2:4, 2:4] = 1, 2
+    for file in files[:2]:
+        findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels), []), (6, 8))
+    # killed here: nothing but the images' own files is there, and the next start makes the tables of them
+    Findings(tmp_path / "out", MADE, {"run": "weights/nuclei"}).write_tables()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(row["image_id"], row["category_id"], row["area"], row["score"]) for row in results] == [
+        (1, 1, 1, 0.9),
+        (1, 1, 4, 0.5),
+        (2, 1, 1, 0.9),
+        (2, 1, 4, 0.5),
+    ]
+    table = list(csv.DictReader((tmp_path / "out" / "objects.csv").open()))
+    assert table[1] == dict(image="y", label="2", score="0.5", area="4", left="2", top="2", width="2", height="2", **{"class": ""})
+    about = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())
+    assert about["images"] == {"y": str(files[1]), "z": str(files[0])} and about["image_ids"] == {1: "y", 2: "z"} and about["run"] == "weights/nuclei"
+    assert np.array_equal(np.array(Image.open(tmp_path / "out" / "labels" / "z.png")), labels) and not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
+    Findings(tmp_path, MADE, {})
+    with pytest.raises(InputError, match="holds a prediction with other network and tile: name another output folder"):
+        Findings(tmp_path, {**MADE, "network": "def", "tile": None}, {})
