@@ -11,7 +11,7 @@ from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
+MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # `run` is a folder, as what surrounds a training outgrew a file: arguments and slips (door, options), objects (building), run folders (folder),
 # and the two commands (training, evaluation); `rpe.run.train`, `evaluate` and `enter` are all that the doors know of it.
 # in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
@@ -49,18 +49,12 @@ ORDER = [
     "export",
     "dynamics",
     "page",
-    "points",
-    "comparison",
-    "axis_picture",
     "report",
-    "outline",
-    "examples",
     "gallery",
     "weights",
 ]
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
-# examples rebuilds a run from its config, as an evaluation does
-MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run", "examples"}}
+MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}
 # the ranker is a group of its own, so that the ablation is one word, and a part of the proposals, which it orders
 PLACE = {"ranker": "proposal"}
 GIVEN_BY_RUN = {

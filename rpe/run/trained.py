@@ -5,7 +5,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.record import read_run
-from rpe.run.building import build_task, check_config
+from rpe.run.building import build_task, check_config, task_class
 from rpe.run.folder import checkpoint_of, load_weights
 from rpe.run.training import without_downloads
 from rpe.structures import InputError
@@ -33,3 +33,12 @@ def read_trained(folder: str | None) -> Trained:
     task = build_task(config)
     task.on_load_checkpoint(load_weights(task, checkpoint))
     return Trained(config, task.eval())
+
+
+def task_of(folder: str) -> type[Task]:
+    """The class of a run's task, whether it has trained or not.
+
+    Raises:
+        InputError: no run lies there.
+    """
+    return task_class(OmegaConf.create(read_run(folder)))

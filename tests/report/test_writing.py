@@ -64,4 +64,4 @@ def test_slips(tmp_path: Path) -> None:
 
 def test_it_starts_without_torch() -> None:
     program = "import sys, rpe.report; raise SystemExit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent.parent).returncode == 0

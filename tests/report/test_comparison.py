@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 from made_sweep import score, write_point, write_sweep
 from omegaconf import OmegaConf
 
-from rpe.comparison import DERIVED, as_csv, compare, number_of, repeat_command, shown, sorted_values, spread
-from rpe.points import read_sweep
+from rpe.report.comparison import DERIVED, as_csv, compare, number_of, repeat_command, shown, sorted_values, spread
+from rpe.report.points import read_sweep
 from rpe.slip import InputError
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parent.parent.parent / "conf"
 
 
 def write_grid(folder: Path, listed: bool, seeds: int = 2) -> None:

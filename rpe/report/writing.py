@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rpe.axis_picture import along_axis, heat_map, training_curves
-from rpe.command import command, read_arguments
-from rpe.comparison import LOWER_IS_BETTER, Comparison, Setting, as_csv, compare, repeat_command, shown, spread
+from rpe.command import read_arguments
 from rpe.page import embedded, embedded_file, render
-from rpe.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Point, read_sweep
 from rpe.record import write_whole
+from rpe.report.axis_picture import along_axis, heat_map, training_curves
+from rpe.report.comparison import LOWER_IS_BETTER, Comparison, Setting, as_csv, compare, repeat_command, shown, spread
+from rpe.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Point, read_sweep
 from rpe.slip import InputError
 
 USAGE = """
@@ -199,7 +199,3 @@ def print_report(comparison: Comparison, header: list[str], rows: list[list[str]
     console.print(
         f"written: {', '.join(f'{folder}/report.{kind}' for kind in ('md', 'csv', 'html'))}, {folder}/report/", soft_wrap=True, highlight=False
     )
-
-
-if __name__ == "__main__":
-    command(main)

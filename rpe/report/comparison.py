@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from rpe.points import BROKEN, FINISHED, Point, Sweep, dotted
 from rpe.record import read_yaml
+from rpe.report.points import BROKEN, FINISHED, Point, Sweep, dotted
 from rpe.slip import InputError
 
 MONITORED = ("AR@10", "ODS", "mIoU")

@@ -6,9 +6,9 @@ import pytest
 from made_sweep import write_point, write_sweep
 from PIL import Image
 
-from rpe.axis_picture import along_axis, heat_map, training_curves
-from rpe.comparison import Comparison, compare
-from rpe.points import read_sweep
+from rpe.report.axis_picture import along_axis, heat_map, training_curves
+from rpe.report.comparison import Comparison, compare
+from rpe.report.points import read_sweep
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from made_sweep import BREAKS, write_point, write_sweep
 
-from rpe.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, dotted, read_point, read_sweep
+from rpe.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, dotted, read_point, read_sweep
 from rpe.slip import InputError
 
 OVERRIDES = {"embedding.dimension": 3, "loss.margin": 0.5, "seed": 1}

@@ -7,7 +7,7 @@ import yaml
 from made_sweep import picture
 from PIL import Image
 
-from rpe.gallery import main, read_labels
+from rpe.gallery.writing import main, read_labels
 from rpe.slip import InputError
 
 
@@ -57,7 +57,7 @@ def test_a_run_without_objects_shows_what_it_has_drawn(tmp_path: Path, monkeypat
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(Path(__file__).parent.parent / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(Path(__file__).parent.parent.parent / "conf"), version_base="1.3"):
         config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
     with pytest.raises(InputError, match="holds no pictures"):

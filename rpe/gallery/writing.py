@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rpe.command import command, read_arguments
-from rpe.outline import Shown, outlines
+from rpe.command import read_arguments
+from rpe.gallery.outline import Shown, outlines
 from rpe.page import REFUSALS, embedded, embedded_file, render
 from rpe.record import Node, read_yaml, run_folder, write_whole
 from rpe.slip import InputError
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
 def of_run(folder: Path, count: int) -> tuple[list[Shown], str]:
     """The run's network on validation images; of a run that finds no objects, the pictures that it has drawn."""
     run_folder(str(folder))
-    from rpe.examples import examples, pictures_of_run  # brings torch, which a prediction's page does not need
+    from rpe.gallery.examples import examples, pictures_of_run  # brings torch, which a prediction's page does not need
 
     found = examples(str(folder), count)
     if found is not None:
@@ -129,7 +129,3 @@ def blank(height: int, width: int) -> str:
     stream = io.BytesIO()
     Image.new("L", (width, height), 128).save(stream, "PNG")
     return embedded(stream.getvalue())
-
-
-if __name__ == "__main__":
-    command(main)

@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import rpe.run
-from rpe.examples import examples
-from rpe.gallery import main
+from rpe.gallery.writing import main
+from rpe.gallery.examples import examples
 
 TINY = ["backbone.width=8", "backbone.levels=2", "data.train_scenes=4", "data.val_scenes=3", "data.test_scenes=3", "embedding.dimension=3"]
 
@@ -17,7 +17,7 @@ TINY = ["backbone.width=8", "backbone.levels=2", "data.train_scenes=4", "data.va
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that stopped before its first step."""
     folder = tmp_path_factory.mktemp("run")
-    with initialize_config_dir(str(Path(__file__).parent.parent / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(Path(__file__).parent.parent.parent / "conf"), version_base="1.3"):
         # so that untrained embeddings yield objects
         config = compose("train", [*TINY, "proposal.foreground=0.01", "proposal.least_score=0", "grouping.iterations=2"])
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def test_the_page_of_a_run(run: Path) -> None:
 
 
 def test_a_run_that_groups_nothing_has_no_examples(tmp_path: Path) -> None:
-    with initialize_config_dir(str(Path(__file__).parent.parent / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(Path(__file__).parent.parent.parent / "conf"), version_base="1.3"):
         config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
     assert examples(str(tmp_path), 2) is None

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from PIL import Image
 
 from rpe.data.module import InstanceData, Sample, collate
-from rpe.outline import Shown, outlines
+from rpe.gallery.outline import Shown, outlines
 from rpe.page import embedded as in_page
 from rpe.picture.colour import colours_of
 from rpe.picture.sheet import embedding_colours
 from rpe.proposal import selected
 from rpe.run.building import build_data, check_pair
-from rpe.run.trained import read_trained
+from rpe.run.trained import read_trained, task_of
 from rpe.task.instance import InstanceTask
 
 
@@ -25,15 +25,14 @@ def examples(folder: str, images: int) -> list[Shown] | None:
     Raises:
         InputError: no run, no checkpoint, or its data are not there.
     """
-    config, task = read_trained(folder)
-    if not isinstance(task, InstanceTask):
+    if not issubclass(task_of(folder), InstanceTask):
         return None
+    config, task = read_trained(folder)
     data = build_data(config)
     check_pair(type(task), data, config)
-    assert isinstance(data, InstanceData)
+    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
     if not task.groups:
         return None
-    task.eval()
     dataset = data.dataset("val")
     with torch.no_grad():
         return [example(task, dataset[index]) for index in range(min(images, len(dataset)))]

@@ -1,0 +1,99 @@
+"""Training at margins that no arrangement meets: the loss on X_0 that digits reach, against the floor that the sphere sets.
+
+    python benchmarks/impossible_margins.py folder=<for the runs> output=docs/impossible-margins.png
+
+Trains small runs through train.py (no loops, two at a time; the same command goes on), takes
+ each one's mean training loss on X_0 over its last epoch, and computes the floor for the
+scenes' own numbers of groups. Prints a table and draws it. About six minutes on 2 cores.
+"""
+
+import csv
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from matplotlib.figure import Figure
+
+from rpe.command import command, read_arguments
+from rpe.run.advice import groups_of_images
+from rpe.run.building import build_data
+from rpe.run.composing import composed
+from rpe.sphere_packing import loss_floor, smallest_margin
+from rpe.structures import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+MARGINS = {2: (0.1, 0.3, 0.5, 0.7), 3: (0.1, 0.2, 0.3, 0.4, 0.5)}
+BUDGET = [
+    "grouping.iterations=0",
+    "trainer.max_epochs=4",
+    "data.train_scenes=480",
+    "data.val_scenes=10",
+    "data.test_scenes=10",
+    "callback.pictures.images=0",
+    "trainer.check_val_every_n_epoch=4",
+]
+
+
+class Reached(NamedTuple):
+    """What a run came to, beside what there is to reach."""
+
+    dimension: int
+    margin: float
+    loss: float
+    floor: float
+
+
+def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
+    """Margins and the mean loss on X_0 of the last epoch."""
+    margins = ",".join(map(str, MARGINS[dimension]))
+    swept = [f"embedding.dimension={dimension}", f"loss.margin={margins}", "launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={folder}"]
+    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *swept, *BUDGET], check=True, stdout=subprocess.DEVNULL)
+    points = yaml.safe_load((folder / "sweep.yaml").read_text())["points"]
+    reached = []
+    for name, point in points.items():
+        rows = list(csv.DictReader((folder / name / "metrics.csv").open()))
+        reached.append((float(point["loss.margin"]), float(rows[-1]["train/pairwise_0"])))
+    return reached
+
+
+def floor_of_scenes(dimension: int, margin: float) -> float:
+    """The mean over scenes of the floor for their number of groups."""
+    scenes = Counter(groups_of_images(build_data(composed(["experiment=digits"]))))
+    return sum(number * loss_floor(groups, dimension, margin, starts=32, seed=0) for groups, number in scenes.items()) / sum(scenes.values())
+
+
+def draw(table: list[Reached], file: Path) -> None:
+    """Loss against margin, the floors dashed."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axis = figure.subplots()
+    for index, dimension in enumerate(MARGINS):
+        mine = [row for row in table if row.dimension == dimension]
+        axis.plot([row.margin for row in mine], [row.loss for row in mine], "o-", color=f"C{index}", label=f"D = {dimension}, measured on X_0")
+        axis.plot([row.margin for row in mine], [row.floor for row in mine], "--", color=f"C{index}", label=f"D = {dimension}, floor of the sphere")
+        axis.axvline(smallest_margin(6, dimension).margin, color=f"C{index}", linewidth=0.7, linestyle=":")
+    axis.set(xlabel="margin (dotted: the smallest that six groups can meet)", ylabel="pairwise loss", ylim=(0, None))
+    axis.legend(fontsize=8)
+    axis.grid(color="0.92")
+    figure.savefig(file, dpi=110)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs, table, picture."""
+    given = read_arguments(arguments, {"folder": None, "output": "impossible-margins.png"}, str(__doc__))
+    if given["folder"] is None:
+        raise InputError("folder is missing: name one for the runs, folder=outputs/impossible")
+    table = []
+    print("| dimension | margin | loss on X_0 | floor | above it |\n|---|---|---|---|---|", flush=True)
+    for dimension in MARGINS:
+        for margin, loss in train(Path(given["folder"]).absolute() / str(dimension), dimension):
+            row = Reached(dimension, margin, loss, floor_of_scenes(dimension, margin))
+            table.append(row)
+            print(f"| {dimension} | {margin} | {row.loss:.4f} | {row.floor:.4f} | {row.loss - row.floor:.4f} |", flush=True)
+    draw(table, Path(str(given["output"])))
+
+
+if __name__ == "__main__":
+    command(main)
