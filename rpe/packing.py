@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rpe.command import command, read_arguments
 from rpe.record import write_whole
-from rpe.run.advice import advice, bandwidth_for, groups_of_images, recommended_margin
+from rpe.run.advice import advice, groups_of_images, recommendation
 from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.sphere_packing import loss_floor, similarity_bound, smallest_margin
@@ -95,13 +95,13 @@ def draw(table: list[Packed], margin: float | None, file: Path) -> None:
         mine = [row for row in table if row.dimension == dimension]
         colour = f"C{index}"
         axis.plot([row.groups for row in mine], [row.margin for row in mine], color=colour, linewidth=1, label=f"D = {dimension}")
-        for known, face in (("exact", colour), ("found", "white"), ("bound", "none")):
+        for known, marker, face in (("exact", "o", colour), ("found", "o", "white"), ("bound", "x", colour)):
             marked = [row for row in mine if row.known == known]
-            axis.plot([row.groups for row in marked], [row.margin for row in marked], "o", color=colour, markerfacecolor=face, markersize=4)
+            axis.plot([row.groups for row in marked], [row.margin for row in marked], marker, color=colour, markerfacecolor=face, markersize=4)
     if margin is not None:
         axis.axhline(margin, color="0.6", linewidth=0.8, linestyle="--")
     axis.set(xlabel="groups in an image", ylabel="smallest margin that they can meet", ylim=(0, 1))
-    axis.set_title("filled: proven, hollow: found by search", fontsize=9)
+    axis.set_title("filled: proven, hollow: found by search, cross: lower bound", fontsize=9)
     axis.grid(color="0.92")
     axis.legend(fontsize=8)
     image = io.BytesIO()
@@ -123,17 +123,17 @@ def say_advice(experiment: str, dimensions: list[int], margin: float | None) -> 
     config = composed([f"experiment={experiment}"])
     groups = groups_of_images(build_data(config))
     for dimension in dimensions:
-        better = recommended_margin(groups, dimension)
-        print(f"D = {dimension}: loss.margin={better:.2f} grouping.bandwidth={bandwidth_for(better):.3f} serve 95% of the images")
-        chosen = config.loss.margin if margin is None else margin
-        print(f"  {advice(groups, dimension, float(chosen), config.loss.get('negative_range'))}")
+        chosen, within = config.loss.margin if margin is None else margin, config.loss.get("negative_range")
+        if within is None:
+            print(f"D = {dimension}: {recommendation(groups, dimension)}")
+        print(f"D = {dimension}: {advice(groups, dimension, float(chosen), within)}")
 
 
 def main(arguments: list[str]) -> None:
     """Table, files and advice."""
     given = read_arguments(arguments, DEFAULTS, USAGE)
     dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
-    if margin is not None and (not isinstance(margin, int | float) or not 0 <= margin < 1):
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1):
         raise InputError(f"margin={margin} is outside [0, 1)")
     if given["experiment"] is not None:
         say_advice(str(given["experiment"]), dimensions, margin)

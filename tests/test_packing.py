@@ -23,7 +23,7 @@ def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_advice_on_a_dataset(capsys: pytest.CaptureFixture[str]) -> None:
     main(["experiment=digits", "dimension=2,16", "margin=0.5"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "D = 2: loss.margin=0.75 grouping.bandwidth=0.083 serve 95% of the images"
+    assert lines[0] == "D = 2: loss.margin=0.75 and grouping.bandwidth=0.083 serve 95%"
     assert "images hold 3 to 6 groups: 2 dimensions at margin 0.5 can serve" in lines[1]
     assert lines[2].startswith("D = 16: loss.margin=0.40") and lines[3].endswith("can serve 100% of them")
 

@@ -56,11 +56,19 @@ def advice(groups: list[int], dimension: int, margin: float, negative_range: flo
             f"so {dimension} dimensions at margin {margin:g} are asked for fewer"
         )
     share = share_served(groups, dimension, margin)
-    line = f"images hold {held} groups: {dimension} dimensions at margin {margin:g} can serve {share:.0%} of them"
+    most = "at most " if share and smallest_margin(max(groups), dimension).known == "bound" else ""
+    line = f"images hold {held} groups: {dimension} dimensions at margin {margin:g} can serve {most}{share:.0%} of them"
     if share >= SERVED:
         return line
-    better = recommended_margin(groups, dimension)
-    return f"{line}; the others have a loss floor (legal; loss.margin={better:.2f} serves {SERVED:.0%}, its bandwidth is {bandwidth_for(better):.3f})"
+    return f"{line}; the others have a loss floor, which is legal ({recommendation(groups, dimension)})"
+
+
+def recommendation(groups: list[int], dimension: int) -> str:
+    """The margin for all but one in twenty images, and its bandwidth; where more groups than a search can take decide, the least that it must be."""
+    margin = recommended_margin(groups, dimension)
+    known = smallest_margin(sorted(groups)[math.ceil(SERVED * len(groups)) - 1], dimension).known
+    serves = f"are the least that could serve {SERVED:.0%}" if known == "bound" else f"serve {SERVED:.0%}"
+    return f"loss.margin={margin:.2f} and grouping.bandwidth={bandwidth_for(margin):.3f} {serves}"
 
 
 def choices_of(config: DictConfig) -> tuple[int, float, float | None] | None:
@@ -95,9 +103,10 @@ def points_that_cannot(points: dict[str, Choices]) -> list[str]:
         share = share_served(point.groups, point.dimension, point.margin)
         if point.negative_range is None and share < 1:
             most = max(point.groups)
-            least = smallest_margin(most, point.dimension).margin
+            least = smallest_margin(most, point.dimension)
+            best = f"{least.margin:.2f} is the best found for {most}" if least.known == "found" else f"{most} groups meet {least.margin:.2f} at best"
             lines.append(
                 f"{name}: {1 - share:.0%} of the images hold more groups than {point.dimension} dimensions can part at margin {point.margin:g} "
-                f"({most} groups meet {least:.2f} at best); it runs, with a loss floor"
+                f"({best}); it runs, with a loss floor"
             )
     return lines

@@ -29,7 +29,8 @@ def test_shares_and_recommendations() -> None:
 def test_the_line_says_what_would_serve() -> None:
     assert advice(CROWD, 3, 0.5, None) == "images hold 3 to 8 groups: 3 dimensions at margin 0.5 can serve 95% of them"
     line = advice(CROWD, 3, 0.3, None)
-    assert "can serve 50% of them; the others have a loss floor" in line and "loss.margin=0.50 serves 95%, its bandwidth is 0.167" in line
+    assert "can serve 50% of them; the others have a loss floor" in line and "(loss.margin=0.50 and grouping.bandwidth=0.167 serve 95%)" in line
+    assert "can serve at most 100%" in advice([200], 64, 0.7, None) and "are the least that could serve 95%" in advice([200], 8, 0.5, None)
     assert "within loss.negative_range 48 pixels" in advice(CROWD, 3, 0.3, 48.0)
 
 
@@ -47,5 +48,5 @@ def test_points_of_a_sweep_that_cannot() -> None:
     (line,) = points_that_cannot(points)
     assert (
         line
-        == "a: 5% of the images hold more groups than 3 dimensions can part at margin 0.5 (8 groups meet 0.63 at best); it runs, with a loss floor"
+        == "a: 5% of the images hold more groups than 3 dimensions can part at margin 0.5 (0.63 is the best found for 8); it runs, with a loss floor"
     )
