@@ -105,7 +105,7 @@ def training_curves(comparison: Comparison) -> bytes | None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     drawn = 0
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, max(1, len(comparison.settings))))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(comparison.settings)))
     for name, panel in zip(names, panels, strict=True):
         for setting, colour in zip(comparison.settings, colours, strict=True):
             by_epoch: dict[float, list[float]] = {}

@@ -175,6 +175,8 @@ def repeat_command(comparison: Comparison) -> str:
     sign = -1 if comparison.figure.startswith(LOWER_IS_BETTER) else 1
     finished = [point for point in comparison.best.points if math.isfinite(point.figures.get(comparison.figure, math.nan)) and point.state != BROKEN]
     point = max(finished, key=lambda point: sign * point.figures[comparison.figure])
+    if point.folder.name in comparison.sweep.said:
+        return " ".join(["python train.py", *(shlex.quote(text) for text in comparison.sweep.said[point.folder.name])])
     overrides = dict(point.overrides)
     if not comparison.sweep.listed:
         overrides = constant_overrides(comparison.sweep.folder) | comparison.best.values | {"seed": point.config.get("seed", 0)}

@@ -61,6 +61,9 @@ class Sweep:
     listed: bool
     """Whether sweep.yaml tells each point's overrides; else they are read off the configs' differences."""
 
+    said: dict[str, list[str]]
+    """Of each point the overrides as they were said, by its folder's name, where sweep.yaml tells."""
+
 
 def read_sweep(folder: Path) -> Sweep:
     """All points, in the order in which the sweep lists them, or by name.
@@ -71,12 +74,12 @@ def read_sweep(folder: Path) -> Sweep:
     if not folder.is_dir():
         raise InputError(f"sweep {folder} is no folder: name one that train.py -m wrote, such as outputs/digits/sweep/margin")
     faults: list[str] = []
-    listed, commands = listed_points(folder, faults)
+    listed, commands, said = listed_points(folder, faults)
     names = listed if listed is not None else {name: {} for name in run_folders(folder)}
     points = [read_point(folder / name, overrides) for name, overrides in names.items()]
     if not points:
         raise InputError(f"sweep {folder} holds no run folders: name the folder that train.py -m wrote, one above the points' own")
-    return Sweep(folder, points, commands, faults, listed is not None)
+    return Sweep(folder, points, commands, faults, listed is not None, said)
 
 
 def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | None, list[str]]:

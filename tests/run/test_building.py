@@ -55,7 +55,7 @@ def test_another_task_is_built_of_what_its_constructor_names(tmp_path: Path, mon
     task = build_task_of(whole, monkeypatch)
     assert isinstance(task, Edges) and task.thin == 3 and task.loss.margin == 0.5 and task.schedule(1.0) == pytest.approx(0.001)
     assert task_class(whole).monitor == "val/ODS"
-    trainer = build_training(whole, tmp_path)
+    trainer = build_training(whole, tmp_path, None)
     assert [callback.monitor for callback in trainer.checkpoint_callbacks] == ["val/ODS", None]
 
 
@@ -106,7 +106,7 @@ def test_values_that_stand_elsewhere_are_named_where_they_stand() -> None:
 
 
 def test_entries_that_are_null_are_left_out() -> None:
-    assert [type(callback).__name__ for callback in build_named(config("callback.pictures=null"), "callback")] == ["Progress"]
+    assert [type(callback).__name__ for callback in build_named(config("callback.pictures=null"), "callback")] == ["Progress", "GradientNorm"]
     with pytest.raises(InputError, match="callback.pictures.images is missing"):
         build(config("~callback.pictures.images"), "callback.pictures")
 
