@@ -82,22 +82,24 @@ def read_sweep(folder: Path) -> Sweep:
     return Sweep(folder, points, commands, faults, listed is not None, said)
 
 
-def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | None, list[str]]:
-    """What sweep.yaml says: overrides by folder name, and the commands; None where there is none that can be read."""
+def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | None, list[str], dict[str, list[str]]]:
+    """What sweep.yaml says: values of the overrides by folder name (None where there is none that can be read), the commands, and the overrides as they were said."""
     file = folder / "sweep.yaml"
     if not file.is_file():
-        return None, []
+        return None, [], {}
     try:
         content = read_yaml(file)
     except (InputError, OSError) as error:
         faults.append(str(error))
-        return None, []
+        return None, [], {}
     points, commands = content.get("points"), content.get("commands") or []
     if not isinstance(points, dict) or not all(isinstance(overrides, dict | None) for overrides in points.values()):
         faults.append(f"{file} lists no points: they are read off the folders instead")
-        return None, []
+        return None, [], {}
     by_name = {str(name): {str(key): value for key, value in (overrides or {}).items()} for name, overrides in points.items()}
-    return by_name, [str(command) for command in commands]
+    overrides = content.get("overrides")
+    said = {str(name): [str(text) for text in texts] for name, texts in overrides.items()} if isinstance(overrides, dict) else {}
+    return by_name, [str(command) for command in commands], said
 
 
 def run_folders(folder: Path) -> list[str]:

@@ -63,6 +63,9 @@ def enter(main: Callable[[], Any]) -> None:
     try:
         sys.argv[1:] = prepared(sys.argv[1:])
         main()
+    except KeyboardInterrupt:
+        print(f"error: stopped by Ctrl-C{'; the same command goes on' if sweep.asked else ''}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
@@ -190,6 +193,9 @@ def prepared(arguments: list[str]) -> list[str]:
     resume = named(arguments, "resume")
     if resume is not None and sweeping:
         raise InputError("resume goes on with one run: leave -m out")
+    for group in ("sweep", "launcher"):
+        if "," in (named(arguments, group) or ""):
+            raise InputError(f"{group}={named(arguments, group)}: one at a time, each in a command of its own")
     if named(arguments, "sweep") is not None and not sweeping:
         raise InputError("sweep names several points: add -m")
     check_launcher(named(arguments, "launcher"))
@@ -225,7 +231,7 @@ def quoted(argument: str, sweeping: bool) -> str:
     key, given, value = argument.partition("=")
     if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"[" or "${" in value or re.match(r"(choice|glob)\(", value):
         return argument
-    values = value.split(",") if sweeping else [value]
+    values = value.split(",") if sweeping and not key.startswith("hydra.") else [value]
     return key + given + ",".join("'" + part.replace("'", "\\'") + "'" for part in values)
 
 
@@ -257,8 +263,9 @@ def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -
 
 
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
-OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides: sweep.point_name(list(overrides)), replace=True)
-OmegaConf.register_new_resolver("rpe.gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
+OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides, folder: sweep.point_name(list(overrides), folder), replace=True)
+OmegaConf.register_new_resolver("rpe.gpus", lambda least: max(least, torch.cuda.device_count()), replace=True)
+OmegaConf.register_new_resolver("rpe.gpus_of_a_point", lambda: min(1, torch.cuda.device_count()), replace=True)
 OmegaConf.register_new_resolver("rpe.prediction_folder", prediction_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.job", job, replace=True)

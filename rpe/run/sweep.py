@@ -8,6 +8,7 @@ finished point is known by its `metrics.json`, which is written last, and a poin
 import hashlib
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +32,11 @@ REASON = "error.txt"
 """In a failed point's folder: one line for a slip, the stack trace for a fault."""
 
 RECORD = "sweep.yaml"
-"""In the sweep's folder: `commands`, and of each point's folder its overrides."""
+"""In the sweep's folder: `commands`, and of each point's folder its values (`points`) and its overrides as they were said."""
 
-UNNAMED = ("experiment", "sweep", "launcher", "logger", "callback")
-"""Groups that change no result, or stand in the sweep's own path: a point is the same point under another launcher or logger."""
+UNNAMED = ("sweep", "launcher", "logger", "callback")
+"""Groups that change no result, or stand in the sweep's own path: a point is the same point under another launcher or logger. Swept, they would make several
+points of one."""
 
 LONGEST = 100
 """Characters of a point's name; file systems take 255 bytes, people less."""
@@ -51,8 +53,10 @@ asked: list[Sweep] = []
 """The sweeps that this process has started, the newest last."""
 
 
-def is_named(override: str) -> bool:
-    """Whether an override is a part of its point's name."""
+def is_named(override: str, folder: str) -> bool:
+    """Whether an override is a part of its point's name; the experiment is where the sweep's folder does not say it."""
+    if key_of(override) == "experiment":
+        return f"/{override.partition('=')[2]}/sweep/" not in f"/{folder}/"
     return key_of(override).split(".")[0] not in UNNAMED
 
 
@@ -61,10 +65,10 @@ def key_of(override: str) -> str:
     return override.split("=")[0].lstrip("+~")
 
 
-def point_name(overrides: list[str]) -> str:
+def point_name(overrides: list[str], folder: str) -> str:
     """A point's folder: its overrides in a fixed order as letters, digits and -_. alone, so that it can be named on a command line; a hash where that is
-    longer than `LONGEST`, and at its end where it would stand for other overrides too."""
-    chosen = sorted(override for override in overrides if is_named(override))
+    longer than `LONGEST`, and at its end where it would stand for other overrides too. `folder` is the sweep's."""
+    chosen = sorted(override for override in overrides if is_named(override, folder))
     written = "_".join(override.replace("=", "-", 1) for override in chosen)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", written)
     if len(name) > LONGEST:
@@ -83,7 +87,8 @@ def sweep_folder(arguments: list[str]) -> str:
     Raises:
         HydraException: an argument that Hydra cannot read.
     """
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    # flags and their values are none of Hydra's overrides
+    overrides = [argument for argument in arguments if not argument.startswith("-") and ("=" in argument or argument.startswith("~"))]
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = [text for text, override in zip(overrides, parsed, strict=True) if override.is_sweep_override()]
     values = {override.key_or_group: str(override.get_value_element_as_str()) for override in parsed if not override.is_sweep_override()}
@@ -94,16 +99,39 @@ def sweep_folder(arguments: list[str]) -> str:
 
 
 def points_of(config: DictConfig) -> dict[str, list[str]]:
-    """The overrides of each of the sweep's points, by its name, as Hydra's sweeper will form them."""
+    """The overrides of each of the sweep's points, by its name, as Hydra's sweeper will form them.
+
+    Raises:
+        InputError: two points would be one, as what tells them apart is no part of a point's name.
+    """
     preset = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*preset, *config.hydra.overrides.task])
     (points,) = BasicSweeper.split_arguments(parsed, None)
-    return {point_name(overrides): overrides for overrides in points}
+    named: dict[str, list[str]] = {}
+    for overrides in points:
+        name = point_name(overrides, config.hydra.sweep.dir)
+        if named.setdefault(name, overrides) != overrides:
+            (one, *_) = sorted(set(overrides) ^ set(named[name]))
+            raise InputError(f"{key_of(one)} cannot be swept: it changes no figure, or is a sweep of its own; give each of its values a command")
+    return named
+
+
+def is_own_folder(override: str) -> bool:
+    """Whether it is the folder that `sweep_folder` gave."""
+    return re.match(r"hydra\.sweep\.dir='outputs/[^/]+/sweep/[^/]+'$", override) is not None
 
 
 def values_of(overrides: list[str]) -> dict[str, Any]:
-    """Overrides as keys and plain values."""
-    return {key_of(text): yaml.safe_load(text.partition("=")[2]) for text in overrides if key_of(text) not in ("sweep", "launcher")}
+    """Overrides as keys and plain values; what YAML cannot read stays text."""
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key_of(key) not in ("sweep", "launcher"):
+            try:
+                values[key_of(key)] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                values[key_of(key)] = value
+    return values
 
 
 def record(folder: Path, command: str, points: dict[str, list[str]]) -> None:
@@ -113,7 +141,10 @@ def record(folder: Path, command: str, points: dict[str, list[str]]) -> None:
         known = read_yaml(folder / RECORD) if (folder / RECORD).is_file() else {}
         commands = list(dict.fromkeys([*known.get("commands", []), command]))
         every = known.get("points", {}) | {name: values_of(overrides) for name, overrides in points.items()}
-        write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every}, sort_keys=False))
+        said = known.get("overrides", {}) | {
+            name: [text for text in overrides if key_of(text) not in ("sweep", "launcher")] for name, overrides in points.items()
+        }
+        write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every, "overrides": said}, sort_keys=False))
 
 
 def warnings_of(config: DictConfig, points: dict[str, list[str]]) -> list[str]:
@@ -146,16 +177,25 @@ class Remember(Callback):
         if "experiment" not in config.hydra.runtime.choices:  # scorings lie side by side and are not gone on with
             asked.append(Sweep(folder, []))
             return
+        try:
+            self.start(folder, config)
+        except (InputError, OSError) as error:  # Hydra would warn of it and go on
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+    def start(self, folder: Path, config: DictConfig) -> None:
+        """The record, and what is to be known before the first point runs."""
         points = points_of(config)
         asked.append(Sweep(folder, list(points)))
-        task = [shlex.quote(str(override)) for override in config.hydra.overrides.task]
-        record(folder, " ".join(["python train.py -m", *task]), points)
+        of_hydra = [text for text in config.hydra.overrides.hydra if not text.startswith("hydra.mode") and not is_own_folder(text)]
+        said = [shlex.quote(str(override)) for override in (*config.hydra.overrides.task, *of_hydra)]
+        record(folder, " ".join(["python train.py -m", *said]), points)
         for line in warnings_of(config, points):
             print(f"note: {line}", flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if asked and asked[-1].points:
-            print(f"{len(asked[-1].points)} points are done: python -m rpe.report sweep={asked[-1].folder}", flush=True)
+            print(f"{len(asked[-1].points)} points are done: python -m rpe.report sweep={shlex.quote(str(asked[-1].folder))}", flush=True)
 
 
 def failed_points(sweep: Sweep) -> dict[str, str]:

@@ -63,6 +63,7 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
             check_progress(load_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
             if is_first_rank():
                 remember_changes(folder, changes)
+                (folder / "metrics.json").unlink(missing_ok=True)  # of the weights before
         elif config.init is not None:
             load_weights(task, checkpoint_of(config.init))
         return fit_and_test(config, folder, trainer, data, task, started)
@@ -75,7 +76,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 def is_first_rank() -> bool:
     """Whether this process is a training's only one, or the first of several."""
-    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    return next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0") == "0"
 
 
 def jobs_at_once() -> int:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def test_other_settings_in_a_points_folder_are_refused(door: Door, tmp_path: Pat
     with pytest.raises(SystemExit):
         door(train.main, *TINY, *swept)
     assert "was trained with other settings: optimizer.lr is 0.5 there and" in capsys.readouterr().err
+    (folder / "metrics.json").rename(folder / "away.json")
+    (folder / "checkpoints" / "last.ckpt").rename(folder / "away.ckpt")
+    door(train.main, *TINY, *swept)
+    (folder / "resumed.yaml").write_text("trainer.max_epochs: 7")
+    with pytest.raises(SystemExit):
+        door(train.main, *TINY, *swept)
+    assert "trainer.max_epochs is 7 there and 0 here" in capsys.readouterr().err, "gone on with by hand, it is another point"
+    (folder / "resumed.yaml").unlink()
     config["optimizer"]["lr"] = yaml.safe_load((Path(ROOT) / "conf" / "optimizer" / "adamw.yaml").read_text())["lr"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     door(train.main, *TINY, *swept, "callback.progress.every_seconds=3")
@@ -167,7 +176,7 @@ def check_ranks(folder: Path, margin: float, ranks: int) -> None:
 
 
 def test_two_jobs_of_two_ranks_each_train_their_point(tmp_path: Path) -> None:
-    done = command(tmp_path, "-m", "loss.margin=0.3,0.5", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness())
+    done = command(tmp_path, "-m", "sweep=margin", "loss.margin=0.3,0.5", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness())
     assert done.returncode == 0, done.stderr[-2000:]
     for margin, folder in by_margin(tmp_path / "s").items():
         check_ranks(folder, margin, 2)
@@ -215,6 +224,15 @@ def test_two_ranks_train_as_one_process_on_the_same_global_batch(tmp_path: Path)
     together = [sum(losses) / 2 for losses in zip(*(rank["losses"] for rank in ranks), strict=True)]
     assert len(together) == 20 and together == pytest.approx(alone["losses"], abs=1e-5)
     assert alone["losses"][-1] != pytest.approx(alone["losses"][0], abs=1e-2), "it learned meanwhile"
+
+
+@pytest.mark.slow
+def test_the_same_command_twice_at_a_time_trains_a_point_of_two_ranks_once(tmp_path: Path) -> None:
+    swept = ["-m", "loss.margin=0.3", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness()]
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: command(tmp_path, *swept), range(2)))
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr[-1000:] + both[1].stderr[-1000:]
+    assert sum("is done already" in done.stdout for done in both) == 1 and not list(tmp_path.rglob(REASON))
 
 
 @pytest.mark.slow

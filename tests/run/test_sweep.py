@@ -25,19 +25,24 @@ TINY = [
 ]
 
 
+def named(overrides: list[str], folder: str = "outputs/digits/sweep/margin") -> str:
+    return point_name(overrides, folder)
+
+
 def test_a_point_is_called_by_its_overrides() -> None:
-    assert point_name(["loss.margin=0.3", "seed=0"]) == "loss.margin-0.3_seed-0"
-    assert point_name(["seed=0", "loss.margin=0.3"]) == "loss.margin-0.3_seed-0", "in whatever order"
+    assert named(["loss.margin=0.3", "seed=0"]) == "loss.margin-0.3_seed-0"
+    assert named(["seed=0", "loss.margin=0.3"]) == "loss.margin-0.3_seed-0", "in whatever order"
     same = ["experiment=digits", "sweep=margin", "launcher=joblib", "logger=wandb", "+logger.wandb.tags=[a]", "callback.pictures.images=0"]
-    assert point_name([*same, "seed=0"]) == "seed-0", "what changes no result is no part of the name"
-    assert point_name(same) == "defaults"
+    assert named([*same, "seed=0"]) == "seed-0", "what changes no result is no part of the name"
+    assert named(same) == "defaults"
+    assert named(["experiment=nuclei"]) == "experiment-nuclei" == named(["experiment=nuclei"], "mine"), "what the folder does not say"
 
 
 def test_names_tell_apart_what_letters_do_not() -> None:
-    names = {point_name([f"proposal.bandwidths={value}"]) for value in ("[0.1,0.2]", "[0.1_0.2]", "0.1_0.2")}
+    names = {named([f"proposal.bandwidths={value}"]) for value in ("[0.1,0.2]", "[0.1_0.2]", "0.1_0.2")}
     assert len(names) == 3 and all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") for name in names)
     long = [f"data.val_scenes={number}" for number in range(9)]
-    assert point_name(long) != point_name(long[1:]) and len(point_name(long)) == 16 == len(point_name(long[1:]))
+    assert named(long) != named(long[1:]) and len(named(long)) == 16 == len(named(long[1:]))
 
 
 def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
@@ -47,6 +52,7 @@ def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
     assert hashed.startswith("outputs/nuclei/sweep/") and len(Path(hashed).name) == 8
     assert hashed != sweep_folder(["-m", "loss.margin=0.1,0.3", "seed=0,1", "experiment=nuclei"])
     assert sweep_folder(["experiment=digits,nuclei"]).startswith("outputs/several/sweep/")
+    assert sweep_folder(["-m", "sweep=margin", "--cfg", "job"]) == "outputs/digits/sweep/margin"
 
 
 @pytest.mark.parametrize("sweep", sorted(file.stem for file in (CONF / "sweep").glob("*.yaml")))
@@ -66,8 +72,26 @@ def test_commands_add_up_in_the_record(tmp_path: Path) -> None:
     record(tmp_path / "sweep", "second", {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]})
     record(tmp_path / "sweep", "first", {})
     points = {"seed-0": {"seed": 0}, "seed-1": {"seed": 1, "proposal.bandwidths": [0.1, 0.2]}}
-    assert yaml.safe_load((tmp_path / "sweep" / RECORD).read_text()) == {"commands": ["first", "second"], "points": points}
+    said = {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]}
+    assert yaml.safe_load((tmp_path / "sweep" / RECORD).read_text()) == {"commands": ["first", "second"], "points": points, "overrides": said}
     assert values_of(["+a.b=null", "launcher=joblib", "backbone=timm"]) == {"a.b": None, "backbone": "timm"}
+
+
+def test_points_that_would_be_one_are_refused(door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for swept, line in (
+        ("callback.pictures.images=0,1", "callback.pictures.images cannot be swept: it changes no figure"),
+        ("sweep=margin,dimension", "sweep=margin,dimension: one at a time, each in a command of its own"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            door(train.main, *TINY, "-m", swept, f"hydra.sweep.dir={tmp_path / 's'}")
+        assert stop.value.code == 1 and line in capsys.readouterr().err and not list(tmp_path.rglob("config.yaml"))
+
+
+def test_two_experiments_are_two_points(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    door(train.main, *TINY, "-m", "experiment=digits,digits_semantic", "trainer.max_epochs=0", "seed=1")
+    (sweep,) = (tmp_path / "outputs" / "several" / "sweep").iterdir()
+    assert len(list(sweep.glob("*/metrics.json"))) == 2 == len(yaml.safe_load((sweep / RECORD).read_text())["points"])
 
 
 def test_all_failing_points_are_named(door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
