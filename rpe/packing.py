@@ -17,7 +17,7 @@ from rpe.run.advice import advice, groups_of_images, recommendation
 from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.sphere_packing import loss_floor, similarity_bound, smallest_margin
-from rpe.structures import InputError
+from rpe.structures import InputError, check_count
 
 USAGE = """
 How far apart n groups can be on the sphere of D dimensions: the smallest margin that they can meet, and the loss floor below it.
@@ -25,6 +25,7 @@ How far apart n groups can be on the sphere of D dimensions: the smallest margin
   python -m rpe.packing groups=2:64 dimension=2,3,8,16,64       a table, packing.csv and packing.png
   python -m rpe.packing groups=2:12 dimension=3 margin=0.5      also the loss floor at a margin
   python -m rpe.packing experiment=digits dimension=2,3,16      for a dataset: recommended margin and bandwidth, and whom a choice serves
+  python -m rpe.packing experiment=coco overrides=[data.root=<folder>] dimension=32                            the same for your own
 
 groups and dimension take numbers, lists 2,3,8 and ranges 2:64; starts and seed are the search's; output is the files' name without suffix.
 A margin is known exactly where a closed form is proven, was found by a search (a smaller one may exist), or is a lower bound alone (over 64 groups).
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "dimension": "2,3,8,16",
     "margin": None,
     "experiment": None,
+    "overrides": [],
     "starts": 24,
     "seed": 0,
     "output": "packing",
@@ -83,8 +85,9 @@ def rows(groups: list[int], dimensions: list[int], margin: float | None, starts:
                 if met.known != "bound" and met.margin <= margin
                 else loss_floor(count, dimension, margin, starts, seed)
             )
+            if met.known == "found":
+                print(f"{count} groups in {dimension} dimensions: {met.margin:.5f}", file=sys.stderr, flush=True)
             yield Packed(count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor)
-        print(f"dimension {dimension}: {len(groups)} numbers of groups done", file=sys.stderr, flush=True)
 
 
 def draw(table: list[Packed], margin: float | None, file: Path) -> None:
@@ -118,9 +121,9 @@ def say_table(table: list[Packed]) -> None:
     Console().print(shown)
 
 
-def say_advice(experiment: str, dimensions: list[int], margin: float | None) -> None:
+def say_advice(experiment: str, overrides: list[str], dimensions: list[int], margin: float | None) -> None:
     """A line for each dimension."""
-    config = composed([f"experiment={experiment}"])
+    config = composed([f"experiment={experiment}", *overrides])
     groups = groups_of_images(build_data(config))
     for dimension in dimensions:
         chosen, within = config.loss.margin if margin is None else margin, config.loss.get("negative_range")
@@ -136,12 +139,15 @@ def main(arguments: list[str]) -> None:
     if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1):
         raise InputError(f"margin={margin} is outside [0, 1)")
     if given["experiment"] is not None:
-        say_advice(str(given["experiment"]), dimensions, margin)
+        say_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)
         return
+    output = Path(str(given["output"] or DEFAULTS["output"]))
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"output={output}: the folder {output.parent} does not exist; make it first")
+    check_count("seed", given["seed"], 0, "it starts the search")
     (starts,) = numbers("starts", given["starts"])[:1]
-    table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, int(given["seed"])))
+    table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"]))
     say_table(table)
-    output = Path(str(given["output"]))
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(Packed._fields)

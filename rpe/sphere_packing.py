@@ -23,7 +23,10 @@ ENERGY_STEPS = 400
 """Of the descent that spreads random points."""
 
 POLISHED = 6
-"""Of all starts, the best so many are brought to their local optimum."""
+"""Of all starts, the best so many are brought to their local optimum; of `LARGE` arrangements the best one, as each takes seconds."""
+
+LARGE = 200
+"""Coordinates of all points together."""
 
 LINEAR_STEPS = 60
 """Linear programs at most that bring one there."""
@@ -106,11 +109,12 @@ def best_arrangement(groups: int, dimension: int, starts: int, seed: int) -> Flo
     generator = torch.Generator().manual_seed(seed)
     spread = torch.cat([repelled(kind, groups, dimension, -(-starts // 3), generator) for kind in ("free", "antipodal", "threefold")])
     order = closest_cosines(spread).argsort()
+    polished_at_most = POLISHED if groups * dimension <= LARGE else 1
     best: Float[Tensor, "group dim"] | None = None
     tried: list[float] = []
     for points in spread[order]:
         found = float(closest_cosines(points[None]))
-        if len(tried) == POLISHED or any(abs(found - other) < 1e-7 for other in tried):
+        if len(tried) == polished_at_most or any(abs(found - other) < 1e-7 for other in tried):
             continue
         tried.append(found)
         polished = polish(points)
@@ -209,6 +213,10 @@ SEARCHED = 64
 """Groups up to which the smallest margin is searched for; beyond, a search takes minutes."""
 
 
+SEARCHED_SOON = 24
+"""Groups up to which a search takes a second or two, which the start of a training can wait."""
+
+
 class Meeting(NamedTuple):
     """The smallest margin that groups can meet, and how it is known: `exact`, `found` by a search (one no larger may exist), or a lower `bound`."""
 
@@ -232,10 +240,13 @@ def smallest_margin(groups: int, dimension: int, starts: int = 24, seed: int = 0
 
 
 def can_meet(groups: int, dimension: int, margin: float) -> bool:
-    """Whether `groups` points can have no similarity above the margin; searched for only where no bound decides. Beyond `SEARCHED` groups the bound decides alone."""
-    if similarity_bound(groups, dimension) > margin + CLOSE:
+    """Whether `groups` points can have no similarity above the margin; searched for, shortly, only where no bound decides. Beyond `SEARCHED_SOON` groups the bound
+    decides alone, so that the answer is "perhaps"."""
+    if similarity_bound(groups, dimension) > margin + CLOSE or (groups > 2 * dimension and margin <= 0.5):  # Rankin: then some angle is acute
         return False
-    return smallest_margin(groups, dimension).margin <= margin + 1e-6
+    if exact_similarity(groups, dimension) is None and groups > SEARCHED_SOON:
+        return True
+    return smallest_margin(groups, dimension, starts=6).margin <= margin + 1e-6
 
 
 def loss_floor(groups: int, dimension: int, margin: float, starts: int, seed: int) -> float:

@@ -17,11 +17,11 @@ def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert float(by[7, 3]["margin"]) == pytest.approx(0.60507, abs=1e-5) and float(by[8, 3]["floor"]) == pytest.approx(0.0313, abs=2e-4)
     assert float(by[6, 3]["floor"]) == 0 and (tmp_path / "packing.png").stat().st_size > 10_000
     told = capsys.readouterr()
-    assert "0.60507" in told.out and "dimension 3: 3 numbers of groups done" in told.err
+    assert "0.60507" in told.out and "7 groups in 3 dimensions: 0.60507" in told.err
 
 
 def test_advice_on_a_dataset(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["experiment=digits", "dimension=2,16", "margin=0.5"])
+    main(["experiment=digits", "overrides=[data.train_scenes=300]", "dimension=2,16", "margin=0.5"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "D = 2: loss.margin=0.75 and grouping.bandwidth=0.083 serve 95%"
     assert "images hold 3 to 6 groups: 2 dimensions at margin 0.5 can serve" in lines[1]
@@ -39,6 +39,8 @@ def test_numbers() -> None:
         ("dimension=a", "dimension=a is no whole number"),
         ("margin=2", r"margin=2 is outside \[0, 1\)"),
         ("experiment=nothing", "experiment/nothing"),
+        ("seed=abc", "seed abc is not a whole number from 0 on"),
+        ("output=nowhere/packing", "the folder nowhere does not exist; make it first"),
         ("margins=0.5", "margins is no key of this command"),
     ],
 )
