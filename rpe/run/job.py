@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rpe.record import read_yaml
 from rpe.run.sweep import RECORD
@@ -67,7 +67,8 @@ def tags_of(hydra: Any, data: str | None) -> list[str]:
 
 def job(what: str, *, _root_: DictConfig) -> Any:
     """`group`, `name` or `tags` of the job; where Hydra runs none, as for `compose`, nothing."""
-    if not HydraConfig.initialized():
+    # between two jobs of a sweep there is no folder yet
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return [] if what == "tags" else None
     hydra = HydraConfig.get()
     if what == "tags":  # of a run that goes on, Hydra knows neither the experiment nor the data

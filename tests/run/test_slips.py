@@ -105,7 +105,7 @@ BY_HYDRA = [
     ("backbone.widht=8", "Could not override 'backbone.widht'. Key 'widht' is not in struct"),
     ("~loss.margin", "Interpolation key 'loss.margin' not found"),
     ("debug=quik", "Could not find 'debug/quik'; Available options in 'debug':; quick"),
-    ("precision=half", "Could not find 'precision/half'; Available options in 'precision':; bf16; fp16; full"),
+    ("precision=half", "Could not find 'precision/half'; Available options in 'precision':; bf16; double; fp16; full"),
 ]
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def test_without_the_grouping_loss_the_classes_alone_are_learned(monkeypatch: py
     monkeypatch.setattr(SemanticTask, "log_dict", lambda self, values, **_: logged.update(values))
     monkeypatch.setattr(SemanticTask, "current_epoch", 0)
     monkeypatch.setattr(SemanticTask, "global_rank", 0)
+    monkeypatch.setattr(SemanticTask, "trainer", SimpleNamespace(world_size=1))
     losses, gradients = {}, {}
     for weight in ("0", "2"):
         task, _ = make(*TINY, f"loss.pairwise_weight={weight}")
