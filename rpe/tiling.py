@@ -77,13 +77,23 @@ def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: in
     Raises:
         InputError: no step is left between two tiles.
     """
-    if tile is not None and max(size) > tile and (tile - overlap) // multiple < 1:
+    if tile is not None and max(size) > tile:
+        check_step(tile, overlap, multiple)
+    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
+    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
+
+
+def check_step(tile: int, overlap: int, multiple: int) -> None:
+    """Refuse tiles of which the next would start where this one does.
+
+    Raises:
+        InputError: no step is left between two tiles.
+    """
+    if (tile - overlap) // multiple < 1:
         raise InputError(
             f"tile {tile} less overlap {overlap} is below {multiple}, the pixels after which the embedding's coordinates repeat: "
             f"set tile={multiple + overlap} or more"
         )
-    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
-    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
 
 
 def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tuple[slice, slice]]:

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,29 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
 
 
 def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
-    Findings(tmp_path, MADE, {})
+    before = Findings(tmp_path, MADE, {})
+    file = image(tmp_path / "images", "a.png")
+    before.write("a", file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
     with pytest.raises(InputError, match="holds a prediction with other network and tile: name another output folder"):
         Findings(tmp_path, {**MADE, "network": "def", "tile": None}, {})
+
+
+def test_names_that_no_file_can_have_are_shortened_and_made_printable(tmp_path: Path) -> None:
+    long = ["a" * 245, "a" * 244 + "b", "ö" * 120 + "é"]
+    files = [image(tmp_path, f"{stem}.png") for stem in long] + [image(tmp_path, os.fsdecode(name)) for name in (b"caf\xe9.png", b"caf\xe8.png")]
+    for _ in range(2):
+        findings = Findings(tmp_path / "out", MADE, {})
+        names = findings.name_all(files)
+        assert list(names.values()) == files and all(findings.is_done(name, file) == bool(findings.images) for name, file in names.items())
+        for name, file in names.items():
+            findings.write(name, file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
+        findings.write_tables()
+    assert {name.encode() for name in list(names)[3:]} == {"caf�".encode(), "caf�_2".encode()}
+    sources = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())["images"]
+    assert sources["caf�"].endswith(r"caf\xe9.png") and len(sources) == 5
+
+
+def test_a_folder_without_an_answer_takes_any_settings(tmp_path: Path) -> None:
+    Findings(tmp_path, MADE, {})
+    Findings(tmp_path, {**MADE, "tile": 64}, {})
+    assert yaml.safe_load((tmp_path / "predictions.yaml").read_text())["made"]["tile"] == 64
