@@ -107,7 +107,7 @@ def check_bandwidth(bandwidth: Any) -> float:
     low, high = BANDWIDTH_RANGE
     if not isinstance(bandwidth, Real) or isinstance(bandwidth, bool):
         raise InputError(f"bandwidth {bandwidth} is no number: the paper's are 0.1 to 0.3")
-    if not low <= bandwidth <= high:
+    if not low <= float(bandwidth) <= high:
         raise InputError(f"bandwidth {bandwidth} is outside [{low}, {high}]: the paper's are 0.1 to 0.3")
     return float(bandwidth)
 

@@ -174,7 +174,7 @@ def shortened(stem: str, ending: str) -> str:
 
 
 def source_of(file: Path) -> str:
-    """Where a file lies; bytes that are no UTF-8 as \\xe9, so that two files stay two."""
+    """Where a file lies; bytes that are no UTF-8 as escapes, so that two files stay two."""
     return os.fsencode(file.absolute()).decode("utf8", "backslashreplace")
 
 
