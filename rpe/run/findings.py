@@ -133,8 +133,8 @@ class Findings:
             file.replace(file.with_suffix(""))
 
 
-def rows_of(found: Stitched, classes: list[str]) -> list[Node]:
-    """The objects of an image as rows; without classes all are of category 1.
+def rows_of(found: Stitched, categories: dict[int, str]) -> list[Node]:
+    """The objects of an image as rows; `categories` are the ids and names of class 1, 2, ..; without them all are of category 1.
 
     Raises:
         InputError: more objects than a label map of 16 bits has numbers.
@@ -142,14 +142,15 @@ def rows_of(found: Stitched, classes: list[str]) -> list[Node]:
     count = len(found.scores)
     if count > MOST_LABELS:
         raise InputError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
+    ids = list(categories) or [1]
     masks = encode_labels(found.labels.astype(np.int64), np.arange(1, count + 1))
     areas = np.bincount(found.labels.ravel(), minlength=count + 1)[1:].tolist()
     boxes = boxes_of(found.labels, count)
     return [
         {
             "label": index + 1,
-            "category_id": max(1, int(found.classes[index])),
-            "class": classes[int(found.classes[index]) - 1] if classes and found.classes[index] else "",
+            "category_id": ids[max(0, int(found.classes[index]) - 1)],
+            "class": categories.get(ids[int(found.classes[index]) - 1], "") if found.classes[index] else "",
             "score": float(found.scores[index]),
             "area": areas[index],
             "bbox": boxes[index],

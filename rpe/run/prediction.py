@@ -38,7 +38,7 @@ from rpe.structures import InputError, check_count
 from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
 from rpe.task.instance import InstanceTask
-from rpe.task.tile import boundaries_of, class_names, multiple_of, pieces_of
+from rpe.task.tile import boundaries_of, categories_of, multiple_of, pieces_of
 from rpe.tiling import Piece, Tile, check_step, enlarged, stitched, tiles_of, within
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -80,7 +80,9 @@ def predict(config: DictConfig) -> dict[str, float]:
         check_step(config.tile, config.overlap, multiple_of(task))
     plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
     made = made_of(config, plain, checkpoint, isinstance(task, InstanceTask))
-    about = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
+    about: dict[str, Any] = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
+    if isinstance(task, InstanceTask):
+        about["categories"] = categories_of(task) or {1: "object"}
     made_by = provenance({**plain, "data": plain["data"]["name"]}, "images", started)
     findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
     refused = go_through(files, findings, Predictor(task, data, config, HALVES.get(str(run.trainer.get("precision")))))
@@ -182,7 +184,7 @@ class Predictor:
         pieces = self.pieces(self.task, seen, tiles, size, advance)
         found = stitched(tiles if len(tiles) > 1 else tiles_of(size, None, 0, 1), pieces, size if len(tiles) == 1 else (seen.shape[1], seen.shape[2]))
         found.labels = found.labels if found.labels.shape == size else enlarged(found.labels, size)
-        rows = rows_of(found, class_names(self.task))
+        rows = rows_of(found, categories_of(self.task))
         maps = {"labels": found.labels.astype(np.uint16), "overlays": overlay(shown, found.labels)}
         findings.write(name, file, maps, rows, size)
 

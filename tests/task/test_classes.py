@@ -100,6 +100,7 @@ def test_classes_of_the_data_must_be_the_heads() -> None:
     examiner.check_classes({1: "a", 2: "b"})
     examiner.check_classes({1: "a", 2: "b"})
     examiner.check_classes({5: "a", 70: "b"})  # a class is known by its name, whatever its id
+    assert examiner.categories == {1: "a", 2: "b"}, "the ids are those of the training"
     with pytest.raises(InputError, match="class 2 of the data is 'c', but 'b' in the training or in another split: all must list the same names"):
         examiner.check_classes({1: "a", 2: "c"})
 
