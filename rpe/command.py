@@ -1,5 +1,6 @@
 """The commands beside the doors, `python -m rpe.<name> key=value ...`: arguments in, one line out for a slip."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -40,10 +41,17 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
 
 
 def command(main: Callable[[list[str]], int | None]) -> None:
-    """Run a command on the program's arguments; a slip becomes one line on stderr and exit status 1, as does what `main` returns."""
+    """Run a command on the program's arguments; a slip, or what the file system refuses, becomes one line on stderr and exit status 1; else what `main` returns
+    is the status."""
     try:
         status = main(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        print(f"error: {error.filename or 'the file system'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(status or 0)

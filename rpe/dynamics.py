@@ -17,7 +17,7 @@ from rpe.picture.sphere import Motion, animate_sphere, draw_sphere
 from rpe.record import write_whole
 from rpe.run import build_data
 from rpe.run.trained import read_trained
-from rpe.sphere import concentration_of_bandwidth
+from rpe.sphere import check_bandwidth, concentration_of_bandwidth
 from rpe.structures import InputError, check_count
 
 DEFAULTS: dict[str, Any] = {"run": None, "image": 0, "split": "val", "loops": 10, "bandwidth": None, "output": None, "animation": True}
@@ -54,6 +54,10 @@ def main(arguments: list[str]) -> None:
     """
     values = read_arguments(arguments, DEFAULTS, USAGE)
     check_count("loops", values["loops"], 1, "it is how often the points are moved")
+    if values["bandwidth"] is not None:
+        check_bandwidth(values["bandwidth"])
+    if not isinstance(values["animation"], bool):
+        raise InputError(f"animation {values['animation']} is neither true nor false")
     if values["run"] is None and values["output"] is None:
         raise InputError("run and output are missing: name a run folder, run=outputs/digits/<time>, or an output for the circle alone")
     folder = Path(values["output"] or Path(values["run"]) / "dynamics")
@@ -61,7 +65,7 @@ def main(arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw_gradients(OUTLIER, MEMBERS, BANDWIDTH, MARGIN, folder / "gradients.png")
     if draw is not None:
-        draw_image(*draw, folder, bool(values["animation"]))
+        draw_image(*draw, folder, values["animation"])
     print(f"all of it: {folder}")
 
 

@@ -22,7 +22,7 @@ from rpe.grouping.fixed import FixedMeanShift
 from rpe.model import BoundaryDetector, PixelEmbedding
 from rpe.record import write_whole
 from rpe.run.trained import read_trained
-from rpe.sphere import concentration_of_bandwidth, normalise
+from rpe.sphere import check_bandwidth, concentration_of_bandwidth, normalise
 from rpe.structures import InputError, check_count
 
 DEFAULTS: dict[str, Any] = {"run": None, "output": None, "height": None, "width": None, "iterations": None, "bandwidth": None, "pixels": 500}
@@ -138,6 +138,8 @@ def compared(program: Any, inputs: dict[str, tuple[Tensor, ...]], eager: Callabl
 def main(arguments: list[str]) -> int:
     """Export, compare, write; 1 where a program differs, and then nothing of it is written."""
     values = read_arguments(arguments, DEFAULTS, USAGE)
+    if values["bandwidth"] is not None:
+        check_bandwidth(values["bandwidth"])
     trained = read_trained(values["run"])
     network: PixelEmbedding | BoundaryDetector = next(part for part in trained.task.children() if isinstance(part, PixelEmbedding | BoundaryDetector))
     multiple = network.backbone.multiple

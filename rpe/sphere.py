@@ -1,6 +1,8 @@
 """Geometry of the unit sphere S^(D-1): where pixel embeddings live, and how margin and bandwidth are bound together."""
 
 import math
+from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -96,16 +98,18 @@ def check_margin(margin: float) -> float:
     return margin
 
 
-def check_bandwidth(bandwidth: float) -> float:
+def check_bandwidth(bandwidth: Any) -> float:
     """`bandwidth` itself, if it can be used.
 
     Raises:
-        InputError: outside `BANDWIDTH_RANGE`.
+        InputError: no number, or outside `BANDWIDTH_RANGE`.
     """
     low, high = BANDWIDTH_RANGE
-    if not low <= bandwidth <= high:
+    if not isinstance(bandwidth, Real) or isinstance(bandwidth, bool):
+        raise InputError(f"bandwidth {bandwidth} is no number: the paper's are 0.1 to 0.3")
+    if not low <= float(bandwidth) <= high:
         raise InputError(f"bandwidth {bandwidth} is outside [{low}, {high}]: the paper's are 0.1 to 0.3")
-    return bandwidth
+    return float(bandwidth)
 
 
 def bandwidth_of_margin(margin: float) -> float:

@@ -55,14 +55,25 @@ class Stitched:
     classes: Int64[np.ndarray, " object"]
 
 
+Key = tuple[int, int]
+"""Tile and label of an object."""
+
+
 class Member(NamedTuple):
-    """An object of a tile: which tile, which label, the pixels that it has there, the share of them in the tile's core, whether the tile cuts it."""
+    """An object of a tile: which tile, which label, the pixels that it has there, how many of them in the tile's core, whether the tile cuts it, and the box in
+    the image of what lies in the core; None where nothing does."""
 
     tile: int
     label: int
     area: int
     in_core: int
     cut: bool
+    core_box: tuple[slice, slice] | None
+
+    @property
+    def key(self) -> Key:
+        """Names it in the image."""
+        return self.tile, self.label
 
 
 def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: int) -> list[Tile]:
@@ -77,13 +88,23 @@ def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: in
     Raises:
         InputError: no step is left between two tiles.
     """
-    if tile is not None and max(size) > tile and (tile - overlap) // multiple < 1:
+    if tile is not None and max(size) > tile:
+        check_step(tile, overlap, multiple)
+    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
+    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
+
+
+def check_step(tile: int, overlap: int, multiple: int) -> None:
+    """Refuse tiles of which the next would start where this one does.
+
+    Raises:
+        InputError: no step is left between two tiles.
+    """
+    if (tile - overlap) // multiple < 1:
         raise InputError(
             f"tile {tile} less overlap {overlap} is below {multiple}, the pixels after which the embedding's coordinates repeat: "
             f"set tile={multiple + overlap} or more"
         )
-    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
-    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
 
 
 def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tuple[slice, slice]]:
@@ -106,21 +127,23 @@ def within(outer: slice, inner: slice) -> slice:
 def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
     """One label map of the tiles' objects.
 
-    Objects of two tiles that agree on what both see (`same_objects`) are one. Of one that some tile sees whole, that tile's mask counts, and only
-    there where most of it lies in the tile's core; of one that all tiles cut, all parts together do. What overlaps is settled as by `select_instances`: best
+    Objects of two tiles that agree on what both see (`same_objects`) are one. Of one that some tile sees whole (`chosen_of`), that tile's mask counts,
+    and only there where most of it lies in the tile's core; of one that all tiles cut, all parts together do. What overlaps is settled as by `select_instances`: best
     score first, each takes the free pixels of its mask and is dropped when less than half of it is left. A single tile's labels stay as they are.
     """
     members = [members_of(number, tile, piece, size) for number, (tile, piece) in enumerate(zip(tiles, pieces, strict=True))]
     first = [0, *accumulate(len(mine) for mine in members)]
     parent = np.arange(first[-1])
+    same: set[tuple[Key, Key]] = set()
     for one in range(len(tiles)):
         for other in range(one + 1, len(tiles)):
             for mine, theirs in same_objects(tiles[one], pieces[one], tiles[other], pieces[other]):
+                same |= {((one, mine), (other, theirs))}
                 parent[root(parent, first[other] + theirs - 1)] = root(parent, first[one] + mine - 1)
     groups: dict[int, list[Member]] = {}
     for number, member in enumerate(member for mine in members for member in mine):
         groups.setdefault(root(parent, number), []).append(member)
-    objects = [chosen for group in groups.values() for chosen in chosen_of(group)]
+    objects = [chosen for group in groups.values() for chosen in chosen_of(group, tiles, same)]
     return painted(objects, tiles, pieces, size)
 
 
@@ -138,6 +161,7 @@ def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> 
     area = np.bincount(labels.ravel(), minlength=count + 1)
     core = labels[within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)]
     in_core = np.bincount(core.ravel(), minlength=count + 1)
+    boxes = [box and (shifted(box[0], tile.core_rows.start), shifted(box[1], tile.core_columns.start)) for box in find_objects(core, count)]
     edges = [
         edge
         for edge, inner in (
@@ -151,7 +175,7 @@ def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> 
     cut = np.zeros(count + 1, dtype=bool)
     for edge in edges:
         cut[edge] = True
-    return [Member(number, label, int(area[label]), int(in_core[label]), bool(cut[label])) for label in range(1, count + 1)]
+    return [Member(number, label, int(area[label]), int(in_core[label]), bool(cut[label]), boxes[label - 1]) for label in range(1, count + 1)]
 
 
 def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterator[tuple[int, int]]:
@@ -177,14 +201,36 @@ def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterat
             yield int(mine), int(theirs)
 
 
-def chosen_of(group: list[Member]) -> list[list[Member]]:
-    """The members whose masks count: each whole one that lies mostly in its tile's core, else the best of these; without a whole one all together."""
-    whole = [member for member in group if not member.cut]
+def covers(tile: Tile, member: Member) -> bool:
+    """Whether a tile sees all that another one says of an object in that one's core."""
+    if member.core_box is None:
+        return True
+    spans = zip((tile.rows, tile.columns), member.core_box, strict=True)
+    return all(outer.start <= inner.start and inner.stop <= outer.stop for outer, inner in spans)
+
+
+def chosen_of(group: list[Member], tiles: list[Tile], same: set[tuple[Key, Key]]) -> list[list[Member]]:
+    """The members whose masks count: the whole ones that lie mostly in their tile's core, else the best whole one; without a whole one all together.
+
+    A tile sees an object whole if it neither cuts it nor misses a part of it that another tile is responsible for, as of one in several parts.
+    """
+    whole = [member for member in group if not member.cut and all(covers(tiles[member.tile], other) for other in group)]
     mostly = [member for member in whole if 2 * member.in_core >= member.area]
     if mostly or (whole and len(group) > 1):
-        return [[member] for member in mostly] or [[max(whole, key=lambda member: member.in_core / member.area)]]
+        return united(mostly, same) or [[max(whole, key=lambda member: member.in_core / member.area)]]
     # whole in one tile alone, and there outside of its core: the tile that is responsible sees something else
     return [] if whole else [group]
+
+
+def united(members: list[Member], same: set[tuple[Key, Key]]) -> list[list[Member]]:
+    """Those of different tiles that are one object together; two of one tile are two objects, whatever another tile says."""
+    if len({member.tile for member in members}) < len(members):
+        return [[member] for member in members]
+    sets: list[list[Member]] = []
+    for member in members:
+        linked = [one for one in sets if any((other.key, member.key) in same for other in one)]
+        sets = [one for one in sets if one not in linked] + [[*(other for one in linked for other in one), member]]
+    return sets
 
 
 def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
@@ -218,8 +264,12 @@ def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece],
 
 def place(tile: Tile, box: tuple[slice, slice]) -> tuple[slice, slice]:
     """A box of a tile in the image."""
-    (row, column), (down, right) = box, (tile.rows.start, tile.columns.start)
-    return slice(row.start + down, row.stop + down), slice(column.start + right, column.stop + right)
+    return shifted(box[0], tile.rows.start), shifted(box[1], tile.columns.start)
+
+
+def shifted(span: slice, by: int) -> slice:
+    """The span, so much further on."""
+    return slice(span.start + by, span.stop + by)
 
 
 def enlarged(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:

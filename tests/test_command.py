@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,19 @@ def test_a_slip_is_one_line_and_a_status_is_handed_on(monkeypatch: pytest.Monkey
             command(main)
         assert stop.value.code == status
     assert capsys.readouterr().err == "error: a=1 is wrong\n"
+
+
+def test_what_the_file_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["program"])
+    (tmp_path / "file").write_text("")
+
+    def missing(_: list[str]) -> None:
+        (tmp_path / "nowhere" / "a").write_text("")
+
+    def occupied(_: list[str]) -> None:
+        (tmp_path / "file").mkdir(exist_ok=True)
+
+    for main, line in ((missing, f"error: {tmp_path}/nowhere/a: No such file or directory\n"), (occupied, f"error: {tmp_path}/file: File exists\n")):
+        with pytest.raises(SystemExit) as stop:
+            command(main)
+        assert stop.value.code == 1 and capsys.readouterr().err == line

@@ -42,6 +42,10 @@ def test_slips(tmp_path: Path) -> None:
         main([f"run={run}", "split=tset"])
     with pytest.raises(InputError, match="loops 0 is not a whole number from 1 on"):
         main([f"run={run}", "loops=0"])
+    with pytest.raises(InputError, match="animation no_gif is neither true nor false"):
+        main([f"run={run}", "animation=no_gif"])
+    with pytest.raises(InputError, match="bandwidth abc is no number"):
+        main([f"run={run}", "bandwidth=abc"])
     assert not (run / "dynamics").exists()
     boundaries = write_run(tmp_path / "bsds", "experiment=bsds", f"data.root={tmp_path}", "backbone.width=4", "embedding.hidden=4", "head.hidden=4")
     with pytest.raises(InputError, match="detects boundaries: name one that groups pixels into objects"):

@@ -104,4 +104,6 @@ def test_slips(tmp_path: Path) -> None:
         main([f"run={run}", "iterations=-1"])
     with pytest.raises(InputError, match="bandwidth 7 is outside"):
         main([f"run={run}", "bandwidth=7"])
+    with pytest.raises(InputError, match="bandwidth abc is no number"):
+        main([f"run={run}", "bandwidth=abc"])
     assert not (run / "export").exists()

@@ -132,3 +132,31 @@ def test_enlarged_takes_the_pixel_under_each_centre() -> None:
     assert np.array_equal(enlarged(labels, (4, 6)), labels.repeat(2, 0).repeat(2, 1))
     assert np.array_equal(enlarged(labels, (2, 3)), labels)
     assert within(slice(10, 30), slice(12, 15)) == slice(2, 5)
+
+
+def test_objects_of_several_parts_stay_one() -> None:
+    labels = np.zeros((64, 200), dtype=np.int64)
+    labels[5:15, 30:40] = labels[5:15, 70:90] = labels[30:40, 70:90] = 1  # the first tile sees two parts whole, the third part is its neighbour's
+    labels[5:15, 110:140] = labels[5:15, 160:165] = 2
+    tiles = [*tiles_of((64, 200), 96, 32, 8)]
+    found = stitched(tiles, cut_into(labels, tiles), labels.shape)
+    assert partition_of(found.labels) == partition_of(labels)
+    random, broken = np.random.default_rng(0), 0
+    for _ in range(4):
+        for number in range(1, 41):
+            row, column = random.integers(0, 395, 2)
+            height, width = random.integers(5, 120, 2)
+            labels = np.zeros((400, 400), dtype=np.int64) if number == 1 else labels
+            labels[row : row + height, column : column + width] = number
+        tiles = tiles_of(labels.shape, 128, 32, 8)
+        broken += len(partition_of(labels) - partition_of(stitched(tiles, cut_into(labels, tiles), labels.shape).labels))
+    assert broken == 1, "parts of one object that no tile sees together stay two"
+
+
+def test_two_whole_views_of_one_object_are_one() -> None:
+    right, left = np.zeros((16, 24)), np.zeros((16, 24))
+    right[4:12, 2:7], left[4:7, 17:21] = 1, 1
+    tiles, pieces = two_tiles(left, right, (direction(0), direction(10)))
+    pieces[0].scores[:] = 0.9  # would be drawn first, and leave the rest as another object
+    found = stitched(tiles, pieces, (16, 40))
+    assert len(found.scores) == 1 and np.array_equal(found.labels[:, 16:], np.maximum(right, np.pad(left[:, 16:], ((0, 0), (0, 16)))))

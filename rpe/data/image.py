@@ -1,11 +1,15 @@
 """Image files, opened and decoded with one clear line where they are absent or broken; intensities stretched."""
 
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import UInt8, UInt16
+from PIL import Image
 from torch import Tensor
 
 from rpe.structures import InputError
@@ -19,6 +23,38 @@ DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Of Pillow's images with more than 8 bits a pixel, whose `convert` clips at 255."""
 
 
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+"""What Pillow raises at files that are no images, or broken ones."""
+
+PAGED = ("TIFF", "GIF", "PNG", "WEBP")
+"""Formats whose further frames are images in their own right, and neither layers nor a camera's previews."""
+
+
+@contextmanager
+def of_any_size() -> Iterator[None]:
+    """Pillow without its bound on an image's pixels: that is there for files of strangers."""
+    bound = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = bound
+
+
+def check_single(image: Image.Image, path: Path) -> None:
+    """Refuse a file of several pages, of which only the first would be seen.
+
+    Raises:
+        InputError: it has several, or breaks off between them.
+    """
+    try:
+        pages = getattr(image, "n_frames", 1) if image.format in PAGED else 1
+    except BROKEN as error:
+        raise InputError(f"image {path} does not decode ({error}): replace or remove it") from error
+    if pages > 1:
+        raise InputError(f"image {path} has {pages} pages: save its pages as files of their own")
+
+
 def open_image(path: Path) -> Image.Image:
     """The file with its header read; its pixels come with `decode`.
 
@@ -29,7 +65,7 @@ def open_image(path: Path) -> Image.Image:
         return Image.open(path)
     except FileNotFoundError as error:
         raise InputError(f"image {path} does not exist: complete the download") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except BROKEN as error:
         raise InputError(f"image {path} does not decode ({type(error).__name__}): replace or remove it") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"image {path} is too large ({error}): cut it") from error
@@ -47,13 +83,13 @@ def decode(image: Image.Image, path: Path, mode: str | None) -> np.ndarray:
         if mode is None or image.mode not in DEEP_MODES:
             return np.array(image if mode is None else image.convert(mode))
         pixels = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except BROKEN as error:
         raise InputError(f"image {path} does not decode ({error}): replace or remove it") from error
-    shades = np.rint(of_16_bits(pixels, path) * (255 / DEEPEST)).astype(np.uint8)
-    return np.array(Image.fromarray(shades).convert(mode))
+    shades = np.rint(np.arange(DEEPEST + 1) * (255 / DEEPEST)).astype(np.uint8)
+    return np.array(Image.fromarray(shades[of_16_bits(pixels, path)]).convert(mode))
 
 
-def of_16_bits(pixels: np.ndarray, path: Path) -> np.ndarray:
+def of_16_bits(pixels: np.ndarray, path: Path) -> UInt16[np.ndarray, "height width"]:
     """The values, if they are whole numbers of at most 16 bits.
 
     Raises:
@@ -61,7 +97,7 @@ def of_16_bits(pixels: np.ndarray, path: Path) -> np.ndarray:
     """
     if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > DEEPEST:
         raise InputError(f"image {path} has values from {pixels.min():g} to {pixels.max():g}: save it with 8 or 16 bits, so that white is known")
-    return pixels
+    return pixels.astype(np.uint16, copy=False)
 
 
 def decode_stretched(image: Image.Image, path: Path, percentiles: tuple[float, float]) -> UInt8[Tensor, "3 height width"]:
@@ -75,8 +111,8 @@ def decode_stretched(image: Image.Image, path: Path, percentiles: tuple[float, f
     pixels = of_16_bits(decode(image, path, None), path)
     levels = 2 ** max(8, int(pixels.max()).bit_length())
     low, high = np.percentile(pixels, percentiles)
-    shades = np.rint((pixels - low) * 255 / max(high - low, LEAST_RANGE * levels / 256)).clip(0, 255).astype(np.uint8)
-    return torch.from_numpy(shades)[None].repeat(3, 1, 1)
+    table = np.rint((np.arange(levels) - low) * 255 / max(high - low, LEAST_RANGE * levels / 256)).clip(0, 255).astype(np.uint8)
+    return torch.from_numpy(table[pixels])[None].repeat(3, 1, 1)
 
 
 def check_sides(longest_side: int | None, crop: int) -> None:
@@ -106,4 +142,5 @@ def stretched(image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, 
     low, high = np.percentile(image.numpy(), percentiles)
     levels = torch.arange(256, dtype=torch.float32)
     table = ((levels - low) * 255 / max(high - low, LEAST_RANGE)).round().clamp(0, 255).to(torch.uint8)
-    return table[image.long()]
+    # torch would want indices of 8 bytes a pixel
+    return torch.from_numpy(table.numpy()[image.numpy()])

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.data.image import decode, decode_stretched, open_image
+from rpe.data.image import check_single, decode, decode_stretched, of_any_size, open_image
 from rpe.structures import InputError, InstanceBatch
 
 SPLITS = ("train", "val", "test")
@@ -169,9 +169,10 @@ class SplitData(lightning.LightningDataModule):
         """Anybody's image file with the intensities that evaluation would give it, at its own size.
 
         Raises:
-            InputError: it is no image, or broken.
+            InputError: it is no image, a broken one, or one of several pages.
         """
-        with open_image(path) as image:
+        with of_any_size(), open_image(path) as image:
+            check_single(image, path)
             if self.stretch is not None:
                 return decode_stretched(image, path, self.stretch)
             return torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1)

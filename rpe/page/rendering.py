@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image, ImageOps
+from PIL import Image
 
 QUALITY = 82
 """Of pictures in a page, as JPEG."""
@@ -49,9 +49,11 @@ def embedded_file(file: Path, widest: int) -> str | None:
 
 
 def in_colours(picture: Image.Image) -> Image.Image:
-    """Upright, of 8 bits a colour; Pillow would cut 16 bits off at 255, so the brightest pixel of such a picture becomes white."""
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode not in ("I", "F") and not upright.mode.startswith("I;16"):
-        return upright.convert("RGB")
-    values = np.asarray(upright, dtype=np.float32)
+    """Of 8 bits a colour; Pillow would cut 16 bits off at 255, so the brightest pixel of such a picture becomes white.
+
+    Lies as the file has it, whatever its EXIF orientation: so networks see it, and so the outlines are that are laid over it.
+    """
+    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
+        return picture.convert("RGB")
+    values = np.asarray(picture, dtype=np.float32)
     return Image.fromarray((255 * values.clip(0) / max(1e-6, float(values.max()))).astype(np.uint8)).convert("RGB")

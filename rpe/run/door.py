@@ -253,8 +253,8 @@ def train_folder(resume: str | None, fresh: str) -> str:
 
 
 def prediction_folder(output: str | None, now: str) -> str:
-    """Where a prediction writes: where it is told to, else among the outputs."""
-    return f"outputs/predict/{now}" if output is None else str(output)
+    """Where a prediction writes: where it is told to, else among the outputs; `output=` tells nothing."""
+    return str(output) if output else f"outputs/predict/{now}"
 
 
 def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ MOST_LABELS = 2**16 - 1
 """Of a 16-bit label map."""
 
 COLUMNS = ("image", "label", "class", "score", "area", "left", "top", "width", "height")
+
+PARTS = ("labels", "boundaries", "overlays", "objects")
+"""Folders of a file an image."""
+
+LONGEST_NAME = 255 - len(".json.partial")
+"""Bytes of an image's name, so that its files have names which file systems take."""
 
 Node = dict[str, Any]
 
@@ -43,14 +50,14 @@ class Findings:
     def __init__(self, folder: Path, made: Node, about: Node) -> None:
         self.folder, self.made, self.about = folder, made, about
         file = folder / "predictions.yaml"
-        if file.is_file():
+        self.images = {piece["name"]: piece["source"] for piece in self.pieces()}
+        if self.images and file.is_file():
             before = read_yaml(file).get("made")
             if before != made:
                 differing = [key for key in made if not isinstance(before, dict) or before.get(key) != made[key]]
                 raise InputError(f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder")
         for part in ("objects", "overlays"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        self.images = {piece["name"]: piece["source"] for piece in self.pieces()}
         self.write_about()
 
     def pieces(self) -> Iterator[Node]:
@@ -59,19 +66,19 @@ class Findings:
             yield json.loads(file.read_text())
 
     def name_all(self, files: list[Path]) -> dict[str, Path]:
-        """A name for each file: its stem; where several share that, with the suffix, then a number. What has a name already keeps it."""
+        """A name for each file: its stem, cut where it is too long; where several share that, with the suffix, then a number. What has a name already
+        keeps it."""
         known = {source: name for name, source in self.images.items()}
         stems = Counter(file.stem.lower() for file in files)
         names: dict[str, Path] = {}
         # names must differ by more than their case, which some file systems do not keep
         taken = {name.lower() for name in self.images}
         for file in files:
-            name = known.get(str(file.absolute()))
-            if name is None:
+            name = known.get(source_of(file))
+            if name is None or name in names:
                 stem = file.stem if stems[file.stem.lower()] == 1 else f"{file.stem}_{file.suffix.lstrip('.')}"
-                name = next(
-                    one for one in (stem, *(f"{stem}_{number}" for number in range(2, len(files) + len(taken) + 3))) if one.lower() not in taken
-                )
+                endings = ("", *(f"_{number}" for number in range(2, len(files) + len(taken) + 3)))
+                name = next(one for one in (shortened(stem, ending) for ending in endings) if one.lower() not in taken)
                 taken.add(name.lower())
             names[name] = file
         return names
@@ -79,7 +86,7 @@ class Findings:
     def is_done(self, name: str, file: Path) -> bool:
         """Whether the answer to this very file is there."""
         piece = self.folder / "objects" / f"{name}.json"
-        return piece.is_file() and json.loads(piece.read_text())["stamp"] == stamp_of(file)
+        return piece.is_file() and file.is_file() and json.loads(piece.read_text())["stamp"] == stamp_of(file)
 
     def write(self, name: str, file: Path, maps: Node, rows: list[Node], size: tuple[int, int]) -> None:
         """Keep one image's answer.
@@ -94,7 +101,7 @@ class Findings:
         for part, pixels in maps.items():
             (self.folder / part).mkdir(exist_ok=True)
             write_whole(self.folder / part / f"{name}.png", png_of(pixels))
-        piece = {"name": name, "source": str(file.absolute()), "stamp": stamp_of(file), "size": list(size), "objects": rows}
+        piece = {"name": name, "source": source_of(file), "stamp": stamp_of(file), "size": list(size), "objects": rows}
         write_whole(self.folder / "objects" / f"{name}.json", json.dumps(piece))
         self.images[name] = piece["source"]
 
@@ -126,8 +133,8 @@ class Findings:
             file.replace(file.with_suffix(""))
 
 
-def rows_of(found: Stitched, classes: list[str]) -> list[Node]:
-    """The objects of an image as rows; without classes all are of category 1.
+def rows_of(found: Stitched, categories: dict[int, str]) -> list[Node]:
+    """The objects of an image as rows; `categories` are the ids and names of class 1, 2, ..; without them all are of category 1.
 
     Raises:
         InputError: more objects than a label map of 16 bits has numbers.
@@ -135,14 +142,15 @@ def rows_of(found: Stitched, classes: list[str]) -> list[Node]:
     count = len(found.scores)
     if count > MOST_LABELS:
         raise InputError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
+    ids = list(categories) or [1]
     masks = encode_labels(found.labels.astype(np.int64), np.arange(1, count + 1))
     areas = np.bincount(found.labels.ravel(), minlength=count + 1)[1:].tolist()
     boxes = boxes_of(found.labels, count)
     return [
         {
             "label": index + 1,
-            "category_id": max(1, int(found.classes[index])),
-            "class": classes[int(found.classes[index]) - 1] if classes and found.classes[index] else "",
+            "category_id": ids[max(0, int(found.classes[index]) - 1)],
+            "class": categories.get(ids[int(found.classes[index]) - 1], "") if found.classes[index] else "",
             "score": float(found.scores[index]),
             "area": areas[index],
             "bbox": boxes[index],
@@ -158,6 +166,17 @@ def boxes_of(labels: np.ndarray, count: int) -> list[list[int]]:
         [column.start, row.start, column.stop - column.start, row.stop - row.start]
         for row, column in (box for box in find_objects(labels, count) if box)
     ]
+
+
+def shortened(stem: str, ending: str) -> str:
+    """The two together as at most `LONGEST_NAME` bytes of UTF-8; what of a file's name is none becomes a question mark."""
+    printable = os.fsencode(stem).decode("utf8", "replace").encode()
+    return printable[: LONGEST_NAME - len(ending)].decode("utf8", "ignore") + ending
+
+
+def source_of(file: Path) -> str:
+    """Where a file lies; bytes that are no UTF-8 as escapes, so that two files stay two."""
+    return os.fsencode(file.absolute()).decode("utf8", "backslashreplace")
 
 
 def stamp_of(file: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """predict(config): a run's answer to anybody's images."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -30,21 +31,24 @@ from rpe.record import read_run
 from rpe.run.building import build_data, build_task, check_config, check_pair, task_class
 from rpe.run.door import FROM_RUN, plainly
 from rpe.run.evaluation import chosen_checkpoint
-from rpe.run.findings import Findings, rows_of
+from rpe.run.findings import PARTS, Findings, rows_of
 from rpe.run.folder import load_weights, provenance
 from rpe.run.training import without_downloads
 from rpe.structures import InputError, check_count
 from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
 from rpe.task.instance import InstanceTask
-from rpe.task.tile import boundaries_of, class_names, multiple_of, pieces_of
-from rpe.tiling import Piece, Tile, enlarged, stitched, tiles_of, within
+from rpe.task.tile import boundaries_of, categories_of, multiple_of, pieces_of
+from rpe.tiling import Piece, Tile, check_step, enlarged, stitched, tiles_of, within
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """What Lightning calls them; anything else is fp32."""
 
 EVERY_SECONDS = 15.0
 """Between two plain lines of progress, and between two writings of the tables."""
+
+OF_ALL_IMAGES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Why nothing more can be written, whatever the image."""
 
 
 @plainly
@@ -72,15 +76,19 @@ def predict(config: DictConfig) -> dict[str, float]:
     check_config(run)
     checkpoint = chosen_checkpoint(config)
     data, task = loaded(run, checkpoint, device_of(config.device))
+    if config.tile is not None:
+        check_step(config.tile, config.overlap, multiple_of(task))
     plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
     made = made_of(config, plain, checkpoint, isinstance(task, InstanceTask))
-    about = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
+    about: dict[str, Any] = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
+    if isinstance(task, InstanceTask):
+        about["categories"] = categories_of(task) or {1: "object"}
     made_by = provenance({**plain, "data": plain["data"]["name"]}, "images", started)
     findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
     refused = go_through(files, findings, Predictor(task, data, config, HALVES.get(str(run.trainer.get("precision")))))
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
     if refused:
-        print(f"error: {len(refused)} of {len(files)} images could not be read, all others are done", file=sys.stderr)
+        print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)
         for file, reason in refused.items():
             print(f"  {file}: {reason}", file=sys.stderr)
         raise SystemExit(1)
@@ -121,7 +129,8 @@ def device_of(name: str) -> torch.device:
 
 
 def image_files(images: Any) -> list[Path]:
-    """The files that a file, a folder, a pattern, or a list of these names: of a folder all with an image's suffix.
+    """The files that a file, a folder, a pattern, or a list of these names: of a folder all with an image's suffix, of a pattern none that a
+    prediction has written.
 
     Raises:
         InputError: there is none.
@@ -136,10 +145,16 @@ def image_files(images: Any) -> list[Path]:
         elif path.exists():
             found.add(path)
         else:
-            found |= {Path(file) for file in glob.glob(name, recursive=True) if Path(file).is_file()}  # noqa: PTH207 (takes absolute patterns)
+            matching = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 (takes absolute patterns)
+            found |= {file for file in matching if file.is_file() and not is_predicted(file)}
     if not found:
         raise InputError(f"images {images} names no image: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'")
     return sorted(found)
+
+
+def is_predicted(file: Path) -> bool:
+    """Whether a prediction has written it: a pattern such as photos/**/*.png must not find the answers in photos/found."""
+    return file.parent.name in PARTS and (file.parent.parent / "predictions.yaml").is_file()
 
 
 class Predictor:
@@ -169,7 +184,7 @@ class Predictor:
         pieces = self.pieces(self.task, seen, tiles, size, advance)
         found = stitched(tiles if len(tiles) > 1 else tiles_of(size, None, 0, 1), pieces, size if len(tiles) == 1 else (seen.shape[1], seen.shape[2]))
         found.labels = found.labels if found.labels.shape == size else enlarged(found.labels, size)
-        rows = rows_of(found, class_names(self.task))
+        rows = rows_of(found, categories_of(self.task))
         maps = {"labels": found.labels.astype(np.uint16), "overlays": overlay(shown, found.labels)}
         findings.write(name, file, maps, rows, size)
 
@@ -202,8 +217,8 @@ class Predictor:
 
 
 def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> dict[Path, str]:
-    """All images that are not done; returns the files that cannot be read, each with its reason. The tables are written on the way and at the end,
-    however that comes."""
+    """All images that are not done; returns the files that cannot be read, or whose answer cannot be written, each with its reason. The tables are
+    written on the way and at the end, however that comes."""
     refused: dict[Path, str] = {}
     names = findings.name_all(files)
     todo = {name: file for name, file in names.items() if not findings.is_done(name, file)}
@@ -218,9 +233,9 @@ def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> d
             except InputError as error:
                 refused[file] = str(error)
             except OSError as error:
-                if os.access(file, os.R_OK):  # not the image's fault, but that of what we write
+                if error.errno in OF_ALL_IMAGES and os.access(file, os.R_OK):
                     raise
-                refused[file] = f"cannot be opened ({error.strerror})"
+                refused[file] = f"cannot be read, or its answer written ({error.strerror or error})"
             counter.show(number + 1.0, name)
             if time.monotonic() - written > EVERY_SECONDS:
                 findings.write_tables()

@@ -74,12 +74,14 @@ class ClassExaminer(nn.Module):
     Args:
         classes: without the background.
         minimum_area: of a connected part, in original pixels.
+
+    `categories` are the ids and names of the training's classes 1, 2, .., once they are known.
     """
 
     def __init__(self, classes: int, minimum_area: int) -> None:
         super().__init__()
         self.classes, self.minimum_area = classes, minimum_area
-        self.names: list[str] = []
+        self.categories: dict[int, str] = {}
         self.confusion = empty_confusion(classes)
 
     def check_classes(self, names: dict[int, str]) -> None:
@@ -91,13 +93,13 @@ class ClassExaminer(nn.Module):
         if len(names) != self.classes:
             some = ", ".join(list(names.values())[:5])
             raise InputError(f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}")
-        here = list(names.values())
-        for number, (name, known) in enumerate(zip(here, self.names or here, strict=True), start=1):
+        known_names = self.categories or names
+        for number, (name, known) in enumerate(zip(names.values(), known_names.values(), strict=True), start=1):
             if name != known:
                 raise InputError(
                     f"class {number} of the data is {name!r}, but {known!r} in the training or in another split: all must list the same names"
                 )
-        self.names = here
+        self.categories = known_names
 
     def examine(self, logits: FeatureMap, network_size: tuple[int, int], size: tuple[int, int], proposals: Proposals | None) -> Examined:
         """One image by its classes' logits and its proposals."""

@@ -38,7 +38,7 @@ PAIRED = 512
 """Pixels of an image, evenly drawn, whose pairs are held against the margin at every iterate: of 1,024, an image's figures take 77 ms, not 46 (T = 3, 1 core)."""
 
 CLASSES = "classes"
-"""Where a checkpoint keeps the names of the classes that were learned."""
+"""Where a checkpoint keeps the ids and names of the categories that were learned; a list is of names alone."""
 
 
 @dataclass
@@ -109,11 +109,12 @@ class InstanceTask(Task):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.examiner is not None:
-            checkpoint[CLASSES] = self.examiner.names
+            checkpoint[CLASSES] = self.examiner.categories
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.examiner is not None:
-            self.examiner.names = checkpoint.get(CLASSES, [])
+            learned = checkpoint.get(CLASSES, {})
+            self.examiner.categories = learned if isinstance(learned, dict) else dict(enumerate(learned, start=1))
 
     @staticmethod
     def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> Result:

@@ -119,7 +119,7 @@ class SemanticTask(InstanceTask):
         assert logits is not None
         examined = self.examiner.examine(logits, network_size, sample.size, proposals)
         file = folder / f"val-{sample.image_id}.png"
-        names = [BACKGROUND_NAME, *self.examiner.names]
+        names = [BACKGROUND_NAME, *self.examiner.categories.values()]
         image = sample.image.permute(1, 2, 0).numpy()
         draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file)
         return file

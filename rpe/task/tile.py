@@ -98,6 +98,6 @@ def boundaries_of(task: BoundaryTask, image: Float[Tensor, "3 height width"], pr
         return task.detection(task.detector.detect, image.to(task.device))
 
 
-def class_names(task: InstanceTask) -> list[str]:
-    """The names of class 1, 2, ..; none where the head knows no classes."""
-    return task.examiner.names if isinstance(task.model.objectness, Classifier) and task.examiner is not None else []
+def categories_of(task: InstanceTask) -> dict[int, str]:
+    """The ids and names of class 1, 2, .. in the data that taught them; none where the head knows no classes."""
+    return task.examiner.categories if isinstance(task.model.objectness, Classifier) and task.examiner is not None else {}

@@ -1,11 +1,13 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from rpe.data.image import LEAST_RANGE, check_sides, check_stretch, decode, decode_stretched, open_image, stretched
+from rpe.data.image import LEAST_RANGE, check_sides, check_single, check_stretch, decode, decode_stretched, of_any_size, open_image, stretched
 from rpe.structures import InputError
 
 
@@ -87,3 +89,43 @@ def test_sides() -> None:
     check_sides(None, 1)
     with pytest.raises(InputError, match=r"data.longest_side 0 is below 1"):
         check_sides(0, 8)
+
+
+def test_a_text_that_unpacks_without_end_is_a_broken_image(tmp_path: Path) -> None:
+    text, file = PngInfo(), tmp_path / "bomb.png"
+    text.add_text("comment", "a" * 3_000_000, zip=True)
+    Image.new("RGB", (4, 4)).save(file, pnginfo=text)
+    with pytest.raises(InputError, match="bomb.png does not decode"), open_image(file) as image:
+        decode(image, file, "RGB")
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif"])
+def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    pages = [Image.new("L", (4, 4), shade) for shade in (0, 100, 200)]
+    for name, rest in (("one", []), ("three", pages[1:])):
+        pages[0].save(tmp_path / f"{name}.{suffix}", save_all=True, append_images=rest)
+    with open_image(tmp_path / f"one.{suffix}") as image:
+        check_single(image, tmp_path)
+    with open_image(tmp_path / f"three.{suffix}") as image, pytest.raises(InputError, match="has 3 pages: save its pages as files of their own"):
+        check_single(image, tmp_path)
+
+
+def test_any_size_is_read_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("L", (30, 30)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is too large"):
+        open_image(tmp_path / "a.png")
+    with of_any_size(), open_image(tmp_path / "a.png") as image:
+        assert image.size == (30, 30)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_stretching_takes_a_few_bytes_a_pixel() -> None:
+    image = torch.randint(0, 256, (3, 1000, 1000), dtype=torch.uint8)
+    tracemalloc.start()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        stretched(image, (1.0, 99.0))
+    of_numpy = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    of_torch = max(event.cpu_memory_usage for event in profile.events())
+    assert of_numpy < 3.5 * image.numel() and of_torch < image.numel()

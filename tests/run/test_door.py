@@ -74,6 +74,7 @@ def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
 
 def test_folders(tmp_path: Path) -> None:
     assert prediction_folder(None, "now") == "outputs/predict/now" and prediction_folder("here", "now") == "here"
+    assert prediction_folder("", "now") == "outputs/predict/now", "not the current folder"
     assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
     (tmp_path / "config.yaml").write_text("{}")
     assert evaluation_folder(str(tmp_path), "coco", "val", "now") == str(tmp_path / "evaluation" / "coco-val")

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,23 +32,23 @@ def test_rows_tell_masks_areas_and_boxes() -> None:
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[1:3, 2:7], labels[4:6, 0:2] = 1, 2
     one = Stitched(labels, np.array([0.9, 0.5]), np.array([2, 1]))
-    rows = rows_of(one, ["cat", "dog"])
+    rows = rows_of(one, {17: "cat", 18: "dog"})
     assert [(row["label"], row["category_id"], row["class"], row["area"], row["bbox"]) for row in rows] == [
-        (1, 2, "dog", 10, [2, 1, 5, 2]),
-        (2, 1, "cat", 4, [0, 4, 2, 2]),
+        (1, 18, "dog", 10, [2, 1, 5, 2]),
+        (2, 17, "cat", 4, [0, 4, 2, 2]),
     ]
     for row in rows:
         assert np.array_equal(coco_mask.decode(row["segmentation"]), labels == row["label"])
         assert coco_mask.toBbox(row["segmentation"]).tolist() == row["bbox"]
-    assert rows_of(found(np.zeros((2, 2), dtype=np.int32)), []) == []
+    assert rows_of(found(np.zeros((2, 2), dtype=np.int32)), {}) == []
 
 
 def test_more_objects_than_16_bits_count_are_refused() -> None:
     many = np.arange(1, 2**16 + 1, dtype=np.int32).reshape(256, 256)
     with pytest.raises(InputError, match="65,536 objects are more than the 65,535 of a 16-bit label map"):
-        rows_of(found(many), [])
+        rows_of(found(many), {})
     kept = np.where(many == 2**16, 0, many).astype(np.int32)
-    assert len(rows_of(found(kept), [])) == 65535
+    assert len(rows_of(found(kept), {})) == 65535
 
 
 def test_files_of_one_stem_have_names_of_their_own_and_keep_them(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[0, 0], labels[2:4, 2:4] = 1, 2
     for file in files[:2]:
-        findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels), []), (6, 8))
+        findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels), {}), (6, 8))
     # killed here: nothing but the images' own files is there, and the next start makes the tables of them
     Findings(tmp_path / "out", MADE, {"run": "weights/nuclei"}).write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -91,6 +92,29 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
 
 
 def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
-    Findings(tmp_path, MADE, {})
+    before = Findings(tmp_path, MADE, {})
+    file = image(tmp_path / "images", "a.png")
+    before.write("a", file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
     with pytest.raises(InputError, match="holds a prediction with other network and tile: name another output folder"):
         Findings(tmp_path, {**MADE, "network": "def", "tile": None}, {})
+
+
+def test_names_that_no_file_can_have_are_shortened_and_made_printable(tmp_path: Path) -> None:
+    long = ["a" * 245, "a" * 244 + "b", "ö" * 120 + "é"]
+    files = [image(tmp_path, f"{stem}.png") for stem in long] + [image(tmp_path, os.fsdecode(name)) for name in (b"caf\xe9.png", b"caf\xe8.png")]
+    for _ in range(2):
+        findings = Findings(tmp_path / "out", MADE, {})
+        names = findings.name_all(files)
+        assert list(names.values()) == files and all(findings.is_done(name, file) == bool(findings.images) for name, file in names.items())
+        for name, file in names.items():
+            findings.write(name, file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
+        findings.write_tables()
+    assert {name.encode() for name in list(names)[3:]} == {"caf�".encode(), "caf�_2".encode()}
+    sources = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())["images"]
+    assert sources["caf�"].endswith(r"caf\xe9.png") and len(sources) == 5
+
+
+def test_a_folder_without_an_answer_takes_any_settings(tmp_path: Path) -> None:
+    Findings(tmp_path, MADE, {})
+    Findings(tmp_path, {**MADE, "tile": 64}, {})
+    assert yaml.safe_load((tmp_path / "predictions.yaml").read_text())["made"]["tile"] == 64

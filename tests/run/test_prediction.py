@@ -13,6 +13,7 @@ import yaml
 from bsds_miniature import write_bsds
 from miniature import write_miniature
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import evaluate
 import predict
@@ -20,6 +21,7 @@ import rpe.run
 import train
 from rpe.proposal import select_instances
 from rpe.run import prediction
+from rpe.run.findings import Findings
 from rpe.structures import Proposals
 
 Door = Callable[..., None]
@@ -90,6 +92,13 @@ def test_the_label_map_is_that_of_evaluation(run: Path, door: Door, tmp_path: Pa
     assert about["settings"]["proposal"]["least_score"] == 0 and about["run"] == str(run / "run") and {"commit", "config"} <= about.keys()
 
 
+def endless() -> PngInfo:
+    """A text that unpacks to more than Pillow takes."""
+    text = PngInfo()
+    text.add_text("comment", "a" * 3_000_000, zip=True)
+    return text
+
+
 def strange(folder: Path) -> Path:
     """One file of every kind that a folder may hold."""
     folder.mkdir()
@@ -109,6 +118,9 @@ def strange(folder: Path) -> Path:
     colour.save(folder / "möwe im Wind, 1=2.png")
     colour.save(folder / "same.png")
     colour.save(folder / "same.jpg")
+    Image.new("RGB", (4, 4)).save(folder / "bomb.png", pnginfo=endless())
+    colour.save(folder / "pages.tiff", save_all=True, append_images=[colour])
+    colour.save(folder / ("long" * 61 + ".png"))
     (folder / "notes.txt").write_text("not asked for")
     return folder
 
@@ -119,20 +131,40 @@ def test_every_file_has_its_answer_or_its_named_error(run: Path, door: Door, tmp
         door(predict.main, f"run={run / 'run'}", f"images={folder}", f"output={tmp_path / 'a place'}", *OPTIONS)
     assert stop.value.code == 1
     said = capsys.readouterr().err
-    assert "error: 4 of 13 images could not be read, all others are done" in said and "Traceback" not in said
+    assert "error: 6 of 16 images could not be done, all others are done" in said and "Traceback" not in said
     for name, reason in {
         "text.jpg": "does not decode",
         "empty.png": "does not decode",
         "cut.png": "does not decode",
+        "bomb.png": "does not decode",
+        "pages.tiff": "has 2 pages",
         "float.tiff": "save it with 8 or 16 bits",
     }.items():
         assert any(str(folder / name) in line and reason in line for line in said.splitlines()), name
     done = {file.stem for file in (tmp_path / "a place" / "labels").iterdir()}
-    assert done == {"deep", "grey", "alpha", "palette", "bits", "one", "möwe im Wind, 1=2", "same_png", "same_jpg"}
+    assert done == {"deep", "grey", "alpha", "palette", "bits", "one", "möwe im Wind, 1=2", "same_png", "same_jpg", ("long" * 61)[:242]}
     for name in done:
         assert labels_of(tmp_path / "a place" / "labels" / f"{name}.png").shape == ((1, 1) if name == "one" else (40, 50)), name
     assert np.array_equal(*(labels_of(tmp_path / "a place" / "labels" / f"{name}.png") for name in ("same_png", "alpha")))
     assert set(yaml.safe_load((tmp_path / "a place" / "predictions.yaml").read_text())["images"]) == done
+
+
+def test_an_answer_that_cannot_be_written_stops_no_other(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out" / "labels" / f"{101:012d}.png").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'out'}", *OPTIONS)
+    said = capsys.readouterr().err
+    assert "1 of 4 images could not be done" in said and "cannot be read, or its answer written (Is a directory)" in said
+    assert len(list((tmp_path / "out" / "objects").iterdir())) == 3
+
+
+def test_a_pattern_finds_no_answers(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    findings = Findings(tmp_path / "found", {"objects": True}, {})
+    findings.write(
+        "a", tmp_path / "a.png", {"labels": np.zeros((4, 4), dtype=np.uint16), "overlays": np.zeros((4, 4, 3), dtype=np.uint8)}, [], (4, 4)
+    )
+    assert prediction.image_files(f"{tmp_path}/**/*.png") == [tmp_path / "a.png"]
 
 
 def test_what_was_finished_is_not_done_again(
@@ -181,6 +213,7 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     assert "device 'tpu' is unknown: choose cpu, cuda or auto" in refused(predict.main, *named, image, "device=tpu")
     assert "batch 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "batch=0")
     assert "tile 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "tile=0")
+    assert "tile 64 less overlap 100 is below 64" in refused(predict.main, *named, image, "tile=64", "overlap=100")
     through(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}")
     said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground=0.1", "tile=null")
     assert "holds a prediction with other settings and tile: name another output folder" in said

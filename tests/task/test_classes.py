@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+import rpe.run
 from rpe.data.digits import DigitScenes
 from rpe.structures import FeatureMap, InputError, InstanceBatch, Proposals, encode_labels
 from rpe.task.classes import ClassExaminer, ClassReport, map_names, score_maps, score_results
@@ -100,6 +103,7 @@ def test_classes_of_the_data_must_be_the_heads() -> None:
     examiner.check_classes({1: "a", 2: "b"})
     examiner.check_classes({1: "a", 2: "b"})
     examiner.check_classes({5: "a", 70: "b"})  # a class is known by its name, whatever its id
+    assert examiner.categories == {1: "a", 2: "b"}, "the ids are those of the training"
     with pytest.raises(InputError, match="class 2 of the data is 'c', but 'b' in the training or in another split: all must list the same names"):
         examiner.check_classes({1: "a", 2: "c"})
 
@@ -115,3 +119,12 @@ def test_batches_know_the_class_of_each_pixel() -> None:
     labels = torch.tensor([[[0, 1, -1]], [[2, 2, 0]]])
     batch = InstanceBatch(torch.zeros(2, 3, 1, 3), labels, [1, 2], [(1, 3)] * 2, [torch.tensor([0, 7]), torch.tensor([0, 4, 9])])
     assert batch.classes().tolist() == [[[0, 7, -1]], [[9, 9, 0]]]
+
+
+def test_a_checkpoint_that_knows_names_alone_counts_its_classes() -> None:
+    with initialize_config_dir(str(Path(__file__).parent.parent.parent / "conf"), version_base="1.3"):
+        task = rpe.run.build_task(compose("train", ["experiment=digits_semantic", "backbone.width=4", "backbone.levels=2"]))
+    task.on_load_checkpoint({"classes": ["a", "b"]})
+    assert task.examiner.categories == {1: "a", 2: "b"}
+    task.on_load_checkpoint({"classes": {7: "a", 44: "b"}})
+    assert task.examiner.categories == {7: "a", 44: "b"}

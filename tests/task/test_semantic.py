@@ -1,6 +1,7 @@
 """The same start and the same batches with and without the grouping loss, and the doors: figures that pycocotools gives by hand, anybody's results and maps."""
 
 import contextlib
+import csv
 import io
 import json
 import sys
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from classed_results import by_hand, noisy
 from hydra import compose, initialize_config_dir
 from miniature_voc import write_sbd, write_voc
@@ -19,6 +21,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import evaluate
+import predict
 import rpe.run
 import train
 from rpe.data.module import InstanceData, data_root
@@ -182,8 +185,8 @@ def test_anybodys_class_maps_have_the_figures_of_the_run_that_wrote_them(run: Pa
 
 def test_a_run_is_not_examined_on_other_classes(run: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    assert state["classes"] == [str(digit) for digit in range(10)]
-    monkeypatch.setattr("rpe.data.digits.NAMES", ["zero", *state["classes"][1:]])
+    assert state["classes"] == {digit + 1: str(digit) for digit in range(10)}
+    monkeypatch.setattr("rpe.data.digits.NAMES", ["zero", *list(state["classes"].values())[1:]])
     assert "class 1 of the data is 'zero', but '0' in the training" in refused(evaluate.main, f"run={run}")
 
 
@@ -230,6 +233,13 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
     assert {"mIoU", "IoU-background", "IoU-box", "IoU-brick", "AP"} <= figures(folder).keys() and "APr50-brick" in figures(folder)
     rows = json.loads((folder / "components.json").read_text()) + json.loads((folder / "instances.json").read_text())
     assert {row["category_id"] for row in rows} <= {7, 44}
+    surely = ["proposal.foreground=0.05", "proposal.least_score=0", "proposal.minimum_area=1"]
+    door(predict.main, f"run={tmp_path / 'run'}", f"images={coco_folder / 'val2017'}", f"output={tmp_path / 'found'}", *surely)
+    names = yaml.safe_load((tmp_path / "found" / "predictions.yaml").read_text())["categories"]
+    assert names == {7: "box", 44: "brick"}
+    found = json.loads((tmp_path / "found" / "results.json").read_text())
+    table = list(csv.DictReader((tmp_path / "found" / "objects.csv").open()))
+    assert found and [names[row["category_id"]] for row in found] == [row["class"] for row in table]
     truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
     oracle = [
         {"image_id": a["image_id"], "category_id": a["category_id"], "score": 0.9 - a["iscrowd"], "segmentation": truth.annToRLE(a)}
