@@ -1,5 +1,6 @@
 """Every shipped YAML composes and builds; every experiment trains and validates a step."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ OF_BOUNDARIES = {("task", "boundary"), ("loss", "boundary"), ("head", "boundary"
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path))
+    if (group, option) == ("launcher", "ray") and importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        pytest.skip("the extra ray is not installed: it does not fit constraints.txt")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # the digits are made as training wants them and know no augmentation
         experiment = "bsds" if (group, option) in OF_BOUNDARIES else "digits_semantic" if (group, option) in OF_CLASSES else "digits"
