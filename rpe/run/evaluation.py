@@ -106,11 +106,7 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
         )
     if any(key.split(".")[0] == "task" for key in changed):
         raise InputError("task is what the run was trained for: leave it out beside run=")
-    run = without_downloads(OmegaConf.create(read_run(config.run)))
-    for group in FROM_RUN:
-        if group in run:
-            run[group] = config[group]
-    check_config(run)
+    run = run_as_asked(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])
     data: SplitData = build_data(run)
@@ -127,6 +123,20 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
         plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
         write_result(task.result, folder, data, config.split, provenance(plain, config.split, started))
     return task.result.figures
+
+
+def run_as_asked(config: DictConfig) -> DictConfig:
+    """The config of the run that is named, with the groups that are asked for instead of its own.
+
+    Raises:
+        InputError: no run, or a setting that there is not.
+    """
+    run = without_downloads(OmegaConf.create(read_run(config.run)))
+    for group in FROM_RUN:
+        if group in run:
+            run[group] = config[group]
+    check_config(run)
+    return run
 
 
 def write_result(result: Result, folder: Path, data: SplitData, split: str, run: dict[str, Any]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.record import read_yaml
-from rpe.run.sweep import RECORD
+from rpe.run.sweep import RECORD, key_of
 
 LONGEST_NAME = 128
 """Characters of a run's name or group; longer ones wandb refuses."""
@@ -55,7 +55,7 @@ def points_of_record(record: Path, written: int) -> dict[str, dict[str, Any]]:
 
 def name_of(hydra: Any) -> str:
     """What a sweep's point is; of a run alone what was said on the command line, and where nothing was, the name of its folder."""
-    said = [text for text in hydra.overrides.task if text.split("=")[0].split(".")[0].lstrip("+~") not in UNSAID]
+    said = [text for text in hydra.overrides.task if key_of(text).split(".")[0] not in UNSAID]
     return (" ".join(swept_of(hydra) or said) or Path(hydra.runtime.output_dir).name)[:LONGEST_NAME]
 
 

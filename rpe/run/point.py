@@ -22,7 +22,7 @@ from rpe.record import read_run
 from rpe.run.door import plainly
 from rpe.run.folder import SOURCE
 from rpe.run.lock import held
-from rpe.run.sweep import key_of
+from rpe.run.sweep import UNRECORDED, key_of
 from rpe.run.training import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
 from rpe.structures import InputError
 
@@ -163,7 +163,7 @@ def train_apart(config: DictConfig, folder: Path) -> dict[str, float]:
     if at_once > 1 and torch.cuda.is_available() and config.trainer.accelerator != "cpu":
         raise InputError("several points of several GPUs each would share them: take launcher=serial, submitit or ray, or trainer.devices=1")
     where = str(folder.absolute()).replace("'", "\\'")
-    asked = [text for text in hydra.overrides.task if key_of(text) not in ("sweep", "launcher")]
+    asked = [text for text in hydra.overrides.task if key_of(text) not in UNRECORDED]
     kept = [text for text in hydra.overrides.hydra if not text.startswith(("hydra.mode", "hydra.sweep", "hydra.run", "hydra.launcher"))]
     command = [sys.executable, str(SOURCE / "train.py"), *asked, *kept, f"hydra.run.dir='{where}'", "hydra.mode=RUN"]
     threads = max(1, (os.cpu_count() or 1) // (at_once * ranks_of(config)))

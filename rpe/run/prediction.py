@@ -27,13 +27,11 @@ from torch import Tensor
 from rpe.callback.progress import clock
 from rpe.data.module import SplitData
 from rpe.overlay import drawn_boundaries, overlay
-from rpe.record import read_run
-from rpe.run.building import build_data, build_task, check_config, check_pair, task_class
+from rpe.run.building import build_data, build_task, check_pair, task_class
 from rpe.run.door import FROM_RUN, plainly
-from rpe.run.evaluation import chosen_checkpoint
+from rpe.run.evaluation import chosen_checkpoint, run_as_asked
 from rpe.run.findings import PARTS, Findings, rows_of
 from rpe.run.folder import load_weights, provenance
-from rpe.run.training import without_downloads
 from rpe.structures import InputError, check_count
 from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
@@ -69,11 +67,7 @@ def predict(config: DictConfig) -> dict[str, float]:
     if config.tile is not None:
         check_count("tile", config.tile, 1, "it is a side in pixels, or null for whole images")
     files = image_files(config.images)
-    run = without_downloads(OmegaConf.create(read_run(config.run)))
-    for group in FROM_RUN:
-        if group in run:
-            run[group] = config[group]
-    check_config(run)
+    run = run_as_asked(config)
     checkpoint = chosen_checkpoint(config)
     data, task = loaded(run, checkpoint, device_of(config.device))
     if config.tile is not None:

@@ -34,6 +34,9 @@ REASON = "error.txt"
 RECORD = "sweep.yaml"
 """In the sweep's folder: `commands`, and of each point's folder its values (`points`) and its overrides as they were said."""
 
+UNRECORDED = ("sweep", "launcher")
+"""What says how a sweep is run, not what its points are."""
+
 UNNAMED = ("sweep", "launcher", "logger", "callback")
 """Groups that change no result, or stand in the sweep's own path: a point is the same point under another launcher or logger. Swept, they would make several
 points of one."""
@@ -126,7 +129,7 @@ def values_of(overrides: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in overrides:
         key, _, value = text.partition("=")
-        if key_of(key) not in ("sweep", "launcher"):
+        if key_of(key) not in UNRECORDED:
             try:
                 values[key_of(key)] = yaml.safe_load(value)
             except yaml.YAMLError:
@@ -142,7 +145,7 @@ def record(folder: Path, command: str, points: dict[str, list[str]]) -> None:
         commands = list(dict.fromkeys([*known.get("commands", []), command]))
         every = known.get("points", {}) | {name: values_of(overrides) for name, overrides in points.items()}
         said = known.get("overrides", {}) | {
-            name: [text for text in overrides if key_of(text) not in ("sweep", "launcher")] for name, overrides in points.items()
+            name: [text for text in overrides if key_of(text) not in UNRECORDED] for name, overrides in points.items()
         }
         write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every, "overrides": said}, sort_keys=False))
 

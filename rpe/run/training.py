@@ -23,6 +23,7 @@ from rpe.run.advice import advice_for
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
 from rpe.run.lock import free_gpu
+from rpe.run.sweep import key_of
 from rpe.structures import InputError
 from rpe.task.base import Task
 
@@ -108,13 +109,13 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     # Lightning tells its ranks, which it starts by the same command, where the first one writes
     of_hydra = [text for text in hydra.overrides.hydra if not text.startswith("hydra.mode")] if is_first_rank() else []
     for override in [*overrides, *of_hydra]:
-        key = override.split("=")[0].lstrip("+~")
+        key = key_of(override)
         if key not in RESUMABLE and not key.startswith("logger."):
             raise InputError(
                 f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: "
                 f"for other settings start a new run with init={config.resume}"
             )
-    keys = {override.split("=")[0].lstrip("+~") for override in overrides}
+    keys = {key_of(override) for override in overrides}
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     changes = {key: plain["trainer"][key.removeprefix("trainer.")] for key in sorted(keys) if key.startswith("trainer.")}
     if any(key.split(".")[0] == "logger" for key in keys):
