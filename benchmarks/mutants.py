@@ -274,10 +274,10 @@ FAULTS = [
     ("rpe/run/point.py", "if figures is not None:\n            print", "if False:\n            print", "tests/run/test_point.py"),
     ("rpe/callback/agreement.py", "len(set(found)) > 1", "len(set(found)) > 2", "tests/callback/test_agreement.py"),
     (
-        "rpe/sphere_packing.py",
+        "rpe/sphere_packing/bound.py",
         "(1 - 1 / (groups - 1)) / 2\n    if dimension == 1",
         "(1 - 1 / groups) / 2\n    if dimension == 1",
-        "tests/test_sphere_packing.py",
+        "tests/sphere_packing/test_bound.py",
     ),
 ]
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import InstanceData, SplitData
 from rpe.sphere import BANDWIDTH_RANGE
-from rpe.sphere_packing import SEARCHED_SOON, Meeting, can_meet, exact_similarity, similarity_bound, smallest_margin
+from rpe.sphere_packing import can_meet, smallest_margin_soon
 from rpe.structures import VOID
 
 LOOKED_AT = 100
@@ -36,13 +36,6 @@ def share_served(groups: list[int], dimension: int, margin: float) -> float:
     return sum(number for count, number in images.items() if can_meet(count, dimension, margin)) / len(groups)
 
 
-def soon(groups: int, dimension: int) -> Meeting:
-    """The smallest margin that so many groups can meet, by a short search; of many groups the lower bound."""
-    if exact_similarity(groups, dimension) is None and groups > SEARCHED_SOON:
-        return Meeting(similarity_bound(groups, dimension), "bound")
-    return smallest_margin(groups, dimension, starts=6)
-
-
 def crowded(groups: list[int]) -> int:
     """The number of groups that all but one in twenty images have at most."""
     return sorted(groups)[math.ceil(SERVED * len(groups)) - 1]
@@ -50,7 +43,7 @@ def crowded(groups: list[int]) -> int:
 
 def recommended_margin(groups: list[int], dimension: int) -> float:
     """The smallest margin, in steps of 0.05, that the groups of all but one in twenty images can meet; 1 where none below does."""
-    return math.ceil(20 * soon(crowded(groups), dimension).margin - 1e-6) / 20
+    return math.ceil(20 * smallest_margin_soon(crowded(groups), dimension).margin - 1e-6) / 20
 
 
 def bandwidth_for(margin: float) -> float:
@@ -67,7 +60,7 @@ def advice(groups: list[int], dimension: int, margin: float, negative_range: flo
             f"so {dimension} dimensions at margin {margin:g} are asked for fewer"
         )
     share = share_served(groups, dimension, margin)
-    most = "at most " if share and soon(max(groups), dimension).known == "bound" else ""
+    most = "at most " if share and smallest_margin_soon(max(groups), dimension).known == "bound" else ""
     line = f"images hold {held} groups: {dimension} dimensions at margin {margin:g} can serve {most}{share:.0%} of them"
     if share >= SERVED:
         return line
@@ -79,7 +72,9 @@ def recommendation(groups: list[int], dimension: int) -> str:
     margin = recommended_margin(groups, dimension)
     if margin >= 1:
         return f"no margin below 1 serves {SERVED:.0%}: raise embedding.dimension"
-    serves = f"are the least that could serve {SERVED:.0%}" if soon(crowded(groups), dimension).known == "bound" else f"serve {SERVED:.0%}"
+    serves = (
+        f"are the least that could serve {SERVED:.0%}" if smallest_margin_soon(crowded(groups), dimension).known == "bound" else f"serve {SERVED:.0%}"
+    )
     return f"loss.margin={margin:.2f} and grouping.bandwidth={bandwidth_for(margin):.3f} {serves}"
 
 
@@ -115,7 +110,7 @@ def points_that_cannot(points: dict[str, Choices]) -> list[str]:
         share = share_served(point.groups, point.dimension, point.margin)
         if point.negative_range is None and share < 1:
             most = max(point.groups)
-            least = soon(most, point.dimension)
+            least = smallest_margin_soon(most, point.dimension)
             best = f"{least.margin:.2f} is the best found for {most}" if least.known == "found" else f"{most} groups meet {least.margin:.2f} at best"
             lines.append(
                 f"{name}: {1 - share:.0%} of the images hold more groups than {point.dimension} dimensions can part at margin {point.margin:g} "

@@ -1,23 +1,12 @@
-"""The search against known optima, bounds never above what was found, loss floors."""
+"""The search against known optima; bounds are never above what it finds; loss floors."""
 
 import math
 
 import pytest
 import torch
 
-from rpe.sphere_packing import (
-    best_arrangement,
-    can_meet,
-    cap_bound,
-    closest_cosines,
-    exact_similarity,
-    fejes_toth_bound,
-    loss_floor,
-    proposition_1,
-    proposition_2,
-    similarity_bound,
-    smallest_margin,
-)
+from rpe.sphere_packing.bound import cap_bound, fejes_toth_bound, proposition_1, proposition_2, similarity_bound
+from rpe.sphere_packing.search import best_arrangement, closest_cosines, loss_floor
 from rpe.structures import InputError
 
 ANGLES = {4: 109.4712206, 5: 90.0, 6: 90.0, 8: 74.8584922, 12: 63.4349488, 24: 43.6907671}
@@ -52,23 +41,6 @@ def test_bounds_are_never_above_what_there_is() -> None:
             assert proposition_2(groups) <= fejes_toth_bound(groups) <= similarity + 1e-9
 
 
-def test_closed_forms() -> None:
-    assert exact_similarity(1, 5) == 0 and exact_similarity(2, 1) == 0 and exact_similarity(3, 1) == 1
-    assert exact_similarity(6, 2) == pytest.approx(0.75) and exact_similarity(7, 3) is None
-    for groups in (3, 4, 6, 12):
-        assert fejes_toth_bound(groups) == pytest.approx(exact_similarity(groups, 3), abs=1e-12)
-    assert exact_similarity(128, 64) == 0.5 and similarity_bound(129, 64) >= 0.5 and smallest_margin(129, 64).known == "bound"
-    # each point of Prop. 1: the mean over all pairs, whatever the points
-    points = torch.nn.functional.normalize(torch.randn(9, 3, dtype=torch.float64), dim=1)
-    products = points @ points.T
-    assert float((products.sum() - products.trace()) / 72) >= 2 * proposition_1(9) - 1
-
-
-def test_what_a_margin_can_serve() -> None:
-    assert can_meet(6, 3, 0.5) and not can_meet(7, 3, 0.5) and can_meet(7, 3, 0.606) and not can_meet(7, 3, 0.604)
-    assert can_meet(2, 1, 0.0) and can_meet(1, 2, 0.0) and not can_meet(1000, 3, 0.9)
-
-
 def test_loss_floors() -> None:
     assert loss_floor(8, 3, 0.5, starts=48, seed=0) == pytest.approx(0.0313, abs=1e-4)
     assert loss_floor(7, 3, 0.5, starts=48, seed=0) == pytest.approx(0.0204, abs=1e-4)
@@ -78,8 +50,6 @@ def test_loss_floors() -> None:
 
 
 def test_slips() -> None:
-    with pytest.raises(InputError, match="groups 0 is not a whole number from 1 on"):
-        exact_similarity(0, 3)
     with pytest.raises(InputError, match="starts 0"):
         best_arrangement(3, 3, 0, 0)
     with pytest.raises(InputError, match=r"margin 1.5 is outside \[0, 1\)"):

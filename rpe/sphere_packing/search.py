@@ -1,22 +1,16 @@
-"""How far apart n groups can be on the sphere S^(D-1): closed forms, bounds, and the best arrangement that a search finds.
+"""The best arrangement of n points on S^(D-1) that a search finds (the Tammes problem), and the smallest loss at a margin."""
 
-All similarities are calibrated cosines s = (1 + x . y) / 2, so that they compare with the margin alpha: n groups can meet a margin from the smallest
-possible largest similarity on (the Tammes problem). Paper, section 3.3; Rankin 1955; Fejes Toth 1943.
-"""
-
-import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
-from scipy.special import betaincinv
 from torch import Tensor
 
 from rpe.sphere import check_margin, normalise
+from rpe.sphere_packing.bound import exact_similarity
 from rpe.structures import check_count
 
 ENERGY_STEPS = 400
@@ -33,63 +27,6 @@ LINEAR_STEPS = 60
 
 CLOSE = 1e-9
 """A step that gains less ends the polishing."""
-
-
-def exact_similarity(groups: int, dimension: int) -> float | None:
-    """The smallest largest similarity of `groups` unit vectors where it is proven; None elsewhere.
-
-    One group has nobody to be apart from (0). D = 1 holds two points, D = 2 the regular polygon, n <= D + 1 the simplex (paper, Prop. 1), n <= 2 D the
-    cross-polytope (Rankin), n = 12 in D = 3 the icosahedron (Fejes Toth).
-
-    Raises:
-        InputError: a number below 1.
-    """
-    check_count("groups", groups, 1, "it is how many points are to be apart")
-    check_count("dimension", dimension, 1, "it is how many coordinates a point has")
-    if groups == 1:
-        return 0.0
-    if groups <= dimension + 1:
-        return (1 - 1 / (groups - 1)) / 2
-    if dimension == 1:
-        return 1.0
-    if dimension == 2:
-        return (1 + math.cos(2 * math.pi / groups)) / 2
-    if groups <= 2 * dimension:
-        return 0.5
-    return fejes_toth_bound(groups) if (groups, dimension) == (12, 3) else None
-
-
-def proposition_1(groups: int) -> float:
-    """The mean similarity of different groups is at least (1 - 1 / (n - 1)) / 2, hence so is the largest (paper, Prop. 1)."""
-    return (1 - 1 / (groups - 1)) / 2 if groups > 1 else 0.0
-
-
-def proposition_2(groups: int) -> float:
-    """D = 3: max s >= 1 - 2 pi / (sqrt(3) n) (paper, Prop. 2, after Habicht and van der Waerden)."""
-    return 1 - 2 * math.pi / (math.sqrt(3) * groups)
-
-
-def fejes_toth_bound(groups: int) -> float:
-    """D = 3, n >= 3: max s >= csc^2(n pi / (6 (n - 2))) / 4; an equality for n = 3, 4, 6, 12."""
-    return 1 / (4 * math.sin(groups * math.pi / (6 * (groups - 2))) ** 2)
-
-
-def cap_bound(groups: int, dimension: int) -> float:
-    """D >= 2: the caps of half the smallest angle about n points do not overlap, so that their areas sum to the sphere's at most."""
-    share = min(1.0, 2 / groups)  # of a half sphere, which is the regularised incomplete beta function's whole
-    squared_sine = float(betaincinv((dimension - 1) / 2, 0.5, share))
-    return 1 - squared_sine  # half the smallest angle is phi: s = (1 + cos 2 phi) / 2 = cos^2 phi
-
-
-def similarity_bound(groups: int, dimension: int) -> float:
-    """The best lower bound on the largest similarity that is known here; the exact value where there is one."""
-    exact = exact_similarity(groups, dimension)
-    if exact is not None:
-        return exact
-    bounds = [proposition_1(groups), cap_bound(groups, dimension), 0.5]  # n > 2 D: some angle is acute (Rankin)
-    if dimension == 3:
-        bounds += [fejes_toth_bound(groups), proposition_2(groups)]
-    return max(bounds)
 
 
 def best_arrangement(groups: int, dimension: int, starts: int, seed: int) -> Float[Tensor, "group dim"]:
@@ -207,46 +144,6 @@ def linear_step(points: Float[np.ndarray, "group dim"], radius: float, least: fl
     aim = np.append(np.zeros(groups * dimension), 1.0)
     solved = linprog(aim, A_ub=closer, b_ub=-cosine, A_eq=tangent, b_eq=np.zeros(groups), bounds=bounds, method="highs")
     return solved.x[:-1].reshape(groups, dimension) if solved.status == 0 else None
-
-
-SEARCHED = 64
-"""Groups up to which the smallest margin is searched for; beyond, a search takes minutes."""
-
-
-SEARCHED_SOON = 24
-"""Groups up to which a search takes a second or two, which the start of a training can wait."""
-
-
-class Meeting(NamedTuple):
-    """The smallest margin that groups can meet, and how it is known: `exact`, `found` by a search (one no larger may exist), or a lower `bound`."""
-
-    margin: float
-    known: str
-
-
-@functools.lru_cache(maxsize=4096)
-def smallest_margin(groups: int, dimension: int, starts: int = 24, seed: int = 0) -> Meeting:
-    """The smallest margin that any arrangement of `groups` points on S^(D-1) meets, that is the smallest largest similarity.
-
-    Raises:
-        InputError: a number below 1.
-    """
-    exact = exact_similarity(groups, dimension)
-    if exact is not None:
-        return Meeting(exact, "exact")
-    if groups > SEARCHED:
-        return Meeting(similarity_bound(groups, dimension), "bound")
-    return Meeting((1 + float(closest_cosines(best_arrangement(groups, dimension, starts, seed)[None]))) / 2, "found")
-
-
-def can_meet(groups: int, dimension: int, margin: float) -> bool:
-    """Whether `groups` points can have no similarity above the margin; searched for, shortly, only where no bound decides. Beyond `SEARCHED_SOON` groups the bound
-    decides alone, so that the answer is "perhaps"."""
-    if similarity_bound(groups, dimension) > margin + CLOSE or (groups > 2 * dimension and margin <= 0.5):  # Rankin: then some angle is acute
-        return False
-    if exact_similarity(groups, dimension) is None and groups > SEARCHED_SOON:
-        return True
-    return smallest_margin(groups, dimension, starts=6).margin <= margin + 1e-6
 
 
 def loss_floor(groups: int, dimension: int, margin: float, starts: int, seed: int) -> float:
