@@ -11,7 +11,7 @@ from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
 # `run` is a folder, as what surrounds a training outgrew a file: arguments and slips (door, options), objects (building), run folders (folder),
 # and the two commands (training, evaluation); `rpe.run.train`, `evaluate` and `enter` are all that the doors know of it.
 # in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
