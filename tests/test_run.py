@@ -16,6 +16,7 @@ import torch
 import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tiny import tiny
 
 import evaluate
 import rpe.run
@@ -25,15 +26,7 @@ from rpe.metric import average_recall
 from rpe.metric.reference import reference_table
 
 ROOT = Path(__file__).parent.parent
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=4",
-    "data.val_scenes=3",
-    "data.test_scenes=3",
-    "loss.pixels=64",
-]
+TINY = tiny(4, 3, 3)
 Door = Callable[..., None]
 Refused = Callable[..., str]
 

@@ -7,22 +7,13 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from tiny import tiny
 
 import train
 from rpe.callback.gradient_norm import PARTS, GradientNorm, part_of
 from rpe.task.instance import InstanceTask
 
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=6",
-    "data.val_scenes=1",
-    "data.test_scenes=1",
-    "loss.pixels=64",
-    "trainer.max_epochs=2",
-    "callback.pictures=null",
-]
+TINY = [*tiny(6, 1, 1), "trainer.max_epochs=2", "callback.pictures=null"]
 
 
 def test_parts_by_name() -> None:

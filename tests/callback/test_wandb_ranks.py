@@ -6,18 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import tiny
 from wandb_files import wandb_files
 
 ROOT = Path(__file__).parent.parent.parent
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=1",
-    "data.train_scenes=4",
-    "data.val_scenes=2",
-    "data.test_scenes=2",
-    "loss.pixels=64",
-]
+TINY = tiny(4, 2, 2, batch=1)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from tiny import tiny
 from wandb_files import wandb_files
 
 import train
@@ -18,17 +19,7 @@ from rpe.structures import InputError
 from rpe.task.instance import InstanceTask
 
 Door = Callable[..., None]
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=4",
-    "data.val_scenes=2",
-    "data.test_scenes=1",
-    "loss.pixels=64",
-    "callback.pictures.images=1",
-    "logger=wandb",
-]
+TINY = [*tiny(4, 2, 1), "callback.pictures.images=1", "logger=wandb"]
 
 
 def made(folder: Path, mode: str = "disabled", tags: list[str] | None = None) -> WandbRun:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import tiny
 from wandb_files import wandb_files
 
 import train
@@ -20,16 +21,7 @@ from rpe.run.sweep import REASON
 
 Door = Callable[..., None]
 ROOT = Path(__file__).parent.parent.parent
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=4",
-    "data.val_scenes=1",
-    "data.test_scenes=1",
-    "loss.pixels=64",
-    "callback.pictures.images=0",
-]
+TINY = [*tiny(4, 1, 1), "callback.pictures.images=0"]
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from tiny import tiny
 
 import train
 from rpe.data.digits import DigitScenes
@@ -14,15 +15,7 @@ from rpe.run.sweep import REASON, RECORD, Sweep, failed_points, finished_points,
 
 Door = Callable[..., None]
 CONF = Path(__file__).parent.parent.parent / "conf"
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=2",
-    "data.val_scenes=1",
-    "data.test_scenes=1",
-    "loss.pixels=64",
-]
+TINY = tiny(2, 1, 1)
 
 
 def named(overrides: list[str], folder: str = "outputs/digits/sweep/margin") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tiny import tiny
 from wandb_files import wandb_files
 
 import evaluate
@@ -21,15 +22,7 @@ from rpe.structures import Batch
 from rpe.task.instance import InstanceTask
 
 Door = Callable[..., None]
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=4",
-    "data.val_scenes=2",
-    "data.test_scenes=1",
-    "loss.pixels=64",
-]
+TINY = tiny(4, 2, 1)
 
 
 def epochs_of(folder: Path) -> int:

@@ -10,24 +10,14 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tiny import tiny
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 from wandb.sdk.lib.config_util import save_config_file_from_dict
 from wandb_files import wandb_files
 
 ROOT = Path(__file__).parent.parent.parent
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "wandb-sweep.yaml").read_text())
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=2",
-    "data.val_scenes=1",
-    "data.test_scenes=1",
-    "loss.pixels=64",
-    "trainer.max_epochs=1",
-    "callback.pictures=null",
-    "logger.wandb.mode=offline",
-]
+TINY = [*tiny(2, 1, 1), "trainer.max_epochs=1", "callback.pictures=null", "logger.wandb.mode=offline"]
 
 
 def first_point() -> dict[str, dict[str, Any]]:

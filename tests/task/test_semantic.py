@@ -19,6 +19,7 @@ from miniature_voc import write_sbd, write_voc
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tiny import tiny
 
 import evaluate
 import predict
@@ -29,15 +30,7 @@ from rpe.structures import InputError
 from rpe.task.semantic import SemanticTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
-TINY = [
-    "backbone.width=8",
-    "backbone.levels=2",
-    "data.batch_size=2",
-    "data.train_scenes=4",
-    "data.val_scenes=3",
-    "data.test_scenes=3",
-    "loss.pixels=64",
-]
+TINY = tiny(4, 3, 3)
 VOC = [
     "backbone.model=resnet10t",
     "backbone.width=8",
