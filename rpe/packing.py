@@ -16,7 +16,7 @@ from rpe.record import write_whole
 from rpe.run.advice import advice, groups_of_images, recommendation
 from rpe.run.building import build_data
 from rpe.run.composing import composed
-from rpe.sphere_packing import loss_floor, similarity_bound, smallest_margin
+from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
 from rpe.structures import InputError, check_count
 
 USAGE = """
@@ -78,16 +78,15 @@ def rows(groups: list[int], dimensions: list[int], margin: float | None, starts:
     for dimension in dimensions:
         for count in groups:
             met = smallest_margin(count, dimension, starts, seed)
-            floor = (
-                None
-                if margin is None
-                else 0.0
-                if met.known != "bound" and met.margin <= margin
-                else loss_floor(count, dimension, margin, starts, seed)
-            )
+            floor = None if margin is None else 0.0 if is_met(met, margin) else loss_floor(count, dimension, margin, starts, seed)
             if met.known == "found":
                 print(f"{count} groups in {dimension} dimensions: {met.margin:.5f}", file=sys.stderr, flush=True)
             yield Packed(count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor)
+
+
+def is_met(met: Meeting, margin: float) -> bool:
+    """Whether the margin is met for sure, so that there is no floor."""
+    return met.known != "bound" and met.margin <= margin
 
 
 def draw(table: list[Packed], margin: float | None, file: Path) -> None:

@@ -1,7 +1,6 @@
 """predict(config): a run's answer to anybody's images."""
 
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -18,20 +17,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from torch import Tensor
 
 from rpe.callback.progress import clock
 from rpe.data.module import SplitData
 from rpe.overlay import drawn_boundaries, overlay
 from rpe.run.building import build_data, build_task, check_pair, task_class
+from rpe.run.counter import Counter
 from rpe.run.door import FROM_RUN, plainly
 from rpe.run.evaluation import chosen_checkpoint, run_as_asked
-from rpe.run.findings import PARTS, Findings, rows_of
+from rpe.run.findings import Findings, rows_of
 from rpe.run.folder import load_weights, provenance
+from rpe.run.sources import image_files
 from rpe.structures import InputError, check_count
 from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
@@ -43,7 +40,7 @@ HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """What Lightning calls them; anything else is fp32."""
 
 EVERY_SECONDS = 15.0
-"""Between two plain lines of progress, and between two writings of the tables."""
+"""Between two writings of the tables."""
 
 OF_ALL_IMAGES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """Why nothing more can be written, whatever the image."""
@@ -120,35 +117,6 @@ def device_of(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda is not here: choose cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def image_files(images: Any) -> list[Path]:
-    """The files that a file, a folder, a pattern, or a list of these names: of a folder all with an image's suffix, of a pattern none that a
-    prediction has written.
-
-    Raises:
-        InputError: there is none.
-    """
-    Image.init()
-    suffixes = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
-    found: set[Path] = set()
-    for name in [str(one) for one in images] if OmegaConf.is_list(images) else [str(images)]:
-        path = Path(name)
-        if path.is_dir():
-            found |= {file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")}
-        elif path.exists():
-            found.add(path)
-        else:
-            matching = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 (takes absolute patterns)
-            found |= {file for file in matching if file.is_file() and not is_predicted(file)}
-    if not found:
-        raise InputError(f"images {images} names no image: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'")
-    return sorted(found)
-
-
-def is_predicted(file: Path) -> bool:
-    """Whether a prediction has written it: a pattern such as photos/**/*.png must not find the answers in photos/found."""
-    return file.parent.name in PARTS and (file.parent.parent / "predictions.yaml").is_file()
 
 
 class Predictor:
@@ -238,30 +206,3 @@ def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> d
         counter.stop()
         findings.write_tables()
     return refused
-
-
-class Counter:
-    """How many images are done: a bar with the time left on a terminal, plain lines elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.start, self.last = total, time.monotonic(), time.monotonic()
-        self.bar: Bar | None = None
-        if sys.stdout.isatty() and total:
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-            self.bar = Bar(*columns, console=Console())
-            self.bar.start()
-            self.line = self.bar.add_task("predicting", total=total)
-
-    def show(self, done: float, name: str) -> None:
-        """Say where the work is; parts of an image count by their share."""
-        if self.bar:
-            self.bar.update(self.line, completed=done, description=name)
-        elif time.monotonic() - self.last > EVERY_SECONDS:
-            self.last = time.monotonic()
-            left = (self.last - self.start) / done * (self.total - done)
-            print(f"image {done:.1f}/{self.total} {name}, {clock(left)} left", flush=True)
-
-    def stop(self) -> None:
-        """Leave the terminal as it was."""
-        if self.bar:
-            self.bar.stop()

@@ -21,7 +21,6 @@ import rpe.run
 import train
 from rpe.proposal import select_instances
 from rpe.run import prediction
-from rpe.run.findings import Findings
 from rpe.structures import Proposals
 
 Door = Callable[..., None]
@@ -158,15 +157,6 @@ def test_an_answer_that_cannot_be_written_stops_no_other(run: Path, door: Door, 
     assert len(list((tmp_path / "out" / "objects").iterdir())) == 3
 
 
-def test_a_pattern_finds_no_answers(tmp_path: Path) -> None:
-    Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    findings = Findings(tmp_path / "found", {"objects": True}, {})
-    findings.write(
-        "a", tmp_path / "a.png", {"labels": np.zeros((4, 4), dtype=np.uint16), "overlays": np.zeros((4, 4, 3), dtype=np.uint8)}, [], (4, 4)
-    )
-    assert prediction.image_files(f"{tmp_path}/**/*.png") == [tmp_path / "a.png"]
-
-
 def test_what_was_finished_is_not_done_again(
     run: Path, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,17 +208,6 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground=0.1", "tile=null")
     assert "holds a prediction with other settings and tile: name another output folder" in said
     assert "run folder nowhere does not exist" in refused(predict.main, "run=nowhere", image)
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_progress_tells_the_time_left(terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(prediction, "EVERY_SECONDS", -1.0)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    counter = prediction.Counter(3)
-    counter.show(1.5, "scan")
-    counter.stop()
-    said = capsys.readouterr().out
-    assert ("predicting" in said or "scan" in said) if terminal else said == "image 1.5/3 scan, 0:00 left\n"
 
 
 def test_boundary_maps(door: Door, tmp_path: Path) -> None:

@@ -1,39 +1,23 @@
-"""Images of any size: tiles that overlap, and the objects of all tiles as one label map.
-
-A tile's own answer counts in its core, the part that is nearer to its middle than to a neighbour's; what two tiles say of the pixels that both see tells which
-of their objects are one. Memory is that of the label maps, never of a mask an object.
-"""
+"""The objects of all tiles as one label map. What two tiles say of the pixels that both see tells which of their objects are one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int32, Int64
 from scipy.ndimage import find_objects
 
-from rpe.structures import BACKGROUND, InputError
+from rpe.structures import BACKGROUND
+from rpe.tiling.tile import Tile, place, shifted, within
 
 CLOSE = 0.9
 """Calibrated similarity of modes from which two tiles' objects are one if half of the smaller one's shared part lies in the other's."""
 
 LIKELY = 0.75
-"""The same if the shared parts have an intersection over union of 1/2. Different objects are trained to 3/4 or less (margin 1/2 of the cosine)."""
-
-
-class Tile(NamedTuple):
-    """Rows and columns of a tile, and of its core; the cores of an image's tiles share no pixel and leave none out."""
-
-    rows: slice
-    columns: slice
-    core_rows: slice
-    core_columns: slice
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+"""The same if the shared parts have an intersection over union of 1/2. Different objects are trained to lie below the margin, 1/2 as shipped; this is half-way from there
+to 1."""
 
 
 @dataclass
@@ -74,54 +58,6 @@ class Member(NamedTuple):
     def key(self) -> Key:
         """Names it in the image."""
         return self.tile, self.label
-
-
-def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: int) -> list[Tile]:
-    """The tiles of an image of (height, width), row by row; one if it fits into a tile.
-
-    Args:
-        size: of the image as the network sees it.
-        tile: side in pixels; None never cuts.
-        overlap: of two neighbours, at least.
-        multiple: tiles start at multiples of it, at which an embedding that depends on the place says the same of the same place.
-
-    Raises:
-        InputError: no step is left between two tiles.
-    """
-    if tile is not None and max(size) > tile:
-        check_step(tile, overlap, multiple)
-    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
-    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
-
-
-def check_step(tile: int, overlap: int, multiple: int) -> None:
-    """Refuse tiles of which the next would start where this one does.
-
-    Raises:
-        InputError: no step is left between two tiles.
-    """
-    if (tile - overlap) // multiple < 1:
-        raise InputError(
-            f"tile {tile} less overlap {overlap} is below {multiple}, the pixels after which the embedding's coordinates repeat: "
-            f"set tile={multiple + overlap} or more"
-        )
-
-
-def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tuple[slice, slice]]:
-    """Along one axis, the tiles and their cores."""
-    if tile is None or length <= tile:
-        return [(slice(0, length), slice(0, length))]
-    step = (tile - overlap) // multiple * multiple
-    last = -(-(length - tile) // multiple) * multiple
-    starts = [*range(0, last, step), last]
-    ends = [*(start + tile for start in starts[:-1]), length]
-    edges = [0, *((end + start) // 2 for end, start in zip(ends[:-1], starts[1:], strict=True)), length]
-    return [(slice(*span), slice(*core)) for span, core in zip(zip(starts, ends, strict=True), pairwise(edges), strict=True)]
-
-
-def within(outer: slice, inner: slice) -> slice:
-    """`inner` as counted from the start of `outer`."""
-    return slice(inner.start - outer.start, inner.stop - outer.start)
 
 
 def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
@@ -260,16 +196,6 @@ def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece],
     largest = [max(objects[index], key=lambda member: member.area) for index in kept]
     classes = np.array([pieces[member.tile].classes[member.label - 1] for member in largest], dtype=np.int64)
     return Stitched(canvas, np.array([scores[index] for index in kept], dtype=np.float64), classes)
-
-
-def place(tile: Tile, box: tuple[slice, slice]) -> tuple[slice, slice]:
-    """A box of a tile in the image."""
-    return shifted(box[0], tile.rows.start), shifted(box[1], tile.columns.start)
-
-
-def shifted(span: slice, by: int) -> slice:
-    """The span, so much further on."""
-    return slice(span.start + by, span.stop + by)
 
 
 def enlarged(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:
