@@ -66,12 +66,28 @@ class Embedding(nn.Module):
             self.placed = nn.Conv2d(codes, dimension, 1, bias=False)
             nn.init.orthogonal_(self.placed.weight)
 
+    @torch.no_grad()
+    def calibrate(self, feature: FeatureMap) -> None:
+        """Shift and scale the last layer so that its outputs have mean 0 and deviation 1 on this feature map.
+
+        A freshly initialised layer sends all pixels to nearly one point (mean cosine 0.89), where the loss has little gradient. A displacement
+        starts at 0: it would be a random place.
+        """
+        last = self.layers[-1]
+        vectors = self.layers(self.with_coordinates(feature)).float()
+        mean, deviation = vectors.mean((0, 2, 3)), vectors.std((0, 2, 3)).clamp(min=1e-6)
+        last.weight.div_(deviation[:, None, None, None])
+        last.bias.copy_((last.bias - mean) / deviation)
+
+    def with_coordinates(self, feature: FeatureMap) -> Float[Tensor, "batch channel rows columns"]:
+        """Return the features, with the periodic coordinates appended where they are wanted."""
+        if self.coordinates != "periodic":
+            return feature.values
+        return torch.cat([feature.values, periodic_coordinates(feature, self.periods)], 1)
+
     def forward(self, feature: FeatureMap) -> FeatureMap:
         """Points of unit length, in fp32, at the stride of the feature map."""
-        values = feature.values
-        if self.coordinates == "periodic":
-            values = torch.cat([values, periodic_coordinates(feature, self.periods)], 1)
-        vectors = self.layers(values).float()
+        vectors = self.layers(self.with_coordinates(feature)).float()
         if self.coordinates == "displaced":
             places = cell_centres(feature) + self.DISPLACEMENT * vectors[:, self.dimension :]
             vectors = vectors[:, : self.dimension] + self.placed(periodic_code(places, self.periods)).float()

@@ -65,3 +65,20 @@ class Fixed(torch.nn.Module):
 def test_wrong_options(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Embedding(**({"channels": 4, "dimension": 3, "hidden": 4, "coordinates": "none", "periods": []} | change))
+
+
+@pytest.mark.parametrize("coordinates", ["none", "periodic", "displaced"])
+def test_a_calibrated_start_is_not_collapsed(coordinates: str) -> None:
+    embedding = Embedding(channels=8, dimension=6, hidden=16, coordinates=coordinates, periods=[16])
+    feature = FeatureMap(torch.rand(2, 8, 12, 12) + 1, 4)  # all features alike, as behind a ReLU
+
+    def mean_cosine() -> float:
+        points = embedding(feature).values.movedim(1, -1).reshape(-1, 6)
+        return float((points @ points.T).mean())
+
+    before = mean_cosine()
+    embedding.calibrate(feature)
+    outputs = embedding.layers(embedding.with_coordinates(feature))
+    assert torch.allclose(outputs.mean((0, 2, 3)), torch.zeros(len(outputs[0])), atol=1e-5)
+    assert torch.allclose(outputs.std((0, 2, 3)), torch.ones(len(outputs[0])), atol=1e-4)
+    assert abs(mean_cosine()) < 0.1 and (coordinates == "displaced" or before > 0.5)

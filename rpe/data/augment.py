@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
@@ -51,7 +51,7 @@ def chance_of(name: str, setting: Mapping[str, Any] | None, above: float) -> Cha
     if set(setting) != set(Chance._fields):
         raise InputError(f"augment.{name} needs {', '.join(Chance._fields)}, not {', '.join(map(str, setting))}; or null")
     chance = Chance(*(float(setting[key]) for key in Chance._fields))
-    check_probability(name, chance.probability)
+    check_probability(f"augment.{name}", chance.probability)
     if not above < chance.low <= chance.high < math.inf:
         raise InputError(f"augment.{name} from {chance.low:g} to {chance.high:g} is no range: low <= high, and above {above:g}")
     return chance
@@ -60,7 +60,7 @@ def chance_of(name: str, setting: Mapping[str, Any] | None, above: float) -> Cha
 def check_probability(name: str, value: float) -> float:
     """The value, if it lies in [0, 1]."""
     if not 0 <= value <= 1:
-        raise InputError(f"augment.{name}: probability {value:g} is outside [0, 1]")
+        raise InputError(f"{name}: probability {value:g} is outside [0, 1]")
     return float(value)
 
 
@@ -93,16 +93,18 @@ class Augment:
         channels: dict[str, float] | None,
         invert: float,
     ) -> None:
-        self.flip = check_probability("flip", flip)
-        self.flip_vertical = check_probability("flip_vertical", flip_vertical)
-        self.quarter_turn = check_probability("quarter_turn", quarter_turn)
-        self.invert = check_probability("invert", invert)
+        self.flip = check_probability("augment.flip", flip)
+        self.flip_vertical = check_probability("augment.flip_vertical", flip_vertical)
+        self.quarter_turn = check_probability("augment.quarter_turn", quarter_turn)
+        self.invert = check_probability("augment.invert", invert)
         self.rotation, self.scale = chance_of("rotation", rotation, -math.inf), chance_of("scale", scale, 0.0)
         self.gamma, self.brightness = chance_of("gamma", gamma, 0.0), chance_of("brightness", brightness, 0.0)
         self.contrast, self.channels = chance_of("contrast", contrast, 0.0), chance_of("channels", channels, 0.0)
 
     def __call__(self, image: Tensor, labels: Tensor, side: int, random: np.random.Generator) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """A random square of `side` pixels; what lies outside the image is black and void.
+        """Cut a random square of `side` pixels; beyond the image it is filled with the image's reflection, and void.
+
+        A black fill would enter the statistics of every normalisation layer, which evaluation then does not see.
 
         Args:
             image: uint8 or float `[3, height, width]`.
@@ -116,8 +118,8 @@ class Augment:
         angle, scale = self.rotation.draw(random) or 0.0, self.scale.draw(random) or 1.0
         shown, window, resized = extents(side, angle, scale)
         corner = [start_of(length, shown, random) - (window - shown) // 2 for length in labels.shape[-2:]]
-        colours = self.coloured(transform.to_dtype(within(image, corner, window), torch.float32, scale=True), random)
-        pixels = placed(colours, corner, window, 0.0)
+        rows, columns = (reflected(start, window, length) for start, length in zip(corner, labels.shape[-2:], strict=True))
+        pixels = self.coloured(transform.to_dtype(image[:, rows[:, None], columns], torch.float32, scale=True), random)
         ids = placed(within(labels[None], corner, window), corner, window, VOID)
         pixels, ids = self.flipped(pixels, ids, random)
         if resized != window:
@@ -176,6 +178,12 @@ def within(image: Tensor, corner: list[int], window: int) -> Tensor:
     """The part of the window that lies inside the image, perhaps nothing."""
     top, left = (max(0, start) for start in corner)
     return image[..., top : max(top, corner[0] + window), left : max(left, corner[1] + window)]
+
+
+def reflected(start: int, count: int, length: int) -> Int64[Tensor, " count"]:
+    """Return the indices of `count` pixels from `start` on along an axis, mirrored at both ends of its `length`."""
+    index = torch.arange(start, start + count) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)
 
 
 def placed(part: Tensor, corner: list[int], window: int, fill: float) -> Tensor:

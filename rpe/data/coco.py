@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
-from rpe.data.augment import Augment
+from rpe.data.augment import Augment, placed, reflected, start_of, within
 from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, smaller_size
 from rpe.structures import BACKGROUND, VOID, InputError
@@ -181,15 +181,11 @@ def prepared(
 
 
 def cropped(image: Tensor, labels: Tensor, side: int, random: np.random.Generator) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """A random square; what lies outside the image is black and void."""
-    height, width = image.shape[-2:]
-    below, right = max(0, side - height), max(0, side - width)
-    image = transform.pad(image, [0, 0, right, below])
-    labels = transform.pad(labels, [0, 0, right, below], fill=VOID)
-    top = int(random.integers(0, image.shape[-2] - side + 1))
-    left = int(random.integers(0, image.shape[-1] - side + 1))
-    box = (slice(top, top + side), slice(left, left + side))
-    return tv_tensors.Image(image[:, *box]), tv_tensors.Mask(labels[*box])
+    """Cut a random square; beyond the image it is filled with the image's reflection, and void."""
+    corner = [start_of(length, side, random) for length in labels.shape]
+    rows, columns = (reflected(start, side, length) for start, length in zip(corner, labels.shape, strict=True))
+    ids = placed(within(labels[None], corner, side), corner, side, VOID)[0]
+    return tv_tensors.Image(image[:, rows[:, None], columns]), tv_tensors.Mask(ids)
 
 
 def dense(labels: Int64[np.ndarray, "height width"]) -> Int64[np.ndarray, "height width"]:

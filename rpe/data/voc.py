@@ -9,8 +9,9 @@ import torch
 from pycocotools import mask as coco_mask
 from torchvision import tv_tensors
 
-from rpe.data.augment import Augment
+from rpe.data.augment import Augment, check_probability
 from rpe.data.coco import HEADERS_READ, prepared
+from rpe.data.copy_paste import paste
 from rpe.data.image import check_sides, decode, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.data.sbd import check_file, read_sbd
@@ -52,6 +53,7 @@ class VocImages:
         crop: side of the random crop; None takes whole images.
         seed: of the crops.
         augment: what is done to the crops; None leaves them as they are.
+        copy_paste: probability that objects of another training image are pasted over one.
         pictures: the photographs are needed; without, masks and truth can be read.
     """
 
@@ -65,9 +67,11 @@ class VocImages:
         seed: int,
         augment: Augment | None,
         pictures: bool = True,
+        copy_paste: float = 0.0,
     ) -> None:
         self.voc, self.split, self.sbd, self.pictures = voc, split, sbd, pictures
         self.longest_side, self.crop, self.seed, self.augment = longest_side, crop, seed, augment
+        self.copy_paste = copy_paste
         own = set(read_names(self.list_of(split)))
         names = set(own)
         if sbd is not None:
@@ -140,12 +144,19 @@ class VocImages:
 
     def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self))
+        random = generator_of(self.seed, 1, epoch, place)
+        sample = self.prepare(place, random)
+        if self.copy_paste and random.random() < self.copy_paste:
+            sample = paste(self.prepare(int(random.integers(len(self))), random), sample, random)
+        return sample
+
+    def prepare(self, place: int, random: np.random.Generator) -> Sample:
+        """Return an image as the network sees it; crop and augmentation are drawn from `random`."""
         image, (labels, classes) = self.read_image(place), self.annotated(place)
         size = (int(image.shape[-2]), int(image.shape[-1]))
         if labels.shape != size:
             raise InputError(f"image {self.files(place)[0]} is {size[0]} x {size[1]}, but its masks are {describe(labels)} (height x width)")
         mask = tv_tensors.Mask(torch.from_numpy(labels))
-        random = generator_of(self.seed, 1, epoch, place)
         categories = np.append(BACKGROUND, classes)
         pixels, dense_labels, of_labels = prepared(image, mask, categories, self.longest_side, self.crop, self.augment, random)
         return Sample(pixels, dense_labels, image_id_of(self.names[place].decode()), size, of_labels)
@@ -218,16 +229,19 @@ class Voc(InstanceData):
         longest_side: int | None,
         crop: int,
         augment: Augment | None,
+        copy_paste: float,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
         check_sides(longest_side, crop)
         self.root, self.use_sbd = Path(root), use_sbd
         self.longest_side, self.crop, self.augment = longest_side, crop, augment
+        self.copy_paste = check_probability("data.copy_paste", copy_paste)
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
         voc, sbd = self.places(split)
         augment, crop = (self.augment, self.crop) if training else (None, None)
-        return VocImages(voc, official(split), sbd, self.longest_side, crop, self.seed, augment)
+        copy_paste = self.copy_paste if training else 0.0
+        return VocImages(voc, official(split), sbd, self.longest_side, crop, self.seed, augment, copy_paste=copy_paste)
 
     def places(self, split: str) -> tuple[Path, Path | None]:
         """Where VOC and, for training with it, SBD lie."""

@@ -13,7 +13,7 @@ class BoundaryLoss(SampledPairwiseLoss):
     """All terms of boundary training (paper, section 5.2).
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range, pixels, sampling: see `SampledPairwiseLoss`.
+        margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
         groups: what the pixels are grouped by: "boundary", into boundary and not boundary, as in the paper, or "segments", into those of one
             annotator, drawn anew for each image and step.
         pairwise_weight: of the pairwise terms, which are means over the stages; 0 leaves them out: the ablation.
@@ -34,12 +34,13 @@ class BoundaryLoss(SampledPairwiseLoss):
         negative_range: float | None,
         pixels: int | None,
         sampling: str,
+        iterate_weights: str,
         groups: str,
         pairwise_weight: float,
         stage_weight: float,
         boundary_share: float,
     ) -> None:
-        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
+        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
         if groups not in ("boundary", "segments"):
             raise InputError(f"loss.groups {groups!r} is unknown: choose boundary or segments")
         for name, value in (("pairwise_weight", pairwise_weight), ("stage_weight", stage_weight)):

@@ -4,6 +4,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from rpe.loss.assignment import assignment_loss
 from rpe.loss.sampled import SampledPairwiseLoss
 from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
 
@@ -12,7 +13,7 @@ class InstanceLoss(SampledPairwiseLoss):
     """All terms of instance training.
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range, pixels, sampling: see `SampledPairwiseLoss`.
+        margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
         objectness_weight: of the cross-entropy beside the pairwise terms.
     """
 
@@ -25,12 +26,16 @@ class InstanceLoss(SampledPairwiseLoss):
         negative_range: float | None,
         pixels: int | None,
         sampling: str,
+        iterate_weights: str,
         objectness_weight: float,
+        assignment_weight: float,
+        assignment_concentration: float,
     ) -> None:
-        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
+        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
         if objectness_weight < 0:
             raise InputError(f"loss.objectness_weight {objectness_weight} is negative")
         self.objectness_weight = objectness_weight
+        self.assignment_weight, self.assignment_concentration = assignment_weight, assignment_concentration
 
     def forward(
         self,
@@ -39,9 +44,13 @@ class InstanceLoss(SampledPairwiseLoss):
         labels: Int64[Tensor, "batch pixel"],
         objectness: FeatureMap,
         full_labels: Int64[Tensor, "batch height width"],
+        points: FeatureMap,
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `objectness`."""
-        return self.pairwise(iterates, positions, labels) | {"objectness": self.objectness_weight * objectness_loss(objectness, full_labels)}
+        terms = self.pairwise(iterates, positions, labels) | {"objectness": self.objectness_weight * objectness_loss(objectness, full_labels)}
+        if self.assignment_weight:
+            terms["assignment"] = self.assignment_weight * assignment_loss(points, full_labels, self.assignment_concentration)
+        return terms
 
 
 def objectness_loss(objectness: FeatureMap, labels: Int64[Tensor, "batch height width"]) -> Float[Tensor, ""]:

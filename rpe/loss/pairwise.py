@@ -227,14 +227,25 @@ def check_pair_options(weighting: str, negative_weight: float, negative_range: f
         raise InputError(f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs")
 
 
-def share_over_margin(points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float) -> float:
-    """Of the pairs of different groups, the share whose similarity is over the margin: what the loops have still to mend.
+def different_groups(labels: Int64[Tensor, " pixel"]) -> Float[Tensor, "pixel pixel"]:
+    """Return the weight of each pair of pixels of different groups, weighted by group like the loss, 0 elsewhere."""
+    _, labels = torch.unique(labels, return_inverse=True)
+    weights = pair_weights(labels, "group").float()
+    return weights[:, None] * weights * (labels[:, None] != labels)
 
-    Group-weighted like the loss, void left out. NaN where there is no such pair.
+
+def share_over_margin(points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float) -> float:
+    """Return the fraction of different-group pairs whose similarity exceeds the margin.
+
+    Weighted by group like the loss, without void; NaN where there is no such pair.
     """
     points, labels = points[labels != VOID].float(), labels[labels != VOID]
-    _, labels = torch.unique(labels, return_inverse=True)
-    weights = pair_weights(labels, "group").to(points.dtype)
-    over = points @ points.T > cosine_of_margin(margin)
-    pair = weights[:, None] * weights * (labels[:, None] != labels)
-    return float((pair * over).sum() / pair.sum())
+    pair = different_groups(labels)
+    return float((pair * (points @ points.T > cosine_of_margin(margin))).sum() / pair.sum())
+
+
+def mean_cosine_between(points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"]) -> float:
+    """Return the mean cosine of different-group pairs; near 1 the embedding is collapsed. Weights and NaN as `share_over_margin`."""
+    points, labels = points[labels != VOID].float(), labels[labels != VOID]
+    pair = different_groups(labels)
+    return float((pair * (points @ points.T)).sum() / pair.sum())

@@ -17,6 +17,8 @@ class SampledPairwiseLoss(nn.Module):
         pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
         sampling: "uniform" as the authors, or "group": each group, the background too, is drawn about equally often, so that
             small objects are seen whole and the background does not fill the sample (digits: three quarters of all pixels).
+        iterate_weights: "sum" as the authors, each of the T + 1 terms with weight 1, or "mean", each with 1 / (T + 1): the terms beside
+            them keep their share of a clipped step however many loops there are.
     """
 
     def __init__(
@@ -28,8 +30,12 @@ class SampledPairwiseLoss(nn.Module):
         negative_range: float | None,
         pixels: int | None,
         sampling: str,
+        iterate_weights: str,
     ) -> None:
         super().__init__()
+        if iterate_weights not in ("sum", "mean"):
+            raise InputError(f"loss.iterate_weights must be sum or mean, got {iterate_weights!r}.")
+        self.iterate_weights = iterate_weights
         if sampling not in ("uniform", "group"):
             raise InputError(f"loss.sampling {sampling!r} is unknown: choose uniform or group")
         self.sampling = sampling
@@ -68,7 +74,6 @@ class SampledPairwiseLoss(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """The loss of each iterate: `pairwise_0` .. `pairwise_T`."""
         groups = [groups_of(image, self.weighting) for image in labels]
-        return {
-            f"pairwise_{loop}": margin_loss_of_groups(points, groups, self.margin, self.negative_weight, positions, self.negative_range, self.squared)
-            for loop, points in enumerate(iterates)
-        }
+        share = 1 / len(iterates) if self.iterate_weights == "mean" and iterates else 1.0
+        options = (self.margin, self.negative_weight, positions, self.negative_range, self.squared)
+        return {f"pairwise_{loop}": share * margin_loss_of_groups(points, groups, *options) for loop, points in enumerate(iterates)}

@@ -12,7 +12,7 @@ class SemanticLoss(SampledPairwiseLoss):
     """All terms of training with classes: the grouping loss beside the cross-entropy, as the paper trains semantic segmentation.
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range, pixels, sampling: see `SampledPairwiseLoss`.
+        margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
         pairwise_weight: of each pairwise term; 0 leaves the grouping out of the training: the ablation.
         class_weight: of the cross-entropy.
 
@@ -29,10 +29,11 @@ class SemanticLoss(SampledPairwiseLoss):
         negative_range: float | None,
         pixels: int | None,
         sampling: str,
+        iterate_weights: str,
         pairwise_weight: float,
         class_weight: float,
     ) -> None:
-        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
+        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
         for name, value in (("pairwise_weight", pairwise_weight), ("class_weight", class_weight)):
             if value < 0:
                 raise InputError(f"loss.{name} {value} is negative")
@@ -47,6 +48,7 @@ class SemanticLoss(SampledPairwiseLoss):
         labels: Int64[Tensor, "batch pixel"],
         logits: FeatureMap,
         classes: Int64[Tensor, "batch height width"],
+        points: FeatureMap,
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `classes`.
 

@@ -67,6 +67,9 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
                 (folder / "metrics.json").unlink(missing_ok=True)  # of the weights before
         elif config.init is not None:
             load_weights(task, checkpoint_of(config.init))
+        else:
+            first = data.dataset("train", training=True)
+            task.calibrate([first[index] for index in range(min(data.batch_size, len(first)))])
         return fit_and_test(config, folder, trainer, data, task, started)
 
 

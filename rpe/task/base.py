@@ -1,6 +1,6 @@
 """What every task shares, and what rpe.run asks of one: it builds, trains and scores a task without knowing which."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -9,7 +9,7 @@ import lightning
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -66,7 +66,7 @@ class Task(lightning.LightningModule):
     backends: ClassVar[tuple[str, ...]] = ("own",)
     """What can compute its figures; the first does unless an evaluation asks for another."""
 
-    def __init__(self, optimizer: Callable[[Iterable[Tensor]], Optimizer], schedule: Callable[[float], float]) -> None:
+    def __init__(self, optimizer: Callable[[nn.Module], Optimizer], schedule: Callable[[float], float]) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.schedule = schedule
@@ -75,6 +75,10 @@ class Task(lightning.LightningModule):
 
     def check_dataset(self, dataset: Split) -> None:
         """Refuse a split that this network cannot be trained or examined on; raises `InputError` before either starts."""
+
+    def calibrate(self, samples: list[Any]) -> None:
+        """Start the embedding from what the untrained network makes of these samples; see `Embedding.calibrate`."""
+        raise NotImplementedError
 
     def sheet(self, sample: Any, folder: Path) -> Path:
         """Draw what the network makes of one item of a dataset; returns the file."""
@@ -109,6 +113,17 @@ class Task(lightning.LightningModule):
             torch.distributed.broadcast_object_list(made, src=0)
         return made[0]  # type: ignore[return-value]
 
+    def log_term_gradients(self, terms: dict[str, Float[Tensor, ""]], at: Tensor) -> None:
+        """Log `gradient/<term>`: the Euclidean norm of each term's gradient with respect to what the network's heads share.
+
+        Terms are summed under one clip, so a term whose norm is far below the others' is starved.
+        """
+        learned = {name: term for name, term in terms.items() if term.requires_grad}
+        for name, term in learned.items():
+            (gradient,) = torch.autograd.grad(term, at, retain_graph=True, allow_unused=True)
+            norm = at.new_zeros(()) if gradient is None else torch.linalg.vector_norm(gradient)
+            self.log(f"gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+
     def logged_sum(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
         """The loss: the sum of its terms, each of which is logged."""
         total = torch.stack(list(terms.values())).sum()
@@ -117,7 +132,7 @@ class Task(lightning.LightningModule):
         return total
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self)
         total = self.total_steps()
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

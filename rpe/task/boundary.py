@@ -1,7 +1,7 @@
 """Boundary detection: train on the annotators' boundaries, score maps as BSDS500 does."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rpe.data.bsds import BoundarySample, Bsds, collate_boundaries
@@ -71,7 +71,7 @@ class BoundaryTask(Task):
         detector: BoundaryDetector,
         loss: BoundaryLoss,
         detection: Detection,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        optimizer: Callable[[nn.Module], Optimizer],
         schedule: Callable[[float], float],
         seed: int,
         val_thresholds: int,

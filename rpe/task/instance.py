@@ -1,7 +1,7 @@
 """Instance grouping: train the embedding through the loops, examine proposals against the truth."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset, Truth, collate, generator_of
 from rpe.grouping import find_modes
 from rpe.head import Classifier
-from rpe.loss import InstanceLoss, SemanticLoss, share_over_margin
+from rpe.loss import InstanceLoss, SemanticLoss, mean_cosine_between, share_over_margin
 from rpe.metric.average_recall import BACKENDS, average_recall
 from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
@@ -36,6 +36,9 @@ EXAMINED = 1024
 
 PAIRED = 512
 """Pixels of an image, evenly drawn, whose pairs are held against the margin at every iterate: of 1,024, an image's figures take 77 ms, not 46 (T = 3, 1 core)."""
+
+RANKED_EVERY = 4
+"""Steps between two of the ranker's: grouping an image takes as long as a step of a small network."""
 
 CLASSES = "classes"
 """Where a checkpoint keeps the ids and names of the categories that were learned; a list is of names alone."""
@@ -85,7 +88,7 @@ class InstanceTask(Task):
         model: PixelEmbedding,
         loss: InstanceLoss | SemanticLoss,
         proposal: Proposer,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        optimizer: Callable[[nn.Module], Optimizer],
         schedule: Callable[[float], float],
         seed: int,
     ) -> None:
@@ -144,8 +147,10 @@ class InstanceTask(Task):
         positions, labels = self.chosen_pixels(batch, index)
         embedded, iterates = self.model(batch.images, positions)
         said, wanted = (embedded.objectness, batch.labels) if embedded.classes is None else (embedded.classes, batch.classes())
-        terms = self.loss(iterates, positions, labels, said, wanted)
-        if self.model.ranker.learns:
+        terms = self.loss(iterates, positions, labels, said, wanted, embedded.points)
+        if index == 0:  # once an epoch, as each term costs a backward pass of its own
+            self.log_term_gradients(terms, embedded.features.values)
+        if self.model.ranker.learns and index % RANKED_EVERY == 0:
             terms["ranking"] = self.ranking_loss(embedded, batch, index)
         return self.logged_sum(terms, len(batch.images))
 
@@ -153,7 +158,7 @@ class InstanceTask(Task):
         """The ranker's, on the groups of one image of the batch, by inference's settings in turn: grouping every image by all of them would take longer
         than the network."""
         with torch.autocast(self.device.type, enabled=False):
-            turn, image = divmod(index, len(batch.images))
+            turn, image = divmod(index // RANKED_EVERY, len(batch.images))
             one = image_of(detached(embedded), image)
             size = (batch.images.shape[2], batch.images.shape[3])
             grouped = self.proposal.grouped(one, size, self.proposal.settings[turn % len(self.proposal.settings)])
@@ -215,6 +220,7 @@ class InstanceTask(Task):
             points = normalise(embedded.points.at(centres[known][None]))
             for loop, iterate in enumerate(self.model.grouping(points)):
                 figures[f"over-margin-X{loop}"] = share_over_margin(iterate[0], flat[known], self.loss.margin)
+            figures["cosine-between-X0"] = mean_cosine_between(points[0], flat[known])
         return figures
 
     def on_validation_epoch_end(self) -> None:
@@ -255,6 +261,10 @@ class InstanceTask(Task):
             return None
         examiner, confusion = self.examiner, self.examiner.counted()
         return self.by_first(lambda: examiner.report(seen, {row["image_id"]: row["classes"] for row in rows}, confusion, self.backend))
+
+    @torch.no_grad()
+    def calibrate(self, samples: list[Sample]) -> None:
+        self.model.embedding.calibrate(self.model.backbone(collate(samples).images)[0])
 
     def sheet(self, sample: Sample, folder: Path) -> Path:
         """Image, truth, embedding at each iterate, groups and instances."""

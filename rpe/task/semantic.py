@@ -1,12 +1,12 @@
 """Semantic segmentation: the class of each pixel, learned with the grouping loss beside the cross-entropy or without."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate
@@ -53,7 +53,7 @@ class SemanticTask(InstanceTask):
         model: PixelEmbedding,
         loss: SemanticLoss,
         proposal: Proposer,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        optimizer: Callable[[nn.Module], Optimizer],
         schedule: Callable[[float], float],
         seed: int,
     ) -> None:

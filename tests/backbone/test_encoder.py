@@ -138,3 +138,49 @@ def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     with pytest.raises(InputError, match=r"test_resnet cannot be had with weights=timm: OSError: no network$"):
         Encoder("test_resnet", "timm")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_norms_keep_their_statistics_whoever_sets_training_mode(frozen: bool) -> None:
+    encoder = Encoder("tf_efficientnet_lite0", "imagenet", frozen_norms=frozen)
+    before = [layer.running_mean.clone() for layer in encoder.batch_norms()]
+    nn.Sequential(encoder).train()
+    one, other = torch.rand(1, 3, 64, 64), 3 * torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        alone, beside = encoder(one)[-1], encoder(torch.cat([one, other]))[-1][:1]
+    moved = max(float((layer.running_mean - old).abs().max()) for layer, old in zip(encoder.batch_norms(), before, strict=True))
+    assert (moved == 0) == frozen
+    assert torch.allclose(alone, beside, atol=1e-4) == frozen, "the features of an image do not depend on its neighbour"
+    assert all(layer.weight.requires_grad != frozen for layer in encoder.batch_norms())
+
+
+def test_frozen_stages_are_not_trained() -> None:
+    encoder = Encoder("tf_efficientnet_lite0", "imagenet", frozen_norms=True, frozen_stages=2)
+    learned = {name.split(".")[1] for name, parameter in encoder.network.named_parameters() if parameter.requires_grad and "blocks" in name}
+    assert learned == {"2", "3", "4", "5", "6"} and not encoder.network.conv_stem.weight.requires_grad
+    with pytest.raises(InputError, match=r"backbone.frozen_stages must be in \[0, 5\], got 6"):
+        Encoder("tf_efficientnet_lite0", None, frozen_stages=6)
+
+
+def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
+    """The full classifier, from the same package by the same mapping, with the preprocessing that the backbone applies."""
+    import importlib.util
+
+    from skimage import data
+
+    from rpe.backbone.encoder import PACKAGES, package_state
+
+    model = "tf_efficientnet_lite0"
+    classifier = timm.create_model(model).eval()
+    classifier.load_state_dict(package_state(model, PACKAGES[model]))
+    encoder = Encoder(model, "imagenet").eval()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (encoder.mean, encoder.std))
+    for picture, classes in ((data.chelsea(), {281, 282, 285}), (data.coffee(), {504, 967, 968}), (data.rocket(), {657, 744, 812})):
+        image = torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
+        image = nn.functional.interpolate(image, size=(224, 224), mode="bilinear", antialias=True)
+        with torch.no_grad():
+            assert int(classifier((image - mean) / std).argmax()) in classes
+            stages = encoder((image - mean) / std)
+            expected = classifier.forward_intermediates((image - mean) / std, intermediates_only=True)
+        assert all(torch.equal(one, other) for one, other in zip(stages, expected, strict=True))
+    assert importlib.util.find_spec(PACKAGES[model]) is not None, "part of the extra dev"

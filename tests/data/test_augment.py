@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from torchvision import tv_tensors
 
 import rpe.run
-from rpe.data.augment import NEVER, Augment, Chance, chance_of, extents, start_of
+from rpe.data.augment import NEVER, Augment, Chance, chance_of, extents, reflected, start_of
 from rpe.data.coco import Coco, prepared
 from rpe.structures import InputError
 
@@ -142,16 +142,18 @@ def test_nothing_asked_for_is_a_plain_crop() -> None:
 
 
 @pytest.mark.parametrize("change", [{}, dict(rotation=sure(12.0)), dict(scale=sure(0.7)), dict(scale=sure(1.5), flip=1.0)], ids=str)
-def test_outside_is_black_and_void(change: dict) -> None:
+def test_outside_is_the_reflection_and_void(change: dict) -> None:
     image, labels = tv_tensors.Image(torch.ones(3, 50, 60)), tv_tensors.Mask(torch.ones(50, 60, dtype=torch.int64))
     for seed in range(5):
         moved, ids = make(**change)(image, labels, 128, np.random.default_rng(seed))
         area = 3000 * change.get("scale", sure(1.0))["low"] ** 2
         assert int((ids == 1).sum()) == pytest.approx(area, rel=0.05) and set(ids.unique().tolist()) == {-1, 1}
-        assert (moved[:, inner(ids) & (ids == -1)] == 0).all() and (moved[:, inner(ids) & (ids == 1)] > 0.999).all()
-    # also where the colours change: what is outside was never seen
-    moved, ids = make(invert=1.0, brightness=sure(2.0))(image, labels, 128, np.random.default_rng(0))
-    assert (moved[:, ids == -1] == 0).all()
+        assert (moved > 0.999).all(), "no black anywhere"
+
+
+def test_reflection_mirrors_at_both_ends() -> None:
+    assert reflected(-2, 9, 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0]
+    assert reflected(1, 2, 3).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ def make_loss(**change: object) -> BoundaryLoss:
         negative_range=None,
         pixels=None,
         sampling="group",
+        iterate_weights="sum",
         groups="boundary",
         pairwise_weight=2.0,
         stage_weight=3.0,

@@ -11,7 +11,17 @@ from rpe.structures import FeatureMap, InputError
 
 def make_loss(**change: object) -> InstanceLoss:
     options = dict(
-        margin=0.5, negative_weight=1.0, weighting="group", squared=False, negative_range=None, pixels=60, sampling="group", objectness_weight=2.0
+        margin=0.5,
+        negative_weight=1.0,
+        weighting="group",
+        squared=False,
+        negative_range=None,
+        pixels=60,
+        sampling="group",
+        iterate_weights="sum",
+        objectness_weight=2.0,
+        assignment_weight=0.0,
+        assignment_concentration=10.0,
     )
     return InstanceLoss(**(options | change))  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ def make_loss(**change: object) -> SemanticLoss:
         negative_range=None,
         pixels=None,
         sampling="group",
+        iterate_weights="sum",
         pairwise_weight=3.0,
         class_weight=2.0,
     )

@@ -1,0 +1,40 @@
+"""Optimisers over parameter groups: a pretrained encoder at a fraction of the rate, no weight decay where it does harm."""
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from rpe.structures import InputError
+
+
+def parameter_groups(network: nn.Module, lr: float, weight_decay: float, encoder_scale: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters of a network by their learning rate and weight decay.
+
+    Weights of a pretrained encoder (below a module named `encoder` of a backbone with pretrained weights) get `encoder_scale` times the rate.
+    Parameters of one axis or none (biases, scales of norms, a bandwidth) are not decayed.
+
+    Raises:
+        InputError: `encoder_scale` is negative or not finite.
+    """
+    if not 0 <= encoder_scale < math.inf:
+        raise InputError(f"optimizer.encoder_scale must be finite and >= 0, got {encoder_scale}.")
+    encoders = [module for module in network.modules() if getattr(module, "pretrained", False)]
+    slow = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            rate = lr * (encoder_scale if id(parameter) in slow else 1.0)
+            groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def adamw(network: nn.Module, lr: float, weight_decay: float, encoder_scale: float) -> Optimizer:
+    """Return AdamW (Loshchilov and Hutter, 2019) over `parameter_groups`."""
+    return AdamW(parameter_groups(network, lr, weight_decay, encoder_scale), lr=lr, weight_decay=weight_decay)
+
+
+def sgd(network: nn.Module, lr: float, momentum: float, weight_decay: float, encoder_scale: float) -> Optimizer:
+    """Return SGD with momentum, the authors' optimiser, over `parameter_groups`."""
+    return SGD(parameter_groups(network, lr, weight_decay, encoder_scale), lr=lr, momentum=momentum, weight_decay=weight_decay)
