@@ -38,7 +38,7 @@ def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Pat
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = rpe.run.build_task(config)
         assert rpe.run.build_data(config).name
-        optimizer = task.optimizer(task.parameters())
+        optimizer = task.optimizer(task)
         assert isinstance(optimizer, torch.optim.Optimizer) and 0 <= task.schedule(0.5) <= 1
         if group == "logger":
             assert len(build_named(config, "logger", save_dir=str(tmp_path))) == len(config.logger)

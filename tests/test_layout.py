@@ -56,11 +56,13 @@ ORDER = [
 FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
 MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}
 # the ranker is a group of its own, so that the ablation is one word, and a part of the proposals, which it orders
-PLACE = {"ranker": "proposal"}
+# and an optimiser is made over the parameters of a task
+PLACE = {"ranker": "proposal", "optimizer": "task"}
 GIVEN_BY_RUN = {
     "embedding": {"channels"},
     "head": {"channels", "dimension", "stages"},
     "ranker": {"channels"},
+    "optimizer": {"network"},
     "task": {"model", "detector", "loss", "proposal", "detection", "optimizer", "schedule"},
 }
 OPTIONS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if PLACE.get(path.parent.name, path.parent.name) in ORDER)

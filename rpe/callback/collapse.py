@@ -2,20 +2,24 @@
 
 import lightning
 
-COLLAPSED = 0.9
-"""Mean cosine of pixels of different groups above which the embedding counts as collapsed; trained ones lie below 0.5, an untrained one at 0.89."""
-
-FIGURE = "val/cosine-between-X0"
+METRIC = "val/cosine-between-X0"
 
 
 class CollapseWatch(lightning.Callback):
-    """Print one line after a validation whose mean cosine between groups is above 0.9, with the settings to change."""
+    """Print one line after a validation in which pixels of different groups are nearly one point, with the settings to change.
+
+    Args:
+        cosine: mean cosine of pixels of different groups above which the embedding counts as collapsed, in (-1, 1].
+    """
+
+    def __init__(self, cosine: float) -> None:
+        self.cosine = cosine
 
     def on_validation_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        cosine = float(trainer.callback_metrics.get(FIGURE, 0.0))
-        if cosine > COLLAPSED and trainer.is_global_zero:
+        found = float(trainer.callback_metrics.get(METRIC, -1.0))
+        if found > self.cosine and trainer.is_global_zero:
             print(
-                f"the embedding is collapsed after epoch {trainer.current_epoch + 1}: pixels of different groups have a mean cosine of {cosine:.3f} "
-                "(1 is one point). Raise loss.negative_weight, lower optimizer.lr, or start with grouping.iterations=0.",
+                f"the embedding is collapsed after epoch {trainer.current_epoch + 1}: pixels of different groups have a mean cosine of "
+                f"{found:.3f} (1 is one point). Raise loss.negative_weight, lower optimizer.lr, or set grouping.iterations=0.",
                 flush=True,
             )

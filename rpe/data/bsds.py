@@ -15,13 +15,14 @@ from scipy import io, ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from rpe.data.augment import reflected
 from rpe.data.module import Split, SplitData, Truth, generator_of
 from rpe.data.view import Annotation, View
 from rpe.structures import VOID, BoundaryBatch, InputError
 
 
 class BoundarySample(NamedTuple):
-    """One item of `BsdsImages`; `labels` 1 boundary, 0 not, void; what lies outside the image is black and void."""
+    """One item of `BsdsImages`; `labels` 1 boundary, 0 not, void; what lies outside the image is its reflection, and void."""
 
     image: Float[Tensor, "3 height width"]
     labels: Int64[Tensor, "height width"]
@@ -163,7 +164,7 @@ def read_image(file: Path) -> Float[Tensor, "3 height width"]:
 
 
 def collate_boundaries(samples: list[BoundarySample]) -> BoundaryBatch:
-    """Samples as a batch; portrait and landscape meet on the larger of both, what is added below and to the right is black and void."""
+    """Stack samples; portrait and landscape meet on the larger of both, what is added below and to the right is their reflection, and void."""
     height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
     people = max(len(sample.segments) for sample in samples)
 
@@ -171,8 +172,11 @@ def collate_boundaries(samples: list[BoundarySample]) -> BoundaryBatch:
         beyond = [0, width - values.shape[-1], 0, height - values.shape[-2]] + ([0, planes - len(values)] if planes else [])
         return functional.pad(values, beyond, value=fill)
 
+    def mirror(image: Tensor) -> Tensor:
+        return image[:, reflected(0, height, image.shape[1])[:, None], reflected(0, width, image.shape[2])]
+
     return BoundaryBatch(
-        images=torch.stack([widen(sample.image, 0) for sample in samples]),
+        images=torch.stack([mirror(sample.image) for sample in samples]),
         labels=torch.stack([widen(sample.labels, VOID) for sample in samples]),
         image_ids=[sample.image_id for sample in samples],
         sizes=[sample.size for sample in samples],

@@ -53,12 +53,12 @@ class View:
         return np.stack([self.centre[0] + cosine * down + sine * right, self.centre[1] - sine * down + cosine * right])
 
     def image(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 side side"]:
-        """Bilinear; black outside."""
+        """Return the view, bilinear; beyond the image it shows the reflection."""
         height, width = (round(length * self.scale) for length in image.shape[1:])
         scaled = transform.resize(image, [height, width], antialias=True)
         rows, columns = self.positions()
         grid = torch.from_numpy(np.stack([2 * columns / width - 1, 2 * rows / height - 1], axis=-1)).float()
-        return functional.grid_sample(scaled[None], grid[None], padding_mode="zeros", align_corners=False)[0]
+        return functional.grid_sample(scaled[None], grid[None], padding_mode="reflection", align_corners=False)[0]
 
     def annotation(self, one: Annotation) -> Annotation:
         """The nearest segment, void outside, and the boundaries anew."""

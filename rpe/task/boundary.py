@@ -129,6 +129,12 @@ class BoundaryTask(Task):
         scored = self.by_first(lambda: score_maps(maps, {name: truth["files"][name][1] for name in maps}, thresholds, official))
         self.result = BoundaryResult(scored.figures, scored, maps)
 
+    @torch.no_grad()
+    def calibrate(self, samples: list[BoundarySample]) -> None:
+        images = collate_boundaries(samples).images
+        for embedding, stage in zip(self.detector.embeddings, self.detector.backbone(images), strict=True):
+            embedding.calibrate(stage)  # type: ignore[operator]
+
     def sheet(self, sample: BoundarySample, folder: Path) -> Path:
         """Image, truth, the stages' embeddings, the map before and after suppression."""
         batch = collate_boundaries([sample])

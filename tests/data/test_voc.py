@@ -32,9 +32,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def make_voc(root: Path, **change: object) -> Voc:
-    options = dict(
-        name="voc", root=str(root), use_sbd=False, batch_size=2, eval_batch_size=1, workers=0, seed=0, longest_side=None, crop=48, augment=None
-    )
+    loading = dict(name="voc", root=str(root), use_sbd=False, batch_size=2, eval_batch_size=1, workers=0, seed=0)
+    options = loading | dict(longest_side=None, crop=48, augment=None, copy_paste=0.0)
     return Voc(**(options | change))  # type: ignore[arg-type]
 
 
@@ -343,3 +342,14 @@ def test_real_samples_train_through_the_door(door: Callable[..., None], tmp_path
         train.main, "data=voc", f"data.root={real()}", "data.use_sbd=true", "augment=standard", *TINY, "data.longest_side=64", f"hydra.run.dir={run}"
     )
     assert json.loads((run / "metrics.json").read_text())["figures"]["images"] == 3
+
+
+def test_pasted_objects_come_from_other_training_images(root: Path) -> None:
+    plain, pasted = (images(make_voc(root, copy_paste=share), "train", training=True) for share in (0.0, 1.0))
+    more = [(len(one.categories), len(other.categories)) for one, other in ((plain[i], pasted[i]) for i in range(12))]
+    assert sum(b for _, b in more) > sum(a for a, _ in more)
+    assert torch.equal(pasted[3].labels, pasted[3].labels) and not torch.equal(pasted[3].labels, plain[3].labels)
+    whole = images(make_voc(root, copy_paste=1.0), "val")
+    assert whole.copy_paste == 0, "never in evaluation"
+    with pytest.raises(InputError, match="data.copy_paste"):
+        make_voc(root, copy_paste=1.5)

@@ -6,7 +6,9 @@ from rpe.loss import SampledPairwiseLoss
 
 
 def make_loss(**change: object) -> SampledPairwiseLoss:
-    options = dict(margin=0.5, negative_weight=1.0, weighting="group", squared=False, negative_range=None, pixels=60, sampling="group", iterate_weights="sum")
+    options = dict(
+        margin=0.5, negative_weight=1.0, weighting="group", squared=False, negative_range=None, pixels=60, sampling="group", iterate_weights="sum"
+    )
     return SampledPairwiseLoss(**(options | change))  # type: ignore[arg-type]
 
 
