@@ -17,12 +17,12 @@ from typing import NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
-from rpe.command import command, read_arguments
 from rpe.run.advice import groups_of_images
 from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.sphere_packing import loss_floor, smallest_margin
 from rpe.structures import InputError
+from rpe.tools.command import command, read_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 MARGINS = {2: (0.1, 0.3, 0.5, 0.7), 3: (0.1, 0.2, 0.3, 0.4, 0.5)}

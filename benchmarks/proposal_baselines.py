@@ -30,8 +30,8 @@ from sklearn.cluster import MeanShift
 import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.proposal import image_of, select_instances
 from rpe.run.folder import checkpoint_of
+from rpe.segment import image_of, select_instances
 from rpe.sphere import normalise
 from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres
 

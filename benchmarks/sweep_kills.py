@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from rpe.command import command, read_arguments
 from rpe.structures import InputError
+from rpe.tools.command import command, read_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 START = 12.0

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
-from rpe.slip import InputError as InputError
+from rpe.errors import InputError as InputError
 
 VOID = -1
 BACKGROUND = 0

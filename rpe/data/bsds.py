@@ -72,7 +72,7 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     files = {image.stem: (image, folders[1] / f"{image.stem}.mat") for image in images}
     absent = [truth for _, truth in files.values() if not truth.is_file()]
     if absent:
-        raise InputError(f"annotation file {absent[0]} is missing ({len(absent)} such): python -m rpe.data.download name=bsds completes the download")
+        raise InputError(f"annotation file {absent[0]} is missing ({len(absent)} such): python -m rpe.tools.download name=bsds completes the download")
     return files
 
 

@@ -81,7 +81,7 @@ class CocoImages:
         if absent:
             raise InputError(
                 f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): take it out of {self.file.name}, or complete the data "
-                "(of COCO itself, python -m rpe.data.download name=coco does)"
+                "(of COCO itself, python -m rpe.tools.download name=coco does)"
             )
         if len(names) <= HEADERS_READ:
             for index in range(len(names)):

@@ -63,7 +63,7 @@ def fields(file: Path, name: str, *wanted: str) -> list[Any]:
     """Fields of the one struct in a MATLAB file."""
     if not file.is_file():
         raise InputError(
-            f"{file} does not exist, but SBD's train.txt or val.txt lists it: python -m rpe.data.download name=sbd completes the download"
+            f"{file} does not exist, but SBD's train.txt or val.txt lists it: python -m rpe.tools.download name=sbd completes the download"
         )
     try:
         content = loadmat(file)

@@ -28,7 +28,7 @@ def read_names(file: Path) -> list[str]:
         InputError: no such file, no name, a line that is none, a name that comes twice.
     """
     if not file.is_file():
-        raise InputError(f"split file {file} does not exist: complete the download (python -m rpe.data.download)")
+        raise InputError(f"split file {file} does not exist: complete the download (python -m rpe.tools.download)")
     names = file.read_text().split()
     wrong = [name for name in names if not re.fullmatch(r"\d{4}_\d{6}", name)]
     if wrong or not names:
@@ -109,7 +109,7 @@ class VocImages:
                 if not file.is_file():
                     name, part = self.names[place].decode(), "sbd" if file.suffix == ".mat" else "voc"
                     raise InputError(
-                        f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.data.download name={part} completes the download"
+                        f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.tools.download name={part} completes the download"
                     )
         foreign = [place for place in range(len(self)) if not self.is_own[place]]
         for place in foreign:
@@ -251,5 +251,5 @@ class Voc(InstanceData):
                 return self.root / place
         raise InputError(
             f"{what} is not under {self.root}, there is no {places[0]}/{content}: set data.root or RPE_DATA_DIR, "
-            f"or python -m rpe.data.download name={download} root={self.root}".replace("./", "")
+            f"or python -m rpe.tools.download name={download} root={self.root}".replace("./", "")
         )

@@ -19,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.callback.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitData
-from rpe.head import BoundaryClassifier, Objectness
-from rpe.model import BoundaryDetector, PixelEmbedding
-from rpe.proposal import Ranker
-from rpe.run.options import check_complete, check_options, members
+from rpe.network.head import BoundaryClassifier, Objectness
+from rpe.network.model import BoundaryDetector, PixelEmbedding
+from rpe.run.validation import check_complete, check_options, members
+from rpe.segment import Ranker
 from rpe.structures import InputError
 from rpe.task.base import Task
 

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from rpe.record import read_yaml, write_whole
+from rpe.run_files import read_yaml, write_whole
+from rpe.segment import Stitched
 from rpe.structures import InputError, encode_labels
-from rpe.tiling import Stitched
 
 MOST_LABELS = 2**16 - 1
 """Of a 16-bit label map."""

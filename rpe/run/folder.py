@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rpe.record import Node, write_whole
+from rpe.run_files import Node, write_whole
 from rpe.structures import InputError
 
 SOURCE = Path(__file__).resolve().parent.parent.parent

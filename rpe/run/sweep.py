@@ -2,7 +2,7 @@
 
 `outputs/<experiment>/sweep/<name>/<overrides>/`: no time stamp, so that the same command finds what it has done. Hydra knows no resuming (its issue 3328); here a
 finished point is known by its `metrics.json`, which is written last, and a point that is asked for again is skipped, gone on with or begun
-(`rpe.run.point`), whatever launcher asks. `sweep.yaml` says which points were asked for, and by which commands.
+(`rpe.sweep.point`), whatever launcher asks. `sweep.yaml` says which points were asked for, and by which commands.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rpe.record import read_yaml, write_whole
 from rpe.run.advice import Choices, choices_of, groups_of_images, points_that_cannot
 from rpe.run.building import build_data
 from rpe.run.lock import held
+from rpe.run_files import read_yaml, write_whole
 from rpe.structures import InputError
 
 REASON = "error.txt"
@@ -198,7 +198,7 @@ class Remember(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if asked and asked[-1].points:
-            print(f"{len(asked[-1].points)} points are done: python -m rpe.report sweep={shlex.quote(str(asked[-1].folder))}", flush=True)
+            print(f"{len(asked[-1].points)} points are done: python -m rpe.tools.report sweep={shlex.quote(str(asked[-1].folder))}", flush=True)
 
 
 def failed_points(sweep: Sweep) -> dict[str, str]:

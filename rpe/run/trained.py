@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.record import read_run
 from rpe.run.building import build_task, check_config, task_class
 from rpe.run.folder import checkpoint_of, load_weights
-from rpe.run.training import without_downloads
+from rpe.run.train import without_downloads
+from rpe.run_files import read_run
 from rpe.structures import InputError
 from rpe.task.base import Task
 

@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 
 from rpe.data.bsds import BoundarySample, Bsds, collate_boundaries
 from rpe.data.module import SplitData, generator_of
-from rpe.detection import Detection, suppressed
 from rpe.loss import BoundaryLoss
 from rpe.metric.boundary.score import Scored, score_folder, score_maps
-from rpe.model import BoundaryDetector
+from rpe.network.model import BoundaryDetector
 from rpe.picture.curve import PUBLISHED, draw_curve
 from rpe.picture.sheet import draw_boundaries
+from rpe.segment.boundary_map import Detection, suppressed
 from rpe.structures import BoundaryBatch, InputError
 from rpe.task.base import Result, Scoring, Task
 

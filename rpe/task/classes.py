@@ -14,7 +14,7 @@ from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classe
 from rpe.metric.class_map import class_png, find_maps, read_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
 from rpe.picture.classes import draw_classes, draw_confusion
-from rpe.proposal import class_components, class_probability, classified
+from rpe.segment import class_components, class_probability, classified
 from rpe.structures import FeatureMap, InputError, Instances, Proposals
 from rpe.task.predictions import Row
 

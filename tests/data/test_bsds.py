@@ -10,8 +10,8 @@ from scipy import io
 
 from rpe.data.bsds import Bsds, agreed, read_annotations, split_files, votes_of
 from rpe.data.module import data_root
+from rpe.data.thinning import segment_changes, thin
 from rpe.structures import VOID, BoundaryBatch, InputError
-from rpe.thinning import segment_changes, thin
 
 REAL = data_root() / "BSR"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="RPE_DATA_DIR has no BSR")

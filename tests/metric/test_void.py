@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from rpe.metric.average_recall import BACKENDS, VOC_THRESHOLDS, average_recall, recall_table
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.void import known_areas, without_void
-from rpe.proposal import select_instances
+from rpe.segment import select_instances
 from rpe.structures import InputError, decode_mask, encode_mask
 
 SIZE = (24, 30)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
 from rpe.run.building import build, build_named, build_task, build_trainer, check_config, check_pair, task_class
-from rpe.run.training import build_training
+from rpe.run.train import build_training
 from rpe.structures import InputError
 from rpe.task.base import Task
 

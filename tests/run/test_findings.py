@@ -10,8 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from rpe.run.findings import Findings, rows_of
+from rpe.segment import Stitched
 from rpe.structures import InputError
-from rpe.tiling import Stitched
 
 MADE = {"objects": True, "network": "abc", "tile": 512}
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from scipy import io
 
+from rpe.data.thinning import segment_changes
 from rpe.structures import InputError
-from rpe.thinning import segment_changes
 
 SUFFIXES = (".png", ".npy", ".mat")
 LARGEST = {"L": 255, "1": 1, "I;16": 65535, "I": 65535}
