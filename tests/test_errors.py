@@ -3,4 +3,4 @@ import rpe.structures
 
 
 def test_structures_know_the_same_slip() -> None:
-    assert rpe.structures.InputError is rpe.errors.InputError
+    assert rpe.structures.UserError is rpe.errors.UserError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rpe.errors import InputError
+from rpe.errors import UserError
 from rpe.run_files import changed_at_resume, read_run, remember_changes, run_folder, write_whole
 
 
@@ -20,15 +20,15 @@ def test_a_run_is_its_config_and_what_resuming_changed(tmp_path: Path) -> None:
 
 
 def test_folders_and_configs_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run folder .*nowhere does not exist"):
+    with pytest.raises(UserError, match="run folder .*nowhere does not exist"):
         run_folder(str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="holds no config.yaml"):
+    with pytest.raises(UserError, match="holds no config.yaml"):
         run_folder(str(tmp_path))
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="config.yaml is not YAML"):
+    with pytest.raises(UserError, match="config.yaml is not YAML"):
         read_run(str(tmp_path))
     (tmp_path / "config.yaml").write_text("text")
-    with pytest.raises(InputError, match="config.yaml holds no settings"):
+    with pytest.raises(UserError, match="config.yaml holds no settings"):
         read_run(str(tmp_path))
 
 

@@ -16,7 +16,7 @@ from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.run_files import write_whole
 from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
-from rpe.structures import InputError, check_count
+from rpe.structures import UserError, check_count
 from rpe.tools.command import command, read_arguments
 
 USAGE = """
@@ -58,7 +58,7 @@ def numbers(key: str, value: Any) -> list[int]:
     """`2:64`, `2,3,8`, `[2, 3]` or a number, as whole numbers from 1 on.
 
     Raises:
-        InputError: anything else.
+        UserError: anything else.
     """
     try:
         if isinstance(value, str) and ":" in value:
@@ -69,7 +69,7 @@ def numbers(key: str, value: Any) -> list[int]:
     except (TypeError, ValueError):
         found = []
     if not found or min(found) < 1:
-        raise InputError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
+        raise UserError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
     return found
 
 
@@ -136,13 +136,13 @@ def main(arguments: list[str]) -> None:
     given = read_arguments(arguments, DEFAULTS, USAGE)
     dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
     if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1):
-        raise InputError(f"margin={margin} is outside [0, 1)")
+        raise UserError(f"margin={margin} is outside [0, 1)")
     if given["experiment"] is not None:
         say_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)
         return
     output = Path(str(given["output"] or DEFAULTS["output"]))
     if not output.absolute().parent.is_dir():
-        raise InputError(f"output={output}: the folder {output.parent} does not exist; make it first")
+        raise UserError(f"output={output}: the folder {output.parent} does not exist; make it first")
     check_count("seed", given["seed"], 0, "it starts the search")
     (starts,) = numbers("starts", given["starts"])[:1]
     table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"]))

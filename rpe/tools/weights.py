@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rpe.run.folder import checkpoint_of, provenance, read_checkpoint
 from rpe.run_files import read_run, write_whole
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.instance import CLASSES
 from rpe.tools.command import command, read_arguments
 
@@ -39,11 +39,11 @@ def main(arguments: list[str]) -> None:
     """Write the miniature.
 
     Raises:
-        InputError: no run, one that is too large, or weights that half precision cannot hold.
+        UserError: no run, one that is too large, or weights that half precision cannot hold.
     """
     options = read_arguments(arguments, {"run": None, "output": None, "command": None}, USAGE)
     if None in options.values():
-        raise InputError(
+        raise UserError(
             "weights needs run=<run folder>, output=<folder, such as weights/nuclei> and command='python train.py ...', which made the run"
         )
     run, output = Path(str(options["run"])), Path(str(options["output"]))
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     stream = io.BytesIO()
     torch.save(kept, stream)
     if len(stream.getvalue()) > LARGEST:
-        raise InputError(f"the weights of {run} take {len(stream.getvalue()):,} bytes, more than {LARGEST:,}: train a smaller backbone")
+        raise UserError(f"the weights of {run} take {len(stream.getvalue()):,} bytes, more than {LARGEST:,}: train a smaller backbone")
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_whole(output / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     write_whole(output / "checkpoints" / "best.ckpt", stream.getvalue())
@@ -68,14 +68,14 @@ def halved(name: str, values: Tensor) -> Tensor:
     """The numbers in half precision; whole numbers stay as they are.
 
     Raises:
-        InputError: half precision cannot hold them.
+        UserError: half precision cannot hold them.
     """
     if not values.is_floating_point():
         return values.clone()
     half = values.half()
     error = (half.double() - values.double()).abs()
     if not bool((error <= values.double().abs() * ROUNDING + SMALLEST).all()):
-        raise InputError(f"{name} holds numbers that half precision cannot: {float(values.abs().max()):g}")
+        raise UserError(f"{name} holds numbers that half precision cannot: {float(values.abs().max()):g}")
     return half.clone()
 
 

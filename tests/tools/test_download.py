@@ -20,7 +20,7 @@ from miniature_voc import write_sbd, write_voc
 from rpe.data.coco import CocoImages
 from rpe.data.module import data_root
 from rpe.data.voc import Voc
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.tools import download
 from rpe.tools.download import DATASETS, Archive, load_rest, main, move_into
 
@@ -392,5 +392,5 @@ def test_checksums_and_addresses_are_well_formed() -> None:
             assert isinstance(archive, Archive) and archive.holds and len(set(archive.urls)) == len(archive.urls) >= 2
             assert all(url.startswith(("http://", "https://")) and url.endswith(archive.name) for url in archive.urls)
             assert archive.md5 is None if name == "bsds" else len(archive.md5 or "") == 32
-    with pytest.raises(InputError):
+    with pytest.raises(UserError):
         download.settings_of(["name=x"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.tools.packing import main, numbers
 
 
@@ -45,5 +45,5 @@ def test_numbers() -> None:
     ],
 )
 def test_slips(argument: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         main([argument])

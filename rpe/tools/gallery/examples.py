@@ -23,7 +23,7 @@ def examples(folder: str, images: int) -> list[Shown] | None:
     """The first validation images of the run's data with its best weights; None of a run that finds no objects.
 
     Raises:
-        InputError: no run, no checkpoint, or its data are not there.
+        UserError: no run, no checkpoint, or its data are not there.
     """
     if not issubclass(task_of(folder), InstanceTask):
         return None

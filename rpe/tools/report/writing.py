@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rpe.errors import InputError
+from rpe.errors import UserError
 from rpe.run_files import write_whole
 from rpe.tools.command import read_arguments
 from rpe.tools.page import embedded, embedded_file, render
@@ -34,11 +34,11 @@ def main(arguments: list[str]) -> int:
     """Write the report; returns 0.
 
     Raises:
-        InputError: no sweep there, or no such figure.
+        UserError: no sweep there, or no such figure.
     """
     options = read_arguments(arguments, {"sweep": None, "figure": None}, USAGE)
     if options["sweep"] is None:
-        raise InputError("sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin")
+        raise UserError("sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin")
     folder = Path(str(options["sweep"]))
     comparison = compare(read_sweep(folder), options["figure"])
     plots, curves = draw_plots(comparison, folder / "report"), training_curves(comparison)

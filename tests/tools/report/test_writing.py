@@ -7,7 +7,7 @@ import pytest
 import yaml
 from made_sweep import write_point, write_sweep
 
-from rpe.errors import InputError
+from rpe.errors import UserError
 from rpe.tools.report import main
 
 
@@ -56,9 +56,9 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="sweep is missing"):
+    with pytest.raises(UserError, match="sweep is missing"):
         main([])
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(UserError, match="is no folder"):
         main(["sweep=nowhere"])
 
 
