@@ -5,13 +5,13 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-import rpe.run
+import rpe.run.evaluate
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parent / "conf"), config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate a run or a results file."""
-    rpe.run.evaluate(config)
+    rpe.run.evaluate.evaluate(config)
 
 
 if __name__ == "__main__":

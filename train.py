@@ -6,12 +6,13 @@ import hydra
 from omegaconf import DictConfig
 
 import rpe.run
+import rpe.sweep
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parent / "conf"), config_name="train")
 def main(config: DictConfig) -> None:
     """Train the composed configuration."""
-    rpe.run.train(config)
+    rpe.sweep.train(config)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import rpe.run  # noqa: F401  (what a training has in memory too)
+import rpe.run.train  # noqa: F401  (what a training has in memory too)
 from rpe.data.coco import Coco, CocoImages
 
 DEFAULTS = {"images": "118287", "annotations": "860001", "samples": "30000", "workers": "2", "folder": ""}

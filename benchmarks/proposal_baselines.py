@@ -30,8 +30,9 @@ from sklearn.cluster import MeanShift
 import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.proposal import image_of, select_instances
 from rpe.run.folder import checkpoint_of
+from rpe.run_files import read_run
+from rpe.segment import image_of, select_instances
 from rpe.sphere import normalise
 from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres
 
@@ -59,7 +60,7 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
     if "run" not in asked:
         raise SystemExit("run=<run folder> is missing")
     folder, split = Path(asked.pop("run")), asked.pop("split", "val")
-    config = OmegaConf.create(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    config = OmegaConf.create(read_run(str(folder)))
     if "weights" in config.backbone:
         config.backbone.weights = None
     if "data" in asked:

@@ -2,7 +2,7 @@
 
 import torch
 
-from rpe.proposal import Grouped
+from rpe.segment import Grouped
 from rpe.structures import Embedded, FeatureMap
 
 

@@ -12,52 +12,52 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
-# `run` is a folder, as what surrounds a training outgrew a file: arguments and slips (door, options), objects (building), run folders (folder),
-# and the two commands (training, evaluation); `rpe.run.train`, `evaluate` and `enter` are all that the doors know of it.
-# in the order in which data flow; a stage imports only stages before it. `pairs` (all pairs in tiles) serves grouping and loss, `thinning` data and metric.
-# `slip`, `record` and `command` need no torch, so that commands which only read what runs have left start at once.
-# `weights` is a command beside the doors: it makes a run small.
-# `tiling` cuts images and joins what was found in their tiles, before any task uses it; `overlay` paints that in bytes, as `picture`'s figures would not hold an image
-# of any size.
+# The rooms from the lowest to the highest: a room imports only rooms before it.
+# `errors` and `run_files` need no torch, so that commands which only read what runs have left start at once.
+# `pairs` (all pairs in tiles) serves grouping and loss. `sphere_packing` is low as long as run/advice.py needs it.
+# `sweep` trains one job of a sweep. `run/sweep.py` (names, records) and `run/run_name.py` stay in `run` as long as `run/cli.py` reports how a sweep ended.
 ORDER = [
-    "slip",
-    "record",
-    "command",
+    "errors",
+    "run_files",
     "structures",
     "sphere",
     "sphere_packing",
     "pairs",
-    "thinning",
     "data",
-    "backbone",
-    "embedding",
     "grouping",
-    "head",
-    "detection",
     "loss",
-    "schedule",
-    "proposal",
-    "tiling",
     "metric",
+    "network",
+    "segment",
     "picture",
-    "overlay",
-    "model",
     "task",
     "callback",
     "run",
-    "packing",
-    "export",
-    "dynamics",
-    "page",
-    "report",
-    "gallery",
-    "weights",
+    "sweep",
+    "tools",
 ]
-FORBIDDEN = {("loss", "grouping"), ("model", "data"), ("metric", "proposal")}
-MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run"}, "omegaconf": {"run"}}
-# the ranker is a group of its own, so that the ablation is one word, and a part of the proposals, which it orders
-# and an optimiser is made over the parameters of a task
-PLACE = {"ranker": "proposal", "optimizer": "task"}
+FORBIDDEN = {
+    ("loss", "grouping"),
+    ("loss", "data"),
+    ("grouping", "data"),
+    ("network", "data"),
+    ("network", "loss"),
+    ("network", "metric"),
+    ("segment", "loss"),
+    ("segment", "metric"),
+}
+MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run", "sweep"}, "omegaconf": {"run", "sweep"}}
+# where the target of a config group lies, unless in the room of its name; the ranker is a group of its own, so that the ablation is one word
+PLACE = {
+    "backbone": "network.backbone",
+    "embedding": "network.embedding",
+    "head": "network.head",
+    "ranker": "segment",
+    "proposal": "segment",
+    "detection": "segment.boundary_map",
+    "schedule": "task.schedule",
+    "optimizer": "task.optimizer",
+}
 GIVEN_BY_RUN = {
     "embedding": {"channels"},
     "head": {"channels", "dimension", "stages"},
@@ -65,7 +65,12 @@ GIVEN_BY_RUN = {
     "optimizer": {"network"},
     "task": {"model", "detector", "loss", "proposal", "detection", "optimizer", "schedule"},
 }
-OPTIONS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if PLACE.get(path.parent.name, path.parent.name) in ORDER)
+# the group `sweep` holds overrides and builds nothing
+OPTIONS = sorted(
+    path
+    for path in (ROOT / "conf").rglob("*.yaml")
+    if path.parent.name != "sweep" and PLACE.get(path.parent.name, path.parent.name).split(".")[0] in ORDER
+)
 
 
 def stage(module: Path) -> str:

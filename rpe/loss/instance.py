@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from rpe.loss.assignment import assignment_loss
 from rpe.loss.sampled import SampledPairwiseLoss
-from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
+from rpe.structures import BACKGROUND, VOID, FeatureMap, Iterates, UserError, pixel_centres
 
 
 class InstanceLoss(SampledPairwiseLoss):
@@ -33,7 +33,7 @@ class InstanceLoss(SampledPairwiseLoss):
     ) -> None:
         super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
         if objectness_weight < 0:
-            raise InputError(f"loss.objectness_weight {objectness_weight} is negative")
+            raise UserError(f"loss.objectness_weight {objectness_weight} is negative")
         self.objectness_weight = objectness_weight
         self.assignment_weight, self.assignment_concentration = assignment_weight, assignment_concentration
 

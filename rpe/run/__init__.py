@@ -1,14 +1,11 @@
-"""What the doors do: `train(config)`, `evaluate(config)`, `predict(config)`, and `enter(main)` around them.
+"""What train.py, evaluate.py and predict.py do.
 
-In the order in which a command passes: door (arguments in, one line out), options (values against the constructors), building (config to objects),
-folder (what a run leaves) and lock (one process in it), training, evaluation and prediction (findings: what this leaves); sweep (where it lives, what was
-asked for) and point (one of its trainings).
+In the order in which a command passes: cli (arguments in, one line out), validation (values against the constructors), building (config to objects),
+folder (what a run leaves) and lock (one process in it), train, evaluate and predict (findings: what this leaves); sweep (where a sweep lives, what was
+asked for). `rpe.sweep` trains one job of it.
 """
 
 from rpe.run.building import build, build_data, build_task
-from rpe.run.door import enter
-from rpe.run.evaluation import evaluate
-from rpe.run.point import train
-from rpe.run.prediction import predict
+from rpe.run.cli import enter
 
-__all__ = ["build", "build_data", "build_task", "enter", "evaluate", "predict", "train"]
+__all__ = ["build", "build_data", "build_task", "enter"]

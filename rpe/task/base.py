@@ -74,7 +74,7 @@ class Task(lightning.LightningModule):
         self.backend = self.backends[0]
 
     def check_dataset(self, dataset: Split) -> None:
-        """Refuse a split that this network cannot be trained or examined on; raises `InputError` before either starts."""
+        """Refuse a split that this network cannot be trained or examined on; raises `UserError` before either starts."""
 
     def calibrate(self, samples: list[Any]) -> None:
         """Start the embedding from what the untrained network makes of these samples; see `Embedding.calibrate`."""
@@ -94,7 +94,7 @@ class Task(lightning.LightningModule):
             scoring: its backend is one of `backends`.
 
         Raises:
-            InputError: they cannot be scored.
+            UserError: they cannot be scored.
         """
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def parameter_groups(network: nn.Module, lr: float, weight_decay: float, encoder_scale: float) -> list[dict[str, Any]]:
@@ -16,11 +16,11 @@ def parameter_groups(network: nn.Module, lr: float, weight_decay: float, encoder
     Parameters of one axis or none (biases, scales of norms, a bandwidth) are not decayed.
 
     Raises:
-        InputError: a number is negative or not finite.
+        UserError: a number is negative or not finite.
     """
     for name, value in (("lr", lr), ("weight_decay", weight_decay), ("encoder_scale", encoder_scale)):
         if not 0 <= value < math.inf:
-            raise InputError(f"optimizer.{name} must be finite and >= 0, got {value}.")
+            raise UserError(f"optimizer.{name} must be finite and >= 0, got {value}.")
     encoders = [module for module in network.modules() if getattr(module, "pretrained", False)]
     slow = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -37,7 +37,7 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, encoder_scale: flo
 
 
 def sgd(network: nn.Module, lr: float, momentum: float, weight_decay: float, encoder_scale: float) -> Optimizer:
-    """Return SGD with momentum, the authors' optimiser, over `parameter_groups`; raises `InputError` for a momentum outside [0, 1)."""
+    """Return SGD with momentum, the authors' optimiser, over `parameter_groups`; raises `UserError` for a momentum outside [0, 1)."""
     if not 0 <= momentum < 1:
-        raise InputError(f"optimizer.momentum must be in [0, 1), got {momentum}.")
+        raise UserError(f"optimizer.momentum must be in [0, 1), got {momentum}.")
     return SGD(parameter_groups(network, lr, weight_decay, encoder_scale), lr=lr, momentum=momentum, weight_decay=weight_decay)

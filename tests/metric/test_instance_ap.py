@@ -21,7 +21,7 @@ from rpe.metric.instance_ap import (
     touching,
     true_labels,
 )
-from rpe.proposal import select_instances
+from rpe.segment import select_instances
 from rpe.structures import Proposals, encode_mask
 
 NUCLEI = data_root() / "nuclei" / "annotations" / "instances_val.json"

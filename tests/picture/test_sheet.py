@@ -7,7 +7,7 @@ from PIL import Image
 
 from rpe.grouping import MeanShift
 from rpe.picture.sheet import LARGEST, draw_boundaries, draw_sheet, embedded_pixels
-from rpe.proposal import PlainRanker, Proposer
+from rpe.segment import PlainRanker, Proposer
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import Batch, Embedded, FeatureMap, pixel_centres
 

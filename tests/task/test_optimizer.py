@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.optimizer import adamw, parameter_groups, sgd
 
 
@@ -44,5 +44,5 @@ def test_both_optimisers_step_by_their_groups() -> None:
 
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
 def test_a_scale_that_is_no_factor_is_refused(scale: float) -> None:
-    with pytest.raises(InputError, match="optimizer.encoder_scale must be finite and >= 0"):
+    with pytest.raises(UserError, match="optimizer.encoder_scale must be finite and >= 0"):
         parameter_groups(Network(True), 1.0, 0.0, scale)

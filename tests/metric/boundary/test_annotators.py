@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from rpe.data.thinning import segment_changes, thin
 from rpe.metric.boundary import annotators as module
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.matching import match
-from rpe.thinning import segment_changes, thin
 
 
 def scene(seed: int, people: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:

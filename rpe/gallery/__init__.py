@@ -1,5 +1,0 @@
-"""`python -m rpe.gallery run=<folder>`: one page of a run or a prediction, whose objects light up."""
-
-from rpe.gallery.writing import main
-
-__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Networks: backbone -> embedding -> heads, put together in `model`."""

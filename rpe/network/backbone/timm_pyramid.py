@@ -1,0 +1,97 @@
+"""Any timm model, with a decoder to an output stride of 4 or 2."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded, resized
+from rpe.network.backbone.encoder import Encoder
+from rpe.structures import FeatureMap, UserError
+
+LARGEST = 1024
+"""Pixels, the largest side of one tile among timm's models: more comes from sizes and strides that do not go together, and fills the memory."""
+
+
+class TimmPyramid(nn.Module):
+    """Any timm model that gives features, with a decoder to an output stride of 4 or 2.
+
+    The strides of the pyramid are powers of two. A stage of the encoder is resized to the nearest one (patches of 14 pixels to 16) and
+    joins the others there: the layers of a vision transformer all have one stride. Where the encoder has nothing as fine as the output,
+    a shallow stem on the image itself gives the detail, since a boundary that is upsampled from stride 16 lies pixels off.
+
+    Args:
+        model: timm's name of it, such as resnet50.
+        weights: None trains from scratch; a file holds a state dict of that model; "timm" downloads timm's own.
+        stride: of the output, 2 or 4.
+        width: channels of all decoded maps.
+
+    Raises:
+        UserError: an option is out of range, timm cannot build the model or its features, or the weights are another model's.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: str, weights: str | None, stride: int, width: int, frozen_norms: bool, frozen_stages: int) -> None:
+        super().__init__()
+        check_whole("width", width, 1)
+        check_whole("stride", stride, 1)
+        if stride not in (2, 4):
+            raise UserError(f"backbone.stride {stride} is not 2 or 4: for 1 use backbone=unet")
+        self.encoder = Encoder(model, weights, frozen_norms and weights is not None, frozen_stages)
+        stages = [2 ** round(math.log2(reduction)) for reduction in self.encoder.strides]
+        finest = min((there for there in stages if there >= stride), default=None)
+        if finest is None:
+            raise UserError(f"backbone.model {model} has no stage of stride {stride} or more, only {self.encoder.strides}: take another")
+        self.stem = Stem(stride, finest, width)
+        self.sources = [*self.stem.strides, *stages]
+        channels = [*self.stem.channels, *self.encoder.channels]
+        self.strides = sorted({there for there in self.sources if there >= stride})
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(sum(count for count, there in zip(channels, self.sources, strict=True) if there == here), width, 1) for here in self.strides
+        )
+        self.channels = [width] * len(self.strides)
+        self.decoder = Decoder(self.channels)
+        self.multiple = math.lcm(self.encoder.multiple, self.strides[-1])
+        if self.multiple > LARGEST:
+            raise UserError(f"backbone.model {model} would have every image padded to a multiple of {self.multiple} pixels: take another")
+        # a training step on the CPU takes 0.8 of the time that the other layout takes
+        self.to(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        """Maps of stride `stride` and coarser, `width` channels each."""
+        here = padded((images - self.mean) / self.std, self.multiple).contiguous(memory_format=torch.channels_last)
+        values = [*self.stem(here), *self.encoder(here)]
+        maps = []
+        for stride, lateral in zip(self.strides, self.lateral, strict=True):
+            grid = (here.shape[-2] // stride, here.shape[-1] // stride)
+            maps.append(lateral(torch.cat([resized(one, grid) for one, there in zip(values, self.sources, strict=True) if there == stride], 1)))
+        return [FeatureMap(decoded, stride) for decoded, stride in zip(self.decoder(maps), self.strides, strict=True)]
+
+
+class Stem(nn.Module):
+    """Strided convolutions on the image, for the strides from the output's up to where the encoder begins; none where it begins there.
+
+    Half of the decoder's width just above the encoder, and half of that at each finer stride: at full width it would cost more than a
+    small encoder.
+    """
+
+    def __init__(self, stride: int, encoder_stride: int, width: int) -> None:
+        super().__init__()
+        strides = [2**power for power in range(1, encoder_stride.bit_length() - 1)] if stride < encoder_stride else []
+        channels = [max(1, width * here // encoder_stride) for here in strides]
+        inputs = [3, *channels[:-1]]
+        self.blocks = nn.ModuleList(ConvolutionBlock(coming, going, stride=2) for coming, going in zip(inputs, channels, strict=False))
+        self.skipped = sum(here < stride for here in strides)
+        self.strides, self.channels = strides[self.skipped :], channels[self.skipped :]
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """One map for each of `strides`, with `channels`."""
+        maps = [images]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        return maps[1 + self.skipped :]

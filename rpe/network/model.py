@@ -1,0 +1,67 @@
+"""The networks: backbone -> embedding -> grouping, with what else each task asks of a pixel. `forward` is the method figure."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rpe.grouping import MeanShift
+from rpe.network.backbone import Backbone
+from rpe.network.embedding import Embedding
+from rpe.network.head import BoundaryClassifier, Classifier, Objectness
+from rpe.sphere import normalise
+from rpe.structures import Boundaries, Embedded, FeatureMap, Iterates
+
+
+class PixelEmbedding(nn.Module):
+    """Recurrent pixel embedding (Kong and Fowlkes, CVPR 2018, figure 1).
+
+    `backbone` is any `rpe.network.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
+    `ranker` is an `rpe.segment.Ranker`, kept here for its weights; that room imports this one.
+    """
+
+    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness, ranker: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embedding = embedding
+        self.grouping = grouping
+        self.objectness = objectness
+        self.ranker = ranker
+
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+        """The network alone, without loops: what inference groups."""
+        finest = self.backbone(images)[0]
+        objectness, classes = self.objectness.read(finest)
+        return Embedded(self.embedding(finest), objectness, finest, classes)
+
+    def classify(self, images: Float[Tensor, "batch 3 height width"]) -> FeatureMap:
+        """The logits of the classes alone, of a network whose head knows classes: what is left of it without the grouping."""
+        assert isinstance(self.objectness, Classifier)
+        return self.objectness(self.backbone(images)[0])
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Embedded, Iterates]:
+        """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""
+        embedded = self.embed(images)
+        return embedded, self.grouping(normalise(embedded.points.at(positions)))
+
+
+class BoundaryDetector(nn.Module):
+    """On each of the backbone's stages an embedding and a classifier, and one of all (Kong and Fowlkes, CVPR 2018, section 5.2)."""
+
+    def __init__(self, backbone: Backbone, embeddings: list[Embedding], grouping: MeanShift, classifier: BoundaryClassifier) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embeddings = nn.ModuleList(embeddings)
+        self.grouping = grouping
+        self.classifier = classifier
+
+    def detect(self, images: Float[Tensor, "batch 3 height width"]) -> Boundaries:
+        """The network alone, without loops: what inference reads."""
+        points = [embedding(stage) for embedding, stage in zip(self.embeddings, self.backbone(images), strict=True)]
+        single, fused = self.classifier(points)
+        return Boundaries(points, single, fused)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Boundaries, list[Iterates]]:
+        """The network, and for each stage the iterates X_0 .. X_T of the pixels at `positions`."""
+        found = self.detect(images)
+        return found, [self.grouping(normalise(stage.at(positions))) for stage in found.points]

@@ -1,0 +1,67 @@
+"""A run's network on a few validation images: what of it a page shows."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+
+from rpe.data.module import InstanceData, Sample, collate
+from rpe.picture.colour import colours_of
+from rpe.picture.sheet import embedding_colours
+from rpe.run.building import build_data, check_pair
+from rpe.run.trained import read_trained, task_of
+from rpe.segment import selected
+from rpe.task.instance import InstanceTask
+from rpe.tools.gallery.outline import Shown, outlines
+from rpe.tools.page import embedded as in_page
+
+
+def examples(folder: str, images: int) -> list[Shown] | None:
+    """The first validation images of the run's data with its best weights; None of a run that finds no objects.
+
+    Raises:
+        UserError: no run, no checkpoint, or its data are not there.
+    """
+    if not issubclass(task_of(folder), InstanceTask):
+        return None
+    config, task = read_trained(folder)
+    data = build_data(config)
+    check_pair(type(task), data, config)
+    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
+    if not task.groups:
+        return None
+    dataset = data.dataset("val")
+    with torch.no_grad():
+        return [example(task, dataset[index]) for index in range(min(images, len(dataset)))]
+
+
+def example(task: InstanceTask, sample: Sample) -> Shown:
+    """Image, truth, embedding at X_0 .. X_T, instances, and the outlines of these."""
+    batch = collate([sample])
+    seen = task.model.embed(batch.images)
+    height, width = batch.labels.shape[1:]
+    proposals = task.proposal(seen, (height, width), batch.sizes[0], task.model.ranker)
+    labels, chosen = selected(proposals, task.proposal.least_score)
+    scores = {label: float(proposals.scores[index]) for label, index in enumerate(chosen, start=1)}
+    panels = [("image", batch.images[0].permute(1, 2, 0).numpy()), ("truth", colours_of(batch.labels[0].numpy()))]
+    panels += [(f"X_{loop}", colours) for loop, colours in enumerate(embedding_colours(batch, seen, task.model.grouping))]
+    panels += [("instances", colours_of(labels))]
+    found = outlines(labels, scores, {})
+    truth = len(np.unique(batch.labels[0].numpy().clip(min=0))) - 1
+    shown = [(title, in_page(as_png(pixels))) for title, pixels in panels]
+    return Shown(f"image {batch.image_ids[0]}", (labels.shape[0], labels.shape[1]), shown, found, f"{truth} true objects, {len(found)} found")
+
+
+def as_png(pixels: Float[np.ndarray, "height width 3"]) -> bytes:
+    """Colours in [0, 1] as a file."""
+    stream = io.BytesIO()
+    Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def pictures_of_run(folder: Path) -> list[Path]:
+    """What the run drew itself."""
+    return sorted((folder / "pictures").glob("*.png"))

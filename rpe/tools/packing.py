@@ -1,0 +1,160 @@
+"""`python -m rpe.tools.packing`: how many groups fit on a sphere, and what that says of margin and dimension."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from rpe.run.advice import advice, groups_of_images, recommendation
+from rpe.run.building import build_data
+from rpe.run.composing import composed
+from rpe.run_files import write_whole
+from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
+from rpe.structures import UserError, check_count
+from rpe.tools.command import command, read_arguments
+
+USAGE = """
+How far apart n groups can be on the sphere of D dimensions: the smallest margin that they can meet, and the loss floor below it.
+
+  python -m rpe.tools.packing groups=2:64 dimension=2,3,8,16,64       a table, packing.csv and packing.png
+  python -m rpe.tools.packing groups=2:12 dimension=3 margin=0.5      also the loss floor at a margin
+  python -m rpe.tools.packing experiment=digits dimension=2,3,16      for a dataset: recommended margin and bandwidth, and whom a choice serves
+  python -m rpe.tools.packing experiment=coco overrides=[data.root=<folder>] dimension=32                            the same for your own
+
+groups and dimension take numbers, lists 2,3,8 and ranges 2:64; starts and seed are the search's; output is the files' name without suffix.
+A margin is known exactly where a closed form is proven, was found by a search (a smaller one may exist), or is a lower bound alone (over 64 groups).
+"""
+
+DEFAULTS: dict[str, Any] = {
+    "groups": "2:16",
+    "dimension": "2,3,8,16",
+    "margin": None,
+    "experiment": None,
+    "overrides": [],
+    "starts": 24,
+    "seed": 0,
+    "output": "packing",
+}
+
+
+class Packed(NamedTuple):
+    """A row of the table."""
+
+    groups: int
+    dimension: int
+    margin: float
+    known: str
+    bound: float
+    floor: float | None
+
+
+def numbers(key: str, value: Any) -> list[int]:
+    """`2:64`, `2,3,8`, `[2, 3]` or a number, as whole numbers from 1 on.
+
+    Raises:
+        UserError: anything else.
+    """
+    try:
+        if isinstance(value, str) and ":" in value:
+            first, last = (int(part) for part in value.split(":"))
+            found = list(range(first, last + 1))
+        else:
+            found = [int(part) for part in (value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value])]
+    except (TypeError, ValueError):
+        found = []
+    if not found or min(found) < 1:
+        raise UserError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
+    return found
+
+
+def rows(groups: list[int], dimensions: list[int], margin: float | None, starts: int, seed: int) -> Iterator[Packed]:
+    """The table, with progress on stderr."""
+    for dimension in dimensions:
+        for count in groups:
+            met = smallest_margin(count, dimension, starts, seed)
+            floor = None if margin is None else 0.0 if is_met(met, margin) else loss_floor(count, dimension, margin, starts, seed)
+            if met.known == "found":
+                print(f"{count} groups in {dimension} dimensions: {met.margin:.5f}", file=sys.stderr, flush=True)
+            yield Packed(count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor)
+
+
+def is_met(met: Meeting, margin: float) -> bool:
+    """Whether the margin is met for sure, so that there is no floor."""
+    return met.known != "bound" and met.margin <= margin
+
+
+def draw(table: list[Packed], margin: float | None, file: Path) -> None:
+    """Smallest margin against the number of groups, a curve for each dimension; exact values are filled, found ones hollow."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axis = figure.subplots()
+    for index, dimension in enumerate(sorted({row.dimension for row in table})):
+        mine = [row for row in table if row.dimension == dimension]
+        colour = f"C{index}"
+        axis.plot([row.groups for row in mine], [row.margin for row in mine], color=colour, linewidth=1, label=f"D = {dimension}")
+        for known, marker, face in (("exact", "o", colour), ("found", "o", "white"), ("bound", "x", colour)):
+            marked = [row for row in mine if row.known == known]
+            axis.plot([row.groups for row in marked], [row.margin for row in marked], marker, color=colour, markerfacecolor=face, markersize=4)
+    if margin is not None:
+        axis.axhline(margin, color="0.6", linewidth=0.8, linestyle="--")
+    axis.set(xlabel="groups in an image", ylabel="smallest margin that they can meet", ylim=(0, 1))
+    axis.set_title("filled: proven, hollow: found by search, cross: lower bound", fontsize=9)
+    axis.grid(color="0.92")
+    axis.legend(fontsize=8)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130, format="png")
+    write_whole(file, image.getvalue())
+
+
+def say_table(table: list[Packed]) -> None:
+    """On stdout."""
+    shown = Table("groups", "dimension", "smallest margin", "known", "lower bound", *(["loss floor"] if table[0].floor is not None else []))
+    for row in table:
+        cells = [str(row.groups), str(row.dimension), f"{row.margin:.5f}", row.known, f"{row.bound:.5f}"]
+        shown.add_row(*cells, *([] if row.floor is None else [f"{row.floor:.4f}"]))
+    Console().print(shown)
+
+
+def say_advice(experiment: str, overrides: list[str], dimensions: list[int], margin: float | None) -> None:
+    """A line for each dimension."""
+    config = composed([f"experiment={experiment}", *overrides])
+    groups = groups_of_images(build_data(config))
+    for dimension in dimensions:
+        chosen, within = config.loss.margin if margin is None else margin, config.loss.get("negative_range")
+        if within is None:
+            print(f"D = {dimension}: {recommendation(groups, dimension)}")
+        print(f"D = {dimension}: {advice(groups, dimension, float(chosen), within)}")
+
+
+def main(arguments: list[str]) -> None:
+    """Table, files and advice."""
+    given = read_arguments(arguments, DEFAULTS, USAGE)
+    dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1):
+        raise UserError(f"margin={margin} is outside [0, 1)")
+    if given["experiment"] is not None:
+        say_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)
+        return
+    output = Path(str(given["output"] or DEFAULTS["output"]))
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"output={output}: the folder {output.parent} does not exist; make it first")
+    check_count("seed", given["seed"], 0, "it starts the search")
+    (starts,) = numbers("starts", given["starts"])[:1]
+    table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"]))
+    say_table(table)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(Packed._fields)
+    writer.writerows(table)
+    write_whole(output.with_suffix(".csv"), text.getvalue())
+    draw(table, margin, output.with_suffix(".png"))
+    print(f"written: {output.with_suffix('.csv')}, {output.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,119 @@
+"""Arguments as a user types them, and the line between slips and faults."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+
+import evaluate
+import train
+from rpe.data.digits import DigitScenes
+from rpe.run.cli import evaluation_folder, named, prediction_folder, prepared, quoted, said
+from rpe.run.cli import one_line as line_of
+from rpe.structures import UserError
+
+
+@pytest.mark.parametrize(
+    ("argument", "wanted"),
+    [
+        ("run=outputs/a=b c", "run='outputs/a=b c'"),
+        ("run=123", "run='123'"),
+        ("hydra.run.dir=/tmp/it's (new)", r"hydra.run.dir='/tmp/it\'s (new)'"),
+        ("run='a=b'", "run='a=b'"),
+        ("run=null", "run=null"),
+        ("run=", "run="),
+        ("hydra.run.dir=${x}/y", "hydra.run.dir=${x}/y"),
+        ("loss.margin=0.5", "loss.margin=0.5"),
+        ("init=a,b", "init='a,b'"),
+        ("-m", "-m"),
+        ("images=my scans/**/*.png", "images='my scans/**/*.png'"),
+        ("images=[a.png,b.png]", "images=[a.png,b.png]"),
+    ],
+)
+def test_paths_are_quoted(argument: str, wanted: str) -> None:
+    assert quoted(argument, sweeping=False) == wanted == quoted(wanted, sweeping=False)
+
+
+def test_commas_part_the_values_of_a_sweep() -> None:
+    assert quoted("init=a b,c=d", sweeping=True) == "init='a b','c=d'"
+    assert quoted("init=choice(a,b)", sweeping=True) == "init=choice(a,b)"
+
+
+def test_named_takes_the_last() -> None:
+    assert named(["run=a", "run='b c'", "x=1"], "run") == "b c" and named(["run=null"], "run") is None and named([], "run") is None
+
+
+def test_slips_are_said_and_faults_are_not() -> None:
+    assert said(UserError("a")) == "a" and said(HydraException("b\nfull_key: x")) == "b"
+    assert (
+        said(PermissionError(13, "Permission denied", "/x"))
+        == "/x: Permission denied: name a folder that can be written, such as hydra.run.dir=outputs/mine"
+    )
+    for fault in (
+        FileNotFoundError(2, "No such file", "/x"),
+        ValueError("x"),
+        TypeError("x"),
+        ZeroDivisionError("x"),
+        AssertionError("x"),
+        KeyError("x"),
+    ):
+        assert said(fault) is None
+
+
+def test_a_fault_of_ours_keeps_its_stack_trace(door: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(DigitScenes, "__len__", lambda _: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        door(train.main, f"hydra.run.dir={tmp_path / 'run'}", "trainer.max_epochs=1")
+
+
+def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
+    wrapped = UserError("Caught UserError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.errors.UserError: image x does not decode\n")
+    assert line_of(wrapped) == "image x does not decode"
+
+
+def test_folders(tmp_path: Path) -> None:
+    assert prediction_folder(None, "now") == "outputs/predict/now" and prediction_folder("here", "now") == "here"
+    assert prediction_folder("", "now") == "outputs/predict/now", "not the current folder"
+    assert evaluation_folder(None, "coco", "val", "now") == "outputs/evaluate/now"
+    (tmp_path / "config.yaml").write_text("{}")
+    assert evaluation_folder(str(tmp_path), "coco", "val", "now") == str(tmp_path / "evaluation" / "coco-val")
+
+
+@pytest.mark.parametrize(
+    ("main", "said", "unsaid"),
+    [(train.main, ["resume=<run folder>", "experiment: bsds, coco"], []), (evaluate.main, ["predictions=<results.json>"], ["accumulation:"])],
+)
+def test_help_shows_commands(
+    main: Callable[[], None], said: list[str], unsaid: list[str], door: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        door(main, "--help")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(line in text for line in said) and not any(line in text for line in unsaid)
+
+
+def test_a_reader_that_leaves_early_is_no_fault(door: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> None:
+    def gone() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(SystemExit):
+        door(gone)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_sweep_of_trainings_is_given_its_folder_and_one_of_scorings_is_not() -> None:
+    assert prepared(["-m", "loss.margin=0.1,0.2"])[-1].startswith("hydra.sweep.dir='outputs/digits/sweep/")
+    assert prepared(["sweep=margin", "-m", "experiment=nuclei"])[-1] == "hydra.sweep.dir='outputs/nuclei/sweep/margin'"
+    assert prepared(["-m", "predictions=a,b"])[-1] == "predictions='a','b'"
+    assert prepared(["-m", "seed=1,2", "hydra.sweep.dir=x"])[-1] == "hydra.sweep.dir='x'"
+    with pytest.raises(UserError, match="sweep names several points: add -m"):
+        prepared(["sweep=margin"])
+
+
+def test_a_launcher_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(["-m", "seed=1,2", "launcher=joblib"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"launcher=submitit_local needs an extra of this package: pip install 'rpe.submitit.'"):
+        prepared(["-m", "seed=1,2", "launcher=submitit_local"])

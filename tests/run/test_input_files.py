@@ -1,0 +1,29 @@
+"""Files, folders and patterns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rpe.run.findings import Findings
+from rpe.run.input_files import image_files
+from rpe.structures import UserError
+
+
+def test_a_pattern_finds_no_answers(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    findings = Findings(tmp_path / "found", {"objects": True}, {})
+    findings.write(
+        "a", tmp_path / "a.png", {"labels": np.zeros((4, 4), dtype=np.uint16), "overlays": np.zeros((4, 4, 3), dtype=np.uint8)}, [], (4, 4)
+    )
+    assert image_files(f"{tmp_path}/**/*.png") == [tmp_path / "a.png"]
+
+
+def test_files_folders_and_nothing(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", ".hidden.png", "text.txt"):
+        (tmp_path / name).touch()
+    assert image_files(str(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "b.png"]
+    assert image_files(str(tmp_path / "text.txt")) == [tmp_path / "text.txt"], "what is named is tried"
+    with pytest.raises(UserError, match="names no image: name a file, a folder that holds some, or a pattern"):
+        image_files(str(tmp_path / "*.tif"))

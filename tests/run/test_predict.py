@@ -1,0 +1,224 @@
+"""The third door, as a user has it: files of every kind, tiles, killing and going on; and the same answer as evaluation."""
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from bsds_miniature import write_bsds
+from miniature import write_miniature
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import evaluate
+import predict
+import rpe.run
+import train
+from rpe.run import predict as prediction
+from rpe.segment import select_instances
+from rpe.structures import Proposals
+
+Door = Callable[..., None]
+Refused = Callable[..., str]
+
+FAST = ["data.workers=0", "data.batch_size=2", "backbone.width=4", "backbone.levels=2", "callback.pictures=null", "trainer.max_epochs=2"]
+TINY = [
+    "data=coco",
+    "data.crop=32",
+    "embedding.coordinates=displaced",
+    "embedding.periods=[16]",
+    "data.longest_side=48",
+    "data.stretch=[1,99]",
+    *FAST,
+]
+OPTIONS = [
+    "proposal.foreground=0.05",
+    "proposal.least_score=0",
+    "proposal.minimum_area=2",
+    "proposal.bandwidths=[0.05]",
+    "proposal.iterations=[2]",
+    "proposal.merge_tolerance=0.05",
+]
+
+
+def through(door_main: Callable[[], None], *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["door.py", *arguments])
+        rpe.run.enter(door_main)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the miniature, which is not there any more."""
+    folder = tmp_path_factory.mktemp("run")
+    root = write_miniature(folder / "mini")
+    through(train.main, *TINY, f"data.root={root}", f"hydra.run.dir={folder / 'run'}")
+    through(evaluate.main, f"run={folder / 'run'}", *OPTIONS)
+    (folder / "val").symlink_to(root / "val2017")
+    shutil.move(root / "annotations", folder / "elsewhere")
+    return folder
+
+
+def labels_of(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        assert image.mode == "I;16"
+        return np.array(image).astype(np.int64)
+
+
+def test_the_label_map_is_that_of_evaluation(run: Path, door: Door, tmp_path: Path) -> None:
+    door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'out'}", *OPTIONS)
+    rows = json.loads((run / "run" / "evaluation" / "coco-val" / "proposals.json").read_text())
+    objects = 0
+    for number in range(4):
+        name = f"{101 + number:012d}"
+        mine = [row for row in rows if row["image_id"] == 101 + number]
+        size = (48 + 8 * number, 64)
+        theirs = select_instances(Proposals([row["segmentation"] for row in mine], np.array([row["score"] for row in mine]), size), 0.0)
+        ours = labels_of(tmp_path / "out" / "labels" / f"{name}.png")
+        assert np.array_equal(ours, theirs)
+        assert Image.open(tmp_path / "out" / "overlays" / f"{name}.png").size == (64, 48 + 8 * number)
+        objects += int(ours.max())
+    assert objects > 4
+    table = list(csv.DictReader((tmp_path / "out" / "objects.csv").open()))
+    assert len(table) == len(json.loads((tmp_path / "out" / "results.json").read_text())) == objects
+    assert all(int(row["area"]) == (labels_of(tmp_path / "out" / "labels" / f"{row['image']}.png") == int(row["label"])).sum() for row in table)
+    about = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())
+    assert about["settings"]["proposal"]["least_score"] == 0 and about["run"] == str(run / "run") and {"commit", "config"} <= about.keys()
+
+
+def endless() -> PngInfo:
+    """A text that unpacks to more than Pillow takes."""
+    text = PngInfo()
+    text.add_text("comment", "a" * 3_000_000, zip=True)
+    return text
+
+
+def strange(folder: Path) -> Path:
+    """One file of every kind that a folder may hold."""
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, size=(40, 50, 3), dtype=np.uint8)
+    colour = Image.fromarray(pixels)
+    (folder / "text.jpg").write_text("no image at all")
+    (folder / "empty.png").write_bytes(b"")
+    colour.save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:3000])
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 11).save(folder / "deep.tiff")
+    colour.convert("L").save(folder / "grey.png")
+    colour.convert("RGBA").save(folder / "alpha.png")
+    colour.convert("P").save(folder / "palette.gif")
+    colour.convert("1").save(folder / "bits.png")
+    Image.new("F", (5, 5), 1e9).save(folder / "float.tiff")
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    colour.save(folder / "möwe im Wind, 1=2.png")
+    colour.save(folder / "same.png")
+    colour.save(folder / "same.jpg")
+    Image.new("RGB", (4, 4)).save(folder / "bomb.png", pnginfo=endless())
+    colour.save(folder / "pages.tiff", save_all=True, append_images=[colour])
+    colour.save(folder / ("long" * 61 + ".png"))
+    (folder / "notes.txt").write_text("not asked for")
+    return folder
+
+
+def test_every_file_has_its_answer_or_its_named_error(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = strange(tmp_path / "strange ones")
+    with pytest.raises(SystemExit) as stop:
+        door(predict.main, f"run={run / 'run'}", f"images={folder}", f"output={tmp_path / 'a place'}", *OPTIONS)
+    assert stop.value.code == 1
+    said = capsys.readouterr().err
+    assert "error: 6 of 16 images could not be done, all others are done" in said and "Traceback" not in said
+    for name, reason in {
+        "text.jpg": "does not decode",
+        "empty.png": "does not decode",
+        "cut.png": "does not decode",
+        "bomb.png": "does not decode",
+        "pages.tiff": "has 2 pages",
+        "float.tiff": "save it with 8 or 16 bits",
+    }.items():
+        assert any(str(folder / name) in line and reason in line for line in said.splitlines()), name
+    done = {file.stem for file in (tmp_path / "a place" / "labels").iterdir()}
+    assert done == {"deep", "grey", "alpha", "palette", "bits", "one", "möwe im Wind, 1=2", "same_png", "same_jpg", ("long" * 61)[:242]}
+    for name in done:
+        assert labels_of(tmp_path / "a place" / "labels" / f"{name}.png").shape == ((1, 1) if name == "one" else (40, 50)), name
+    assert np.array_equal(*(labels_of(tmp_path / "a place" / "labels" / f"{name}.png") for name in ("same_png", "alpha")))
+    assert set(yaml.safe_load((tmp_path / "a place" / "predictions.yaml").read_text())["images"]) == done
+
+
+def test_an_answer_that_cannot_be_written_stops_no_other(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out" / "labels" / f"{101:012d}.png").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'out'}", *OPTIONS)
+    said = capsys.readouterr().err
+    assert "1 of 4 images could not be done" in said and "cannot be read, or its answer written (Is a directory)" in said
+    assert len(list((tmp_path / "out" / "objects").iterdir())) == 3
+
+
+def test_what_was_finished_is_not_done_again(
+    run: Path, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [f"run={run / 'run'}", f"images={run / 'val'}/*.png", f"output={tmp_path / 'out'}", *OPTIONS]
+    real, asked = prediction.pieces_of, []
+
+    def killed(*given: object) -> object:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(prediction, "pieces_of", killed)
+    with pytest.raises(SystemExit) as stop:
+        door(predict.main, *named)
+    assert stop.value.code == 130 and "the same command with a prediction" in capsys.readouterr().err
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "labels").iterdir()}
+    assert len(before) == 2 and {row["image_id"] for row in json.loads((tmp_path / "out" / "results.json").read_text())} == {1, 2}
+    monkeypatch.setattr(prediction, "pieces_of", lambda *given: asked.append(given) or real(*given))
+    door(predict.main, *named)
+    assert len(asked) == 4 and "2 of 4 images are done already" in capsys.readouterr().out
+    assert all(file.stat().st_mtime_ns == when for file, when in before.items())
+    door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'once'}", *OPTIONS)
+    for file in ("results.json", "objects.csv"):
+        assert (tmp_path / "out" / file).read_text() == (tmp_path / "once" / file).read_text()
+
+
+def test_a_large_image_is_cut_and_the_batch_changes_nothing(run: Path, door: Door, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, size=(200, 150, 3), dtype=np.uint8)).save(tmp_path / "large.png")
+    named = [f"run={run / 'run'}", f"images={tmp_path / 'large.png'}", *OPTIONS, "tile=128", "overlap=32"]
+    for batch in (1, 4):
+        door(predict.main, *named, "data.longest_side=null", f"batch={batch}", f"output={tmp_path / str(batch)}")
+    one, four = (labels_of(tmp_path / batch / "labels" / "large.png") for batch in "14")
+    assert one.shape == (200, 150) and np.mean((one > 0) != (four > 0)) < 0.01 and one.max() > 0
+    door(predict.main, *named, "data.longest_side=180", f"output={tmp_path / 'smaller'}", "precision=bf16", "device=cpu")
+    assert labels_of(tmp_path / "smaller" / "labels" / "large.png").shape == (200, 150)
+
+
+def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
+    named = [f"run={run / 'run'}", f"output={tmp_path / 'out'}"]
+    assert "predict needs run=" in refused(predict.main, f"run={run / 'run'}")
+    assert "names no image: name a file, a folder" in refused(predict.main, *named, f"images={tmp_path}/*.none")
+    image = f"images={run / 'val'}"
+    assert "device 'tpu' is unknown: choose cpu, cuda or auto" in refused(predict.main, *named, image, "device=tpu")
+    assert "batch 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "batch=0")
+    assert "tile 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "tile=0")
+    assert "tile 64 less overlap 100 is below 64" in refused(predict.main, *named, image, "tile=64", "overlap=100")
+    through(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}")
+    said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground=0.1", "tile=null")
+    assert "holds a prediction with other settings and tile: name another output folder" in said
+    assert "run folder nowhere does not exist" in refused(predict.main, "run=nowhere", image)
+
+
+def test_boundary_maps(door: Door, tmp_path: Path) -> None:
+    root = write_bsds(tmp_path / "bsds", images=2)
+    tiny = ["experiment=bsds", "data.crop=32", "loss.pixels=64", *FAST[:-1], "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"]
+    door(train.main, *tiny, f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}")
+    door(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
+    for tile in ("null", "64"):
+        door(predict.main, f"run={tmp_path / 'run'}", f"images={root / 'images' / 'test'}", f"output={tmp_path / tile}", f"tile={tile}", "overlap=0")
+    for file in (tmp_path / "run" / "evaluation" / "bsds-test" / "maps").iterdir():
+        theirs = np.array(Image.open(file))
+        assert np.array_equal(np.array(Image.open(tmp_path / "null" / "boundaries" / file.name)), theirs)
+        assert np.array(Image.open(tmp_path / "64" / "boundaries" / file.name)).shape == theirs.shape
+    assert not (tmp_path / "null" / "results.json").exists() and (tmp_path / "null" / "predictions.yaml").is_file()

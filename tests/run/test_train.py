@@ -1,0 +1,128 @@
+"""Going on with a run that was moved, lengthened, or logged to wandb; half precision where it belongs."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny import tiny
+from wandb_files import wandb_files
+
+import evaluate
+import train
+from rpe.loss import InstanceLoss
+from rpe.network.backbone.decoder import ConvolutionBlock
+from rpe.structures import Batch
+from rpe.task.instance import InstanceTask
+
+Door = Callable[..., None]
+TINY = tiny(4, 2, 1)
+
+
+def epochs_of(folder: Path) -> int:
+    return len(list(csv.DictReader((folder / "metrics.csv").open())))
+
+
+def test_a_moved_run_keeps_its_best_score(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch is made the best there can be: what was saved then stays the best after moving and resuming."""
+    figure = {"AR@10": 1.0}
+    conclude = InstanceTask.conclude
+
+    def fixed(task: InstanceTask, truth: dict) -> None:
+        conclude(task, truth)
+        task.result.figures |= figure
+
+    monkeypatch.setattr(InstanceTask, "conclude", fixed)
+    door(train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'a'}")
+    best = torch.load(tmp_path / "a" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    (tmp_path / "a").rename(tmp_path / "b = moved")
+    figure["AR@10"] = 0.5
+    door(train.main, f"resume={tmp_path / 'b = moved'}", "trainer.max_epochs=2")
+    again = torch.load(tmp_path / "b = moved" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert again["epoch"] == 0 and all(torch.equal(best[name], again["state_dict"][name]) for name in best)
+    assert not (tmp_path / "a").exists() and epochs_of(tmp_path / "b = moved") == 2
+    figure["AR@10"] = 2.0
+    door(train.main, f"resume={tmp_path / 'b = moved'}", "trainer.max_epochs=3")
+    assert torch.load(tmp_path / "b = moved" / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_more_epochs_are_remembered_by_the_next_resume(door: Door, refused: Callable[..., str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    door(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={run}")
+    written = (run / "config.yaml").read_text()
+    door(train.main, f"resume={run}", "trainer.max_epochs=2")
+    assert "trainer.max_epochs 1 is below the 2 epochs that the run has trained" in refused(train.main, f"resume={run}", "trainer.max_epochs=1")
+    (run / "metrics.json").unlink()
+    door(train.main, f"resume={run}")
+    assert (run / "metrics.json").exists() and epochs_of(run) == 2
+    assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2} and (run / "config.yaml").read_text() == written
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
+    assert "last.ckpt is not a checkpoint of this program" in refused(train.main, f"resume={run}", "trainer.max_epochs=5")
+    assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}, "a slip is not remembered"
+
+
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(door: Door, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    door(train.main, *TINY, "trainer.max_epochs=1", "logger=wandb", "callback.pictures=null", f"hydra.run.dir={run}")
+    known = (run / "wandb_id").read_text().strip()
+    # of the run's logger, although the command does not say logger=wandb
+    door(train.main, f"resume={run}", "trainer.max_epochs=2", "logger.wandb.project=other")
+    first, again = wandb_files(run)
+    assert first.id == again.id == known and (first.project, again.project) == ("rpe", "other")
+    assert yaml.safe_load((run / "resumed.yaml").read_text())["logger"]["wandb"]["project"] == "other"
+
+
+def test_half_precision_is_the_networks_alone(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, set[torch.dtype]] = {"network": set(), "points": set(), "loss": set(), "weights": set()}
+    loss_of, block_of = InstanceLoss.forward, ConvolutionBlock.forward
+
+    def watched(loss: InstanceLoss, iterates: list[torch.Tensor], *others: object) -> dict[str, torch.Tensor]:
+        terms = loss_of(loss, iterates, *others)  # type: ignore[arg-type]
+        seen["points"] |= {points.dtype for points in iterates}
+        seen["loss"] |= {term.dtype for term in terms.values()}
+        return terms
+
+    def network(block: ConvolutionBlock, images: torch.Tensor) -> torch.Tensor:
+        out = block_of(block, images)
+        seen["network"].add(block[0](images).dtype)
+        seen["weights"].add(block[0].weight.dtype)
+        return out
+
+    monkeypatch.setattr(InstanceLoss, "forward", watched)
+    monkeypatch.setattr(ConvolutionBlock, "forward", network)
+    door(train.main, *TINY, "precision=bf16", "callback.pictures=null", "trainer.max_epochs=1", "grouping.iterations=2", f"hydra.run.dir={tmp_path}")
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert seen == {"network": {torch.bfloat16}, "points": {torch.float32}, "loss": {torch.float32}, "weights": {torch.float32}}
+
+
+def test_a_run_with_an_odd_name_is_evaluated_and_resumed(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "it's a=run (2), [x]"
+    door(train.main, *TINY, "trainer.max_epochs=0", f"hydra.run.dir={odd}")
+    door(train.main, *TINY, "trainer.max_epochs=0", f"init={odd / 'checkpoints' / 'last.ckpt'}", f"hydra.run.dir={tmp_path / 'new'}")
+    door(evaluate.main, f"run={odd}", "checkpoint=last")
+    assert (odd / "evaluation" / "digits-val" / "metrics.json").is_file()
+    shutil.move(odd, tmp_path / "17")
+    monkeypatch.chdir(tmp_path)
+    door(evaluate.main, "run=17", f"checkpoint={tmp_path / '17' / 'checkpoints' / 'last.ckpt'}", "split=test", "precision=bf16")
+    assert json.loads((tmp_path / "17" / "evaluation" / "digits-test" / "metrics.json").read_text())["figures"]["images"] == 1
+
+
+def test_a_training_that_is_stopped_from_outside_does_not_end_well(
+    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = InstanceTask.training_step
+
+    def stopped(task: InstanceTask, batch: Batch, index: int) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(task, batch, index)
+
+    monkeypatch.setattr(InstanceTask, "training_step", stopped)
+    with pytest.raises(SystemExit) as stop:
+        door(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+    assert stop.value.code == 143 and "error: stopped by SIGTERM" in capsys.readouterr().err

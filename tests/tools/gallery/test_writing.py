@@ -1,0 +1,92 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from made_sweep import picture
+from PIL import Image
+
+from rpe.errors import UserError
+from rpe.tools.gallery.writing import main, read_labels
+
+
+@pytest.fixture
+def prediction(tmp_path: Path) -> Path:
+    """As predict.py leaves it: an image with two objects, one whose source is gone, one without a label map."""
+    folder = tmp_path / "predicted"
+    for part in ("labels", "overlays"):
+        (folder / part).mkdir(parents=True)
+    labels = np.zeros((1200, 1800), dtype=np.uint16)
+    labels[100:500, 200:700], labels[700:900, 900:1700] = 1, 300
+    names = {name: str(tmp_path / f"{name}.png") for name in ("a b ü", "gone", "torn")}
+    for name in names:
+        Image.fromarray(labels).save(folder / "labels" / f"{name}.png")
+        (folder / "overlays" / f"{name}.png").write_bytes(picture(1, 1200, 1800))
+    for name in ("a b ü", "torn"):
+        (tmp_path / f"{name}.png").write_bytes(picture(0, 1200, 1800))
+    (folder / "labels" / "torn.png").write_bytes(b"\x89PNG")
+    rows = ["image,label,class,score,area,left,top,width,height", "a b ü,1,cat,0.75,200000,0,0,1,1", "a b ü,300,,0.5,160000,0,0,1,1"]
+    (folder / "objects.csv").write_text("\n".join(rows))
+    (folder / "predictions.yaml").write_text(yaml.safe_dump({"run": "x", "images": names}, allow_unicode=True))
+    return folder
+
+
+def test_the_page_of_a_prediction(prediction: Path) -> None:
+    assert main([f"run={prediction}"]) == 0
+    page = (prediction / "gallery.html").read_text()
+    assert page.count("<section>") == 3 and page.count("data:image/jpeg") == 5
+    assert "object 1: area 200,000 px, score 0.750, cat" in page and "object 300: area 160,000 px, score 0.500" in page
+    assert "gone.png cannot be read" in page and page.count('viewBox="0 0 900 600"') == 3  # 2 of the first image, 1 of the second
+    assert not [address for address in re.findall(r"(?:src|href)=\"([^\"]*)\"", page) if not address.startswith("data:")]
+
+
+def test_how_many_and_where_to(prediction: Path, tmp_path: Path) -> None:
+    main([f"run={prediction}", "images=1", f"output={tmp_path / 'page.html'}"])
+    assert (tmp_path / "page.html").read_text().count("<section>") == 1 and not (prediction / "gallery.html").exists()
+
+
+def test_label_maps_of_sixteen_bits_are_shrunk_without_mixing(prediction: Path) -> None:
+    labels = read_labels(prediction / "labels" / "a b ü.png")
+    assert labels is not None and labels.shape == (600, 900) and set(np.unique(labels)) == {0, 1, 300}
+    assert np.count_nonzero(labels == 1) == 200 * 250
+    assert read_labels(prediction / "labels" / "torn.png") is None
+
+
+def test_a_run_without_objects_shows_what_it_has_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
+        config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
+    with pytest.raises(UserError, match="holds no pictures"):
+        main([f"run={tmp_path}"])
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "val-100.png").write_bytes(picture(0))
+    (tmp_path / "pictures" / "val-200.png").write_bytes(b"no picture")
+    main([f"run={tmp_path}"])
+    assert (tmp_path / "gallery.html").read_text().count("<section>") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "run is missing"),
+        (["run=nowhere"], "run folder nowhere does not exist"),
+        (["run=nowhere", "images=0"], "images 0 is no whole number"),
+        (["run={prediction}", "output=/nowhere/page.html"], "its folder does not exist"),
+    ],
+)
+def test_slips(arguments: list[str], message: str, prediction: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        main([argument.format(prediction=prediction) for argument in arguments])
+
+
+def test_an_unfinished_or_foreign_prediction(prediction: Path) -> None:
+    (prediction / "objects.csv").write_text("image,label\na,b\n")
+    with pytest.raises(UserError, match=r"objects.csv is not as predict.py wrote it"):
+        main([f"run={prediction}"])
+    (prediction / "predictions.yaml").write_text("run: x\n")
+    with pytest.raises(UserError, match="names no images"):
+        main([f"run={prediction}"])

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from written_run import SMALL, write_run
+
+from rpe.structures import UserError
+from rpe.tools.dynamics import main
+
+
+def test_all_pictures_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", *SMALL, "embedding.dimension=5")
+    main([f"run={run}", "image=1", "loops=2"])
+    folder = run / "dynamics"
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "comparison.png",
+        "gradients.png",
+        "moves.csv",
+        "projections.png",
+        "sphere.gif",
+        "sphere.png",
+    ]
+    table = (folder / "moves.csv").read_text()
+    assert table in capsys.readouterr().out and len(table.splitlines()) == 3
+    assert all(Image.open(file).size[0] > 300 for file in folder.iterdir() if file.suffix != ".csv")
+    # the first step is the same: the keys are X_0 in both
+    row = table.splitlines()[1].split(",")
+    assert row[1] == pytest.approx(row[3]) or abs(float(row[1]) - float(row[3])) < 1e-5
+    main([f"run={run}", "image=1", "loops=2", "bandwidth=1.5", "animation=false", f"output={tmp_path / 'wide'}"])
+    assert (tmp_path / "wide" / "moves.csv").read_text() != table and not (tmp_path / "wide" / "sphere.gif").exists()
+
+
+def test_slips(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run and output are missing"):
+        main([])
+    run = write_run(tmp_path / "run", *SMALL)
+    with pytest.raises(UserError, match="image 4 is too large: val has 4 images, counted from 0"):
+        main([f"run={run}", "image=4"])
+    with pytest.raises(UserError, match="image -1 is not a whole number"):
+        main([f"run={run}", "image=-1"])
+    with pytest.raises(UserError, match="split 'tset' is unknown"):
+        main([f"run={run}", "split=tset"])
+    with pytest.raises(UserError, match="loops 0 is not a whole number from 1 on"):
+        main([f"run={run}", "loops=0"])
+    with pytest.raises(UserError, match="animation no_gif is neither true nor false"):
+        main([f"run={run}", "animation=no_gif"])
+    with pytest.raises(UserError, match="bandwidth abc is no number"):
+        main([f"run={run}", "bandwidth=abc"])
+    assert not (run / "dynamics").exists()
+    boundaries = write_run(tmp_path / "bsds", "experiment=bsds", f"data.root={tmp_path}", "backbone.width=4", "embedding.hidden=4", "head.hidden=4")
+    with pytest.raises(UserError, match="detects boundaries: name one that groups pixels into objects"):
+        main([f"run={boundaries}"])

@@ -1,0 +1,109 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from written_run import SMALL, write_run
+
+from rpe.grouping import mean_shift
+from rpe.grouping.fixed import FixedMeanShift
+from rpe.run.trained import read_trained
+from rpe.structures import UserError
+from rpe.tools.export import Exported, Network, compared, grouping_program, main, network_program, random_points, write
+
+pytestmark = pytest.mark.usefixtures("plain")
+"""Checks of shapes compare them, and what is traced through a comparison holds for these shapes alone."""
+
+ALONE = """
+import sys, torch
+embedding, grouping = (torch.export.load(f"{name}.pt2").module() for name in ("embedding", "grouping"))
+given = torch.load("given.pt")
+points, objectness = embedding(given["images"])
+cells = points.flatten(2).transpose(1, 2)
+torch.save((points, objectness, grouping(cells, torch.ones(cells.shape[:2], dtype=torch.bool))), "found.pt")
+assert not [name for name in sys.modules if name.split(".")[0] in ("rpe", "lightning", "hydra")]
+"""
+
+
+def test_programs_run_where_this_package_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, output = write_run(tmp_path / "run", *SMALL, "embedding.coordinates=periodic", "grouping.iterations=4"), tmp_path / "a folder"
+    assert main([f"run={run}", f"output={output}", "pixels=60"]) == 0
+    assert sorted(file.name for file in output.iterdir()) == ["embedding.pt2", "export.json", "grouping.pt2"], "no partial files"
+    about = json.loads((output / "export.json").read_text())
+    assert about["embedding.pt2"]["outputs"] == ["points", "objectness"] and about["embedding.pt2"]["height, width"].startswith("multiples of 8")
+    assert (
+        all(0 <= one <= 1e-5 for part in about.values() for one in part["differences"].values()) and "largest difference" in capsys.readouterr().out
+    )
+    images = torch.rand(3, 3, 40, 72)
+    torch.save({"images": images}, output / "given.pt")
+    subprocess.run([sys.executable, "-c", ALONE], cwd=output, check=True, timeout=120)
+    points, objectness, moved = torch.load(output / "found.pt")
+    model = read_trained(str(run)).task.model
+    with torch.no_grad():
+        embedded = model.embed(images)
+        wanted = model.grouping(embedded.points.values.flatten(2).transpose(1, 2))[-1]
+    for found, expected in ((points, embedded.points.values), (objectness, embedded.objectness.values), (moved, wanted)):
+        assert found.shape == expected.shape and float((found - expected).abs().max()) <= 1e-5
+    assert float((moved - points.flatten(2).transpose(1, 2)).abs().max()) > 1e-3, "the loops move something"
+
+
+@pytest.mark.parametrize(("bandwidth", "dimension", "iterations"), [(0.1, 3, 4), (0.3, 64, 5), (2.0, 8, 3)])
+def test_the_loops_are_those_of_mean_shift(bandwidth: float, dimension: int, iterations: int) -> None:
+    grouping = FixedMeanShift(bandwidth**-2, iterations, 0.7)
+    exported = grouping_program(grouping, dimension, 90)
+    assert len(exported.differences) == 3 and max(exported.differences.values()) <= 1e-5
+
+
+def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
+    small = ["experiment=bsds", f"data.root={tmp_path}", "backbone.width=4", "embedding.hidden=4", "head.hidden=4"]
+    detector = read_trained(str(write_run(tmp_path / "run", *small))).task.detector
+    network = Network(detector)
+    multiple = detector.backbone.multiple
+    exported = network_program(network, multiple, 2 * multiple, 3 * multiple)
+    assert exported.any_size and max(exported.differences.values()) <= 1e-5
+    assert network.outputs == ["fused", *(f"points-{stage}" for stage in range(1, 1 + len(detector.embeddings)))]
+    assert len(network(torch.rand(1, 3, 2 * multiple, 2 * multiple))) == len(network.outputs)
+
+
+def test_classes_are_an_output_of_their_own(tmp_path: Path) -> None:
+    model = read_trained(str(write_run(tmp_path / "run", *SMALL, "head=semantic", "loss=semantic", "head.classes=10", "head.hidden=8"))).task.model
+    network = Network(model)
+    assert network.outputs == ["points", "objectness", "classes"] and len(network(torch.rand(1, 3, 16, 16))) == 3
+
+
+def test_a_difference_is_found_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grouping = FixedMeanShift(10.0, 2, 1.0)
+    given = random_points(1, 20, 3)
+    program = torch.export.export(grouping, given)
+
+    def other(points: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (mean_shift(points, 10.5, 2, mask=mask)[-1],)
+
+    exported = compared(program, {"1 x 20": given}, other, True)
+    assert exported.differences["1 x 20"] > 1e-4
+    nothing = compared(program, {"1 x 20": given}, lambda points, mask: (points * float("nan"),), True)
+    for bad in (exported, nothing):
+        good = Exported(b"content", True, {"1 x 20": 0.0})
+        assert write({"a.pt2": good, "b.pt2": bad}, {"a.pt2": {}, "b.pt2": {}}, tmp_path / "out") == 1
+        assert "TOO LARGE" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_slips(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run is missing: name a run folder"):
+        main([])
+    with pytest.raises(UserError, match="does not exist: name a folder that train.py wrote"):
+        main([f"run={tmp_path / 'none'}"])
+    run = write_run(tmp_path / "run", *SMALL)
+    with pytest.raises(UserError, match="height 44 is no multiple of 8, which this network needs: take 48"):
+        main([f"run={run}", "height=44"])
+    with pytest.raises(UserError, match="pixels 2 is not a whole number from 3 on"):
+        main([f"run={run}", "pixels=2"])
+    with pytest.raises(UserError, match="iterations -1 is not a whole number"):
+        main([f"run={run}", "iterations=-1"])
+    with pytest.raises(UserError, match="bandwidth 7 is outside"):
+        main([f"run={run}", "bandwidth=7"])
+    with pytest.raises(UserError, match="bandwidth abc is no number"):
+        main([f"run={run}", "bandwidth=abc"])
+    assert not (run / "export").exists()
