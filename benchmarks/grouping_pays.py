@@ -53,14 +53,14 @@ def step_ratio() -> float:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = compose("train", [f"grouping.iterations={iterations}"])
         task, data = rpe.run.build_task(config), rpe.run.build_data(config)
-        made[iterations] = (task, task.optimizer(task.parameters()), next(iter(data.train_dataloader())))
+        made[iterations] = (task, task.optimizer(task), next(iter(data.train_dataloader())))
     for _ in range(40):
         for iterations, (task, optimizer, batch) in made.items():
             start = time.perf_counter()
             positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator())
             embedded, iterates = task.model(batch.images, positions)
             optimizer.zero_grad()
-            torch.stack(list(task.loss(iterates, positions, labels, embedded.objectness, batch.labels).values())).sum().backward()
+            torch.stack(list(task.loss(iterates, positions, labels, embedded.objectness, batch.labels, embedded.points).values())).sum().backward()
             optimizer.step()
             seconds[iterations].append(time.perf_counter() - start)
     return statistics.median(seconds[3]) / statistics.median(seconds[0])

@@ -92,7 +92,12 @@ FAULTS = [
     ("rpe/segment/features.py", "known = truth != VOID", "known = truth == truth", "tests/segment"),
     ("rpe/segment/features.py", "area / (height * width)", "area / (height + width)", "tests/segment"),
     ("rpe/segment/ranker.py", "torch.cat(described, 1).detach()", "torch.cat(described, 1)", "tests/segment"),
-    ("rpe/network/embedding.py", "cell_centres(feature) + self.DISPLACEMENT", "cell_centres(feature) - self.DISPLACEMENT", "tests/network/test_embedding.py"),
+    (
+        "rpe/network/embedding.py",
+        "cell_centres(feature) + self.DISPLACEMENT",
+        "cell_centres(feature) - self.DISPLACEMENT",
+        "tests/network/test_embedding.py",
+    ),
     ("rpe/pairs.py", "<= reach**2", "<= reach", "tests/test_pairs.py"),
     ("rpe/segment/proposer.py", "np.argsort(-np.array(scores)", "np.argsort(np.array(scores)", "tests/segment"),
     (RECALL, "results), -scores, images))", "results), scores, images))", "tests/metric/test_average_recall.py"),

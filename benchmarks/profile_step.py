@@ -50,7 +50,7 @@ def step(task: InstanceTask, optimizer: torch.optim.Optimizer, batch: Batch, ind
     iterates = task.model.grouping(start)
     watch.lap("grouping, forward")
     ends = [cut(iterate) for iterate in iterates]
-    terms = task.loss(ends, positions, labels, embedded.objectness, batch.labels)
+    terms = task.loss(ends, positions, labels, embedded.objectness, batch.labels, embedded.points)
     # the cross-entropy belongs to the head: its backward runs with the network's
     pairwise = torch.stack([term for name, term in terms.items() if name.startswith("pairwise")]).sum()
     watch.lap("loss, forward")
@@ -71,7 +71,7 @@ def main() -> None:
         config = compose("train", sys.argv[1:] or ["experiment=digits"])
     torch.manual_seed(0)
     task, data = rpe.run.build_task(config), rpe.run.build_data(config)
-    optimizer = task.optimizer(task.parameters())
+    optimizer = task.optimizer(task)
     steps: list[dict[str, float]] = []
     batches = itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count())  # as many epochs as it takes
     for index in range(WARM_UPS + STEPS):

@@ -7,21 +7,12 @@ from typing import Any
 import yaml
 
 from rpe.errors import UserError
+from rpe.older_runs import with_todays_names
 
 Node = dict[str, Any]
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader in C where PyYAML was built with it: ten times as fast."""
-
-MOVED = {
-    "rpe.network.backbone": "rpe.network.backbone",
-    "rpe.segment.boundary_map": "rpe.segment.boundary_map",
-    "rpe.network.embedding": "rpe.network.embedding",
-    "rpe.network.head": "rpe.network.head",
-    "rpe.segment": "rpe.segment",
-    "rpe.task.schedule": "rpe.task.schedule",
-}
-"""Old and new places of the modules that configs of earlier runs name in their `_target_`s."""
 
 
 def run_folder(folder: str) -> Path:
@@ -43,7 +34,7 @@ def read_run(folder: str) -> Node:
     Raises:
         UserError: no run, or its files are not a config.
     """
-    config = with_moved_targets(read_yaml(run_folder(folder) / "config.yaml"))
+    config = with_todays_names(read_yaml(run_folder(folder) / "config.yaml"))
     for key, value in changed_at_resume(Path(folder)).items():
         *groups, name = key.split(".")
         node = config
@@ -51,19 +42,6 @@ def read_run(folder: str) -> Node:
             node = node.setdefault(group, {})
         node[name] = value
     return config
-
-
-def with_moved_targets(node: Any) -> Any:
-    """Return settings whose `_target_`s name the modules where they lie now."""
-    if isinstance(node, list):
-        return [with_moved_targets(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    settings = {key: with_moved_targets(child) for key, child in node.items()}
-    if isinstance(target := settings.get("_target_"), str):
-        module, _, name = target.rpartition(".")
-        settings["_target_"] = f"{MOVED.get(module, module)}.{name}"
-    return settings
 
 
 def changed_at_resume(folder: Path) -> Node:

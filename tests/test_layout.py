@@ -18,6 +18,7 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py")
 # `sweep` trains one job of a sweep. `run/sweep.py` (names, records) and `run/run_name.py` stay in `run` as long as `run/cli.py` reports how a sweep ended.
 ORDER = [
     "errors",
+    "older_runs",
     "run_files",
     "structures",
     "sphere",

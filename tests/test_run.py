@@ -65,7 +65,7 @@ def test_checkpoints_hold_plain_data(run: Path) -> None:
 
 
 def test_evaluate_a_run_equals_pycocotools_by_hand(run: Path, door: Door, coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    door(evaluate.main, f"run={run}", "data=coco", f"data.root={coco_folder}", "proposal.foreground=0.01", "proposal.minimum_area=1")
+    door(evaluate.main, f"run={run}", "data=coco", f"data.root={coco_folder}", "proposal.foreground_thresholds=[0.01]", "proposal.minimum_area=1")
     folder = run / "evaluation" / "coco-val"
     assert {path.name for path in folder.iterdir()} == {"metrics.json", "proposals.json", "pictures"}
     truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
@@ -118,7 +118,7 @@ def test_the_backend_that_is_asked_for_computes_the_figures(
     (tmp_path / "results.json").write_text(json.dumps([]))
     out = ["data=coco", f"data.root={coco_folder}", f"backend={backend}", f"hydra.run.dir={tmp_path / 'out'}"]
     door(evaluate.main, f"predictions={tmp_path / 'results.json'}", *out)
-    door(evaluate.main, f"run={run}", *out, "proposal.foreground=0.01", "proposal.minimum_area=1")
+    door(evaluate.main, f"run={run}", *out, "proposal.foreground_thresholds=[0.01]", "proposal.minimum_area=1")
     assert asked == ([] if backend == "own" else [backend] * 2) and figures(tmp_path / "out")["images"] == 4
 
 

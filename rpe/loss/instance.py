@@ -1,5 +1,7 @@
 """The loss of instance training: the pairwise loss after every loop and the objectness cross-entropy."""
 
+import math
+
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +17,7 @@ class InstanceLoss(SampledPairwiseLoss):
     Args:
         margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
         objectness_weight: of the cross-entropy beside the pairwise terms.
+        assignment_weight, assignment_concentration: of `assignment_loss` beside them, and its kappa; weight 0 leaves it out.
     """
 
     def __init__(
@@ -34,6 +37,10 @@ class InstanceLoss(SampledPairwiseLoss):
         super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
         if objectness_weight < 0:
             raise UserError(f"loss.objectness_weight {objectness_weight} is negative")
+        if not 0 <= assignment_weight < math.inf:
+            raise UserError(f"loss.assignment_weight must be finite and >= 0, got {assignment_weight}.")
+        if not 0 < assignment_concentration < math.inf:
+            raise UserError(f"loss.assignment_concentration must be finite and > 0, got {assignment_concentration}.")
         self.objectness_weight = objectness_weight
         self.assignment_weight, self.assignment_concentration = assignment_weight, assignment_concentration
 

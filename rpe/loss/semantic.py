@@ -48,7 +48,6 @@ class SemanticLoss(SampledPairwiseLoss):
         labels: Int64[Tensor, "batch pixel"],
         logits: FeatureMap,
         classes: Int64[Tensor, "batch height width"],
-        points: FeatureMap,
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `classes`.
 

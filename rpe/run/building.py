@@ -149,7 +149,7 @@ def build_data(config: DictConfig) -> SplitData:
 def build_optimizer(config: DictConfig) -> Any:
     """The optimiser without its parameters; tried on one, as it refuses its options only then."""
     optimizer = build(config, "optimizer")
-    refused_in_one_line(partial(optimizer, torch.nn.Linear(1, 1)), "optimizer", target_of(config, "optimizer"))
+    refused_in_one_line(partial(optimizer, torch.nn.LayerNorm(1)), "optimizer", target_of(config, "optimizer"))
     return optimizer
 
 

@@ -28,19 +28,22 @@ from rpe.structures import Embedded, Modes, Proposals, UserError, encode_labels,
 
 
 class Setting(NamedTuple):
-    """How a partition is made: the kernel's concentration, the most loops, and whether groups are split into their connected parts."""
+    """How a partition is made: the objectness from which pixels take part, the kernel's concentration, the most loops, and whether groups are split
+    into their connected parts."""
 
+    foreground: float
     concentration: float
     loops: int
     split: bool
 
 
 class Proposer:
-    """Groups the foreground by mean shift, at several bandwidths and after several numbers of loops, and makes each group a mask.
+    """Groups the foreground by mean shift, at several thresholds, bandwidths and numbers of loops, and makes each group a mask.
 
-    These are inference's own settings, never inherited from what training unrolls. One partition for each pair of `bandwidths` and `iterations`: small
-    bandwidths and few loops give parts, large ones and many loops clumps. With `components` each pair has a second partition, of the first one's connected
-    parts, so that a clump stands beside what it falls into. Near-duplicates among all masks are removed, then the best `maximum` stay.
+    These are inference's own settings, never inherited from what training unrolls. There is one partition for each triple of
+    `foreground_thresholds`, `bandwidths` and `iterations`: small bandwidths and few loops give parts, large ones and many loops clumps. With
+    `components` each has a second partition, of the first one's connected parts, so that a clump stands beside what it falls into.
+    Near-duplicates among all masks are removed, then the best `maximum` stay.
 
     Args:
         bandwidths: b of each partition, in [0.02, 2].
@@ -48,7 +51,8 @@ class Proposer:
         merge_tolerance, move_tolerance, keys: see `find_modes`.
         spatial_bandwidth: of the joint kernel, in pixels of the network's image; None lets all pixels average with all.
         components: take each group's connected parts too, on the grid and again at the original size.
-        foreground: probability of objectness from which a pixel takes part, in (0, 1).
+        foreground_thresholds: probabilities of objectness from which a pixel takes part, in (0, 1); each has partitions of its own, since no one
+            threshold fits every object.
         minimum_area: groups of fewer pixels are none; in original pixels.
         duplicate_iou: of two masks that overlap by more, the better scored stays.
         maximum: masks of an image.
@@ -67,19 +71,20 @@ class Proposer:
         keys: int | None,
         spatial_bandwidth: float | None,
         components: bool,
-        foreground: float,
+        foreground_thresholds: list[float],
         minimum_area: int,
         duplicate_iou: float,
         maximum: int,
         least_score: float,
     ) -> None:
-        for name, values, example in (("bandwidths", bandwidths, 0.2), ("iterations", iterations, 10)):
+        several = (("bandwidths", bandwidths, 0.2), ("iterations", iterations, 10), ("foreground_thresholds", foreground_thresholds, 0.5))
+        for name, values, example in several:
             if not values:
                 raise UserError(f"proposal.{name} is empty: name one or more, such as [{example}]")
         if min(iterations) < 0:
             raise UserError(f"proposal.iterations {iterations} holds a negative number")
-        if not 0 < foreground < 1:
-            raise UserError(f"proposal.foreground {foreground} is outside (0, 1): it is a probability")
+        if not 0 < min(foreground_thresholds) <= max(foreground_thresholds) < 1:
+            raise UserError(f"proposal.foreground_thresholds must be probabilities in (0, 1), got {foreground_thresholds}.")
         if spatial_bandwidth is not None and not spatial_bandwidth > 0:
             raise UserError(f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null")
         for name, value, least in (("maximum", maximum, 1), ("keys", keys, 1), ("minimum_area", minimum_area, 0)):
@@ -95,14 +100,15 @@ class Proposer:
             if not 0 <= share <= 1:
                 raise UserError(f"proposal.{name} {share} is outside [0, 1]")
         self.settings = [
-            Setting(concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
+            Setting(foreground, concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
+            for foreground in foreground_thresholds
             for bandwidth in bandwidths
             for loops in iterations
             for split in ((False, True) if components else (False,))
         ]
         self.merge_tolerance, self.move_tolerance, self.keys = merge_tolerance, move_tolerance, keys
         self.spatial_bandwidth = spatial_bandwidth
-        self.foreground, self.minimum_area = foreground, minimum_area
+        self.minimum_area = minimum_area
         self.duplicate_iou, self.maximum, self.least_score = duplicate_iou, maximum, least_score
 
     def modes(self, points: Float[Tensor, "pixel dim"], setting: Setting, positions: Float[Tensor, "pixel 2"] | None = None) -> Modes:
@@ -130,7 +136,7 @@ class Proposer:
         points = embedded.points
         centres = cell_centres(points)
         inside = cells_inside(points, network_size)
-        taking_part = inside & (probability_at(embedded.objectness, centres) > self.foreground)
+        taking_part = inside & (probability_at(embedded.objectness, centres) > setting.foreground)
         modes = self.modes(points.values[0].flatten(1).T[taking_part], setting, centres[taking_part])
         labels = torch.full_like(taking_part, NOBODY, dtype=torch.int64)
         labels[taking_part] = modes.labels + 1
@@ -147,10 +153,11 @@ class Proposer:
         # an original pixel's centre, in pixels of the network's image
         ratio = torch.tensor([network_size[0] / size[0], network_size[1] / size[1]], device=device)
         centres = pixel_centres(size, device) * ratio
-        chosen = (probability_at(embedded.objectness, centres) > self.foreground).nonzero()[:, 0]
+        probability = probability_at(embedded.objectness, centres)
         small = self.minimum_area * float(ratio[0] * ratio[1]) / points.stride**2
         whole = None
         for setting in self.settings:
+            chosen = (probability > setting.foreground).nonzero()[:, 0]
             local = setting.split or self.spatial_bandwidth is not None
             if whole is None or not setting.split:  # the parts follow what they are parts of
                 whole = self.unsplit(embedded, network_size, setting)

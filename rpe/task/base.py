@@ -114,7 +114,7 @@ class Task(lightning.LightningModule):
         return made[0]  # type: ignore[return-value]
 
     def log_term_gradients(self, terms: dict[str, Float[Tensor, ""]], at: Tensor) -> None:
-        """Log `gradient/<term>`: the Euclidean norm of each term's gradient with respect to what the network's heads share.
+        """Log `term-gradient/<term>`: the Euclidean norm of each term's gradient with respect to what the network's heads share.
 
         Terms are summed under one clip, so a term whose norm is far below the others' is starved.
         """
@@ -122,7 +122,7 @@ class Task(lightning.LightningModule):
         for name, term in learned.items():
             (gradient,) = torch.autograd.grad(term, at, retain_graph=True, allow_unused=True)
             norm = at.new_zeros(()) if gradient is None else torch.linalg.vector_norm(gradient)
-            self.log(f"gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+            self.log(f"term-gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
     def logged_sum(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
         """The loss: the sum of its terms, each of which is logged."""

@@ -146,8 +146,10 @@ class InstanceTask(Task):
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         positions, labels = self.chosen_pixels(batch, index)
         embedded, iterates = self.model(batch.images, positions)
-        said, wanted = (embedded.objectness, batch.labels) if embedded.classes is None else (embedded.classes, batch.classes())
-        terms = self.loss(iterates, positions, labels, said, wanted, embedded.points)
+        if embedded.classes is None:
+            terms = self.loss(iterates, positions, labels, embedded.objectness, batch.labels, embedded.points)
+        else:
+            terms = self.loss(iterates, positions, labels, embedded.classes, batch.classes())
         if index == 0:  # once an epoch, as each term costs a backward pass of its own
             self.log_term_gradients(terms, embedded.features.values)
         if self.model.ranker.learns and index % RANKED_EVERY == 0:

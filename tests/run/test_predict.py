@@ -37,7 +37,7 @@ TINY = [
     *FAST,
 ]
 OPTIONS = [
-    "proposal.foreground=0.05",
+    "proposal.foreground_thresholds=[0.05]",
     "proposal.least_score=0",
     "proposal.minimum_area=2",
     "proposal.bandwidths=[0.05]",
@@ -205,7 +205,7 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     assert "tile 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "tile=0")
     assert "tile 64 less overlap 100 is below 64" in refused(predict.main, *named, image, "tile=64", "overlap=100")
     through(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}")
-    said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground=0.1", "tile=null")
+    said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground_thresholds=[0.1]", "tile=null")
     assert "holds a prediction with other settings and tile: name another output folder" in said
     assert "run folder nowhere does not exist" in refused(predict.main, "run=nowhere", image)
 

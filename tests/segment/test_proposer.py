@@ -17,7 +17,7 @@ OPTIONS = dict(
     keys=None,
     spatial_bandwidth=None,
     components=False,
-    foreground=0.5,
+    foreground_thresholds=[0.5],
     minimum_area=1,
     duplicate_iou=0.9,
     maximum=1000,
@@ -147,9 +147,19 @@ def test_without_duplicates_keeps_the_better() -> None:
         ({"iterations": [5, -1]}, "iterations .* negative"),
         ({"iterations": []}, "iterations is empty"),
         ({"spatial_bandwidth": 0.0}, "spatial_bandwidth 0.0 is not positive"),
-        ({"foreground": 1.0}, "foreground 1.0"),
+        ({"foreground_thresholds": [1.0]}, "foreground_thresholds must be probabilities"),
+        ({"foreground_thresholds": []}, "foreground_thresholds is empty"),
     ],
 )
 def test_wrong_settings(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         proposer(**change)
+
+
+def test_each_foreground_threshold_has_partitions_of_its_own() -> None:
+    labels = squares()
+    embedded = painted(labels, noise=0.0)
+    # the first object is less sure than the others
+    embedded.objectness.values[0, 0][labels == 1] = 0.5
+    sure = [len(propose(embedded, (12, 16), (12, 16), foreground_thresholds=gates).masks) for gates in ([0.5], [0.9], [0.5, 0.9])]
+    assert sure == [3, 2, 3]

@@ -53,13 +53,15 @@ def test_evenly_and_mean_of() -> None:
 def test_the_first_twenty_losses_do_not_change() -> None:
     """A change that should not change numbers shows the same seeded losses; one that should writes the file anew and says why."""
     torch.set_num_threads(1)  # sums in another order drift apart within twenty steps
-    task, data = make_task("backbone.stride=1", "head.subdivision=1", "data.batch_size=2", "data.train_scenes=40", "backbone.width=8")
-    optimizer = task.optimizer(task.parameters())
+    task, data = make_task(
+        "backbone.stride=1", "head.subdivision=1", "data.batch_size=2", "data.train_scenes=40", "backbone.width=8", "loss.iterate_weights=sum"
+    )
+    optimizer = task.optimizer(task)
     losses = []
     for index, batch in enumerate(data.train_dataloader()):
         positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
         embedded, iterates = task.model(batch.images, positions)
-        loss = torch.stack(list(task.loss(iterates, positions, labels, embedded.objectness, batch.labels).values())).sum()
+        loss = torch.stack(list(task.loss(iterates, positions, labels, embedded.objectness, batch.labels, embedded.points).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -73,7 +75,7 @@ def test_the_first_twenty_losses_do_not_change() -> None:
 
 def test_the_ranker_is_clipped_apart() -> None:
     task, _ = make_task("ranker=learned")
-    optimizer = task.optimizer(task.parameters())
+    optimizer = task.optimizer(task)
     weight = task.model.embedding.layers[0].weight
 
     def clipped(value: float | None, algorithm: str | None) -> tuple[float, float]:

@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", "experiment=digits_semantic", *TINY, "trainer.max_epochs=1", f"hydra.run.dir={folder}"])
         rpe.run.enter(train.main)
-        patch.setattr(sys, "argv", ["evaluate.py", f"run={folder}", "proposal.foreground=0.2"])
+        patch.setattr(sys, "argv", ["evaluate.py", f"run={folder}", "proposal.foreground_thresholds=[0.2]"])
         rpe.run.enter(evaluate.main)
     return folder
 
@@ -226,7 +226,7 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
     assert {"mIoU", "IoU-background", "IoU-box", "IoU-brick", "AP"} <= figures(folder).keys() and "APr50-brick" in figures(folder)
     rows = json.loads((folder / "components.json").read_text()) + json.loads((folder / "instances.json").read_text())
     assert {row["category_id"] for row in rows} <= {7, 44}
-    surely = ["proposal.foreground=0.05", "proposal.least_score=0", "proposal.minimum_area=1"]
+    surely = ["proposal.foreground_thresholds=[0.05]", "proposal.least_score=0", "proposal.minimum_area=1"]
     door(predict.main, f"run={tmp_path / 'run'}", f"images={coco_folder / 'val2017'}", f"output={tmp_path / 'found'}", *surely)
     names = yaml.safe_load((tmp_path / "found" / "predictions.yaml").read_text())["categories"]
     assert names == {7: "box", 44: "brick"}

@@ -47,7 +47,7 @@ def test_pieces_have_classes_where_the_head_knows_them(grouped: bool) -> None:
             "task=semantic",
             "backbone.width=4",
             "backbone.levels=1",
-            "proposal.foreground=0.01",
+            "proposal.foreground_thresholds=[0.01]",
             "proposal.least_score=0",
         ]
         task = rpe.run.build_task(compose("train", [*chosen, f"loss.pairwise_weight={int(grouped)}"])).eval()

@@ -46,7 +46,7 @@ def test_two_processes_give_the_figures_of_one(experiment: str, tmp_path: Path, 
     for ranks in (1, 2):
         out = tmp_path / f"by-{ranks}"
         # one image a batch: convolutions may round otherwise in a batch of another size
-        asked = [f"data.val_scenes={IMAGES}", "data.eval_batch_size=1", "proposal.foreground=0.2", "proposal.bandwidths=[0.1,0.3]"]
+        asked = [f"data.val_scenes={IMAGES}", "data.eval_batch_size=1", "proposal.foreground_thresholds=[0.2]", "proposal.bandwidths=[0.1,0.3]"]
         several = SEVERAL if ranks > 1 else ["trainer.accelerator=cpu"]
         start("evaluate.py", tmp_path, f"run={tmp_path / 'run'}", f"hydra.run.dir={out}", *asked, *several)
         files = ["proposals.json", "instances.json", "components.json"] if experiment == "digits_semantic" else ["proposals.json"]

@@ -1,5 +1,3 @@
-import importlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import yaml
 
 import evaluate
 import train
-from rpe.run_files import MOVED, read_run
 from rpe.structures import UserError
 from rpe.tools import weights
 
@@ -57,17 +54,3 @@ def test_what_is_shipped_is_small_and_says_where_it_is_from(folder: Path) -> Non
     assert yaml.safe_load((here / "made.yaml").read_text())["command"].startswith("python train.py") and (here / "README.md").is_file()
     root = yaml.safe_load(folder.read_text())["data"].get("root", "${}")
     assert root.startswith("${")
-
-
-def test_a_config_of_the_earlier_layout_is_read_as_one_of_today(tmp_path: Path) -> None:
-    shipped = Path(__file__).parent.parent.parent / "weights" / "nuclei"
-    text = (shipped / "config.yaml").read_text()
-    for old, new in MOVED.items():
-        text = re.sub(rf"_target_: {re.escape(new)}\.(\w+)$", rf"_target_: {old}.\1", text, flags=re.M)
-    assert "rpe.segment.LearnedRanker" in text and "rpe.network.backbone.UNet" in text
-    (tmp_path / "config.yaml").write_text(text)
-    assert read_run(str(tmp_path)) == read_run(str(shipped))
-    (tmp_path / "config.yaml").write_text("callback:\n  - {_target_: rpe.network.head.Objectness}\n  - {_target_: torch.nn.Linear}\n")
-    assert read_run(str(tmp_path))["callback"] == [{"_target_": "rpe.network.head.Objectness"}, {"_target_": "torch.nn.Linear"}]
-    for module in MOVED.values():
-        importlib.import_module(module)

@@ -19,7 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
         # so that untrained embeddings yield objects
-        config = compose("train", [*TINY, "proposal.foreground=0.01", "proposal.least_score=0", "grouping.iterations=2"])
+        config = compose("train", [*TINY, "proposal.foreground_thresholds=[0.01]", "proposal.least_score=0", "grouping.iterations=2"])
     torch.manual_seed(0)
     task = rpe.run.build_task(config)
     (folder / "checkpoints").mkdir()

@@ -1,0 +1,47 @@
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import rpe.run
+from rpe.older_runs import ADDED, MOVED, with_todays_names
+from rpe.run_files import read_run
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_config_of_the_earlier_layout_is_read_as_one_of_today(tmp_path: Path) -> None:
+    shipped = ROOT / "weights" / "nuclei"
+    text = (shipped / "config.yaml").read_text()
+    for old, new in MOVED.items():
+        text = re.sub(rf"_target_: {re.escape(new)}\.(\w+)$", rf"_target_: {old}.\1", text, flags=re.M)
+    assert "rpe.proposal.LearnedRanker" in text and "rpe.backbone.UNet" in text
+    (tmp_path / "config.yaml").write_text(text)
+    assert read_run(str(tmp_path)) == read_run(str(shipped))
+    (tmp_path / "config.yaml").write_text("callback:\n  - {_target_: rpe.head.Objectness}\n  - {_target_: torch.nn.Linear}\n")
+    assert read_run(str(tmp_path))["callback"] == [{"_target_": "rpe.network.head.Objectness"}, {"_target_": "torch.nn.Linear"}]
+    for module in MOVED.values():
+        importlib.import_module(module)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "weights").glob("*/config.yaml")), ids=lambda file: file.parent.name)
+def test_shipped_weights_have_every_option_of_today(folder: Path) -> None:
+    config = OmegaConf.create(read_run(str(folder.parent)))
+    config.backbone.pop("weights", None)
+    rpe.run.build_task(OmegaConf.create(OmegaConf.to_container(config)))
+
+
+def test_options_that_were_added_change_nothing_and_options_of_today_stay() -> None:
+    old = {"_target_": "rpe.proposal.Proposer", "foreground": 0.3}
+    assert with_todays_names(old) == {"_target_": "rpe.segment.Proposer", "foreground_thresholds": [0.3]}
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.5}
+    assert with_todays_names(optimizer) == {"_target_": "rpe.task.optimizer.sgd", "lr": 0.5, "encoder_scale": 1.0}
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        today = OmegaConf.to_container(compose("train", ["experiment=voc"]), resolve=True)
+    assert with_todays_names(today) == today
+    for target in ADDED:
+        module, _, name = target.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
