@@ -39,7 +39,7 @@ demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, 
 
 sweep: $(INSTALLED)  ## dimension x margin on digits, 12 points, two at a time, and a report; the same command goes on
 	$(BIN)/python train.py -m sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=2 data.train_scenes=400 data.val_scenes=50 data.test_scenes=200 callback.pictures.images=1
-	$(BIN)/python -m rpe.report sweep=outputs/digits/sweep/dimension_x_margin
+	$(BIN)/python -m rpe.tools.report sweep=outputs/digits/sweep/dimension_x_margin
 
 evaluate: $(INSTALLED)  ## the newest run, on its validation split
 	$(BIN)/python evaluate.py run=$$(ls -td outputs/*/*/checkpoints outputs/*/sweep/*/*/checkpoints 2>/dev/null | head -1 | xargs dirname)

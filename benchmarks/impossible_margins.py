@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import yaml
 from matplotlib.figure import Figure
+from rpe.tools.command import command, read_arguments
 
-from rpe.command import command, read_arguments
 from rpe.run.advice import groups_of_images
 from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.sphere_packing import loss_floor, smallest_margin
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 MARGINS = {2: (0.1, 0.3, 0.5, 0.7), 3: (0.1, 0.2, 0.3, 0.4, 0.5)}
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
     """Runs, table, picture."""
     given = read_arguments(arguments, {"folder": None, "output": "impossible-margins.png"}, str(__doc__))
     if given["folder"] is None:
-        raise InputError("folder is missing: name one for the runs, folder=outputs/impossible")
+        raise UserError("folder is missing: name one for the runs, folder=outputs/impossible")
     table = []
     print("| dimension | margin | loss on X_0 | floor | above it |\n|---|---|---|---|---|", flush=True)
     for dimension in MARGINS:

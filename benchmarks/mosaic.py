@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
+from rpe.run_files import read_run
+from rpe.segment import Tile, tiles_of
 
 from rpe.data.module import data_root
 from rpe.metric.instance_ap import count_matches, instance_figures, overlaps_of, true_labels
-from rpe.record import read_run
 from rpe.run import build_data
-from rpe.tiling import Tile, tiles_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = {"run": "weights/nuclei", "side": "4000", "folder": "outputs/mosaic", "seed": "0", "tile": "512", "overlap": "128"}

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rpe.segment import image_of, select_instances
 from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 from sklearn.cluster import MeanShift
@@ -30,7 +31,6 @@ from sklearn.cluster import MeanShift
 import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.proposal import image_of, select_instances
 from rpe.run.folder import checkpoint_of
 from rpe.sphere import normalise
 from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres

@@ -1,4 +1,4 @@
-"""Seconds of `python -m rpe.report` on made sweeps of 12, 50 and 200 run folders, some broken in each way, imports included, in a process of its own.
+"""Seconds of `python -m rpe.tools.report` on made sweeps of 12, 50 and 200 run folders, some broken in each way, imports included, in a process of its own.
 
 `python benchmarks/report_speed.py`
 """
@@ -26,7 +26,7 @@ def main() -> None:
             seconds = []
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                subprocess.run([sys.executable, "-m", "rpe.report", f"sweep={folder}"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+                subprocess.run([sys.executable, "-m", "rpe.tools.report", f"sweep={folder}"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
                 seconds.append(time.perf_counter() - start)
             text = (folder / "report.md").read_text()
             listed = all(

@@ -15,8 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from rpe.command import command, read_arguments
-from rpe.structures import InputError
+from rpe.tools.command import command, read_arguments
+
+from rpe.structures import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 START = 12.0
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
     theirs = arguments[split + 1 :]
     given = read_arguments(arguments[:split], {"folder": None, "kills": 10, "seed": 0, "longest": 60}, str(__doc__))
     if given["folder"] is None or not theirs:
-        raise InputError("name folder=<empty folder>, and the sweep's arguments after --")
+        raise UserError("name folder=<empty folder>, and the sweep's arguments after --")
     folder, chance = Path(given["folder"]).absolute(), random.Random(given["seed"])
     started = time.monotonic()
     status = start(folder / "whole", theirs).wait()

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from rpe.slip import InputError
+from rpe.errors import UserError
 
 
 def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
         usage: what `--help` prints.
 
     Raises:
-        InputError: an argument without `=`, a key that there is not, or a value that is no YAML.
+        UserError: an argument without `=`, a key that there is not, or a value that is no YAML.
     """
     if {"-h", "--help"} & set(arguments):
         print(usage.strip())
@@ -29,14 +29,14 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
     for argument in arguments:
         key, given, text = argument.partition("=")
         if not given:
-            raise InputError(f"{argument!r} is no key=value: the keys are {', '.join(defaults)}")
+            raise UserError(f"{argument!r} is no key=value: the keys are {', '.join(defaults)}")
         if key not in defaults:
-            raise InputError(f"{key} is no key of this command: it has {', '.join(defaults)}")
+            raise UserError(f"{key} is no key of this command: it has {', '.join(defaults)}")
         try:
             # YAML 1.1 takes 2:12 for minutes and seconds
             values[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InputError(f"{argument} cannot be read ({' '.join(str(error).split())}): quote it, as in {key}='\"..\"'") from error
+            raise UserError(f"{argument} cannot be read ({' '.join(str(error).split())}): quote it, as in {key}='\"..\"'") from error
     return values
 
 
@@ -45,7 +45,7 @@ def command(main: Callable[[list[str]], int | None]) -> None:
     is the status."""
     try:
         status = main(sys.argv[1:])
-    except InputError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough

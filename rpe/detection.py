@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.structures import Boundaries, InputError, pixel_centres
+from rpe.structures import Boundaries, UserError, pixel_centres
 
 Detect = Callable[[Float[Tensor, "batch 3 height width"]], Boundaries]
 """A network's answer to images, such as `BoundaryDetector.detect`."""
@@ -32,12 +32,12 @@ class Detection:
         suppression: whether only the crests of the map's ridges are kept.
 
     Raises:
-        InputError: no scale, or one that is not above 0.
+        UserError: no scale, or one that is not above 0.
     """
 
     def __init__(self, scales: list[float], suppression: bool) -> None:
         if not scales or min(scales) <= 0:
-            raise InputError(f"detection.scales {scales}: name one or more, all above 0, such as [0.5, 1, 1.5]")
+            raise UserError(f"detection.scales {scales}: name one or more, all above 0, such as [0.5, 1, 1.5]")
         self.scales, self.suppression = list(scales), suppression
 
     def __call__(self, detect: Detect, image: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width"]:

@@ -1,32 +1,32 @@
-"""The loops at work, as pictures: `python -m rpe.dynamics run=<run folder>`; without a run the analysis of the gradient on a circle alone."""
+"""The loops at work, as pictures: `python -m rpe.tools.dynamics run=<run folder>`; without a run the analysis of the gradient on a circle alone."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rpe.command import command, read_arguments
 from rpe.data.module import SplitDataset, collate
 from rpe.grouping import climb, mean_shift
-from rpe.model import PixelEmbedding
+from rpe.network.model import PixelEmbedding
 from rpe.picture.colour import colours_of
 from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table, spread_loops
 from rpe.picture.gradients import draw_gradients
 from rpe.picture.sheet import embedded_pixels
 from rpe.picture.sphere import Motion, animate_sphere, draw_sphere
-from rpe.record import write_whole
 from rpe.run import build_data
 from rpe.run.trained import read_trained
+from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
-from rpe.structures import InputError, check_count
+from rpe.structures import UserError, check_count
+from rpe.tools.command import command, read_arguments
 
 DEFAULTS: dict[str, Any] = {"run": None, "image": 0, "split": "val", "loops": 10, "bandwidth": None, "output": None, "animation": True}
 
 USAGE = """
 Draw what the loops do to the pixels of one image, and to the gradient:
 
-  python -m rpe.dynamics run=<run folder> [key=value ...]     gradients.png, sphere.png, sphere.gif, comparison.png, projections.png, moves.csv
-  python -m rpe.dynamics output=<folder>                      gradients.png alone
+  python -m rpe.tools.dynamics run=<run folder> [key=value ...]     gradients.png, sphere.png, sphere.gif, comparison.png, projections.png, moves.csv
+  python -m rpe.tools.dynamics output=<folder>                      gradients.png alone
 
   image      which image of the split, from 0 on (0)
   split      train, val or test (val)
@@ -50,16 +50,16 @@ def main(arguments: list[str]) -> None:
     """Draw all of it.
 
     Raises:
-        InputError: neither a run nor an output is named, the run groups nothing, or there is no such image.
+        UserError: neither a run nor an output is named, the run groups nothing, or there is no such image.
     """
     values = read_arguments(arguments, DEFAULTS, USAGE)
     check_count("loops", values["loops"], 1, "it is how often the points are moved")
     if values["bandwidth"] is not None:
         check_bandwidth(values["bandwidth"])
     if not isinstance(values["animation"], bool):
-        raise InputError(f"animation {values['animation']} is neither true nor false")
+        raise UserError(f"animation {values['animation']} is neither true nor false")
     if values["run"] is None and values["output"] is None:
-        raise InputError("run and output are missing: name a run folder, run=outputs/digits/<time>, or an output for the circle alone")
+        raise UserError("run and output are missing: name a run folder, run=outputs/digits/<time>, or an output for the circle alone")
     folder = Path(values["output"] or Path(values["run"]) / "dynamics")
     draw = None if values["run"] is None else prepared(values)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,17 +73,17 @@ def prepared(values: dict[str, Any]) -> tuple[dict[str, Motion], Any, Any]:
     """The pixels of the image under both kinds of loops, the image, and its true objects.
 
     Raises:
-        InputError: the run groups no objects, or there is no such image.
+        UserError: the run groups no objects, or there is no such image.
     """
     trained = read_trained(values["run"])
     model = getattr(trained.task, "model", None)
     if not isinstance(model, PixelEmbedding):
-        raise InputError(f"run {values['run']} detects boundaries: name one that groups pixels into objects")
+        raise UserError(f"run {values['run']} detects boundaries: name one that groups pixels into objects")
     dataset = build_data(trained.config).dataset(str(values["split"]))
     assert isinstance(dataset, SplitDataset)
     check_count("image", values["image"], 0, f"it is one of the {len(dataset)} images of the split, counted from 0")
     if values["image"] >= len(dataset):
-        raise InputError(f"image {values['image']} is too large: {values['split']} has {len(dataset)} images, counted from 0")
+        raise UserError(f"image {values['image']} is too large: {values['split']} has {len(dataset)} images, counted from 0")
     batch = collate([dataset[values["image"]]])
     with torch.no_grad():
         points, size = embedded_pixels(model.embed(batch.images), batch.labels)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rpe.sphere import normalise
-from rpe.structures import FeatureMap, InputError, pixel_centres
+from rpe.structures import FeatureMap, UserError, pixel_centres
 
 
 def periodic_coordinates(feature: FeatureMap, periods: list[int]) -> Float[Tensor, "batch coordinate rows columns"]:
@@ -52,11 +52,11 @@ class Embedding(nn.Module):
     def __init__(self, channels: int, dimension: int, hidden: int, coordinates: str, periods: list[int]) -> None:
         super().__init__()
         if dimension < 2:
-            raise InputError(f"embedding.dimension {dimension} leaves no room: points need 2 or more numbers")
+            raise UserError(f"embedding.dimension {dimension} leaves no room: points need 2 or more numbers")
         if hidden < 1 or any(period <= 0 for period in periods):
-            raise InputError(f"embedding.hidden {hidden} and embedding.periods {periods} must be over 0")
+            raise UserError(f"embedding.hidden {hidden} and embedding.periods {periods} must be over 0")
         if coordinates not in ("none", "periodic", "displaced"):
-            raise InputError(f"embedding.coordinates {coordinates!r} is unknown: choose none, periodic or displaced")
+            raise UserError(f"embedding.coordinates {coordinates!r} is unknown: choose none, periodic or displaced")
         self.periods, self.coordinates, self.dimension = list(periods), coordinates, dimension
         codes = 4 * len(periods)
         given = channels + (codes if coordinates == "periodic" else 0)

@@ -1,4 +1,4 @@
-"""A run as programs that need nothing of this package: `python -m rpe.export run=<run folder>`.
+"""A run as programs that need nothing of this package: `python -m rpe.tools.export run=<run folder>`.
 
 The network and the loops are written by `torch.export`, read back, and held against the run's own on random input of several sizes before anything lies
 on the disk.
@@ -16,21 +16,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.export import Dim
 
-from rpe.command import command, read_arguments
 from rpe.grouping import mean_shift
 from rpe.grouping.fixed import FixedMeanShift
-from rpe.model import BoundaryDetector, PixelEmbedding
-from rpe.record import write_whole
+from rpe.network.model import BoundaryDetector, PixelEmbedding
 from rpe.run.trained import read_trained
+from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth, normalise
-from rpe.structures import InputError, check_count
+from rpe.structures import UserError, check_count
+from rpe.tools.command import command, read_arguments
 
 DEFAULTS: dict[str, Any] = {"run": None, "output": None, "height": None, "width": None, "iterations": None, "bandwidth": None, "pixels": 500}
 
 USAGE = """
 Write a run's network and its loops as programs of torch.export, equal to the run's own within 1e-5:
 
-  python -m rpe.export run=<run folder> [key=value ...]
+  python -m rpe.tools.export run=<run folder> [key=value ...]
 
   output      a folder (<run>/export): embedding.pt2, grouping.pt2, export.json that says what goes in and comes out
   height, width   of the images that it is tried on (four times what the network halves); others go too where export.json says so
@@ -77,7 +77,7 @@ def network_program(network: Network, multiple: int, height: int, width: int) ->
     """The network's program, of any batch; of any size that is a multiple, where torch can trace it so.
 
     Raises:
-        InputError: torch cannot trace this network at all.
+        UserError: torch cannot trace this network at all.
     """
     images = torch.rand(2, 3, height, width)
     free = {0: Dim("batch", min=1), 2: multiple * Dim("rows", min=2), 3: multiple * Dim("columns", min=2)}
@@ -89,7 +89,7 @@ def network_program(network: Network, multiple: int, height: int, width: int) ->
         except Exception as error:  # what tracing raises at a model that it cannot follow is of any kind
             refusal = error
     else:
-        raise InputError(f"this network cannot be exported ({str(refusal).strip().splitlines()[0]}): take another backbone") from refusal
+        raise UserError(f"this network cannot be exported ({str(refusal).strip().splitlines()[0]}): take another backbone") from refusal
     sizes = [(2, height, width), (1, height, width), (3, height, width)]
     if shapes is free:
         sizes += [(1, height + multiple, 2 * width), (2, 2 * multiple, width + 3 * multiple)]
@@ -172,13 +172,13 @@ def side(name: str, value: Any, multiple: int) -> int:
     """A side of the images that the network is tried on.
 
     Raises:
-        InputError: no multiple of what the network halves.
+        UserError: no multiple of what the network halves.
     """
     if value is None:
         return max(64 - 64 % multiple, 4 * multiple)
     check_count(name, value, multiple, f"it is in pixels, and a multiple of {multiple}")
     if value % multiple:
-        raise InputError(f"{name} {value} is no multiple of {multiple}, which this network needs: take {-(-value // multiple) * multiple}")
+        raise UserError(f"{name} {value} is no multiple of {multiple}, which this network needs: take {-(-value // multiple) * multiple}")
     return int(value)
 
 

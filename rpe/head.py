@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from rpe.backbone.decoder import resized
-from rpe.structures import FeatureMap, InputError
+from rpe.network.backbone.decoder import resized
+from rpe.structures import FeatureMap, UserError
 
 MOST_CLASSES = 254
 """Class maps are files of 8 bits a pixel, in which 255 is void."""
@@ -23,9 +23,9 @@ class Objectness(nn.Module):
     def __init__(self, channels: int, hidden: int, subdivision: int) -> None:
         super().__init__()
         if hidden < 1:
-            raise InputError(f"head.hidden {hidden} is below 1")
+            raise UserError(f"head.hidden {hidden} is below 1")
         if subdivision < 1:
-            raise InputError(f"head.subdivision {subdivision} is below 1: 1 is a logit a cell")
+            raise UserError(f"head.subdivision {subdivision} is below 1: 1 is a logit a cell")
         self.subdivision = subdivision
         self.layers = self.layers_of(channels, 1, hidden)
 
@@ -38,10 +38,10 @@ class Objectness(nn.Module):
         """Logits, in fp32.
 
         Raises:
-            InputError: the stride is not a multiple of the subdivision.
+            UserError: the stride is not a multiple of the subdivision.
         """
         if feature.stride % self.subdivision:
-            raise InputError(f"head.subdivision {self.subdivision} does not divide backbone.stride {feature.stride}")
+            raise UserError(f"head.subdivision {self.subdivision} does not divide backbone.stride {feature.stride}")
         return FeatureMap(self.layers(feature.values).float(), feature.stride // self.subdivision)
 
     def read(self, feature: FeatureMap) -> tuple[FeatureMap, FeatureMap | None]:
@@ -63,7 +63,7 @@ class Classifier(Objectness):
     def __init__(self, channels: int, classes: int, hidden: int, subdivision: int) -> None:
         super().__init__(channels, hidden, subdivision)
         if not 1 <= classes <= MOST_CLASSES:
-            raise InputError(
+            raise UserError(
                 f"head.classes {classes} is outside [1, {MOST_CLASSES}]: it is the number of the data's categories, without the background"
             )
         self.classes = classes
@@ -86,13 +86,13 @@ class BoundaryClassifier(nn.Module):
         subdivision: as `Objectness`; of the fused map alone.
 
     Raises:
-        InputError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(self, dimension: int, stages: int, hidden: int, subdivision: int) -> None:
         super().__init__()
         if hidden < 1 or subdivision < 1:
-            raise InputError(f"head.hidden {hidden} and head.subdivision {subdivision} must be 1 or more")
+            raise UserError(f"head.hidden {hidden} and head.subdivision {subdivision} must be 1 or more")
         self.subdivision = subdivision
         self.single = nn.ModuleList(nn.Conv2d(dimension, 1, 1) for _ in range(stages))
         self.fused = nn.Sequential(
@@ -106,11 +106,11 @@ class BoundaryClassifier(nn.Module):
         """Logits of each stage, and of all, in fp32.
 
         Raises:
-            InputError: the finest stride is not a multiple of the subdivision.
+            UserError: the finest stride is not a multiple of the subdivision.
         """
         finest = points[0]
         if finest.stride % self.subdivision:
-            raise InputError(f"head.subdivision {self.subdivision} does not divide backbone.stride {finest.stride}")
+            raise UserError(f"head.subdivision {self.subdivision} does not divide backbone.stride {finest.stride}")
         single = [FeatureMap(layer(stage.values).float(), stage.stride) for layer, stage in zip(self.single, points, strict=True)]
         together = torch.cat([resized(stage.values, finest.values.shape[-2:]) for stage in points], 1)
         return single, FeatureMap(self.fused(together).float(), finest.stride // self.subdivision)

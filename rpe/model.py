@@ -3,11 +3,11 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rpe.backbone import Backbone
-from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
-from rpe.head import BoundaryClassifier, Classifier, Objectness
-from rpe.proposal import Ranker
+from rpe.network.backbone import Backbone
+from rpe.network.embedding import Embedding
+from rpe.network.head import BoundaryClassifier, Classifier, Objectness
+from rpe.segment import Ranker
 from rpe.sphere import normalise
 from rpe.structures import Boundaries, Embedded, FeatureMap, Iterates
 
@@ -15,7 +15,7 @@ from rpe.structures import Boundaries, Embedded, FeatureMap, Iterates
 class PixelEmbedding(nn.Module):
     """Recurrent pixel embedding (Kong and Fowlkes, CVPR 2018, figure 1).
 
-    `backbone` is any `rpe.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
+    `backbone` is any `rpe.network.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
     """
 
     def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness, ranker: Ranker) -> None:

@@ -1,4 +1,4 @@
-"""`python -m rpe.packing`: how many groups fit on a sphere, and what that says of margin and dimension."""
+"""`python -m rpe.tools.packing`: how many groups fit on a sphere, and what that says of margin and dimension."""
 
 import csv
 import io
@@ -11,21 +11,21 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from rpe.command import command, read_arguments
-from rpe.record import write_whole
 from rpe.run.advice import advice, groups_of_images, recommendation
 from rpe.run.building import build_data
 from rpe.run.composing import composed
+from rpe.run_files import write_whole
 from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
-from rpe.structures import InputError, check_count
+from rpe.structures import UserError, check_count
+from rpe.tools.command import command, read_arguments
 
 USAGE = """
 How far apart n groups can be on the sphere of D dimensions: the smallest margin that they can meet, and the loss floor below it.
 
-  python -m rpe.packing groups=2:64 dimension=2,3,8,16,64       a table, packing.csv and packing.png
-  python -m rpe.packing groups=2:12 dimension=3 margin=0.5      also the loss floor at a margin
-  python -m rpe.packing experiment=digits dimension=2,3,16      for a dataset: recommended margin and bandwidth, and whom a choice serves
-  python -m rpe.packing experiment=coco overrides=[data.root=<folder>] dimension=32                            the same for your own
+  python -m rpe.tools.packing groups=2:64 dimension=2,3,8,16,64       a table, packing.csv and packing.png
+  python -m rpe.tools.packing groups=2:12 dimension=3 margin=0.5      also the loss floor at a margin
+  python -m rpe.tools.packing experiment=digits dimension=2,3,16      for a dataset: recommended margin and bandwidth, and whom a choice serves
+  python -m rpe.tools.packing experiment=coco overrides=[data.root=<folder>] dimension=32                            the same for your own
 
 groups and dimension take numbers, lists 2,3,8 and ranges 2:64; starts and seed are the search's; output is the files' name without suffix.
 A margin is known exactly where a closed form is proven, was found by a search (a smaller one may exist), or is a lower bound alone (over 64 groups).
@@ -58,7 +58,7 @@ def numbers(key: str, value: Any) -> list[int]:
     """`2:64`, `2,3,8`, `[2, 3]` or a number, as whole numbers from 1 on.
 
     Raises:
-        InputError: anything else.
+        UserError: anything else.
     """
     try:
         if isinstance(value, str) and ":" in value:
@@ -69,7 +69,7 @@ def numbers(key: str, value: Any) -> list[int]:
     except (TypeError, ValueError):
         found = []
     if not found or min(found) < 1:
-        raise InputError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
+        raise UserError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
     return found
 
 
@@ -136,13 +136,13 @@ def main(arguments: list[str]) -> None:
     given = read_arguments(arguments, DEFAULTS, USAGE)
     dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
     if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1):
-        raise InputError(f"margin={margin} is outside [0, 1)")
+        raise UserError(f"margin={margin} is outside [0, 1)")
     if given["experiment"] is not None:
         say_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)
         return
     output = Path(str(given["output"] or DEFAULTS["output"]))
     if not output.absolute().parent.is_dir():
-        raise InputError(f"output={output}: the folder {output.parent} does not exist; make it first")
+        raise UserError(f"output={output}: the folder {output.parent} does not exist; make it first")
     check_count("seed", given["seed"], 0, "it starts the search")
     (starts,) = numbers("starts", given["starts"])[:1]
     table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"]))

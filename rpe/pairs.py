@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64, Real
 from torch import Tensor
 
 from rpe.sphere import check_tensor, in_single
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 TILE = 512
 """Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256, 512, 1024 and 2048 measured)."""
@@ -21,12 +21,12 @@ def checked_positions(positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*
     """The same in floating point.
 
     Raises:
-        InputError: they are no real numbers, or one in use is not finite.
+        UserError: they are no real numbers, or one in use is not finite.
     """
     check_tensor("positions", positions)
     wrong = ~positions.isfinite().all(-1) & used
     if bool(wrong.any()):
-        raise InputError(f"{int(wrong.sum())} positions are not finite: give the row and the column of every pixel that is used")
+        raise UserError(f"{int(wrong.sum())} positions are not finite: give the row and the column of every pixel that is used")
     return in_single(positions) if positions.is_floating_point() else positions.double()
 
 
@@ -34,10 +34,10 @@ def refuse_second_derivative(what: str) -> None:
     """Called in a backward: refuse to be a step of `create_graph=True`, whose derivative would silently be wrong.
 
     Raises:
-        InputError: naming what has none.
+        UserError: naming what has none.
     """
     if torch.is_grad_enabled():
-        raise InputError(f"{what} has no second derivative: take its gradient without create_graph=True")
+        raise UserError(f"{what} has no second derivative: take its gradient without create_graph=True")
 
 
 def upper_tiles(length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf) -> Iterator[tuple[slice, slice]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from rpe.slip import InputError
+from rpe.errors import UserError
 
 Node = dict[str, Any]
 
@@ -18,12 +18,12 @@ def run_folder(folder: str) -> Path:
     """The folder, if a run lies there.
 
     Raises:
-        InputError: no folder, or no config.yaml in it.
+        UserError: no folder, or no config.yaml in it.
     """
     path = Path(folder)
     if not (path / "config.yaml").is_file():
         what = "holds no config.yaml" if path.is_dir() else "does not exist"
-        raise InputError(f"run folder {folder} {what}: name a folder that train.py wrote, such as outputs/digits/<time>")
+        raise UserError(f"run folder {folder} {what}: name a folder that train.py wrote, such as outputs/digits/<time>")
     return path
 
 
@@ -31,7 +31,7 @@ def read_run(folder: str) -> Node:
     """A run's config as plain containers: what it was started with, and what was changed when it was resumed.
 
     Raises:
-        InputError: no run, or its files are not a config.
+        UserError: no run, or its files are not a config.
     """
     config = read_yaml(run_folder(folder) / "config.yaml")
     for key, value in changed_at_resume(Path(folder)).items():
@@ -59,14 +59,14 @@ def read_yaml(file: Path) -> Node:
     """A file of settings.
 
     Raises:
-        InputError: it is none.
+        UserError: it is none.
     """
     try:
         settings = yaml.load(file.read_text(), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it") from error
+        raise UserError(f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it") from error
     if not isinstance(settings, dict):
-        raise InputError(f"{file} holds no settings: it must be as train.py wrote it")
+        raise UserError(f"{file} holds no settings: it must be as train.py wrote it")
     return settings
 
 

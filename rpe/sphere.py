@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rpe.structures import InputError, check_shape
+from rpe.structures import UserError, check_shape
 
 BANDWIDTH_RANGE = (0.02, 2.0)
 """Below, exp(-2/b^2) and its neighbours vanish in fp32 for all but coinciding points; above, the kernel is flat."""
@@ -51,30 +51,30 @@ def check_tensor(name: str, values: object) -> None:
     """Refuse what is not a tensor of real numbers.
 
     Raises:
-        InputError: naming it and what was found.
+        UserError: naming it and what was found.
     """
     if not isinstance(values, Tensor) or values.is_complex():
         found = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
-        raise InputError(f"{name}: {found} found, give a tensor of real numbers")
+        raise UserError(f"{name}: {found} found, give a tensor of real numbers")
 
 
 def check_points(points: Tensor, **axes: int | None) -> None:
     """Refuse what is not a tensor of real numbers with the named axes, the last of them one or more coordinates.
 
     Raises:
-        InputError: naming the type or the shape.
+        UserError: naming the type or the shape.
     """
     check_tensor("points", points)
     check_shape("points", points, **axes)
     if points.shape[-1] == 0:
-        raise InputError(f"points has the shape {list(points.shape)}: a point needs one coordinate or more")
+        raise UserError(f"points has the shape {list(points.shape)}: a point needs one coordinate or more")
 
 
 def check_unit_length(points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None) -> None:
     """Refuse points that are not on the sphere.
 
     Raises:
-        InputError: a point is NaN, infinite, of length zero or otherwise not of unit length.
+        UserError: a point is NaN, infinite, of length zero or otherwise not of unit length.
     """
     error = (torch.linalg.vector_norm(in_single(points.detach()), dim=-1) - 1).abs()
     tolerance = max(UNIT_TOLERANCE, 2 * torch.finfo(points.dtype).eps) if points.is_floating_point() else UNIT_TOLERANCE
@@ -82,7 +82,7 @@ def check_unit_length(points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*
         error = torch.where(used, error, torch.zeros_like(error))
     wrong = ~(error <= tolerance)
     if bool(wrong.any()):
-        raise InputError(
+        raise UserError(
             f"{int(wrong.sum())} of {wrong.numel()} points are not of unit length (NaN, zero or unscaled): pass them through rpe.sphere.normalise"
         )
 
@@ -91,10 +91,10 @@ def check_margin(margin: float) -> float:
     """`margin` itself, if it is one.
 
     Raises:
-        InputError: outside [0, 1).
+        UserError: outside [0, 1).
     """
     if not 0 <= margin < 1:
-        raise InputError(f"margin {margin} is outside [0, 1): 0.5 asks that different objects be orthogonal")
+        raise UserError(f"margin {margin} is outside [0, 1): 0.5 asks that different objects be orthogonal")
     return margin
 
 
@@ -102,13 +102,13 @@ def check_bandwidth(bandwidth: Any) -> float:
     """`bandwidth` itself, if it can be used.
 
     Raises:
-        InputError: no number, or outside `BANDWIDTH_RANGE`.
+        UserError: no number, or outside `BANDWIDTH_RANGE`.
     """
     low, high = BANDWIDTH_RANGE
     if not isinstance(bandwidth, Real) or isinstance(bandwidth, bool):
-        raise InputError(f"bandwidth {bandwidth} is no number: the paper's are 0.1 to 0.3")
+        raise UserError(f"bandwidth {bandwidth} is no number: the paper's are 0.1 to 0.3")
     if not low <= float(bandwidth) <= high:
-        raise InputError(f"bandwidth {bandwidth} is outside [{low}, {high}]: the paper's are 0.1 to 0.3")
+        raise UserError(f"bandwidth {bandwidth} is outside [{low}, {high}]: the paper's are 0.1 to 0.3")
     return float(bandwidth)
 
 

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
-from rpe.slip import InputError as InputError
+from rpe.errors import UserError as UserError
 
 VOID = -1
 BACKGROUND = 0
@@ -31,21 +31,21 @@ def check_shape(name: str, values: Tensor, **axes: int | None) -> None:
     """Refuse a tensor whose axes are not the named ones, each of the given length (None is any).
 
     Raises:
-        InputError: naming the tensor, its shape and the one that is wanted.
+        UserError: naming the tensor, its shape and the one that is wanted.
     """
     if values.dim() != len(axes) or any(length not in (None, found) for length, found in zip(axes.values(), values.shape, strict=True)):
         wanted = ", ".join(axis if length is None else f"{axis} {length}" for axis, length in axes.items())
-        raise InputError(f"{name} has the shape {list(values.shape)}: it should be [{wanted}]")
+        raise UserError(f"{name} has the shape {list(values.shape)}: it should be [{wanted}]")
 
 
 def check_count(name: str, value: Any, least: int, remedy: str) -> None:
     """Refuse what is not a whole number of at least `least`.
 
     Raises:
-        InputError: naming it, and the remedy.
+        UserError: naming it, and the remedy.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} {value} is not a whole number from {least} on: {remedy}")
+        raise UserError(f"{name} {value} is not a whole number from {least} on: {remedy}")
 
 
 @dataclass

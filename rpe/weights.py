@@ -1,4 +1,4 @@
-"""A run in miniature: `python -m rpe.weights run=<run folder> output=weights/<name>`; its config and its weights in half precision."""
+"""A run in miniature: `python -m rpe.tools.weights run=<run folder> output=weights/<name>`; its config and its weights in half precision."""
 
 import io
 import json
@@ -10,16 +10,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from rpe.command import command, read_arguments
-from rpe.record import read_run, write_whole
 from rpe.run.folder import checkpoint_of, provenance, read_checkpoint
-from rpe.structures import InputError
+from rpe.run_files import read_run, write_whole
+from rpe.structures import UserError
 from rpe.task.instance import CLASSES
+from rpe.tools.command import command, read_arguments
 
 USAGE = """
 Make a run folder in miniature of a run: config.yaml and checkpoints/best.ckpt, which holds the weights alone, in half precision.
 
-    python -m rpe.weights run=<run folder> output=weights/<name> command='python train.py experiment=...'
+    python -m rpe.tools.weights run=<run folder> output=weights/<name> command='python train.py experiment=...'
 
 predict.py run=..., evaluate.py run=... and train.py init=... take it as they take a run. README.md and made.yaml say what it was made of; `command` is the
 training's, for them.
@@ -39,11 +39,11 @@ def main(arguments: list[str]) -> None:
     """Write the miniature.
 
     Raises:
-        InputError: no run, one that is too large, or weights that half precision cannot hold.
+        UserError: no run, one that is too large, or weights that half precision cannot hold.
     """
     options = read_arguments(arguments, {"run": None, "output": None, "command": None}, USAGE)
     if None in options.values():
-        raise InputError(
+        raise UserError(
             "weights needs run=<run folder>, output=<folder, such as weights/nuclei> and command='python train.py ...', which made the run"
         )
     run, output = Path(str(options["run"])), Path(str(options["output"]))
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     stream = io.BytesIO()
     torch.save(kept, stream)
     if len(stream.getvalue()) > LARGEST:
-        raise InputError(f"the weights of {run} take {len(stream.getvalue()):,} bytes, more than {LARGEST:,}: train a smaller backbone")
+        raise UserError(f"the weights of {run} take {len(stream.getvalue()):,} bytes, more than {LARGEST:,}: train a smaller backbone")
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_whole(output / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     write_whole(output / "checkpoints" / "best.ckpt", stream.getvalue())
@@ -68,14 +68,14 @@ def halved(name: str, values: Tensor) -> Tensor:
     """The numbers in half precision; whole numbers stay as they are.
 
     Raises:
-        InputError: half precision cannot hold them.
+        UserError: half precision cannot hold them.
     """
     if not values.is_floating_point():
         return values.clone()
     half = values.half()
     error = (half.double() - values.double()).abs()
     if not bool((error <= values.double().abs() * ROUNDING + SMALLEST).all()):
-        raise InputError(f"{name} holds numbers that half precision cannot: {float(values.abs().max()):g}")
+        raise UserError(f"{name} holds numbers that half precision cannot: {float(values.abs().max()):g}")
     return half.clone()
 
 
@@ -107,7 +107,7 @@ def made_of(run: Path, config: dict[str, Any], content: dict[str, Any], training
     of_run = {key: measured["run"].get(key) for key in ("commit", "config", "seconds", "split")}
     return {
         "command": training,
-        "made small by": {"command": "python -m rpe.weights run=<run> output=<this folder> command=<that>", "commit": here["commit"]},
+        "made small by": {"command": "python -m rpe.tools.weights run=<run> output=<this folder> command=<that>", "commit": here["commit"]},
         "run": of_run | {"epochs": int(content["epoch"]) + 1 if "epoch" in content else None},
         "figures": {name: round(float(value), 4) for name, value in measured["figures"].items()},
     }

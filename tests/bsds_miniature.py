@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rpe.data.thinning import segment_changes, thin
 from scipy import io
-
-from rpe.thinning import segment_changes, thin
 
 
 def annotations_of(size: tuple[int, int], people: int = 3) -> list[np.ndarray]:

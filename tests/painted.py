@@ -1,8 +1,8 @@
 """An embedding as a perfect network would make it: object k at axis k, sure of what is an object."""
 
 import torch
+from rpe.segment import Grouped
 
-from rpe.proposal import Grouped
 from rpe.structures import Embedded, FeatureMap
 
 

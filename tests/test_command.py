@@ -2,9 +2,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rpe.tools.command import command, read_arguments
 
-from rpe.command import command, read_arguments
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 DEFAULTS = {"run": None, "sizes": [1, 2]}
 
@@ -24,7 +24,7 @@ def test_values_are_read_as_yaml_over_the_defaults() -> None:
     ],
 )
 def test_slips_are_named(argument: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         read_arguments([argument], DEFAULTS, "")
 
 
@@ -38,7 +38,7 @@ def test_a_slip_is_one_line_and_a_status_is_handed_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["program", "a=1"])
 
     def slip(arguments: list[str]) -> None:
-        raise InputError(f"{arguments[0]} is wrong")
+        raise UserError(f"{arguments[0]} is wrong")
 
     for main, status in ((slip, 1), (lambda _: 3, 3), (lambda _: None, 0)):
         with pytest.raises(SystemExit) as stop:

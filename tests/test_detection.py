@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from rpe.segment.boundary_map import Detection, suppressed
 
-from rpe.detection import Detection, suppressed
-from rpe.structures import Boundaries, FeatureMap, InputError
+from rpe.structures import Boundaries, FeatureMap, UserError
 
 
 class Bright:
@@ -69,5 +69,5 @@ def test_scales_are_averaged_at_the_original_size() -> None:
 
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0]])
 def test_slips(scales: list) -> None:
-    with pytest.raises(InputError, match=r"detection.scales"):
+    with pytest.raises(UserError, match=r"detection.scales"):
         Detection(scales, suppression=True)

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rpe.tools.dynamics import main
 from written_run import SMALL, write_run
 
-from rpe.dynamics import main
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_all_pictures_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,22 +31,22 @@ def test_all_pictures_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run and output are missing"):
+    with pytest.raises(UserError, match="run and output are missing"):
         main([])
     run = write_run(tmp_path / "run", *SMALL)
-    with pytest.raises(InputError, match="image 4 is too large: val has 4 images, counted from 0"):
+    with pytest.raises(UserError, match="image 4 is too large: val has 4 images, counted from 0"):
         main([f"run={run}", "image=4"])
-    with pytest.raises(InputError, match="image -1 is not a whole number"):
+    with pytest.raises(UserError, match="image -1 is not a whole number"):
         main([f"run={run}", "image=-1"])
-    with pytest.raises(InputError, match="split 'tset' is unknown"):
+    with pytest.raises(UserError, match="split 'tset' is unknown"):
         main([f"run={run}", "split=tset"])
-    with pytest.raises(InputError, match="loops 0 is not a whole number from 1 on"):
+    with pytest.raises(UserError, match="loops 0 is not a whole number from 1 on"):
         main([f"run={run}", "loops=0"])
-    with pytest.raises(InputError, match="animation no_gif is neither true nor false"):
+    with pytest.raises(UserError, match="animation no_gif is neither true nor false"):
         main([f"run={run}", "animation=no_gif"])
-    with pytest.raises(InputError, match="bandwidth abc is no number"):
+    with pytest.raises(UserError, match="bandwidth abc is no number"):
         main([f"run={run}", "bandwidth=abc"])
     assert not (run / "dynamics").exists()
     boundaries = write_run(tmp_path / "bsds", "experiment=bsds", f"data.root={tmp_path}", "backbone.width=4", "embedding.hidden=4", "head.hidden=4")
-    with pytest.raises(InputError, match="detects boundaries: name one that groups pixels into objects"):
+    with pytest.raises(UserError, match="detects boundaries: name one that groups pixels into objects"):
         main([f"run={boundaries}"])

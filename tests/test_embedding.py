@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from rpe.network.embedding import Embedding, cell_centres, periodic_coordinates
 
-from rpe.embedding import Embedding, cell_centres, periodic_coordinates
-from rpe.structures import FeatureMap, InputError
+from rpe.structures import FeatureMap, UserError
 
 
 def test_points_are_on_the_sphere_even_under_autocast() -> None:
@@ -63,5 +63,5 @@ class Fixed(torch.nn.Module):
     ("change", "message"), [({"dimension": 1}, "embedding.dimension 1"), ({"coordinates": "pixel"}, "embedding.coordinates 'pixel'")]
 )
 def test_wrong_options(change: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         Embedding(**({"channels": 4, "dimension": 3, "hidden": 4, "coordinates": "none", "periods": []} | change))

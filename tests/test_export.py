@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from rpe.tools.export import Exported, Network, compared, grouping_program, main, network_program, random_points, write
 from written_run import SMALL, write_run
 
-from rpe.export import Exported, Network, compared, grouping_program, main, network_program, random_points, write
 from rpe.grouping import mean_shift
 from rpe.grouping.fixed import FixedMeanShift
 from rpe.run.trained import read_trained
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 pytestmark = pytest.mark.usefixtures("plain")
 """Checks of shapes compare them, and what is traced through a comparison holds for these shapes alone."""
@@ -91,19 +91,19 @@ def test_a_difference_is_found_and_nothing_is_written(tmp_path: Path, capsys: py
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run is missing: name a run folder"):
+    with pytest.raises(UserError, match="run is missing: name a run folder"):
         main([])
-    with pytest.raises(InputError, match="does not exist: name a folder that train.py wrote"):
+    with pytest.raises(UserError, match="does not exist: name a folder that train.py wrote"):
         main([f"run={tmp_path / 'none'}"])
     run = write_run(tmp_path / "run", *SMALL)
-    with pytest.raises(InputError, match="height 44 is no multiple of 8, which this network needs: take 48"):
+    with pytest.raises(UserError, match="height 44 is no multiple of 8, which this network needs: take 48"):
         main([f"run={run}", "height=44"])
-    with pytest.raises(InputError, match="pixels 2 is not a whole number from 3 on"):
+    with pytest.raises(UserError, match="pixels 2 is not a whole number from 3 on"):
         main([f"run={run}", "pixels=2"])
-    with pytest.raises(InputError, match="iterations -1 is not a whole number"):
+    with pytest.raises(UserError, match="iterations -1 is not a whole number"):
         main([f"run={run}", "iterations=-1"])
-    with pytest.raises(InputError, match="bandwidth 7 is outside"):
+    with pytest.raises(UserError, match="bandwidth 7 is outside"):
         main([f"run={run}", "bandwidth=7"])
-    with pytest.raises(InputError, match="bandwidth abc is no number"):
+    with pytest.raises(UserError, match="bandwidth abc is no number"):
         main([f"run={run}", "bandwidth=abc"])
     assert not (run / "export").exists()

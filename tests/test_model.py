@@ -1,11 +1,11 @@
 import torch
+from rpe.network.backbone import UNet
+from rpe.network.embedding import Embedding
+from rpe.network.head import BoundaryClassifier, Classifier, Objectness
+from rpe.network.model import BoundaryDetector, PixelEmbedding
+from rpe.segment import PlainRanker, image_of
 
-from rpe.backbone import UNet
-from rpe.embedding import Embedding
 from rpe.grouping import MeanShift
-from rpe.head import BoundaryClassifier, Classifier, Objectness
-from rpe.model import BoundaryDetector, PixelEmbedding
-from rpe.proposal import PlainRanker, image_of
 from rpe.sphere import normalise
 from rpe.structures import pixel_centres
 

@@ -1,6 +1,6 @@
 import numpy as np
+from rpe.picture.overlay import PORTION, drawn_boundaries, overlay
 
-from rpe.overlay import PORTION, drawn_boundaries, overlay
 from rpe.picture.colour import colours_of
 
 

@@ -1,12 +1,12 @@
-"""`python -m rpe.packing`: table, files, advice, slips."""
+"""`python -m rpe.tools.packing`: table, files, advice, slips."""
 
 import csv
 from pathlib import Path
 
 import pytest
+from rpe.tools.packing import main, numbers
 
-from rpe.packing import main, numbers
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,5 +45,5 @@ def test_numbers() -> None:
     ],
 )
 def test_slips(argument: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         main([argument])

@@ -3,9 +3,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from rpe.record import changed_at_resume, read_run, remember_changes, run_folder, write_whole
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.run_files import changed_at_resume, read_run, remember_changes, run_folder, write_whole
 
 
 def test_a_run_is_its_config_and_what_resuming_changed(tmp_path: Path) -> None:
@@ -20,15 +19,15 @@ def test_a_run_is_its_config_and_what_resuming_changed(tmp_path: Path) -> None:
 
 
 def test_folders_and_configs_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run folder .*nowhere does not exist"):
+    with pytest.raises(UserError, match="run folder .*nowhere does not exist"):
         run_folder(str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="holds no config.yaml"):
+    with pytest.raises(UserError, match="holds no config.yaml"):
         run_folder(str(tmp_path))
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="config.yaml is not YAML"):
+    with pytest.raises(UserError, match="config.yaml is not YAML"):
         read_run(str(tmp_path))
     (tmp_path / "config.yaml").write_text("text")
-    with pytest.raises(InputError, match="config.yaml holds no settings"):
+    with pytest.raises(UserError, match="config.yaml holds no settings"):
         read_run(str(tmp_path))
 
 
@@ -38,5 +37,5 @@ def test_write_whole_leaves_no_half(tmp_path: Path) -> None:
 
 
 def test_it_is_read_without_torch() -> None:
-    program = "import sys, rpe.record, rpe.command; raise SystemExit('torch' in sys.modules or 'lightning' in sys.modules)"
+    program = "import sys, rpe.run_files, rpe.tools.command; raise SystemExit('torch' in sys.modules or 'lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent).returncode == 0

@@ -1,7 +1,7 @@
 import pytest
+from rpe.task.schedule import constant, one_cycle, poly
 
-from rpe.schedule import constant, one_cycle, poly
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_poly_is_the_authors() -> None:
@@ -19,9 +19,9 @@ def test_one_cycle_rises_and_falls() -> None:
 
 @pytest.mark.parametrize(("option", "value"), [("warmup", 1.0), ("warmup", -0.1), ("start", 1.5), ("end", -0.1)])
 def test_shares_out_of_range_are_refused(option: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"schedule.{option} {value} is outside"):
+    with pytest.raises(UserError, match=f"schedule.{option} {value} is outside"):
         one_cycle(0.5, **({"warmup": 0.1, "start": 0.05, "end": 0.001} | {option: value}))
-    with pytest.raises(InputError, match="schedule.power -1 is negative"):
+    with pytest.raises(UserError, match="schedule.power -1 is negative"):
         poly(0.5, -1)
 
 

@@ -1,6 +1,7 @@
-import rpe.slip
+import rpe.errors
+
 import rpe.structures
 
 
 def test_structures_know_the_same_slip() -> None:
-    assert rpe.structures.InputError is rpe.slip.InputError
+    assert rpe.structures.UserError is rpe.errors.UserError

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from rpe.data.thinning import segment_changes, thin
 from scipy import ndimage
 from skimage.morphology import thin as reference
-
-from rpe.thinning import segment_changes, thin
 
 
 @pytest.mark.parametrize("seed", range(40))

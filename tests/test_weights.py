@@ -8,7 +8,7 @@ import yaml
 import evaluate
 import train
 from rpe import weights
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 TINY = ["backbone.width=4", "backbone.levels=1", "trainer.max_epochs=0", "data.test_scenes=1", "data.val_scenes=2", "loss.pixels=16"]
 
@@ -32,9 +32,9 @@ def test_a_miniature_is_a_run_in_half_precision(door: Callable[..., None], tmp_p
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="weights needs run="):
+    with pytest.raises(UserError, match="weights needs run="):
         weights.main(["run=x"])
-    with pytest.raises(InputError, match="a holds numbers that half precision cannot: 70000"):
+    with pytest.raises(UserError, match="a holds numbers that half precision cannot: 70000"):
         weights.halved("a", torch.tensor([1.0, 7e4]))
     assert weights.halved("count", torch.tensor([3])).dtype == torch.int64
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.structures import FeatureMap, InputError
+from rpe.structures import FeatureMap, UserError
 
 
 @runtime_checkable
@@ -22,9 +22,9 @@ class Backbone(Protocol):
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Raise `InputError` where the option is no whole number, or below `least`; YAML's `true` is none either."""
+    """Raise `UserError` where the option is no whole number, or below `least`; YAML's `true` is none either."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"backbone.{name} {value!r} is no whole number of at least {least}")
+        raise UserError(f"backbone.{name} {value!r} is no whole number of at least {least}")
 
 
 def padded(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Float[Tensor, "batch 3 _ _"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
 """How timm's models are told to take any image size: transformers, older window transformers, and those that do anyhow."""
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         mean, std: of the images that the model's pretrained weights saw, for each colour.
 
     Raises:
-        InputError: timm does not know the model, it gives no features, or the weights are missing, unreadable or another model's.
+        UserError: timm does not know the model, it gives no features, or the weights are missing, unreadable or another model's.
     """
 
     def __init__(self, model: str, weights: str | None) -> None:
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
                 return multiple, None
         refusal = self.refusal(own, own)
         if refusal is not None:
-            raise InputError(f"backbone.model {model} gives no usable features ({refusal}): take another, such as resnet50 or convnext_tiny")
+            raise UserError(f"backbone.model {model} gives no usable features ({refusal}): take another, such as resnet50 or convnext_tiny")
         warnings.warn(
             f"backbone.model {model} takes images of {own} x {own} alone: others are padded and cut into such tiles, which do not see each other",
             stacklevel=2,
@@ -100,13 +100,13 @@ def create(model: str, pretrained: bool) -> Any:
     """timm's feature model, taking any image size where timm can make it so.
 
     Raises:
-        InputError: no such model, no features, no pretrained weights.
+        UserError: no such model, no features, no pretrained weights.
     """
     import timm  # seconds to import, and only this class needs it
 
     if not timm.is_model(str(model)):
         close = difflib.get_close_matches(str(model), timm.list_models(), 3)
-        raise InputError(f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}")
+        raise UserError(f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}")
     for option in ANY_SIZE:
         try:
             return timm.create_model(model, features_only=True, pretrained=pretrained, **option)
@@ -114,7 +114,7 @@ def create(model: str, pretrained: bool) -> Any:
             if isinstance(error, TypeError) and option and next(iter(option)) in str(error):
                 continue  # this model does not know the option
             what = "cannot be had with weights=timm" if pretrained else "cannot be built for its features"
-            raise InputError(f"backbone.model {model} {what}: {first_line(error)}") from error
+            raise UserError(f"backbone.model {model} {what}: {first_line(error)}") from error
     raise AssertionError("the last option is none")
 
 
@@ -125,22 +125,22 @@ def load_weights(network: nn.Module, file: Path) -> None:
     architecture: names are compared without.
 
     Raises:
-        InputError: no such file, not a state dict, or weights of another model.
+        UserError: no such file, not a state dict, or weights of another model.
     """
     from timm.models import load_state_dict
 
     if not file.is_file():
-        raise InputError(f"backbone.weights {file} does not exist: name a file, timm, or null to train from scratch")
+        raise UserError(f"backbone.weights {file} does not exist: name a file, timm, or null to train from scratch")
     try:
         state = load_state_dict(str(file), weights_only=True)
         given = {plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # what a reader of pickles raises at other files is of any kind
-        raise InputError(f"backbone.weights {file} is no state dict in safetensors or by torch.save: write model.state_dict() alone") from error
+        raise UserError(f"backbone.weights {file} is no state dict in safetensors or by torch.save: write model.state_dict() alone") from error
     wanted = network.state_dict()
     found = {name: given.get(plain(name)) for name in wanted}
     wrong = [name for name, value in found.items() if value is None or value.shape != wanted[name].shape]
     if wrong:
-        raise InputError(f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)")
+        raise UserError(f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)")
     network.load_state_dict(found)
 
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rpe.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded, resized
-from rpe.backbone.encoder import Encoder
-from rpe.structures import FeatureMap, InputError
+from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded, resized
+from rpe.network.backbone.encoder import Encoder
+from rpe.structures import FeatureMap, UserError
 
 LARGEST = 1024
 """Pixels, the largest side of one tile among timm's models: more comes from sizes and strides that do not go together, and fills the memory."""
@@ -28,7 +28,7 @@ class TimmPyramid(nn.Module):
         width: channels of all decoded maps.
 
     Raises:
-        InputError: an option is out of range, timm cannot build the model or its features, or the weights are another model's.
+        UserError: an option is out of range, timm cannot build the model or its features, or the weights are another model's.
     """
 
     mean: Tensor
@@ -39,12 +39,12 @@ class TimmPyramid(nn.Module):
         check_whole("width", width, 1)
         check_whole("stride", stride, 1)
         if stride not in (2, 4):
-            raise InputError(f"backbone.stride {stride} is not 2 or 4: for 1 use backbone=unet")
+            raise UserError(f"backbone.stride {stride} is not 2 or 4: for 1 use backbone=unet")
         self.encoder = Encoder(model, weights)
         stages = [2 ** round(math.log2(reduction)) for reduction in self.encoder.strides]
         finest = min((there for there in stages if there >= stride), default=None)
         if finest is None:
-            raise InputError(f"backbone.model {model} has no stage of stride {stride} or more, only {self.encoder.strides}: take another")
+            raise UserError(f"backbone.model {model} has no stage of stride {stride} or more, only {self.encoder.strides}: take another")
         self.stem = Stem(stride, finest, width)
         self.sources = [*self.stem.strides, *stages]
         channels = [*self.stem.channels, *self.encoder.channels]
@@ -56,7 +56,7 @@ class TimmPyramid(nn.Module):
         self.decoder = Decoder(self.channels)
         self.multiple = math.lcm(self.encoder.multiple, self.strides[-1])
         if self.multiple > LARGEST:
-            raise InputError(f"backbone.model {model} would have every image padded to a multiple of {self.multiple} pixels: take another")
+            raise UserError(f"backbone.model {model} would have every image padded to a multiple of {self.multiple} pixels: take another")
         self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
 

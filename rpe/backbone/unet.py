@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded
-from rpe.structures import FeatureMap, InputError
+from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded
+from rpe.structures import FeatureMap, UserError
 
 
 class UNet(nn.Module):
@@ -18,7 +18,7 @@ class UNet(nn.Module):
         stride: of the output, 1 or 2; 2 starts with a strided convolution; a training step of the digits then takes 0.6 of the time.
 
     Raises:
-        InputError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(self, width: int, levels: int, stride: int) -> None:
@@ -27,7 +27,7 @@ class UNet(nn.Module):
         check_whole("levels", levels, 0)
         check_whole("stride", stride, 1)
         if stride > 2:
-            raise InputError(f"backbone.stride {stride} is not 1 or 2: for 4 use backbone=timm")
+            raise UserError(f"backbone.stride {stride} is not 1 or 2: for 4 use backbone=timm")
         self.stride, self.levels = stride, levels
         self.multiple = stride * 2**levels
         self.channels = [width * min(2**level, 8) for level in range(levels + 1)]

@@ -2,7 +2,7 @@
 
 import lightning
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 
@@ -13,7 +13,7 @@ class Agreement(lightning.Callback):
         fingerprint: of this process's config.
 
     Raises:
-        InputError: on every rank, where two differ.
+        UserError: on every rank, where two differ.
     """
 
     def __init__(self, fingerprint: str) -> None:
@@ -23,4 +23,4 @@ class Agreement(lightning.Callback):
         assert isinstance(task, Task)
         found = task.gathered(self.fingerprint)
         if len(set(found)) > 1:
-            raise InputError(f"the ranks' configs differ ({', '.join(found)}): each would train another point; start the command anew")
+            raise UserError(f"the ranks' configs differ ({', '.join(found)}): each would train another point; start the command anew")

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning
 
 from rpe.data.module import SplitData
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 
@@ -14,7 +14,7 @@ class Pictures(lightning.Callback):
 
     def __init__(self, images: int) -> None:
         if images < 0:
-            raise InputError(f"callback.pictures.images {images} is negative: 0 draws none")
+            raise UserError(f"callback.pictures.images {images} is negative: 0 draws none")
         self.images = images
 
     def on_test_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 MODES = ("offline", "online", "disabled")
 
@@ -31,14 +31,14 @@ class WandbRun(WandbLogger):
         settings: what else `wandb.init` takes: entity, notes.
 
     Raises:
-        InputError: another mode.
+        UserError: another mode.
     """
 
     def __init__(
         self, save_dir: str, project: str, mode: str, group: str | None, name: str | None, tags: list[str], job_tags: list[str], **settings: Any
     ) -> None:
         if mode not in MODES:
-            raise InputError(f"logger.wandb.mode {mode!r} is unknown: choose {', '.join(MODES)}")
+            raise UserError(f"logger.wandb.mode {mode!r} is unknown: choose {', '.join(MODES)}")
         self.file = Path(save_dir) / "wandb_id"
         known = self.file.read_text().strip() if self.file.is_file() else secrets.token_hex(4)
         given = agents_run()
@@ -56,7 +56,7 @@ class WandbRun(WandbLogger):
         """Opens the run, after its id is written down.
 
         Raises:
-            InputError: wandb cannot be reached, knows nobody, or does not take a setting.
+            UserError: wandb cannot be reached, knows nobody, or does not take a setting.
         """
         import wandb
 
@@ -70,7 +70,7 @@ class WandbRun(WandbLogger):
             self.restore_environment()
             said = " ".join(str(error).split())
             remedy = ": run `wandb login` first, or take logger.wandb.mode=offline and `wandb sync` later"
-            raise InputError(f"logger.wandb: {said}{remedy if isinstance(error, wandb.errors.Error) else ''}") from error
+            raise UserError(f"logger.wandb: {said}{remedy if isinstance(error, wandb.errors.Error) else ''}") from error
         super().log_hyperparams(params)
 
     @rank_zero_only

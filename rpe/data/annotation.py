@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 
 from rpe.data.annotation_check import check_truth, refuse_empty, run_length_of
 from rpe.data.module import Truth
-from rpe.structures import InputError, RunLength
+from rpe.structures import RunLength, UserError
 
 
 @dataclass
@@ -46,19 +46,19 @@ def read_truth(file: Path) -> Truth:
     """An annotation file, checked for what training and evaluation rely on.
 
     Raises:
-        InputError: no such file, not JSON, not COCO's layout, no annotation, or an entry that `check_truth` refuses.
+        UserError: no such file, not JSON, not COCO's layout, no annotation, or an entry that `check_truth` refuses.
     """
     if not file.is_file():
-        raise InputError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies")
+        raise UserError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies")
     try:
         truth: Truth = json.loads(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"annotation file {file} is not JSON ({error}): is the download complete?") from error
+        raise UserError(f"annotation file {file} is not JSON ({error}): is the download complete?") from error
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(truth, dict) or key not in truth]
     if missing:
-        raise InputError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format")
+        raise UserError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format")
     if not truth["annotations"]:
-        raise InputError(f"annotation file {file} holds no annotation at all: name the split's instance file")
+        raise UserError(f"annotation file {file} holds no annotation at all: name the split's instance file")
     check_truth(truth, file)
     for annotation in truth["annotations"]:
         annotation.setdefault("iscrowd", 0)
@@ -73,7 +73,7 @@ def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bo
         skip_empty: a mask without a pixel is no fault.
 
     Raises:
-        InputError: what `read_truth` or `refuse_empty` refuse, a name that is unknown, or no object of these categories.
+        UserError: what `read_truth` or `refuse_empty` refuse, a name that is unknown, or no object of these categories.
     """
     whole = read_truth(file)
     if not skip_empty:
@@ -82,7 +82,7 @@ def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bo
     truth = only_categories(whole, chosen)
     if all(annotation["iscrowd"] for annotation in truth["annotations"]):
         within = f" of data.{key} {list(names)}" if names is not None else ""
-        raise InputError(f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some")
+        raise UserError(f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some")
     return truth, chosen
 
 
@@ -90,12 +90,12 @@ def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int
     """The ids of the named categories; all for None.
 
     Raises:
-        InputError: a name that the file does not hold.
+        UserError: a name that the file does not hold.
     """
     by_name = {category["name"]: category["id"] for category in truth["categories"]}
     unknown = [name for name in names or [] if name not in by_name]
     if unknown:
-        raise InputError(f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ...")
+        raise UserError(f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ...")
     return {by_name[name] for name in names} if names is not None else set(by_name.values())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from rpe.structures import InputError, RunLength
+from rpe.structures import RunLength, UserError
 
 BEYOND = 0.1
 """A polygon may reach beyond its image by this share of the image's longer side, as tools draw over the border; what lies there is cut off."""
@@ -35,7 +35,7 @@ def check_truth(truth: Entry, file: Path) -> None:
     """Refuse what is incomplete, comes twice, points to nothing, or lies elsewhere.
 
     Raises:
-        InputError: naming the first entry that is wrong.
+        UserError: naming the first entry that is wrong.
     """
     for key, what, wanted in (
         ("images", "an image", ("id", "height", "width", "file_name")),
@@ -43,26 +43,26 @@ def check_truth(truth: Entry, file: Path) -> None:
         ("annotations", "an annotation", ("id", "image_id", "category_id", "area")),
     ):
         if not isinstance(truth[key], list):
-            raise InputError(
+            raise UserError(
                 f"annotation file {file} holds no list of {key}, but one {type(truth[key]).__name__}: it is not in COCO's instance format"
             )
         for entry in truth[key]:
             refuse_missing(entry, wanted, what, file)
             refuse_wrong(entry, what, file)
         if len({entry["id"] for entry in truth[key]}) < len(truth[key]):
-            raise InputError(f"annotation file {file} names {what} id twice: {twice([entry['id'] for entry in truth[key]])}")
+            raise UserError(f"annotation file {file} names {what} id twice: {twice([entry['id'] for entry in truth[key]])}")
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     for image_id, size in sizes.items():
         if not all(isinstance(length, int) and length > 0 for length in size):
-            raise InputError(f"image {image_id} in {file} has the size {list(size)}: whole numbers above 0 are wanted")
+            raise UserError(f"image {image_id} in {file} has the size {list(size)}: whole numbers above 0 are wanted")
     categories = {category["id"] for category in truth["categories"]}
     for annotation in truth["annotations"]:
         where = f"annotation {annotation['id']} in {file}"
         check_numbers(annotation, where)
         if annotation["image_id"] not in sizes:
-            raise InputError(f"{where} names image {annotation['image_id']}, which the file does not list")
+            raise UserError(f"{where} names image {annotation['image_id']}, which the file does not list")
         if annotation["category_id"] not in categories:
-            raise InputError(f"{where} names category {annotation['category_id']}, which the file does not list")
+            raise UserError(f"{where} names category {annotation['category_id']}, which the file does not list")
         check_mask(annotation, sizes[annotation["image_id"]], where)
 
 
@@ -70,36 +70,36 @@ def refuse_missing(entry: Any, keys: Sequence[str], what: str, file: Path) -> No
     """Refuse an entry that lacks a key.
 
     Raises:
-        InputError: naming the entry and the key.
+        UserError: naming the entry and the key.
     """
     if not isinstance(entry, dict):
-        raise InputError(f"{what} in {file} is {str(entry)[:100]}: a set of keys is wanted, with {', '.join(keys)}")
+        raise UserError(f"{what} in {file} is {str(entry)[:100]}: a set of keys is wanted, with {', '.join(keys)}")
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise InputError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
+        raise UserError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
 
 
 def refuse_wrong(entry: Entry, what: str, file: Path) -> None:
     """Refuse an id that is no whole number, or a name that is no text.
 
     Raises:
-        InputError: naming the entry.
+        UserError: naming the entry.
     """
     for key in ("id", "image_id", "category_id"):
         if key in entry and type(entry[key]) is not int:
-            raise InputError(f"{what} in {file} has the {key} {entry[key]!r}: a whole number is wanted: {str(entry)[:100]}")
+            raise UserError(f"{what} in {file} has the {key} {entry[key]!r}: a whole number is wanted: {str(entry)[:100]}")
     for key in ("file_name", "name"):
         if key in entry and not (isinstance(entry[key], str) and entry[key]):
-            raise InputError(f"{what} in {file} has the {key} {entry[key]!r}: text is wanted: {str(entry)[:100]}")
+            raise UserError(f"{what} in {file} has the {key} {entry[key]!r}: text is wanted: {str(entry)[:100]}")
 
 
 def check_numbers(annotation: Entry, where: str) -> None:
     """Refuse an area that no mask has, and a crowd that is neither one nor none."""
     area, crowd = annotation["area"], annotation.get("iscrowd", 0)
     if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < math.inf:
-        raise InputError(f"{where} has the area {area}: a number of pixels from 0 on is wanted, as recall by size goes by it")
+        raise UserError(f"{where} has the area {area}: a number of pixels from 0 on is wanted, as recall by size goes by it")
     if crowd not in (0, 1):
-        raise InputError(f"{where} has iscrowd {crowd!r}: 0 (an object) or 1 (a crowd) is wanted")
+        raise UserError(f"{where} has iscrowd {crowd!r}: 0 (an object) or 1 (a crowd) is wanted")
 
 
 def twice(values: list[Any]) -> Any:
@@ -112,29 +112,29 @@ def check_mask(annotation: Entry, size: tuple[int, int], where: str) -> None:
     """Refuse a mask that is none, lies elsewhere, or is made for another size."""
     code = annotation.get("segmentation")
     if not code:
-        raise InputError(f"{where} has no segmentation: instance masks are needed, boxes are not enough")
+        raise UserError(f"{where} has no segmentation: instance masks are needed, boxes are not enough")
     if isinstance(code, list):
         for ring in code:
             check_ring(ring, size, where)
     elif not isinstance(code, dict) or not {"size", "counts"} <= code.keys():
-        raise InputError(f"{where} has a run-length mask without size or counts")
+        raise UserError(f"{where} has a run-length mask without size or counts")
     elif tuple(code["size"]) != size:
-        raise InputError(f"{where} has a mask of size {list(code['size'])}, but its image {annotation['image_id']} is {list(size)} (height, width)")
+        raise UserError(f"{where} has a mask of size {list(code['size'])}, but its image {annotation['image_id']} is {list(size)} (height, width)")
     elif pixels_of(code["counts"]) != size[0] * size[1]:
         # pycocotools would fill what the runs do not reach with whatever lies in memory
-        raise InputError(f"{where} has a run-length mask whose counts are not those of {size[0]} x {size[1]} pixels: it is damaged")
+        raise UserError(f"{where} has a run-length mask whose counts are not those of {size[0]} x {size[1]} pixels: it is damaged")
 
 
 def check_ring(ring: Any, size: tuple[int, int], where: str) -> None:
     """Refuse a polygon with too few or wrong corners, or outside its image."""
     if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
-        raise InputError(f"{where} has a polygon of fewer than three corners")
+        raise UserError(f"{where} has a polygon of fewer than three corners")
     try:
         low, high, total = min(ring), max(ring), math.fsum(ring)
     except (TypeError, OverflowError):
         low = high = total = math.nan
     if not math.isfinite(total):
-        raise InputError(f"{where} has a polygon with a corner that is no number")
+        raise UserError(f"{where} has a polygon with a corner that is no number")
     if low >= 0 and high <= min(size):
         return  # nearly all of them: this is run a million times
     height, width = size
@@ -142,7 +142,7 @@ def check_ring(ring: Any, size: tuple[int, int], where: str) -> None:
     for name, values, length in (("x", ring[0::2], width), ("y", ring[1::2], height)):
         low, high = min(values), max(values)
         if high < 0 or low > length or low < -margin or high > length + margin:
-            raise InputError(
+            raise UserError(
                 f"{where} lies outside its image: its polygon spans {name} {low:g} to {high:g}, the image 0 to {length}; is it of another size?"
             )
 
@@ -173,7 +173,7 @@ def refuse_empty(truth: Entry, file: Path) -> None:
     """Refuse a mask without a pixel; where there are many masks, only the small ones are drawn.
 
     Raises:
-        InputError: naming the annotation.
+        UserError: naming the annotation.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     all_of_them = len(truth["annotations"]) <= MASKS_DRAWN
@@ -184,8 +184,8 @@ def refuse_empty(truth: Entry, file: Path) -> None:
             raise empty(annotation["id"], file)
 
 
-def empty(number: int, file: Path) -> InputError:
+def empty(number: int, file: Path) -> UserError:
     """What is said of a mask without a pixel."""
-    return InputError(
+    return UserError(
         f"annotation {number} in {file} has a mask without a pixel: mend or remove it, or data.empty_masks=skip trains without such (COCO has two)"
     )

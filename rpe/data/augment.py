@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.structures import VOID, InputError
+from rpe.structures import VOID, UserError
 
 
 class Chance(NamedTuple):
@@ -44,23 +44,23 @@ def chance_of(name: str, setting: Mapping[str, Any] | None, above: float) -> Cha
     """A range of the YAML, checked; null is never.
 
     Raises:
-        InputError: another key, a probability outside [0, 1], a range upside down or not above `above`.
+        UserError: another key, a probability outside [0, 1], a range upside down or not above `above`.
     """
     if setting is None:
         return NEVER
     if set(setting) != set(Chance._fields):
-        raise InputError(f"augment.{name} needs {', '.join(Chance._fields)}, not {', '.join(map(str, setting))}; or null")
+        raise UserError(f"augment.{name} needs {', '.join(Chance._fields)}, not {', '.join(map(str, setting))}; or null")
     chance = Chance(*(float(setting[key]) for key in Chance._fields))
     check_probability(name, chance.probability)
     if not above < chance.low <= chance.high < math.inf:
-        raise InputError(f"augment.{name} from {chance.low:g} to {chance.high:g} is no range: low <= high, and above {above:g}")
+        raise UserError(f"augment.{name} from {chance.low:g} to {chance.high:g} is no range: low <= high, and above {above:g}")
     return chance
 
 
 def check_probability(name: str, value: float) -> float:
     """The value, if it lies in [0, 1]."""
     if not 0 <= value <= 1:
-        raise InputError(f"augment.{name}: probability {value:g} is outside [0, 1]")
+        raise UserError(f"augment.{name}: probability {value:g} is outside [0, 1]")
     return float(value)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from rpe.data.module import Split, SplitData, Truth, generator_of
 from rpe.data.view import Annotation, View
-from rpe.structures import VOID, BoundaryBatch, InputError
+from rpe.structures import VOID, BoundaryBatch, UserError
 
 
 class BoundarySample(NamedTuple):
@@ -35,19 +35,19 @@ def read_annotations(file: Path) -> list[Annotation]:
     """All people's annotations of an image.
 
     Raises:
-        InputError: no such file, not a MAT file, without `groundTruth`, or with maps of several sizes.
+        UserError: no such file, not a MAT file, without `groundTruth`, or with maps of several sizes.
     """
     if not file.is_file():
-        raise InputError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where BSDS500 lies")
+        raise UserError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where BSDS500 lies")
     try:
         cells = io.loadmat(file)["groundTruth"].ravel()
         people = [(cell["Segmentation"][0, 0], cell["Boundaries"][0, 0]) for cell in cells]
     except KeyError as error:
-        raise InputError(f"annotation file {file} has no groundTruth: it is none of BSDS500's") from error
+        raise UserError(f"annotation file {file} has no groundTruth: it is none of BSDS500's") from error
     except Exception as error:  # garbage makes reading fail in every way there is
-        raise InputError(f"annotation file {file} does not hold groundTruth with Segmentation and Boundaries: is the download complete?") from error
+        raise UserError(f"annotation file {file} does not hold groundTruth with Segmentation and Boundaries: is the download complete?") from error
     if not people or len({part.shape for person in people for part in person}) != 1:
-        raise InputError(f"annotation file {file} holds no person's maps, or maps of several sizes")
+        raise UserError(f"annotation file {file} holds no person's maps, or maps of several sizes")
     return [Annotation(segments.astype(np.int64) - int(segments.min()), boundaries > 0) for segments, boundaries in people]
 
 
@@ -58,21 +58,21 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     folder of the split, files that lie there directly (as in the benchmark's own example) are every split.
 
     Raises:
-        InputError: no such folder, no image, an image without annotations.
+        UserError: no such folder, no image, an image without annotations.
     """
     inside = next((root / below for below in ("", "BSDS500/data", "data") if (root / below / "images").is_dir()), None)
     if inside is None:
-        raise InputError(f"{root} has no folder images: set data.root or RPE_DATA_DIR to where BSDS500's data lie (BSR/BSDS500/data)")
+        raise UserError(f"{root} has no folder images: set data.root or RPE_DATA_DIR to where BSDS500's data lie (BSR/BSDS500/data)")
     folders = [inside / kind / split for kind in ("images", "groundTruth")]
     if not folders[0].is_dir() and any((inside / "images").glob("*.jpg")):
         folders = [folder.parent for folder in folders]
     images = sorted(folders[0].glob("*.jpg"), key=lambda path: path.stem)
     if not images:
-        raise InputError(f"{folders[0]} holds no image (*.jpg): is the download complete?")
+        raise UserError(f"{folders[0]} holds no image (*.jpg): is the download complete?")
     files = {image.stem: (image, folders[1] / f"{image.stem}.mat") for image in images}
     absent = [truth for _, truth in files.values() if not truth.is_file()]
     if absent:
-        raise InputError(f"annotation file {absent[0]} is missing ({len(absent)} such): python -m rpe.data.download name=bsds completes the download")
+        raise UserError(f"annotation file {absent[0]} is missing ({len(absent)} such): python -m rpe.tools.download name=bsds completes the download")
     return files
 
 
@@ -133,7 +133,7 @@ class BsdsImages:
         image, people = read_image(self.files[place][0]), read_annotations(self.files[place][1])
         size = (int(image.shape[1]), int(image.shape[2]))
         if people[0].segments.shape != size:
-            raise InputError(f"annotation file {self.files[place][1]} is made for another size than its image {size} (height, width)")
+            raise UserError(f"annotation file {self.files[place][1]} is made for another size than its image {size} (height, width)")
         if self.crop is not None:
             random = generator_of(self.seed, 1, epoch, place)
             view = View.draw(size, self.crop, self.scales, self.rotation, self.flip, random)
@@ -152,13 +152,13 @@ def read_image(file: Path) -> Float[Tensor, "3 height width"]:
     """An image in [0, 1].
 
     Raises:
-        InputError: it does not decode.
+        UserError: it does not decode.
     """
     try:
         with Image.open(file) as image:
             pixels = np.array(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(f"image {file} does not decode ({type(error).__name__}): replace or remove it") from error
+        raise UserError(f"image {file} does not decode ({type(error).__name__}): replace or remove it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
@@ -215,18 +215,18 @@ class Bsds(SplitData):
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: naming the key.
+            UserError: naming the key.
         """
         wrong = [split for split in self.train_splits if split not in ("train", "val")]
         if not self.train_splits or wrong:
-            raise InputError(f"data.train_splits {self.train_splits}: name train, val or both; test is for testing")
+            raise UserError(f"data.train_splits {self.train_splits}: name train, val or both; test is for testing")
         if self.agree <= 0 or (self.agree > 1 and self.agree != int(self.agree)):
-            raise InputError(f"data.agree {self.agree}: a number of people (1, 2, 3 ..) or a share of them between 0 and 1")
+            raise UserError(f"data.agree {self.agree}: a number of people (1, 2, 3 ..) or a share of them between 0 and 1")
         if not 0 < self.scales[0] <= self.scales[1]:
-            raise InputError(f"data.scales {list(self.scales)}: the smallest and the largest, both above 0")
+            raise UserError(f"data.scales {list(self.scales)}: the smallest and the largest, both above 0")
         for key, value, least in (("slack", self.slack, 0), ("crop", self.crop, 8), ("rotation", self.rotation, 0)):
             if value < least:
-                raise InputError(f"data.{key} {value} is below {least}")
+                raise UserError(f"data.{key} {value} is below {least}")
 
     def files(self, split: str) -> dict[str, tuple[Path, Path]]:
         """Image and annotation file of each name of a split."""

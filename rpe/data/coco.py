@@ -18,7 +18,7 @@ from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment
 from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, smaller_size
-from rpe.structures import BACKGROUND, VOID, InputError
+from rpe.structures import BACKGROUND, VOID, UserError
 
 HEADERS_READ = 5000
 """Up to so many images, every file's size is compared with the annotations before training starts (0.1 ms each); beyond, when it is read."""
@@ -71,17 +71,17 @@ class CocoImages:
         """All images exist, and where they are few, have the annotated size.
 
         Raises:
-            InputError: naming the folder or file.
+            UserError: naming the folder or file.
         """
         if not self.folder.is_dir():
-            raise InputError(f"image folder {self.folder} does not exist: set data.root or RPE_DATA_DIR to where it lies")
+            raise UserError(f"image folder {self.folder} does not exist: set data.root or RPE_DATA_DIR to where it lies")
         names = [name.decode() for name in self.annotations.names]
         there = {path.name for path in self.folder.iterdir()}
         absent = [name for name in names if name not in there and not (self.folder / name).is_file()]
         if absent:
-            raise InputError(
+            raise UserError(
                 f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): take it out of {self.file.name}, or complete the data "
-                "(of COCO itself, python -m rpe.data.download name=coco does)"
+                "(of COCO itself, python -m rpe.tools.download name=coco does)"
             )
         if len(names) <= HEADERS_READ:
             for index in range(len(names)):
@@ -93,7 +93,7 @@ class CocoImages:
         height, width = self.annotations.sizes[index].tolist()
         image = open_image(path)
         if image.size != (width, height):
-            raise InputError(f"image {path} is {image.size[1]} x {image.size[0]}, but annotated as {height} x {width} (height x width)")
+            raise UserError(f"image {path} is {image.size[1]} x {image.size[0]}, but annotated as {height} x {width} (height x width)")
         return image
 
     def read_image(self, index: int) -> UInt8[Tensor, "3 height width"]:
@@ -232,7 +232,7 @@ class Coco(InstanceData):
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
         self.stretch, self.cache = None if stretch is None else check_stretch(stretch), cache
         if empty_masks not in ("refuse", "skip"):
-            raise InputError(f"data.empty_masks {empty_masks!r} is unknown: choose refuse or skip")
+            raise UserError(f"data.empty_masks {empty_masks!r} is unknown: choose refuse or skip")
         self.skip_empty = empty_masks == "skip"
         check_sides(longest_side, crop)
         self.root, self.augment = Path(root), augment
@@ -246,10 +246,10 @@ class Coco(InstanceData):
         """Image folder and annotation file of a split.
 
         Raises:
-            InputError: there is no such root.
+            UserError: there is no such root.
         """
         if not self.root.is_dir():
-            raise InputError(
+            raise UserError(
                 f"data folder {self.root} does not exist: set data.root=<folder>, or RPE_DATA_DIR to the folder that holds {self.root.name}"
             )
         names = [split, f"{split}2017"] + (["val", "val2017"] if split == "test" else [])

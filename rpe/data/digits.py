@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
-from rpe.structures import BACKGROUND, InputError, encode_mask
+from rpe.structures import BACKGROUND, UserError, encode_mask
 
 SIDE = 64
 DIGIT = 28
@@ -160,7 +160,7 @@ class Digits(InstanceData):
         super().__init__(name, batch_size, eval_batch_size, workers, seed)
         for split, scenes in (("train", train_scenes), ("val", val_scenes), ("test", test_scenes)):
             if scenes < 1:
-                raise InputError(f"data.{split}_scenes {scenes} is below 1: every split needs a scene")
+                raise UserError(f"data.{split}_scenes {scenes} is below 1: every split needs a scene")
         self.scenes: dict[str, int] = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
 
     def open_split(self, split: str, training: bool) -> SplitDataset:

@@ -1,4 +1,4 @@
-"""`python -m rpe.data.download name=voc root=data`: an official data set, unpacked where its reader looks for it.
+"""`python -m rpe.tools.download name=voc root=data`: an official data set, unpacked where its reader looks for it.
 
 What lies under `root` comes first: nothing is fetched that is there. A download that was interrupted goes on where it stopped (HTTP
 Range; pooch, which would do the rest, starts anew). An archive is checked, unpacked beside its place and moved there whole.
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from rpe.data.listed import Lists, absent, nothing, of_bsds, of_coco, of_sbd, of_voc
 from rpe.data.module import data_root
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 TRIES = 4
 """Times that one address is asked, each time for what is still missing."""
@@ -131,7 +131,7 @@ def provide(name: str, root: Path, mirror: str | None) -> None:
         mirror: an address that has the archives under their own names; asked first.
 
     Raises:
-        InputError: no address gives the archive, or it is broken.
+        UserError: no address gives the archive, or it is broken.
     """
     for archive in DATASETS[name]:
         lacking = archive.lacks(root)
@@ -151,7 +151,7 @@ def provide(name: str, root: Path, mirror: str | None) -> None:
             folder.rmdir()
         lacking = archive.lacks(root)
         if lacking:
-            raise InputError(
+            raise UserError(
                 f"{lacking[0]} is not in {archive.name} ({len(lacking)} such), though {root} lists it: its lists are not the official ones"
             )
         say(f"{archive.name}: unpacked into {root}")
@@ -164,7 +164,7 @@ def fetched(archive: Archive, folder: Path) -> Path:
     """The archive in `folder`, whole and checked; one that was put there by hand is taken as it is.
 
     Raises:
-        InputError: saying of each address what was wrong with it.
+        UserError: saying of each address what was wrong with it.
     """
     file, partial = folder / archive.name, folder / f"{archive.name}.partial"
     if file.exists():
@@ -172,7 +172,7 @@ def fetched(archive: Archive, folder: Path) -> Path:
         refused = fault(archive, file)
         if refused is None:
             return file
-        raise InputError(f"{file} {refused}: remove it, then it is downloaded")
+        raise UserError(f"{file} {refused}: remove it, then it is downloaded")
     reasons: list[str] = []
     for url in archive.urls:
         try:
@@ -187,7 +187,7 @@ def fetched(archive: Archive, folder: Path) -> Path:
         partial.unlink()
         reasons.append(f"{url}: it {refused}")
         say(f"{archive.name}: {reasons[-1]}")
-    raise InputError(f"{archive.name} cannot be had ({'; '.join(reasons)}): put it into {folder} by hand, or name another address as mirror=")
+    raise UserError(f"{archive.name} cannot be had ({'; '.join(reasons)}): put it into {folder} by hand, or name another address as mirror=")
 
 
 def load(url: str, partial: Path) -> None:
@@ -229,7 +229,7 @@ def load_rest(url: str, partial: Path) -> None:
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
         if total is not None and shutil.disk_usage(partial.parent).free < 2 * total - start:
-            raise InputError(
+            raise UserError(
                 f"{partial.parent} has no room for {2 * total / 1e9:.1f} GB, the archive and what is in it: free some or choose another root"
             )
         terminal = sys.stderr.isatty()
@@ -273,7 +273,7 @@ def unpack(archive: Archive, file: Path, root: Path) -> None:
     """Unpack beside the place where it belongs, then move it there, so that nothing half unpacked is ever taken for whole.
 
     Raises:
-        InputError: the archive is broken, or holds something else.
+        UserError: the archive is broken, or holds something else.
     """
     beside = root / ".download" / "unpacked"
     shutil.rmtree(beside, ignore_errors=True)
@@ -288,11 +288,11 @@ def unpack(archive: Archive, file: Path, root: Path) -> None:
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
         shutil.rmtree(beside, ignore_errors=True)
         file.unlink()
-        raise InputError(f"{archive.name} does not unpack ({type(error).__name__}: {error}): it was removed; run this again") from error
+        raise UserError(f"{archive.name} does not unpack ({type(error).__name__}: {error}): it was removed; run this again") from error
     wanting = [path for path in archive.holds if not (beside / path).exists() and not (root / path).exists()]
     if wanting:
         shutil.rmtree(beside)
-        raise InputError(f"{file} holds no {wanting[0]}: it is another archive of that name")
+        raise UserError(f"{file} holds no {wanting[0]}: it is another archive of that name")
     move_into(beside, root)
     shutil.rmtree(beside)
 
@@ -307,7 +307,7 @@ def move_into(source: Path, target: Path) -> None:
             move_into(path, there)
 
 
-USAGE = f"python -m rpe.data.download name={'|'.join(DATASETS)} [root=<folder>] [mirror=<address>]"
+USAGE = f"python -m rpe.tools.download name={'|'.join(DATASETS)} [root=<folder>] [mirror=<address>]"
 HELP = f"""{USAGE}
 
 Has an official data set under root (the reader's data.root; $RPE_DATA_DIR, for coco its folder coco, where none is named). What is there stays; what
@@ -319,18 +319,18 @@ def settings_of(arguments: list[str]) -> tuple[str, Path, str | None]:
     """Name, root and mirror from `key=value` arguments.
 
     Raises:
-        InputError: an argument that is none of them or comes twice, or a name that is unknown.
+        UserError: an argument that is none of them or comes twice, or a name that is unknown.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     wrong = [argument for argument in arguments if argument.split("=", 1)[0] not in ("name", "root", "mirror") or "=" not in argument]
     if wrong:
-        raise InputError(f"argument {wrong[0]!r} is unknown: {USAGE}")
+        raise UserError(f"argument {wrong[0]!r} is unknown: {USAGE}")
     keys = [argument.split("=", 1)[0] for argument in arguments]
     if len(given) < len(keys):
-        raise InputError(f"{max(keys, key=keys.count)}= is given twice: {USAGE}")
+        raise UserError(f"{max(keys, key=keys.count)}= is given twice: {USAGE}")
     name = given.get("name")
     if name not in DATASETS:
-        raise InputError(f"{f'data set {name!r} is unknown' if name else 'no data set is named'}: {USAGE}")
+        raise UserError(f"{f'data set {name!r} is unknown' if name else 'no data set is named'}: {USAGE}")
     root = given.get("root") or (data_root() / "coco" if name == "coco" else data_root())
     return name, Path(root), given.get("mirror")
 
@@ -342,7 +342,7 @@ def main(arguments: list[str]) -> None:
         return
     try:
         provide(*settings_of(arguments))
-    except InputError as error:
+    except UserError as error:
         say(f"error: {error}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 LEAST_RANGE = 8
 """Levels of 255: images whose percentiles lie closer are stretched as if they lay so far apart, so that noise is not blown up."""
@@ -45,30 +45,30 @@ def check_single(image: Image.Image, path: Path) -> None:
     """Refuse a file of several pages, of which only the first would be seen.
 
     Raises:
-        InputError: it has several, or breaks off between them.
+        UserError: it has several, or breaks off between them.
     """
     try:
         pages = getattr(image, "n_frames", 1) if image.format in PAGED else 1
     except BROKEN as error:
-        raise InputError(f"image {path} does not decode ({error}): replace or remove it") from error
+        raise UserError(f"image {path} does not decode ({error}): replace or remove it") from error
     if pages > 1:
-        raise InputError(f"image {path} has {pages} pages: save its pages as files of their own")
+        raise UserError(f"image {path} has {pages} pages: save its pages as files of their own")
 
 
 def open_image(path: Path) -> Image.Image:
     """The file with its header read; its pixels come with `decode`.
 
     Raises:
-        InputError: no such file, or no image.
+        UserError: no such file, or no image.
     """
     try:
         return Image.open(path)
     except FileNotFoundError as error:
-        raise InputError(f"image {path} does not exist: complete the download") from error
+        raise UserError(f"image {path} does not exist: complete the download") from error
     except BROKEN as error:
-        raise InputError(f"image {path} does not decode ({type(error).__name__}): replace or remove it") from error
+        raise UserError(f"image {path} does not decode ({type(error).__name__}): replace or remove it") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"image {path} is too large ({error}): cut it") from error
+        raise UserError(f"image {path} is too large ({error}): cut it") from error
 
 
 def decode(image: Image.Image, path: Path, mode: str | None) -> np.ndarray:
@@ -77,14 +77,14 @@ def decode(image: Image.Image, path: Path, mode: str | None) -> np.ndarray:
     Grey values of 16 bits become 8 by one factor in all images (65,535 is white), where Pillow would clip what is above 255.
 
     Raises:
-        InputError: the file is truncated or broken, or has more than 16 bits where a mode is asked for.
+        UserError: the file is truncated or broken, or has more than 16 bits where a mode is asked for.
     """
     try:
         if mode is None or image.mode not in DEEP_MODES:
             return np.array(image if mode is None else image.convert(mode))
         pixels = np.array(image)
     except BROKEN as error:
-        raise InputError(f"image {path} does not decode ({error}): replace or remove it") from error
+        raise UserError(f"image {path} does not decode ({error}): replace or remove it") from error
     shades = np.rint(np.arange(DEEPEST + 1) * (255 / DEEPEST)).astype(np.uint8)
     return np.array(Image.fromarray(shades[of_16_bits(pixels, path)]).convert(mode))
 
@@ -93,10 +93,10 @@ def of_16_bits(pixels: np.ndarray, path: Path) -> UInt16[np.ndarray, "height wid
     """The values, if they are whole numbers of at most 16 bits.
 
     Raises:
-        InputError: they are not, so that nobody knows what is white.
+        UserError: they are not, so that nobody knows what is white.
     """
     if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > DEEPEST:
-        raise InputError(f"image {path} has values from {pixels.min():g} to {pixels.max():g}: save it with 8 or 16 bits, so that white is known")
+        raise UserError(f"image {path} has values from {pixels.min():g} to {pixels.max():g}: save it with 8 or 16 bits, so that white is known")
     return pixels.astype(np.uint16, copy=False)
 
 
@@ -104,7 +104,7 @@ def decode_stretched(image: Image.Image, path: Path, percentiles: tuple[float, f
     """The pixels as RGB, `stretched`; grey values of 16 bits before they become 8, as a camera's 12 bits fill a small part of these.
 
     Raises:
-        InputError: as `decode`.
+        UserError: as `decode`.
     """
     if image.mode not in DEEP_MODES:
         return stretched(torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1), percentiles)
@@ -119,21 +119,21 @@ def check_sides(longest_side: int | None, crop: int) -> None:
     """Refuse lengths that no image has.
 
     Raises:
-        InputError: naming the option.
+        UserError: naming the option.
     """
     for option, side in (("longest_side", longest_side), ("crop", crop)):
         if side is not None and side < 1:
-            raise InputError(f"data.{option} {side} is below 1: it is a length in pixels")
+            raise UserError(f"data.{option} {side} is below 1: it is a length in pixels")
 
 
 def check_stretch(percentiles: list[float]) -> tuple[float, float]:
     """The pair, if it is one.
 
     Raises:
-        InputError: not two percentiles in order.
+        UserError: not two percentiles in order.
     """
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise InputError(f"data.stretch {percentiles} is no pair of percentiles: name the darker and the brighter one, such as [1, 99.8], or null")
+        raise UserError(f"data.stretch {percentiles} is no pair of percentiles: name the darker and the brighter one, such as [1, 99.8], or null")
     return percentiles[0], percentiles[1]
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.image import check_single, decode, decode_stretched, of_any_size, open_image
-from rpe.structures import InputError, InstanceBatch
+from rpe.structures import InstanceBatch, UserError
 
 SPLITS = ("train", "val", "test")
 UNKNOWN_SPLIT = f"split {{!r}} is unknown: choose {', '.join(SPLITS)}"
@@ -69,14 +69,14 @@ def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[st
     A leading zero is lost before it comes here (YAML reads 0123 as octal, 83): such a name needs quotes.
 
     Raises:
-        InputError: a name that is not known, no name at all.
+        UserError: a name that is not known, no name at all.
     """
     chosen = list(known) if names is None else list(dict.fromkeys(str(name) for name in names))
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise InputError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
+        raise UserError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
     if not chosen:
-        raise InputError("names is empty: leave it out to score the whole split")
+        raise UserError("names is empty: leave it out to score the whole split")
     return chosen
 
 
@@ -117,7 +117,7 @@ def collate(samples: list[Sample]) -> InstanceBatch:
     """Samples of one size as a batch."""
     images, labels, image_ids, sizes, categories = zip(*samples, strict=True)
     if len({image.shape for image in images}) > 1:
-        raise InputError("the images of a batch differ in size: set data.eval_batch_size=1")
+        raise UserError("the images of a batch differ in size: set data.eval_batch_size=1")
     return InstanceBatch(torch.stack(images), torch.stack(labels), list(image_ids), list(sizes), list(categories))
 
 
@@ -155,7 +155,7 @@ class SplitData(lightning.LightningDataModule):
         least = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "workers": (workers, 0), "seed": (seed, 0)}
         for key, (value, low) in least.items():
             if value < low:
-                raise InputError(f"data.{key} {value} is below {low}")
+                raise UserError(f"data.{key} {value} is below {low}")
         self.name = name
         self.batch_size, self.eval_batch_size, self.workers, self.seed = batch_size, eval_batch_size, workers, seed
         self.datasets: dict[tuple[str, bool], Split] = {}
@@ -169,7 +169,7 @@ class SplitData(lightning.LightningDataModule):
         """Anybody's image file with the intensities that evaluation would give it, at its own size.
 
         Raises:
-            InputError: it is no image, a broken one, or one of several pages.
+            UserError: it is no image, a broken one, or one of several pages.
         """
         with of_any_size(), open_image(path) as image:
             check_single(image, path)
@@ -187,13 +187,13 @@ class SplitData(lightning.LightningDataModule):
         return transform.to_dtype(image, torch.float32, scale=True)
 
     def open_split(self, split: str, training: bool) -> Split:
-        """The dataset of a split, whole images or as training sees them; raises `InputError` where its files are missing or wrong."""
+        """The dataset of a split, whole images or as training sees them; raises `UserError` where its files are missing or wrong."""
         raise NotImplementedError
 
     def dataset(self, split: str, training: bool = False) -> Split:
         """The dataset of a split, opened once."""
         if split not in SPLITS:
-            raise InputError(UNKNOWN_SPLIT.format(split))
+            raise UserError(UNKNOWN_SPLIT.format(split))
         if (split, training) not in self.datasets:
             self.datasets[split, training] = self.open_split(split, training)
         return self.datasets[split, training]
@@ -204,11 +204,11 @@ class SplitData(lightning.LightningDataModule):
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(len(dataset), self.seed, training, rank, ranks)
         if training and len(sampler) < self.batch_size:
-            raise InputError(
+            raise UserError(
                 f"{self.name} {split} holds {len(dataset)} images, fewer than data.batch_size {self.batch_size} on each of {ranks} ranks: lower it"
             )
         if len(dataset) < ranks:
-            raise InputError(f"{self.name} {split} holds {len(dataset)} images, fewer than the {ranks} ranks that share them: lower trainer.devices")
+            raise UserError(f"{self.name} {split} holds {len(dataset)} images, fewer than the {ranks} ranks that share them: lower trainer.devices")
         torch_dataset: Dataset[Any] = dataset  # type: ignore[assignment]
         return DataLoader(
             torch_dataset,
@@ -240,11 +240,11 @@ class InstanceData(SplitData):
     def truth(self, split: str) -> Truth:
         """The annotations of a split in COCO format; where they lie in files of their own, the images are not needed."""
         if split not in SPLITS:
-            raise InputError(UNKNOWN_SPLIT.format(split))
+            raise UserError(UNKNOWN_SPLIT.format(split))
         return self.read_truth(split)
 
     def read_truth(self, split: str) -> Truth:
-        """The same of a split that there is; raises `InputError` where its files are missing or wrong."""
+        """The same of a split that there is; raises `UserError` where its files are missing or wrong."""
         dataset = self.dataset(split)
         assert isinstance(dataset, SplitDataset)
         return dataset.truth()

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from scipy.io import loadmat
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 HEADER, TAG = 128, 8
 """Bytes of a MATLAB 5 file's header, and of what each part begins with: its type and its length."""
@@ -22,20 +22,20 @@ def read_sbd(folder: Path, name: str) -> tuple[UInt8[np.ndarray, "height width"]
         name: of the image, such as 2008_000215.
 
     Raises:
-        InputError: a file is absent, broken, of another structure, or without an object.
+        UserError: a file is absent, broken, of another structure, or without an object.
     """
     instance_file, class_file = folder / "inst" / f"{name}.mat", folder / "cls" / f"{name}.mat"
     objects, categories = fields(instance_file, "GTinst", "Segmentation", "Categories")
     classes, _ = fields(class_file, "GTcls", "Segmentation", "CategoriesPresent")
     for file, pixels in ((instance_file, objects), (class_file, classes)):
         if pixels.ndim != 2 or pixels.dtype != np.uint8:
-            raise InputError(f"{file} has another structure than SBD's: Segmentation is {pixels.dtype}{list(pixels.shape)}, not uint8[height, width]")
+            raise UserError(f"{file} has another structure than SBD's: Segmentation is {pixels.dtype}{list(pixels.shape)}, not uint8[height, width]")
     class_of = categories.astype(np.int64).ravel()
     if not len(class_of) or not ((objects > 0) & (objects < 255)).any():
-        raise InputError(f"{instance_file} holds no instance: replace it, or take {name} out of SBD's train.txt and val.txt")
+        raise UserError(f"{instance_file} holds no instance: replace it, or take {name} out of SBD's train.txt and val.txt")
     highest = int(objects[objects < 255].max())
     if highest > len(class_of):
-        raise InputError(f"{instance_file} has an object {highest}, but categories for {len(class_of)} alone")
+        raise UserError(f"{instance_file} has an object {highest}, but categories for {len(class_of)} alone")
     return objects, classes, class_of
 
 
@@ -43,35 +43,35 @@ def check_file(file: Path) -> None:
     """Refuse what is no MATLAB file or not a whole one, by its header and the lengths that its parts tell; none is unpacked (0.02 ms).
 
     Raises:
-        InputError: naming the file.
+        UserError: naming the file.
     """
     size = file.stat().st_size
     with file.open("rb") as content:
         header = content.read(HEADER)
         order = {b"IM": "<", b"MI": ">"}.get(header[-2:])
         if len(header) < HEADER or not header.startswith(b"MATLAB 5.0") or order is None:
-            raise InputError(f"{file} is no MATLAB file that can be read (it begins with {header[:10]!r}): download it anew")
+            raise UserError(f"{file} is no MATLAB file that can be read (it begins with {header[:10]!r}): download it anew")
         end = HEADER
         while end + TAG <= size:
             content.seek(end)
             end += TAG + struct.unpack(f"{order}II", content.read(TAG))[1]
     if end > size or end == HEADER:
-        raise InputError(f"{file} is no whole MATLAB file (it has {size} bytes): download it anew")
+        raise UserError(f"{file} is no whole MATLAB file (it has {size} bytes): download it anew")
 
 
 def fields(file: Path, name: str, *wanted: str) -> list[Any]:
     """Fields of the one struct in a MATLAB file."""
     if not file.is_file():
-        raise InputError(
-            f"{file} does not exist, but SBD's train.txt or val.txt lists it: python -m rpe.data.download name=sbd completes the download"
+        raise UserError(
+            f"{file} does not exist, but SBD's train.txt or val.txt lists it: python -m rpe.tools.download name=sbd completes the download"
         )
     try:
         content = loadmat(file)
     except Exception as error:  # scipy lets through whatever its parsing and zlib raise
-        raise InputError(f"{file} is no MATLAB file that can be read ({type(error).__name__}): download it anew") from error
+        raise UserError(f"{file} is no MATLAB file that can be read ({type(error).__name__}): download it anew") from error
     entry = content.get(name)
     names = () if entry is None else entry.dtype.names or ()
     if entry is None or entry.size != 1 or not set(wanted) <= set(names):
         found = ", ".join(key for key in content if not key.startswith("__"))
-        raise InputError(f"{file} has another structure than SBD's: {name} with {' and '.join(wanted)} is wanted, it holds {found or 'nothing'}")
+        raise UserError(f"{file} has another structure than SBD's: {name} with {' and '.join(wanted)} is wanted, it holds {found or 'nothing'}")
     return [np.asarray(entry.flat[0][field]) for field in wanted]

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transform
 
+from rpe.data.thinning import segment_changes, thin
 from rpe.structures import VOID
-from rpe.thinning import segment_changes, thin
 
 
 @dataclass

@@ -15,7 +15,7 @@ from rpe.data.image import check_sides, decode, open_image
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, describe, joined, read_mask
-from rpe.structures import BACKGROUND, VOID, InputError, encode_mask
+from rpe.structures import BACKGROUND, VOID, UserError, encode_mask
 
 SBD_READ = 300
 """Up to so many images, SBD's files are read whole before training starts (9 ms each); all 9,000 would take more than a minute."""
@@ -25,16 +25,16 @@ def read_names(file: Path) -> list[str]:
     """A split's image names.
 
     Raises:
-        InputError: no such file, no name, a line that is none, a name that comes twice.
+        UserError: no such file, no name, a line that is none, a name that comes twice.
     """
     if not file.is_file():
-        raise InputError(f"split file {file} does not exist: complete the download (python -m rpe.data.download)")
+        raise UserError(f"split file {file} does not exist: complete the download (python -m rpe.tools.download)")
     names = file.read_text().split()
     wrong = [name for name in names if not re.fullmatch(r"\d{4}_\d{6}", name)]
     if wrong or not names:
-        raise InputError(f"split file {file} lists {repr(wrong[0]) if wrong else 'nothing'}: names such as 2008_000215 are wanted, one a line")
+        raise UserError(f"split file {file} lists {repr(wrong[0]) if wrong else 'nothing'}: names such as 2008_000215 are wanted, one a line")
     if len(set(names)) < len(names):
-        raise InputError(f"split file {file} lists {max(names, key=names.count)} twice")
+        raise UserError(f"split file {file} lists {max(names, key=names.count)} twice")
     return names
 
 
@@ -102,14 +102,14 @@ class VocImages:
         files hold instances; what many files hold is seen when an image is read, and told in the same line.
 
         Raises:
-            InputError: naming the first that is not as it should be.
+            UserError: naming the first that is not as it should be.
         """
         for place in range(len(self)):
             for file in self.files(place) if self.pictures else self.files(place)[1:]:
                 if not file.is_file():
                     name, part = self.names[place].decode(), "sbd" if file.suffix == ".mat" else "voc"
-                    raise InputError(
-                        f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.data.download name={part} completes the download"
+                    raise UserError(
+                        f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.tools.download name={part} completes the download"
                     )
         foreign = [place for place in range(len(self)) if not self.is_own[place]]
         for place in foreign:
@@ -143,7 +143,7 @@ class VocImages:
         image, (labels, classes) = self.read_image(place), self.annotated(place)
         size = (int(image.shape[-2]), int(image.shape[-1]))
         if labels.shape != size:
-            raise InputError(f"image {self.files(place)[0]} is {size[0]} x {size[1]}, but its masks are {describe(labels)} (height x width)")
+            raise UserError(f"image {self.files(place)[0]} is {size[0]} x {size[1]}, but its masks are {describe(labels)} (height x width)")
         mask = tv_tensors.Mask(torch.from_numpy(labels))
         random = generator_of(self.seed, 1, epoch, place)
         categories = np.append(BACKGROUND, classes)
@@ -244,12 +244,12 @@ class Voc(InstanceData):
         """The first place under `root` that holds `content`.
 
         Raises:
-            InputError: none does.
+            UserError: none does.
         """
         for place in places:
             if (self.root / place / content).is_dir():
                 return self.root / place
-        raise InputError(
+        raise UserError(
             f"{what} is not under {self.root}, there is no {places[0]}/{content}: set data.root or RPE_DATA_DIR, "
-            f"or python -m rpe.data.download name={download} root={self.root}".replace("./", "")
+            f"or python -m rpe.tools.download name={download} root={self.root}".replace("./", "")
         )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rpe.data.coco import dense
 from rpe.data.image import decode, open_image
-from rpe.structures import BACKGROUND, VOID, InputError
+from rpe.structures import BACKGROUND, VOID, UserError
 
 # fmt: off
 CATEGORIES = [
@@ -40,7 +40,7 @@ def open_mask(file: Path) -> Image.Image:
     """A palette image, its header read; refuses any other."""
     image = open_image(file)
     if image.mode != "P":
-        raise InputError(f"mask {file} is no palette image but {image.mode}: VOC's own masks are wanted, not coloured or converted ones")
+        raise UserError(f"mask {file} is no palette image but {image.mode}: VOC's own masks are wanted, not coloured or converted ones")
     return image
 
 
@@ -48,14 +48,14 @@ def read_mask(file: Path) -> UInt8[np.ndarray, "height width"]:
     """The indices of a palette image.
 
     Raises:
-        InputError: absent, broken, not a palette image, or one with other colours than VOC's.
+        UserError: absent, broken, not a palette image, or one with other colours than VOC's.
     """
     with open_mask(file) as image:
         indices = decode(image, file, None)
         colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     used = np.unique(indices)
     if int(used[-1]) >= len(colours) or (colours[used] != palette()[used]).any():
-        raise InputError(f"mask {file} has another palette than VOC's: its indices may mean other objects; download it anew")
+        raise UserError(f"mask {file} has another palette than VOC's: its indices may mean other objects; download it anew")
     return indices
 
 
@@ -71,29 +71,29 @@ def joined(
         where: for messages.
 
     Raises:
-        InputError: no object, an object without a class of VOC's, maps of two sizes or that disagree.
+        UserError: no object, an object without a class of VOC's, maps of two sizes or that disagree.
     """
     if objects.shape != classes.shape:
-        raise InputError(f"{where}: the object mask is {describe(objects)}, the class mask {describe(classes)} (height x width)")
+        raise UserError(f"{where}: the object mask is {describe(objects)}, the class mask {describe(classes)} (height x width)")
     void = (objects == VOID_IN_FILES) | (classes == VOID_IN_FILES)
     ids = np.unique(objects[(objects > BACKGROUND) & (objects != VOID_IN_FILES)])
     if not len(ids) and not void.any():
-        raise InputError(f"{where}: the masks hold no object")
+        raise UserError(f"{where}: the masks hold no object")
     lookup = np.zeros(256, dtype=np.int64)
     for number in ids.tolist():
         votes = np.bincount(classes[(objects == number) & ~void], minlength=1)
         lookup[number] = votes.argmax() if class_of is None else class_of[number - 1]
         if not votes.any() or not 1 <= lookup[number] <= len(CATEGORIES):
-            raise InputError(
+            raise UserError(
                 f"{where}: object {number} has class {lookup[number] if votes.any() else 'void'}, which is none of VOC's 1 to {len(CATEGORIES)}"
             )
     differ = (lookup[objects] != classes) & ~void
     if differ.sum() > DISAGREEMENT * (~void).sum():
-        raise InputError(f"{where}: object mask and class mask disagree on {differ.sum()} of {(~void).sum()} pixels: they are not of the same image")
+        raise UserError(f"{where}: object mask and class mask disagree on {differ.sum()} of {(~void).sum()} pixels: they are not of the same image")
     labels = np.where(void | differ, VOID, objects.astype(np.int64))
     kept = np.unique(labels[labels > BACKGROUND])
     if len(kept) < len(ids):
-        raise InputError(f"{where}: object {sorted(set(ids.tolist()) - set(kept.tolist()))[0]} lies nowhere on its class")
+        raise UserError(f"{where}: object {sorted(set(ids.tolist()) - set(kept.tolist()))[0]} lies nowhere on its class")
     return dense(labels), lookup[kept]
 
 
@@ -107,4 +107,4 @@ def check_headers(picture: Path, mask: Path) -> None:
     with open_image(picture) as image, open_mask(mask) as indices:
         if image.size != indices.size:
             (width, height), (columns, rows) = image.size, indices.size
-            raise InputError(f"mask {mask} is {rows} x {columns}, but its image {picture.name} is {height} x {width} (height x width)")
+            raise UserError(f"mask {mask} is {rows} x {columns}, but its image {picture.name} is {height} x {width} (height x width)")

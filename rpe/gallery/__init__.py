@@ -1,5 +1,5 @@
-"""`python -m rpe.gallery run=<folder>`: one page of a run or a prediction, whose objects light up."""
+"""`python -m rpe.tools.gallery run=<folder>`: one page of a run or a prediction, whose objects light up."""
 
-from rpe.gallery.writing import main
+from rpe.tools.gallery.writing import main
 
 __all__ = ["main"]

@@ -9,21 +9,21 @@ from jaxtyping import Float
 from PIL import Image
 
 from rpe.data.module import InstanceData, Sample, collate
-from rpe.gallery.outline import Shown, outlines
-from rpe.page import embedded as in_page
 from rpe.picture.colour import colours_of
 from rpe.picture.sheet import embedding_colours
-from rpe.proposal import selected
 from rpe.run.building import build_data, check_pair
 from rpe.run.trained import read_trained, task_of
+from rpe.segment import selected
 from rpe.task.instance import InstanceTask
+from rpe.tools.gallery.outline import Shown, outlines
+from rpe.tools.page import embedded as in_page
 
 
 def examples(folder: str, images: int) -> list[Shown] | None:
     """The first validation images of the run's data with its best weights; None of a run that finds no objects.
 
     Raises:
-        InputError: no run, no checkpoint, or its data are not there.
+        UserError: no run, no checkpoint, or its data are not there.
     """
     if not issubclass(task_of(folder), InstanceTask):
         return None

@@ -1,4 +1,4 @@
-"""`python -m rpe.gallery run=<folder>`: one page of a run or of a folder of predictions, whose objects light up under the mouse."""
+"""`python -m rpe.tools.gallery run=<folder>`: one page of a run or of a folder of predictions, whose objects light up under the mouse."""
 
 import csv
 import io
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rpe.command import read_arguments
-from rpe.gallery.outline import Shown, outlines
-from rpe.page import REFUSALS, embedded, embedded_file, render
-from rpe.record import Node, read_yaml, run_folder, write_whole
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.run_files import Node, read_yaml, run_folder, write_whole
+from rpe.tools.command import read_arguments
+from rpe.tools.gallery.outline import Shown, outlines
+from rpe.tools.page import REFUSALS, embedded, embedded_file, render
 
 USAGE = """
 One self-contained page of a run's validation images, or of the images of a prediction: point at an object for its area and score.
 
-  python -m rpe.gallery run=outputs/digits/<time>                  its network on the first validation images, with truth and loops
-  python -m rpe.gallery run=<folder that predict.py wrote>         images, overlays and objects as predicted
-  python -m rpe.gallery run=... images=20 output=gallery.html      how many; where to (default: gallery.html in the folder)
+  python -m rpe.tools.gallery run=outputs/digits/<time>                  its network on the first validation images, with truth and loops
+  python -m rpe.tools.gallery run=<folder that predict.py wrote>         images, overlays and objects as predicted
+  python -m rpe.tools.gallery run=... images=20 output=gallery.html      how many; where to (default: gallery.html in the folder)
 """
 
 WIDEST = 900
@@ -32,19 +32,19 @@ def main(arguments: list[str]) -> int:
     """Write the page; returns 0.
 
     Raises:
-        InputError: neither a run nor a prediction, or a slip in an argument.
+        UserError: neither a run nor a prediction, or a slip in an argument.
     """
     options = read_arguments(arguments, {"run": None, "output": None, "images": 8}, USAGE)
     if options["run"] is None:
-        raise InputError("run is missing: name a folder that train.py or predict.py wrote, run=outputs/digits/<time>")
+        raise UserError("run is missing: name a folder that train.py or predict.py wrote, run=outputs/digits/<time>")
     count = options["images"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"images {count} is no whole number from 1 on")
+        raise UserError(f"images {count} is no whole number from 1 on")
     folder = Path(str(options["run"]))
     output = Path(str(options["output"])) if options["output"] is not None else folder / "gallery.html"
     shown, summary = of_prediction(folder, count) if (folder / "predictions.yaml").is_file() else of_run(folder, count)
     if not output.parent.is_dir():
-        raise InputError(f"output {output}: its folder does not exist")
+        raise UserError(f"output {output}: its folder does not exist")
     write_whole(output, render("gallery.html", title=f"Gallery of {folder.resolve().name}", summary=summary, images=shown))
     print(f"{len(shown)} images: {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -53,14 +53,14 @@ def main(arguments: list[str]) -> int:
 def of_run(folder: Path, count: int) -> tuple[list[Shown], str]:
     """The run's network on validation images; of a run that finds no objects, the pictures that it has drawn."""
     run_folder(str(folder))
-    from rpe.gallery.examples import examples, pictures_of_run  # brings torch, which a prediction's page does not need
+    from rpe.tools.gallery.examples import examples, pictures_of_run  # brings torch, which a prediction's page does not need
 
     found = examples(str(folder), count)
     if found is not None:
         return found, "The first validation images with the best weights. X_0 is the embedding, X_1, X_2, .. what each loop makes of it."
     drawn = [(file.stem, picture) for file in pictures_of_run(folder)[:count] if (picture := embedded_file(file, 2 * WIDEST)) is not None]
     if not drawn:
-        raise InputError(f"{folder} finds no objects and holds no pictures: nothing can be shown of it")
+        raise UserError(f"{folder} finds no objects and holds no pictures: nothing can be shown of it")
     return [Shown(name, (1, 1), [("", picture)]) for name, picture in drawn], "The pictures that the run has drawn."
 
 
@@ -68,11 +68,11 @@ def of_prediction(folder: Path, count: int) -> tuple[list[Shown], str]:
     """The first images of a prediction.
 
     Raises:
-        InputError: predictions.yaml names no images.
+        UserError: predictions.yaml names no images.
     """
     sources = read_yaml(folder / "predictions.yaml").get("images")
     if not isinstance(sources, dict) or not sources:
-        raise InputError(f"{folder / 'predictions.yaml'} names no images: predict.py has not finished one yet")
+        raise UserError(f"{folder / 'predictions.yaml'} names no images: predict.py has not finished one yet")
     objects = read_objects(folder / "objects.csv")
     shown = [predicted(folder, str(name), Path(str(source)), objects.get(str(name), {})) for name, source in list(sources.items())[:count]]
     return shown, f"{len(shown)} of {len(sources)} images as predicted."
@@ -88,7 +88,7 @@ def read_objects(file: Path) -> dict[str, dict[int, Node]]:
                     about: dict[str, Any] = {"score": float(row["score"]), "area": int(float(row["area"])), "class": row.get("class") or ""}
                     found.setdefault(row["image"], {})[int(row["label"])] = about
                 except (KeyError, TypeError, ValueError) as error:
-                    raise InputError(f"{file} is not as predict.py wrote it ({type(error).__name__}: {error})") from error
+                    raise UserError(f"{file} is not as predict.py wrote it ({type(error).__name__}: {error})") from error
     return found
 
 

@@ -18,7 +18,7 @@ def climb(points: Float[Tensor, "batch pixel dim"], concentration: float, iterat
     gradient, in O(N D) memory.
 
     Raises:
-        InputError: a point is not of unit length, or kappa, T or the step is out of its range.
+        UserError: a point is not of unit length, or kappa, T or the step is out of its range.
     """
     check_points(points, batch=None, pixel=None, dim=None)
     check_loops(iterations, step)

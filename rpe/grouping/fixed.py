@@ -18,7 +18,7 @@ class FixedMeanShift(nn.Module):
         step: eta in (0, 1].
 
     Raises:
-        InputError: one of them is out of range.
+        UserError: one of them is out of range.
     """
 
     concentration: Tensor

@@ -22,7 +22,7 @@ from rpe.sphere import (
     in_single,
     normalise,
 )
-from rpe.structures import InputError, Iterates, check_count, check_shape
+from rpe.structures import Iterates, UserError, check_count, check_shape
 
 MASS_RANGE = (1e-12, 1e12)
 """Masses whose sums and products with the kernel fp32 holds."""
@@ -35,20 +35,20 @@ def check_concentration(concentration: float | Tensor, images: int) -> None:
     """Refuse a concentration whose bandwidth 1 / sqrt(kappa) lies outside `BANDWIDTH_RANGE`, or that is NaN.
 
     Raises:
-        InputError: naming the type, the value and the range, or the number of values where there is neither one nor one an image.
+        UserError: naming the type, the value and the range, or the number of values where there is neither one nor one an image.
     """
     if not isinstance(concentration, RealNumber):
         if concentration is None or not isinstance(concentration, Tensor):
-            raise InputError(f"concentration is {concentration!r}: give a number, or a tensor of one an image")
+            raise UserError(f"concentration is {concentration!r}: give a number, or a tensor of one an image")
         check_tensor("concentration", concentration)
     if isinstance(concentration, Tensor) and (concentration.dim() > 1 or concentration.numel() not in (1, images)):
-        raise InputError(f"concentration has the shape {list(concentration.shape)}: give one number, or one for each of the {images} images")
+        raise UserError(f"concentration has the shape {list(concentration.shape)}: give one number, or one for each of the {images} images")
     low, high = (1 / bandwidth**2 for bandwidth in reversed(BANDWIDTH_RANGE))
     values = concentration.detach().flatten().tolist() if isinstance(concentration, Tensor) else [concentration]
     for value in values:
         # a learned bandwidth is clamped in fp32, hence the slack
         if not low * (1 - 1e-4) <= value <= high * (1 + 1e-4):
-            raise InputError(
+            raise UserError(
                 f"concentration {value} is outside [{low:g}, {high:g}]: it is 1 / bandwidth^2 with a bandwidth in {list(BANDWIDTH_RANGE)}"
             )
 
@@ -57,11 +57,11 @@ def check_loops(iterations: int, step: float) -> None:
     """Refuse a number of loops or a step size that has no meaning.
 
     Raises:
-        InputError: naming it.
+        UserError: naming it.
     """
     check_count("iterations", iterations, 0, "it is how many loops are run; 0 returns the points alone")
     if not 0 < step <= 1:
-        raise InputError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
+        raise UserError(f"step {step} is outside (0, 1]: 1 is the full mean-shift step")
 
 
 def local_places(
@@ -70,19 +70,19 @@ def local_places(
     """Positions relative to the first present pixel of their image, which keeps whole and half pixels exact; 0 where no pixel is present.
 
     Raises:
-        InputError: one of the two is missing, there is not one position (row, column) a pixel, one of a present pixel is not finite, or the
+        UserError: one of the two is missing, there is not one position (row, column) a pixel, one of a present pixel is not finite, or the
             spatial bandwidth h is out of its range.
     """
     if (positions is None) != (spatial_bandwidth is None):
-        raise InputError("positions and spatial_bandwidth go together: give both or neither")
+        raise UserError("positions and spatial_bandwidth go together: give both or neither")
     if positions is None or spatial_bandwidth is None:
         return None
     check_tensor("positions", positions)
     if positions.shape != (*present.shape, 2):
-        raise InputError(f"positions have the shape {list(positions.shape)}: the points want {[*present.shape, 2]}, a row and a column each")
+        raise UserError(f"positions have the shape {list(positions.shape)}: the points want {[*present.shape, 2]}, a row and a column each")
     low, high = SPATIAL_RANGE
     if not low <= spatial_bandwidth <= high:
-        raise InputError(f"spatial_bandwidth {spatial_bandwidth} is outside [{low:g}, {high:g}]: it is a distance in the positions' unit")
+        raise UserError(f"spatial_bandwidth {spatial_bandwidth} is outside [{low:g}, {high:g}]: it is a distance in the positions' unit")
     positions = checked_positions(positions, present)
     if present.numel() == 0:
         return positions
@@ -94,12 +94,12 @@ def check_mass(mass: Tensor, least: float) -> None:
     """Refuse masses that are neither in `MASS_RANGE` nor, if `least` is 0, zero.
 
     Raises:
-        InputError: naming the range and the remedy.
+        UserError: naming the range and the remedy.
     """
     low, high = MASS_RANGE
     if bool((~((mass >= low) & (mass <= high) | (mass == least))).any()):
         allowed = "" if least else "0 or "
-        raise InputError(
+        raise UserError(
             f"mass holds a negative, NaN or extreme value: it should be {allowed}in [{low:g}, {high:g}], as it says how often a point is counted"
         )
 
@@ -133,7 +133,7 @@ def mean_shift(
         T + 1 tensors; the first is `points`, in fp32 or fp64.
 
     Raises:
-        InputError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range. In the backward: a second
+        UserError: a point in use is not of unit length, or kappa, step, T, mass or h is out of its range. In the backward: a second
             derivative (`create_graph=True`) is asked for.
     """
     check_points(points, batch=None, pixel=None, dim=None)
@@ -144,7 +144,7 @@ def mean_shift(
             check_tensor(name, values)
             check_shape(name, values, batch=points.shape[0], pixel=points.shape[1])
     if mask is not None and mask.dtype != torch.bool:
-        raise InputError(f"mask is not boolean but {mask.dtype}: compare it, so that True marks the pixels that are there")
+        raise UserError(f"mask is not boolean but {mask.dtype}: compare it, so that True marks the pixels that are there")
     with torch.autocast(points.device.type, enabled=False):
         mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach()
         check_mass(mass, least=0)
@@ -205,7 +205,7 @@ class MeanShift(nn.Module):
         step: eta in (0, 1].
 
     Raises:
-        InputError: margin or bandwidth out of range.
+        UserError: margin or bandwidth out of range.
     """
 
     log_bandwidth: Tensor

@@ -10,7 +10,7 @@ from rpe.grouping.mean_shift import MASS_RANGE, check_concentration, check_loops
 from rpe.grouping.parts import connected_parts
 from rpe.grouping.swarm import Swarm, in_order_of_pixels, merged, sample_of, swarm_of
 from rpe.sphere import check_points, check_tensor, check_unit_length, cosine_distance, in_single, normalise
-from rpe.structures import InputError, Modes, check_count, check_shape
+from rpe.structures import Modes, UserError, check_count, check_shape
 
 
 def find_modes(
@@ -47,7 +47,7 @@ def find_modes(
             points then climb to.
 
     Raises:
-        InputError: points off the sphere, or a setting out of range.
+        UserError: points off the sphere, or a setting out of range.
     """
     check_settings(points, concentration, iterations, merge_tolerance, move_tolerance, keys, mass)
     with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
@@ -82,17 +82,15 @@ def check_settings(
     """Refuse what `find_modes` has no meaning for.
 
     Raises:
-        InputError: naming it.
+        UserError: naming it.
     """
     check_points(points, pixel=None, dim=None)
     check_concentration(concentration, 1)
     check_loops(iterations, 1.0)
     if not 0 <= merge_tolerance < 1:
-        raise InputError(f"merge_tolerance {merge_tolerance} is outside [0, 1): it is a cosine distance, usually 0.001 to 0.05")
+        raise UserError(f"merge_tolerance {merge_tolerance} is outside [0, 1): it is a cosine distance, usually 0.001 to 0.05")
     if not move_tolerance >= 0:
-        raise InputError(
-            f"move_tolerance {move_tolerance} is not a distance: name the cosine distance from which a point counts as moving, 0 or more"
-        )
+        raise UserError(f"move_tolerance {move_tolerance} is not a distance: name the cosine distance from which a point counts as moving, 0 or more")
     if keys is not None:
         check_count("keys", keys, 1, "name how many pixels the kernel sums over, or null for all")
     if mass is not None:

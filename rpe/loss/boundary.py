@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpe.loss.sampled import SampledPairwiseLoss
-from rpe.structures import VOID, BoundaryBatch, FeatureMap, InputError, Iterates, pixel_centres
+from rpe.structures import VOID, BoundaryBatch, FeatureMap, Iterates, UserError, pixel_centres
 
 
 class BoundaryLoss(SampledPairwiseLoss):
@@ -22,7 +22,7 @@ class BoundaryLoss(SampledPairwiseLoss):
             balance of HED (Xie and Tu, 2015, eq. 2), less makes thinner maps.
 
     Raises:
-        InputError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class BoundaryLoss(SampledPairwiseLoss):
     ) -> None:
         super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
         if groups not in ("boundary", "segments"):
-            raise InputError(f"loss.groups {groups!r} is unknown: choose boundary or segments")
+            raise UserError(f"loss.groups {groups!r} is unknown: choose boundary or segments")
         for name, value in (("pairwise_weight", pairwise_weight), ("stage_weight", stage_weight)):
             if value < 0:
-                raise InputError(f"loss.{name} {value} is negative")
+                raise UserError(f"loss.{name} {value} is negative")
         if not 0 < boundary_share < 1:
-            raise InputError(f"loss.boundary_share {boundary_share} is not between 0 and 1")
+            raise UserError(f"loss.boundary_share {boundary_share} is not between 0 and 1")
         self.groups, self.pairwise_weight, self.stage_weight, self.boundary_share = groups, pairwise_weight, stage_weight, boundary_share
 
     def groups_of(self, batch: BoundaryBatch, generator: torch.Generator) -> Int64[Tensor, "batch height width"]:

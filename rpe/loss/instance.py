@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpe.loss.sampled import SampledPairwiseLoss
-from rpe.structures import BACKGROUND, VOID, FeatureMap, InputError, Iterates, pixel_centres
+from rpe.structures import BACKGROUND, VOID, FeatureMap, Iterates, UserError, pixel_centres
 
 
 class InstanceLoss(SampledPairwiseLoss):
@@ -29,7 +29,7 @@ class InstanceLoss(SampledPairwiseLoss):
     ) -> None:
         super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
         if objectness_weight < 0:
-            raise InputError(f"loss.objectness_weight {objectness_weight} is negative")
+            raise UserError(f"loss.objectness_weight {objectness_weight} is negative")
         self.objectness_weight = objectness_weight
 
     def forward(

@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx
 
 from rpe.pairs import GPU_TILE, TILE, add_products, checked_positions, refuse_second_derivative, tile_of, upper_tiles
 from rpe.sphere import check_margin, check_points, check_tensor, check_unit_length, cosine_of_margin, in_single
-from rpe.structures import VOID, InputError, check_shape
+from rpe.structures import VOID, UserError, check_shape
 
 
 class TiledHinge(torch.autograd.Function):
@@ -187,7 +187,7 @@ def pairwise_margin_loss(
         squared: (1 - s_ij^2) / 2 and max(0, s_ij - alpha)^2 / 2 instead, what the backward of the authors' released code minimises.
 
     Raises:
-        InputError: points, labels or positions of shapes that do not fit, a labelled point that is not of unit length, its position not
+        UserError: points, labels or positions of shapes that do not fit, a labelled point that is not of unit length, its position not
             finite, labels that are no int64, a label below -1, a setting out of range, or a range without positions. In the backward: a
             second derivative (`create_graph=True`) is asked for.
     """
@@ -196,16 +196,16 @@ def pairwise_margin_loss(
     check_tensor("labels", labels)
     check_shape("labels", labels, batch=batch, pixel=length)
     if labels.dtype != torch.int64:
-        raise InputError(f"labels are {labels.dtype}: give int64, void as -1, background 0, objects 1..n")
+        raise UserError(f"labels are {labels.dtype}: give int64, void as -1, background 0, objects 1..n")
     if positions is not None:
         check_tensor("positions", positions)
         check_shape("positions", positions, batch=batch, pixel=length, coordinate=2)
     check_margin(margin)
     check_pair_options(weighting, negative_weight, negative_range)
     if negative_range is not None and positions is None:
-        raise InputError(f"negative_range {negative_range} needs the pixels' positions")
+        raise UserError(f"negative_range {negative_range} needs the pixels' positions")
     if labels.numel() and int(labels.min()) < VOID:
-        raise InputError(f"labels hold {int(labels.min())}: void is -1, background 0, objects 1..n")
+        raise UserError(f"labels hold {int(labels.min())}: void is -1, background 0, objects 1..n")
     check_unit_length(points, labels != VOID)
     if positions is not None and negative_range is not None:
         positions = checked_positions(positions, labels != VOID)
@@ -217,14 +217,14 @@ def check_pair_options(weighting: str, negative_weight: float, negative_range: f
     """Refuse what the loss has no meaning for.
 
     Raises:
-        InputError: naming the option.
+        UserError: naming the option.
     """
     if weighting not in ("group", "uniform"):
-        raise InputError(f"weighting {weighting!r} is unknown: choose group or uniform")
+        raise UserError(f"weighting {weighting!r} is unknown: choose group or uniform")
     if not 0 <= negative_weight < math.inf:
-        raise InputError(f"negative_weight {negative_weight} is negative or not finite: 0 takes no part, less would reward groups that meet")
+        raise UserError(f"negative_weight {negative_weight} is negative or not finite: 0 takes no part, less would reward groups that meet")
     if negative_range is not None and not negative_range > 0:
-        raise InputError(f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs")
+        raise UserError(f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs")
 
 
 def share_over_margin(points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float) -> float:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rpe.loss.pairwise import check_pair_options, groups_of, margin_loss_of_groups, pair_weights
 from rpe.sphere import check_margin
-from rpe.structures import InputError, Iterates, pixel_centres
+from rpe.structures import Iterates, UserError, pixel_centres
 
 
 class SampledPairwiseLoss(nn.Module):
@@ -31,7 +31,7 @@ class SampledPairwiseLoss(nn.Module):
     ) -> None:
         super().__init__()
         if sampling not in ("uniform", "group"):
-            raise InputError(f"loss.sampling {sampling!r} is unknown: choose uniform or group")
+            raise UserError(f"loss.sampling {sampling!r} is unknown: choose uniform or group")
         self.sampling = sampling
         check_pair_options(weighting, negative_weight, negative_range)
         self.margin = check_margin(margin)
@@ -40,7 +40,7 @@ class SampledPairwiseLoss(nn.Module):
         self.squared = squared
         self.negative_range = negative_range
         if pixels is not None and pixels < 2:
-            raise InputError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
+            raise UserError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
         self.pixels = pixels
 
     def choose_pixels(

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpe.loss.sampled import SampledPairwiseLoss
-from rpe.structures import VOID, FeatureMap, InputError, Iterates, pixel_centres
+from rpe.structures import VOID, FeatureMap, Iterates, UserError, pixel_centres
 
 
 class SemanticLoss(SampledPairwiseLoss):
@@ -17,7 +17,7 @@ class SemanticLoss(SampledPairwiseLoss):
         class_weight: of the cross-entropy.
 
     Raises:
-        InputError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class SemanticLoss(SampledPairwiseLoss):
         super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling)
         for name, value in (("pairwise_weight", pairwise_weight), ("class_weight", class_weight)):
             if value < 0:
-                raise InputError(f"loss.{name} {value} is negative")
+                raise UserError(f"loss.{name} {value} is negative")
         if pairwise_weight == class_weight == 0:
-            raise InputError("loss.pairwise_weight and loss.class_weight are both 0: nothing would be learned")
+            raise UserError("loss.pairwise_weight and loss.class_weight are both 0: nothing would be learned")
         self.pairwise_weight, self.class_weight = pairwise_weight, class_weight
 
     def forward(

@@ -12,7 +12,7 @@ from rpe.metric.reference import reference_table
 from rpe.metric.results import categories_of, check_results, check_rows, read_masks
 from rpe.metric.run_length import close_masks, compressed, offsets, parse, some_of
 from rpe.metric.void import without_void
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 """COCO's ranges of an annotation's own `area`, both ends included."""
@@ -52,7 +52,7 @@ def average_recall(truth: Truth, results: list[Result], backend: str = "own") ->
         AR11@30 AR11@60` over 0.5:0.05:1.0, objects and masks paired one to one as COCO does; a range without objects is left out.
 
     Raises:
-        InputError: an unknown backend, or results that `check_results` refuses.
+        UserError: an unknown backend, or results that `check_results` refuses.
     """
     limits = sorted({*COCO_LIMITS, *VOC_LIMITS})
     table = recall_table(truth, results, VOC_THRESHOLDS, limits, backend)
@@ -76,10 +76,10 @@ def recall_table(
         limits: ascending.
 
     Raises:
-        InputError: an unknown backend, or results that `check_results` refuses.
+        UserError: an unknown backend, or results that `check_results` refuses.
     """
     if backend not in BACKENDS:
-        raise InputError(f"backend {backend!r} is unknown: choose {', '.join(BACKENDS)}")
+        raise UserError(f"backend {backend!r} is unknown: choose {', '.join(BACKENDS)}")
     if backend != "own":
         check_results(truth, results)
         return reference_table(truth, without_void(truth, results), thresholds, list(AREAS.values()), limits, backend)

@@ -12,7 +12,7 @@ from rpe.metric.reference import reference_precision
 from rpe.metric.results import check_results
 from rpe.metric.run_length import compressed
 from rpe.metric.void import without_void
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 LIMIT = 100
 """Masks of a class in an image that count, COCO's own number."""
@@ -37,12 +37,12 @@ def class_precision(
         backend: "faster" for faster-coco-eval, otherwise pycocotools; the figures are the same.
 
     Raises:
-        InputError: results that `check_results` refuses, or a row without a category.
+        UserError: results that `check_results` refuses, or a row without a category.
     """
     check_results(truth, results)
     for row, result in enumerate(results):
         if "category_id" not in result:
-            raise InputError(f"result {row} (image {result['image_id']}) has no category_id: average precision asks for the class of each mask")
+            raise UserError(f"result {row} (image {result['image_id']}) has no category_id: average precision asks for the class of each mask")
     known = {**truth, "annotations": [annotation for annotation in truth["annotations"] if not annotation.get("void", False)]}
     masks = [
         after for before, after in zip(results, without_void(truth, results), strict=True) if after is before or area_of(after) or not area_of(before)

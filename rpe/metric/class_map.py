@@ -10,7 +10,7 @@ from PIL import Image
 
 from rpe.data.image import decode, open_image
 from rpe.data.voc_mask import palette
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 INDEXED = ("P", "L")
 """Of Pillow's image modes those whose 8-bit values are class indices."""
@@ -34,12 +34,12 @@ def find_maps(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
     """`<folder>/<name>.png` of each image.
 
     Raises:
-        InputError: the first that is missing.
+        UserError: the first that is missing.
     """
     files = {image_id: folder / f"{name}.png" for image_id, name in names.items()}
     missing = [file for file in files.values() if not file.is_file()]
     if missing:
-        raise InputError(f"class map {missing[0]} is missing ({len(missing)} such): every image of the split needs one, or restrict names")
+        raise UserError(f"class map {missing[0]} is missing ({len(missing)} such): every image of the split needs one, or restrict names")
     return files
 
 
@@ -47,14 +47,14 @@ def read_map(file: Path, size: tuple[int, int], classes: int) -> Int64[np.ndarra
     """Anybody's class map for an image of `size` (height, width): a palette or grey PNG of 8 bits.
 
     Raises:
-        InputError: it does not decode, has other bits, another size, or a value beyond the number of classes.
+        UserError: it does not decode, has other bits, another size, or a value beyond the number of classes.
     """
     with open_image(file) as image:
         if image.mode not in INDEXED:
-            raise InputError(f"class map {file} is {image.mode}, not an 8-bit palette or grey image: its values are class indices, not colours")
+            raise UserError(f"class map {file} is {image.mode}, not an 8-bit palette or grey image: its values are class indices, not colours")
         values = decode(image, file, None).astype(np.int64)
     if values.shape != size:
-        raise InputError(f"class map {file} is {values.shape[0]} x {values.shape[1]}, but its image {size[0]} x {size[1]} (height x width)")
+        raise UserError(f"class map {file} is {values.shape[0]} x {values.shape[1]}, but its image {size[0]} x {size[1]} (height x width)")
     if values.max() > classes:
-        raise InputError(f"class map {file} holds {values.max()}, but the data have the classes 0 (background) to {classes}; void is never predicted")
+        raise UserError(f"class map {file} holds {values.max()}, but the data have the classes 0 (background) to {classes}; void is never predicted")
     return values

@@ -55,7 +55,7 @@ def recall_against_overlap(truth: dict[str, Any], results: list[dict[str, Any]],
     """For each number of masks an image, the share of all objects that is found, against the IoU asked for (`OVERLAPS`); empty without objects.
 
     Raises:
-        InputError: results that `check_results` refuses.
+        UserError: results that `check_results` refuses.
     """
     table = recall_table(truth, results, OVERLAPS, limits)[:, list(AREAS).index("all")]
     return [Curve(f"{limit} masks", OVERLAPS, table[:, index]) for index, limit in enumerate(limits) if (table[:, index] > -1).all()]
@@ -66,7 +66,7 @@ def recall_against_number(truth: dict[str, Any], results: list[dict[str, Any]], 
     without objects.
 
     Raises:
-        InputError: results that `check_results` refuses.
+        UserError: results that `check_results` refuses.
     """
     thresholds = {"AR": COCO_THRESHOLDS, "AR11": VOC_THRESHOLDS}[protocol]
     table = recall_table(truth, results, thresholds, NUMBERS)[:, list(AREAS).index("all")]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from rpe.metric.run_length import Stretches, compressed, parse
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 KEYS = ("image_id", "segmentation", "score")
 
@@ -20,7 +20,7 @@ def check_results(truth: dict[str, Any], results: Any) -> None:
     """Refuse what is wrong with a results file, its masks included.
 
     Raises:
-        InputError: naming the row.
+        UserError: naming the row.
     """
     check_rows(truth, results)
     for start in range(0, len(results), PORTION):
@@ -31,11 +31,11 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
     """Refuse all but the masks' counts, which `read_masks` looks at.
 
     Raises:
-        InputError: naming the first row whose key, image, category, score or mask's size is missing or wrong, or that comes twice.
+        UserError: naming the first row whose key, image, category, score or mask's size is missing or wrong, or that comes twice.
     """
     sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
     if not isinstance(results, list):
-        raise InputError("a results file holds a list of {image_id, category_id, segmentation, score}, not " + type(results).__name__)
+        raise UserError("a results file holds a list of {image_id, category_id, segmentation, score}, not " + type(results).__name__)
     categories = known_categories(truth)
     if looks_sound(results, sizes, categories):
         return
@@ -46,7 +46,7 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
         counts = result["segmentation"]["counts"]
         key = (result["image_id"], result.get("category_id"), result["score"], counts if isinstance(counts, str) else tuple(counts))
         if seen.setdefault(key, row) != row:
-            raise InputError(f"result {row} is result {seen[key]} again (image {result['image_id']}): are files joined that share rows?")
+            raise UserError(f"result {row} is result {seen[key]} again (image {result['image_id']}): are files joined that share rows?")
 
 
 def looks_sound(results: list[Any], sizes: dict[int, list[int]], categories: set[int]) -> bool:
@@ -77,22 +77,22 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     """Refuse a row whose keys, image, score or mask's size are wrong."""
     for key in KEYS:
         if not isinstance(result, dict) or key not in result:
-            raise InputError(f"result {row} has no {key}: each row is {{image_id, category_id, segmentation, score}}")
+            raise UserError(f"result {row} has no {key}: each row is {{image_id, category_id, segmentation, score}}")
     image, score, mask = result["image_id"], result["score"], result["segmentation"]
     if not isinstance(image, int) or image not in sizes:
-        raise InputError(f"result {row} names image {image}, which the truth does not hold: is this another split's file?")
+        raise UserError(f"result {row} names image {image}, which the truth does not hold: is this another split's file?")
     if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
-        raise InputError(f"result {row} (image {image}) has the score {score}: a finite number ranks it")
+        raise UserError(f"result {row} (image {image}) has the score {score}: a finite number ranks it")
     if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or not isinstance(mask.get("counts"), str | list):
-        raise InputError(f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts")
+        raise UserError(f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts")
     if mask["size"] != sizes[image]:
-        raise InputError(f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)")
+        raise UserError(f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)")
 
 
 def check_category(row: int, result: dict[str, Any], known: set[int]) -> None:
     """Refuse a category that the truth does not know, whose masks others drop without a word; a row may have none at all."""
     if "category_id" in result and known and (type(result["category_id"]) is not int or result["category_id"] not in known):
-        raise InputError(
+        raise UserError(
             f"result {row} (image {result['image_id']}) has the category {result['category_id']}, which the truth does not list: "
             f"it lists {', '.join(map(str, sorted(known)[:5]))} ..; masks of no category may have any of them, or no category_id"
         )
@@ -113,21 +113,21 @@ def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> Stretches:
     """The masks of some rows that `check_rows` let pass.
 
     Raises:
-        InputError: counts that are no code, or do not fill their image.
+        UserError: counts that are no code, or do not fill their image.
     """
     codes = [text_of(row, results[row]["segmentation"]) for row in rows]
     try:
         masks = parse(codes)
-    except InputError as error:
+    except UserError as error:
         number, why = str(error).removeprefix("mask ").split(": ")
         row = rows[int(number)]
-        raise InputError(f"result {row} (image {results[row]['image_id']}) has a broken mask: {why}") from None
+        raise UserError(f"result {row} (image {results[row]['image_id']}) has a broken mask: {why}") from None
     wanted = np.array([math.prod(results[row]["segmentation"]["size"]) for row in rows], dtype=np.int64)
     wrong = np.nonzero(masks.pixels != wanted)[0]
     if len(wrong):
         row = rows[int(wrong[0])]
         where = f"result {row} (image {results[row]['image_id']})"
-        raise InputError(f"{where} has a broken mask: its counts add up to {masks.pixels[wrong[0]]} pixels, its image has {wanted[wrong[0]]}")
+        raise UserError(f"{where} has a broken mask: its counts add up to {masks.pixels[wrong[0]]} pixels, its image has {wanted[wrong[0]]}")
     return masks
 
 
@@ -137,7 +137,7 @@ def text_of(row: int, mask: dict[str, Any]) -> str:
     if isinstance(counts, str):
         return counts
     if not whole_numbers(counts) or sum(counts) != math.prod(mask["size"]):
-        raise InputError(f"result {row} has a broken mask: its counts are no whole numbers from 0 on that add up to {math.prod(mask['size'])} pixels")
+        raise UserError(f"result {row} has a broken mask: its counts are no whole numbers from 0 on that add up to {math.prod(mask['size'])} pixels")
     text: str = compressed(mask, mask["size"])["counts"]
     return text
 

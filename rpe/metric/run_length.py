@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from pycocotools import mask as coco_mask
 
-from rpe.structures import InputError, RunLength
+from rpe.structures import RunLength, UserError
 
 FIRST_SYMBOL = 48
 """A character holds 6 bits on top of ASCII 48: 5 of the number, lowest first, and one that says that more follow (pycocotools' maskApi.c)."""
@@ -63,7 +63,7 @@ def parse(codes: Sequence[str]) -> Stretches:
     """Compressed counts, as `encode_mask` writes them.
 
     Raises:
-        InputError: `mask <number>: ...`, one whose counts are no run-length code.
+        UserError: `mask <number>: ...`, one whose counts are no run-length code.
     """
     text = offsets(np.array([len(code) for code in codes], dtype=np.int64))
     try:
@@ -80,9 +80,9 @@ def parse(codes: Sequence[str]) -> Stretches:
 
 
 def refuse(places: Int64[np.ndarray, " place"], first: Int64[np.ndarray, " mask_and_one"], why: str) -> None:
-    """Raise `InputError` for the mask that the first place lies in, if there is one."""
+    """Raise `UserError` for the mask that the first place lies in, if there is one."""
     if len(places):
-        raise InputError(f"mask {int(np.searchsorted(first, places[0], side='right')) - 1}: {why}")
+        raise UserError(f"mask {int(np.searchsorted(first, places[0], side='right')) - 1}: {why}")
 
 
 def numbers_of(
@@ -125,7 +125,7 @@ def stretches_of(numbers: Int64[np.ndarray, " run"], first: Int64[np.ndarray, " 
     outside[mine[1:][runs % 2 == 0] - 1] = 0
     if min(inside.min(initial=0), outside.min(initial=0), leading.min(initial=0)) < 0:
         wrong = np.concatenate([mine_of(inside < 0, mine), mine_of(outside < 0, mine), np.nonzero(leading < 0)[0]])
-        raise InputError(f"mask {wrong.min()}: its counts hold a negative run")
+        raise UserError(f"mask {wrong.min()}: its counts hold a negative run")
     both = inside + outside
     both[mine[:-1]] += leading
     after = cumulated(both, mine[:-1])

@@ -31,7 +31,7 @@ def without_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[d
     """Results whose rows `check_rows` let pass, their masks without the pixels that are void; nothing else changes, order and number neither.
 
     Raises:
-        InputError: a mask in an image with void is broken.
+        UserError: a mask in an image with void is broken.
     """
     known = known_areas(truth)
     if not known:

@@ -1,5 +1,5 @@
 """What the pages of report and gallery share: templates, and pictures that lie in the page itself."""
 
-from rpe.page.rendering import REFUSALS, embedded, embedded_file, render
+from rpe.tools.page.rendering import REFUSALS, embedded, embedded_file, render
 
 __all__ = ["REFUSALS", "embedded", "embedded_file", "render"]

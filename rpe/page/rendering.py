@@ -20,7 +20,7 @@ REFUSALS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 @cache
 def environment() -> Environment:
     """The templates; all that they show is escaped, and a name that is missing is an error."""
-    return Environment(loader=PackageLoader("rpe.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(loader=PackageLoader("rpe.tools.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def render(template: str, **shown: Any) -> str:

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from rpe.data.voc_mask import palette
 from rpe.picture.colour import colours_of
-from rpe.proposal import selected
+from rpe.segment import selected
 from rpe.structures import BACKGROUND, VOID, Instances
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rpe.grouping import MeanShift
 from rpe.picture.colour import colours_of, one_projection
-from rpe.proposal import Proposer, Ranker, select_instances
+from rpe.segment import Proposer, Ranker, select_instances
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import Batch, Embedded, pixel_centres
 

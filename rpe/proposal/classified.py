@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from skimage.measure import label as connected_regions
 
-from rpe.proposal.partition import PORTION
+from rpe.segment.groups import PORTION
 from rpe.structures import BACKGROUND, FeatureMap, Instances, Proposals, RunLength, decode_mask, encode_labels, pixel_centres
 
 Probability = Float[np.ndarray, "class height width"]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rpe.proposal.partition import NOBODY, Grouped, cell_centres, probability_at
+from rpe.segment.groups import NOBODY, Grouped, cell_centres, probability_at
 from rpe.structures import BACKGROUND, VOID, Embedded
 
 PLAIN = (

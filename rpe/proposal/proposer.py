@@ -10,8 +10,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from rpe.grouping import find_modes
-from rpe.proposal.description import describe
-from rpe.proposal.partition import (
+from rpe.segment.features import describe
+from rpe.segment.groups import (
     NOBODY,
     Grouped,
     at_original_size,
@@ -22,9 +22,9 @@ from rpe.proposal.partition import (
     probability_at,
     without_small,
 )
-from rpe.proposal.ranker import Ranker
+from rpe.segment.ranker import Ranker
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
-from rpe.structures import Embedded, InputError, Modes, Proposals, encode_labels, pixel_centres
+from rpe.structures import Embedded, Modes, Proposals, UserError, encode_labels, pixel_centres
 
 
 class Setting(NamedTuple):
@@ -55,7 +55,7 @@ class Proposer:
         least_score: of the masks that `select_instances` takes into the one label map.
 
     Raises:
-        InputError: a setting out of its range.
+        UserError: a setting out of its range.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Proposer:
     ) -> None:
         for name, values, example in (("bandwidths", bandwidths, 0.2), ("iterations", iterations, 10)):
             if not values:
-                raise InputError(f"proposal.{name} is empty: name one or more, such as [{example}]")
+                raise UserError(f"proposal.{name} is empty: name one or more, such as [{example}]")
         if min(iterations) < 0:
-            raise InputError(f"proposal.iterations {iterations} holds a negative number")
+            raise UserError(f"proposal.iterations {iterations} holds a negative number")
         if not 0 < foreground < 1:
-            raise InputError(f"proposal.foreground {foreground} is outside (0, 1): it is a probability")
+            raise UserError(f"proposal.foreground {foreground} is outside (0, 1): it is a probability")
         if spatial_bandwidth is not None and not spatial_bandwidth > 0:
-            raise InputError(f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null")
+            raise UserError(f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null")
         for name, value, least in (("maximum", maximum, 1), ("keys", keys, 1), ("minimum_area", minimum_area, 0)):
             if value is not None and value < least:
-                raise InputError(f"proposal.{name} {value} is below {least}")
+                raise UserError(f"proposal.{name} {value} is below {least}")
         shares = {
             "duplicate_iou": duplicate_iou,
             "merge_tolerance": merge_tolerance,
@@ -93,7 +93,7 @@ class Proposer:
         }
         for name, share in shares.items():
             if not 0 <= share <= 1:
-                raise InputError(f"proposal.{name} {share} is outside [0, 1]")
+                raise UserError(f"proposal.{name} {share} is outside [0, 1]")
         self.settings = [
             Setting(concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
             for bandwidth in bandwidths

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.proposal.description import PLAIN, Description
+from rpe.segment.features import PLAIN, Description
 
 
 class Ranker(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rpe.report.comparison import Comparison, Setting, is_number, shown, spread
+from rpe.tools.report.comparison import Comparison, Setting, is_number, shown, spread
 
 MOST_LINES = 10
 """More lines than this are drawn pale and without a legend, their mean over them."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from rpe.record import read_yaml
-from rpe.report.points import BROKEN, FINISHED, Point, Sweep, dotted
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.run_files import read_yaml
+from rpe.tools.report.points import BROKEN, FINISHED, Point, Sweep, dotted
 
 MONITORED = ("AR@10", "ODS", "mIoU")
 """What the tasks choose their checkpoints by; the first that the figures hold is the one compared unless told otherwise."""
@@ -146,12 +146,12 @@ def compare(sweep: Sweep, figure: str | None) -> Comparison:
         figure: by which the best is chosen; None is the one that the task chooses its checkpoint by.
 
     Raises:
-        InputError: no finished point has the figure.
+        UserError: no finished point has the figure.
     """
     finished = [point for point in sweep.points if point.state == FINISHED]
     known = list(dict.fromkeys(name for point in finished for name in point.figures))
     if figure is not None and known and figure not in known:
-        raise InputError(f"figure {figure} is none of the sweep's: choose one of {', '.join(known)}")
+        raise UserError(f"figure {figure} is none of the sweep's: choose one of {', '.join(known)}")
     chosen = figure or next((name for name in MONITORED if name in known), known[0] if known else MONITORED[0])
     axes = axes_of(sweep)
     settings: dict[tuple[str, ...], Setting] = {}
@@ -188,7 +188,7 @@ def constant_overrides(folder: Path) -> dict[str, Any]:
     """What Hydra's own file says of a sweep without sweep.yaml: the overrides that it did not vary, or all with all their values."""
     try:
         overrides = read_yaml(folder / "multirun.yaml")["hydra"]["overrides"]["task"]
-    except (InputError, OSError, KeyError, TypeError):
+    except (UserError, OSError, KeyError, TypeError):
         return {}
     return dict(override.split("=", 1) for override in overrides if "=" in str(override))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rpe.record import Node, read_run, read_yaml
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.run_files import Node, read_run, read_yaml
 
 FINISHED, FAILED, BROKEN, RUNNING, PENDING = "finished", "failed", "broken", "running or killed", "pending"
 
@@ -69,16 +69,16 @@ def read_sweep(folder: Path) -> Sweep:
     """All points, in the order in which the sweep lists them, or by name.
 
     Raises:
-        InputError: no such folder, or no run in it.
+        UserError: no such folder, or no run in it.
     """
     if not folder.is_dir():
-        raise InputError(f"sweep {folder} is no folder: name one that train.py -m wrote, such as outputs/digits/sweep/margin")
+        raise UserError(f"sweep {folder} is no folder: name one that train.py -m wrote, such as outputs/digits/sweep/margin")
     faults: list[str] = []
     listed, commands, said = listed_points(folder, faults)
     names = listed if listed is not None else {name: {} for name in run_folders(folder)}
     points = [read_point(folder / name, overrides) for name, overrides in names.items()]
     if not points:
-        raise InputError(f"sweep {folder} holds no run folders: name the folder that train.py -m wrote, one above the points' own")
+        raise UserError(f"sweep {folder} holds no run folders: name the folder that train.py -m wrote, one above the points' own")
     return Sweep(folder, points, commands, faults, listed is not None, said)
 
 
@@ -89,7 +89,7 @@ def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | No
         return None, [], {}
     try:
         content = read_yaml(file)
-    except (InputError, OSError) as error:
+    except (UserError, OSError) as error:
         faults.append(str(error))
         return None, [], {}
     points, commands = content.get("points"), content.get("commands") or []
@@ -116,7 +116,7 @@ def read_point(folder: Path, overrides: Node) -> Point:
     try:
         if (folder / "config.yaml").is_file():
             point.config = read_run(str(folder))
-    except (InputError, OSError) as error:
+    except (UserError, OSError) as error:
         point.faults.append(without_folder(error, folder))
     except (AttributeError, TypeError):
         point.faults.append("resumed.yaml does not fit config.yaml")
@@ -133,7 +133,7 @@ def read_state(point: Point) -> None:
         point.state = FINISHED
         try:
             point.figures, point.seconds = read_metrics(metrics)
-        except (InputError, OSError, OverflowError) as fault:
+        except (UserError, OSError, OverflowError) as fault:
             point.state, point.reason = BROKEN, without_folder(fault, point.folder)
             point.faults.insert(0, point.reason)
         point.faults += [f"metrics.json: {name} is {value}" for name, value in point.figures.items() if not math.isfinite(value)]
@@ -147,19 +147,19 @@ def read_metrics(file: Path) -> tuple[dict[str, float], float]:
     """Figures and seconds of a finished run.
 
     Raises:
-        InputError: what is wrong with the file.
+        UserError: what is wrong with the file.
     """
     try:
         text = file.read_text()
         content = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file} {'is empty' if file.stat().st_size == 0 else f'is not JSON ({error})'}") from error
+        raise UserError(f"{file} {'is empty' if file.stat().st_size == 0 else f'is not JSON ({error})'}") from error
     figures = content.get("figures") if isinstance(content, dict) else None
     if not isinstance(figures, dict) or not figures:
-        raise InputError(f"{file} holds no figures")
+        raise UserError(f"{file} holds no figures")
     odd = [name for name, value in figures.items() if isinstance(value, bool) or not isinstance(value, int | float)]
     if odd:
-        raise InputError(f"{file}: {odd[0]} is {figures[odd[0]]!r}, no number")
+        raise UserError(f"{file}: {odd[0]} is {figures[odd[0]]!r}, no number")
     run = content.get("run")
     seconds = run.get("seconds") if isinstance(run, dict) else None
     return {name: float(value) for name, value in figures.items()}, float(seconds) if isinstance(seconds, int | float) else math.nan

@@ -1,4 +1,4 @@
-"""`python -m rpe.report sweep=<folder>`: a sweep as tables, plots and one page; also of a sweep that is still running."""
+"""`python -m rpe.tools.report sweep=<folder>`: a sweep as tables, plots and one page; also of a sweep that is still running."""
 
 import math
 from collections import Counter
@@ -7,19 +7,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rpe.command import read_arguments
-from rpe.page import embedded, embedded_file, render
-from rpe.record import write_whole
-from rpe.report.axis_picture import along_axis, heat_map, training_curves
-from rpe.report.comparison import LOWER_IS_BETTER, Comparison, Setting, as_csv, compare, repeat_command, shown, spread
-from rpe.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Point, read_sweep
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.run_files import write_whole
+from rpe.tools.command import read_arguments
+from rpe.tools.page import embedded, embedded_file, render
+from rpe.tools.report.axis_picture import along_axis, heat_map, training_curves
+from rpe.tools.report.comparison import LOWER_IS_BETTER, Comparison, Setting, as_csv, compare, repeat_command, shown, spread
+from rpe.tools.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Point, read_sweep
 
 USAGE = """
 Compare the points of a sweep: report.md, report.csv, report.html and report/*.png in its folder.
 
-  python -m rpe.report sweep=outputs/digits/sweep/margin               by the figure that the task chooses its checkpoint by
-  python -m rpe.report sweep=outputs/digits/sweep/margin figure=AP50   by another
+  python -m rpe.tools.report sweep=outputs/digits/sweep/margin               by the figure that the task chooses its checkpoint by
+  python -m rpe.tools.report sweep=outputs/digits/sweep/margin figure=AP50   by another
 
 The sweep may be running; any folder of run folders will do.
 """
@@ -34,11 +34,11 @@ def main(arguments: list[str]) -> int:
     """Write the report; returns 0.
 
     Raises:
-        InputError: no sweep there, or no such figure.
+        UserError: no sweep there, or no such figure.
     """
     options = read_arguments(arguments, {"sweep": None, "figure": None}, USAGE)
     if options["sweep"] is None:
-        raise InputError("sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin")
+        raise UserError("sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin")
     folder = Path(str(options["sweep"]))
     comparison = compare(read_sweep(folder), options["figure"])
     plots, curves = draw_plots(comparison, folder / "report"), training_curves(comparison)

@@ -6,9 +6,9 @@ asked for) and point (one of its trainings).
 """
 
 from rpe.run.building import build, build_data, build_task
-from rpe.run.door import enter
-from rpe.run.evaluation import evaluate
-from rpe.run.point import train
-from rpe.run.prediction import predict
+from rpe.run.cli import enter
+from rpe.run.evaluate import evaluate
+from rpe.run.predict import predict
+from rpe.sweep.point import train
 
 __all__ = ["build", "build_data", "build_task", "enter", "evaluate", "predict", "train"]

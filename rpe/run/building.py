@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.callback.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitData
-from rpe.head import BoundaryClassifier, Objectness
-from rpe.model import BoundaryDetector, PixelEmbedding
-from rpe.proposal import Ranker
-from rpe.run.options import check_complete, check_options, members
-from rpe.structures import InputError
+from rpe.network.head import BoundaryClassifier, Objectness
+from rpe.network.model import BoundaryDetector, PixelEmbedding
+from rpe.run.validation import check_complete, check_options, members
+from rpe.segment import Ranker
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 NAMED_ENTRIES = ("logger", "callback")
@@ -47,12 +47,12 @@ def options_of(config: DictConfig, path: str) -> dict[str, Any]:
     """A group's plain values.
 
     Raises:
-        InputError: it has no class.
+        UserError: it has no class.
     """
     node = OmegaConf.select(config, path)
     options = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_dict(node) else None
     if not isinstance(options, dict) or not isinstance(options.get("_target_"), str):
-        raise InputError(f"{path} has no _target_: choose one of the options that --help lists for the group {path.split('.')[0]}")
+        raise UserError(f"{path} has no _target_: choose one of the options that --help lists for the group {path.split('.')[0]}")
     return {str(name): value for name, value in options.items()}
 
 
@@ -60,24 +60,24 @@ def target_of(config: DictConfig, path: str) -> Any:
     """The class or function of a group.
 
     Raises:
-        InputError: there is none of that name.
+        UserError: there is none of that name.
     """
     name = options_of(config, path)["_target_"]
     try:
         return get_object(name)
     except (ImportError, ValueError) as error:
-        raise InputError(f"{path}._target_ {name} cannot be imported: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}._target_ {name} cannot be imported: {' '.join(str(error).split())}") from error
 
 
 def check_config(config: DictConfig) -> None:
     """Refuse every value that the constructors' annotations do not allow, before anything is built.
 
     Raises:
-        InputError: naming the option and what it takes.
+        UserError: naming the option and what it takes.
     """
     seed = config.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed {seed} is no whole number from 0 on")
+        raise UserError(f"seed {seed} is no whole number from 0 on")
     for path, options in targets(config).items():
         # a value that stands elsewhere is named where it stands
         own = {name: value for name, value in options.items() if not OmegaConf.is_interpolation(OmegaConf.select(config, path), name)}
@@ -88,7 +88,7 @@ def build(config: DictConfig, path: str, **given: Any) -> Any:
     """Instantiate a group or a named entry of the config.
 
     Raises:
-        InputError: what the class refused, naming the group.
+        UserError: what the class refused, naming the group.
     """
     options, target = options_of(config, path), target_of(config, path)
     check_options(target, options, path)
@@ -102,18 +102,18 @@ def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
     """What `make` makes; where another library's class refuses its options, that is the user's slip.
 
     Raises:
-        InputError: in that class's own words.
+        UserError: in that class's own words.
     """
     try:
         return make()
     except (HydraException, *REFUSALS) as error:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
-        if isinstance(cause, InputError) and path not in str(cause):
-            raise InputError(f"{path}: {cause}") from None
-        if isinstance(cause, InputError) or str(target.__module__).startswith("rpe."):
+        if isinstance(cause, UserError) and path not in str(cause):
+            raise UserError(f"{path}: {cause}") from None
+        if isinstance(cause, UserError) or str(target.__module__).startswith("rpe."):
             raise cause from None
         if isinstance(cause, REFUSALS):
-            raise InputError(f"{path}: {str(cause).strip().splitlines()[0]}") from error
+            raise UserError(f"{path}: {str(cause).strip().splitlines()[0]}") from error
         raise
 
 
@@ -121,14 +121,14 @@ def build_part(config: DictConfig, path: str, expected: Any, **given: Any) -> An
     """Instantiate a group whose class must be one that what it becomes a part of can use.
 
     Raises:
-        InputError: there is none, or one for another task.
+        UserError: there is none, or one for another task.
     """
     if OmegaConf.select(config, path) is None:
-        raise InputError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or the experiment of that task")
+        raise UserError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or the experiment of that task")
     target = target_of(config, path)
     if expected is not Any and isinstance(target, type) and not issubclass(target, expected):
         wanted = " or ".join(member.__name__ for member in members(expected))
-        raise InputError(
+        raise UserError(
             f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; choose the experiment of that task"
         )
     return build(config, path, **given)
@@ -213,10 +213,10 @@ def check_pair(task: type[Task], data: SplitData, config: DictConfig) -> None:
     """Refuse data that the task cannot use.
 
     Raises:
-        InputError: naming both.
+        UserError: naming both.
     """
     if not isinstance(data, task.takes):
-        raise InputError(
+        raise UserError(
             f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}; "
             "choose other data, or their task (task=boundary)"
         )
@@ -226,17 +226,17 @@ def build_trainer(config: DictConfig, folder: Path, callbacks: list[lightning.Ca
     """A trainer that writes into the folder and nowhere else.
 
     Raises:
-        InputError: a number that would train for ever, not at all, or backwards, or a test on no batch.
+        UserError: a number that would train for ever, not at all, or backwards, or a test on no batch.
     """
     options = options_of(config, "trainer")
     for key, least in LEAST_OF_TRAINER.items():
         value = options.get(key, least)
         if value is None and key == "max_epochs":
-            raise InputError("trainer.max_epochs is null: name how many epochs, as the schedule stretches over them")
+            raise UserError("trainer.max_epochs is null: name how many epochs, as the schedule stretches over them")
         if isinstance(value, int | float) and value < least:
-            raise InputError(f"trainer.{key} {value} is below {least}")
+            raise UserError(f"trainer.{key} {value} is below {least}")
     if options.get("limit_test_batches") == 0:
-        raise InputError("trainer.limit_test_batches 0 tests nothing: name a number of batches, or 1.0 for all")
+        raise UserError("trainer.limit_test_batches 0 tests nothing: name a number of batches, or 1.0 for all")
     trainer = build(
         config,
         "trainer",

@@ -9,14 +9,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from rpe.run.folder import SOURCE
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def composed(overrides: list[str]) -> DictConfig:
     """The training config with these overrides.
 
     Raises:
-        InputError: an override that there is not.
+        UserError: an override that there is not.
     """
     before = HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
@@ -24,6 +24,6 @@ def composed(overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(Path(SOURCE) / "conf"), version_base="1.3"):
             return compose("train", overrides)
     except HydraException as error:
-        raise InputError(str(error).splitlines()[0]) from error
+        raise UserError(str(error).splitlines()[0]) from error
     finally:
         HydraConfig.instance().cfg = before

@@ -23,10 +23,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rpe.record import read_run, run_folder, write_whole
 from rpe.run import sweep
-from rpe.run.job import job
-from rpe.structures import InputError
+from rpe.run.run_name import job
+from rpe.run_files import read_run, run_folder, write_whole
+from rpe.structures import UserError
 
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
 """Groups that evaluate.py takes from the run unless told otherwise."""
@@ -152,7 +152,7 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
 
 def said(error: BaseException) -> str | None:
     """What a user's slip or the file system says, on one line; None for a fault of ours."""
-    if isinstance(error, InputError | HydraException | OmegaConfBaseException):
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return one_line(error)
     if isinstance(error, OSError) and error.errno in OF_THE_FILE_SYSTEM:
         return f"{error.filename or 'the file system'}: {error.strerror}: name a folder that can be written, such as hydra.run.dir=outputs/mine"
@@ -165,10 +165,10 @@ def said(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """What the error says, on one line; an error that crossed a process or an interpolation is stripped to its own words."""
     text = str(error)
-    marker = f"{InputError.__module__}.{InputError.__qualname__}: "
+    marker = f"{UserError.__module__}.{UserError.__qualname__}: "
     if marker in text:
         return text.split(marker)[-1].strip().splitlines()[0]
-    if isinstance(error.__cause__, InputError | OmegaConfBaseException) and not isinstance(error, InputError):
+    if isinstance(error.__cause__, UserError | OmegaConfBaseException) and not isinstance(error, UserError):
         reason = one_line(error.__cause__)
         if not text.startswith("Could not override"):
             return reason
@@ -185,19 +185,19 @@ def prepared(arguments: list[str]) -> list[str]:
     So Hydra's overrides work on a run's settings as on any others.
 
     Raises:
-        InputError: the run folder does not exist or is none, a sweep would resume, or one is named without -m.
+        UserError: the run folder does not exist or is none, a sweep would resume, or one is named without -m.
     """
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     sweeping = bool(flags)
     arguments = flags + [argument for argument in arguments if argument not in flags]  # Hydra's parser wants no flag between overrides
     resume = named(arguments, "resume")
     if resume is not None and sweeping:
-        raise InputError("resume goes on with one run: leave -m out")
+        raise UserError("resume goes on with one run: leave -m out")
     for group in ("sweep", "launcher"):
         if "," in (named(arguments, group) or ""):
-            raise InputError(f"{group}={named(arguments, group)}: one at a time, each in a command of its own")
+            raise UserError(f"{group}={named(arguments, group)}: one at a time, each in a command of its own")
     if named(arguments, "sweep") is not None and not sweeping:
-        raise InputError("sweep names several points: add -m")
+        raise UserError("sweep names several points: add -m")
     check_launcher(named(arguments, "launcher"))
     offer_run(named(arguments, "run"), resume)
     if resume is not None and named(arguments, "logger") is None:
@@ -213,11 +213,11 @@ def check_launcher(launcher: str | None) -> None:
     """Refuse a launcher whose extra is not installed.
 
     Raises:
-        InputError: naming the extra.
+        UserError: naming the extra.
     """
     extra = (launcher or "").removesuffix("_local")
     if extra in LAUNCHERS and importlib.util.find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
-        raise InputError(f"launcher={launcher} needs an extra of this package: pip install 'rpe[{extra}]'")
+        raise UserError(f"launcher={launcher} needs an extra of this package: pip install 'rpe[{extra}]'")
 
 
 def named(arguments: list[str], key: str) -> str | None:

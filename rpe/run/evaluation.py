@@ -9,12 +9,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
-from rpe.record import pictures_of, read_run, write_whole
 from rpe.run.building import build_data, build_task, build_trainer, check_config, check_pair, task_class
-from rpe.run.door import FROM_RUN, plainly
+from rpe.run.cli import FROM_RUN, plainly
 from rpe.run.folder import checkpoint_of, load_weights, provenance, write_figures
-from rpe.run.training import without_downloads
-from rpe.structures import InputError, check_count
+from rpe.run.train import without_downloads
+from rpe.run_files import pictures_of, read_run, write_whole
+from rpe.structures import UserError, check_count
 from rpe.task.base import Result, Scoring, Task
 
 
@@ -23,15 +23,15 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """Score a run's best weights, or anybody's predictions, on a split; returns the figures.
 
     Raises:
-        InputError: neither or both of run and predictions, no data, or anything wrong with the files.
+        UserError: neither or both of run and predictions, no data, or anything wrong with the files.
     """
     started = time.monotonic()
     if (config.run is None) == (config.predictions is None):
-        raise InputError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>")
+        raise UserError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>")
     if config.names is not None and config.predictions is None:
-        raise InputError("names restricts predictions=; a run is evaluated on its whole split")
+        raise UserError("names restricts predictions=; a run is evaluated on its whole split")
     if "_target_" not in config.data:
-        raise InputError("predictions= needs the data that they are for: add data=coco data.root=<folder>")
+        raise UserError("predictions= needs the data that they are for: add data=coco data.root=<folder>")
     if config.predictions is not None:
         return score_predictions(config, started)
     return score_run(config, started)
@@ -45,9 +45,9 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     names = OmegaConf.to_container(config.names) if OmegaConf.is_list(config.names) else config.names
     if names is not None and not isinstance(names, list):
-        raise InputError(f"names {names} is no list: write names=[100007,100039], or null for all")
+        raise UserError(f"names {names} is no list: write names=[100007,100039], or null for all")
     if names is not None and (odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]):
-        raise InputError(f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']")
+        raise UserError(f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']")
     scoring = Scoring(backend_of(config, task), least_score_of(config), thresholds_of(config))
     result = task.score(data, config.split, Path(config.predictions), folder, names, scoring)
     plain = {
@@ -65,10 +65,10 @@ def backend_of(config: DictConfig, task: type[Task]) -> str:
     """What is to compute the figures.
 
     Raises:
-        InputError: the task knows no such backend.
+        UserError: the task knows no such backend.
     """
     if config.backend not in task.backends:
-        raise InputError(f"backend {config.backend!r} is unknown: choose {', '.join(task.backends)}")
+        raise UserError(f"backend {config.backend!r} is unknown: choose {', '.join(task.backends)}")
     return str(config.backend)
 
 
@@ -76,11 +76,11 @@ def least_score_of(config: DictConfig) -> float:
     """Of the masks of predictions= that become one label map.
 
     Raises:
-        InputError: no finite number.
+        UserError: no finite number.
     """
     score = config.least_score
     if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
-        raise InputError(f"least_score {score} is no number: masks of that score or a better one become one label map, for AP and PQ")
+        raise UserError(f"least_score {score} is no number: masks of that score or a better one become one label map, for AP and PQ")
     return float(score)
 
 
@@ -88,7 +88,7 @@ def thresholds_of(config: DictConfig) -> int | None:
     """At how many thresholds boundary maps are counted; None is the official number.
 
     Raises:
-        InputError: too few for a curve, or no whole number.
+        UserError: too few for a curve, or no whole number.
     """
     if config.thresholds is not None:
         check_count("thresholds", config.thresholds, 2, "it makes the curve of boundary maps; null is the official 99")
@@ -99,13 +99,11 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     """Rebuild a run from its own config, but for the groups that are named here, and test its weights."""
     changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
     if "least_score" in changed:
-        raise InputError("least_score is for predictions=; of a run, proposal.least_score says it")
+        raise UserError("least_score is for predictions=; of a run, proposal.least_score says it")
     if "thresholds" in changed:
-        raise InputError(
-            "thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>"
-        )
+        raise UserError("thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>")
     if any(key.split(".")[0] == "task" for key in changed):
-        raise InputError("task is what the run was trained for: leave it out beside run=")
+        raise UserError("task is what the run was trained for: leave it out beside run=")
     run = run_as_asked(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])
@@ -129,7 +127,7 @@ def run_as_asked(config: DictConfig) -> DictConfig:
     """The config of the run that is named, with the groups that are asked for instead of its own.
 
     Raises:
-        InputError: no run, or a setting that there is not.
+        UserError: no run, or a setting that there is not.
     """
     run = without_downloads(OmegaConf.create(read_run(config.run)))
     for group in FROM_RUN:
@@ -153,10 +151,10 @@ def chosen_checkpoint(config: DictConfig) -> Path:
     """The run's best or last checkpoint, or a file.
 
     Raises:
-        InputError: there is none.
+        UserError: there is none.
     """
     if config.checkpoint is None:
-        raise InputError("checkpoint is null: choose best, last or a .ckpt file")
+        raise UserError("checkpoint is null: choose best, last or a .ckpt file")
     name = str(config.checkpoint)
     if name == "best":
         return checkpoint_of(str(config.run))

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from rpe.record import read_yaml, write_whole
-from rpe.structures import InputError, encode_labels
-from rpe.tiling import Stitched
+from rpe.run_files import read_yaml, write_whole
+from rpe.segment import Stitched
+from rpe.structures import UserError, encode_labels
 
 MOST_LABELS = 2**16 - 1
 """Of a 16-bit label map."""
@@ -44,7 +44,7 @@ class Findings:
         about: what else predictions.yaml tells.
 
     Raises:
-        InputError: the folder holds answers that were made otherwise.
+        UserError: the folder holds answers that were made otherwise.
     """
 
     def __init__(self, folder: Path, made: Node, about: Node) -> None:
@@ -55,7 +55,7 @@ class Findings:
             before = read_yaml(file).get("made")
             if before != made:
                 differing = [key for key in made if not isinstance(before, dict) or before.get(key) != made[key]]
-                raise InputError(f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder")
+                raise UserError(f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder")
         for part in ("objects", "overlays"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self.write_about()
@@ -137,11 +137,11 @@ def rows_of(found: Stitched, categories: dict[int, str]) -> list[Node]:
     """The objects of an image as rows; `categories` are the ids and names of class 1, 2, ..; without them all are of category 1.
 
     Raises:
-        InputError: more objects than a label map of 16 bits has numbers.
+        UserError: more objects than a label map of 16 bits has numbers.
     """
     count = len(found.scores)
     if count > MOST_LABELS:
-        raise InputError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
+        raise UserError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
     ids = list(categories) or [1]
     masks = encode_labels(found.labels.astype(np.int64), np.arange(1, count + 1))
     areas = np.bincount(found.labels.ravel(), minlength=count + 1)[1:].tolist()

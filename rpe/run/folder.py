@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rpe.record import Node, write_whole
-from rpe.structures import InputError
+from rpe.run_files import Node, write_whole
+from rpe.structures import UserError
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 
@@ -23,13 +23,13 @@ def checkpoint_of(name: str) -> Path:
     """The best checkpoint of a run folder, the last where no epoch was validated, or the checkpoint itself.
 
     Raises:
-        InputError: there is none.
+        UserError: there is none.
     """
     path = Path(name)
     best, last = (path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     file = path if not path.is_dir() else last if last.is_file() and not best.is_file() else best
     if not file.is_file():
-        raise InputError(f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file")
+        raise UserError(f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file")
     return file
 
 
@@ -37,14 +37,14 @@ def read_checkpoint(file: Path) -> Node:
     """A checkpoint's content on the CPU.
 
     Raises:
-        InputError: it is not a checkpoint.
+        UserError: it is not a checkpoint.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content["state_dict"], dict):
             raise TypeError("no weights")
     except Exception as error:  # garbage makes unpickling fail in every way there is
-        raise InputError(f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote") from error
+        raise UserError(f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote") from error
     return dict(content)
 
 
@@ -56,7 +56,7 @@ def load_weights(task: torch.nn.Module, file: Path) -> Node:
     """Load a checkpoint's weights; returns its content. A task whose ranker learns nothing leaves those of a learned one aside.
 
     Raises:
-        InputError: it is not a checkpoint, or one of another model.
+        UserError: it is not a checkpoint, or one of another model.
     """
     content = read_checkpoint(file)
     state, wanted = content["state_dict"], task.state_dict()
@@ -66,7 +66,7 @@ def load_weights(task: torch.nn.Module, file: Path) -> Node:
         here, there = wanted.get(name), state.get(name)
         if here is None or there is None or here.shape != there.shape:
             shapes = [None if tensor is None else list(tensor.shape) for tensor in (there, here)]
-            raise InputError(
+            raise UserError(
                 f"checkpoint {file} is of another model: {name} is {shapes[0]} there and {shapes[1]} here; "
                 "use its run's backbone, embedding and grouping settings"
             )

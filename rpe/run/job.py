@@ -7,8 +7,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.record import read_yaml
 from rpe.run.sweep import RECORD, key_of
+from rpe.run_files import read_yaml
 
 LONGEST_NAME = 128
 """Characters of a run's name or group; longer ones wandb refuses."""

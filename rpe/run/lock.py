@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 EVERY = 0.5
 """Seconds between two tries."""
@@ -27,14 +27,14 @@ def held(folder: Path, waiting: str | None) -> Iterator[None]:
         waiting: what is said while another process holds it; with None nobody waits.
 
     Raises:
-        InputError: another process holds it, and nobody waits.
+        UserError: another process holds it, and nobody waits.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         said = False
         while not locked(descriptor):
             if waiting is None:
-                raise InputError(f"{folder} is being written by another process: wait for it, or stop it")
+                raise UserError(f"{folder} is being written by another process: wait for it, or stop it")
             if not said:
                 print(f"{waiting}: waiting for it", flush=True)
                 said = True

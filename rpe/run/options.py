@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 """The plain types that an annotation may name, as a person says them."""
@@ -21,7 +21,7 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
         where: the config's path to them, for messages.
 
     Raises:
-        InputError: naming the option and what it takes.
+        UserError: naming the option and what it takes.
     """
     parameters = inspect.signature(target).parameters
     hints = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
@@ -31,21 +31,21 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
             continue
         if name not in parameters and not takes_any:
             known = [key for key in options if key in parameters]
-            raise InputError(f"{where}.{name} is no option of {where}: it has {', '.join(known or parameters)}")
+            raise UserError(f"{where}.{name} is no option of {where}: it has {', '.join(known or parameters)}")
         if name in hints and not fits(value, hints[name]):
             remedy = f": write [{value}]" if wants_list(hints[name]) and not isinstance(value, list) and value is not None else ""
-            raise InputError(f"{where}.{name} must be {wanted(hints[name])}, not {shown(value)}{remedy}")
+            raise UserError(f"{where}.{name} must be {wanted(hints[name])}, not {shown(value)}{remedy}")
 
 
 def check_complete(target: Callable[..., Any], given: set[str], where: str) -> None:
     """Refuse to build without an option that has no default.
 
     Raises:
-        InputError: naming the first that is missing.
+        UserError: naming the first that is missing.
     """
     for name, parameter in inspect.signature(target).parameters.items():
         if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name not in given:
-            raise InputError(f"{where}.{name} is missing: every option has its value in the YAML of {where}, so leave it there")
+            raise UserError(f"{where}.{name} is missing: every option has its value in the YAML of {where}, so leave it there")
 
 
 def members(expected: Any) -> tuple[Any, ...]:

@@ -18,13 +18,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.record import read_run
-from rpe.run.door import plainly
+from rpe.run.cli import plainly
 from rpe.run.folder import SOURCE
 from rpe.run.lock import held
 from rpe.run.sweep import UNRECORDED, key_of
-from rpe.run.training import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
-from rpe.structures import InputError
+from rpe.run.train import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
+from rpe.run_files import read_run
+from rpe.structures import UserError
 
 LEFTOVERS = ("checkpoints", "metrics.csv", "pictures", "resumed.yaml")
 """What a point that never reached a checkpoint may have left; it begins anew, in the same run of wandb."""
@@ -50,7 +50,7 @@ def train(config: DictConfig) -> dict[str, float]:
     """Train a run or a point into its folder; returns the test figures.
 
     Raises:
-        InputError: a user's slip; before training starts wherever that is possible.
+        UserError: a user's slip; before training starts wherever that is possible.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,12 +105,12 @@ def check_same(config: dict[str, Any], folder: Path) -> None:
     """Refuse to take a folder's work for that of other settings, as when a YAML was edited between two commands.
 
     Raises:
-        InputError: naming the first key that differs.
+        UserError: naming the first key that differs.
     """
     there, here = (flattened(node) for node in (read_run(str(folder)), yaml.safe_load(yaml.safe_dump(config))))
     for key in sorted(there.keys() | here.keys()):
         if key.split(".")[0] not in FREE_TO_DIFFER and there.get(key) != here.get(key):
-            raise InputError(
+            raise UserError(
                 f"{folder} was trained with other settings: {key} is {there.get(key)!r} there and {here.get(key)!r} here; "
                 "move that folder away, or name another by hydra.sweep.dir"
             )
@@ -156,12 +156,12 @@ def train_apart(config: DictConfig, folder: Path) -> dict[str, float]:
     group and environment with it when it ends.
 
     Raises:
-        InputError: what the command said, or several points at a time are to share the GPUs.
+        UserError: what the command said, or several points at a time are to share the GPUs.
         RuntimeError: the command's last words, where it failed by a fault.
     """
     hydra, at_once = HydraConfig.get(), jobs_at_once()
     if at_once > 1 and torch.cuda.is_available() and config.trainer.accelerator != "cpu":
-        raise InputError("several points of several GPUs each would share them: take launcher=serial, submitit or ray, or trainer.devices=1")
+        raise UserError("several points of several GPUs each would share them: take launcher=serial, submitit or ray, or trainer.devices=1")
     where = str(folder.absolute()).replace("'", "\\'")
     asked = [text for text in hydra.overrides.task if key_of(text) not in UNRECORDED]
     kept = [text for text in hydra.overrides.hydra if not text.startswith(("hydra.mode", "hydra.sweep", "hydra.run", "hydra.launcher"))]
@@ -183,7 +183,7 @@ def train_apart(config: DictConfig, folder: Path) -> dict[str, float]:
     words = "".join(sorted(tail, key=lambda line: OF_OTHER_RANKS.match(line) is None))
     if status:
         if said:
-            raise InputError(said[-1].removeprefix("error: ").strip())
+            raise UserError(said[-1].removeprefix("error: ").strip())
         raise RuntimeError(f"its process ended with {status}:\n{words}")
     figures = finished_figures(folder)
     if figures is None:

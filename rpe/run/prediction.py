@@ -21,20 +21,20 @@ from torch import Tensor
 
 from rpe.callback.progress import clock
 from rpe.data.module import SplitData
-from rpe.overlay import drawn_boundaries, overlay
+from rpe.picture.overlay import drawn_boundaries, overlay
 from rpe.run.building import build_data, build_task, check_pair, task_class
+from rpe.run.cli import FROM_RUN, plainly
 from rpe.run.counter import Counter
-from rpe.run.door import FROM_RUN, plainly
-from rpe.run.evaluation import chosen_checkpoint, run_as_asked
+from rpe.run.evaluate import chosen_checkpoint, run_as_asked
 from rpe.run.findings import Findings, rows_of
 from rpe.run.folder import load_weights, provenance
-from rpe.run.sources import image_files
-from rpe.structures import InputError, check_count
+from rpe.run.input_files import image_files
+from rpe.segment import Piece, Tile, check_step, enlarged, stitched, tiles_of, within
+from rpe.structures import UserError, check_count
 from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
 from rpe.task.instance import InstanceTask
 from rpe.task.tile import boundaries_of, categories_of, multiple_of, pieces_of
-from rpe.tiling import Piece, Tile, check_step, enlarged, stitched, tiles_of, within
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """What Lightning calls them; anything else is fp32."""
@@ -51,14 +51,14 @@ def predict(config: DictConfig) -> dict[str, float]:
     """Predict, image by image; returns how many images were read and how many were not.
 
     Raises:
-        InputError: no run, no image, or a setting out of range.
+        UserError: no run, no image, or a setting out of range.
         SystemExit: status 1, after all images that can be read are done, if some cannot.
     """
     started = time.monotonic()
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("predict takes one run at a time: leave -m out")
+        raise UserError("predict takes one run at a time: leave -m out")
     if config.run is None or config.images is None:
-        raise InputError("predict needs run=<run folder, such as weights/nuclei> and images=<file, folder or pattern>")
+        raise UserError("predict needs run=<run folder, such as weights/nuclei> and images=<file, folder or pattern>")
     check_count("batch", config.batch, 1, "it is how many tiles the network sees at once")
     check_count("overlap", config.overlap, 0, "it is a number of pixels")
     if config.tile is not None:
@@ -93,7 +93,7 @@ def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[Spl
     task = build_task(run)
     task.on_load_checkpoint(load_weights(task, checkpoint))
     if not isinstance(task, InstanceTask | BoundaryTask):
-        raise InputError(f"{type(task).__name__} has no prediction: it is made for tasks that find objects, classes or boundaries")
+        raise UserError(f"{type(task).__name__} has no prediction: it is made for tasks that find objects, classes or boundaries")
     return data, task.to(device).eval()
 
 
@@ -110,12 +110,12 @@ def device_of(name: str) -> torch.device:
     """Where the network runs.
 
     Raises:
-        InputError: no such device here.
+        UserError: no such device here.
     """
     if name not in ("cpu", "cuda", "auto"):
-        raise InputError(f"device {name!r} is unknown: choose cpu, cuda or auto")
+        raise UserError(f"device {name!r} is unknown: choose cpu, cuda or auto")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda is not here: choose cpu or auto")
+        raise UserError("device cuda is not here: choose cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -131,7 +131,7 @@ class Predictor:
         """Predict on a file and keep the answer; `advance` is told the share that is done.
 
         Raises:
-            InputError: it is no image, or nothing can be made of it.
+            UserError: it is no image, or nothing can be made of it.
         """
         image = self.data.read_file(file)
         seen = self.data.for_network(image)
@@ -192,7 +192,7 @@ def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> d
         for number, (name, file) in enumerate(todo.items()):
             try:
                 predictor(findings, name, file, lambda share, number=number, name=name: counter.show(number + share, name))
-            except InputError as error:
+            except UserError as error:
                 refused[file] = str(error)
             except OSError as error:
                 if error.errno in OF_ALL_IMAGES and os.access(file, os.R_OK):

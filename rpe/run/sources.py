@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from rpe.run.findings import PARTS
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def image_files(images: Any) -> list[Path]:
@@ -16,7 +16,7 @@ def image_files(images: Any) -> list[Path]:
     prediction has written.
 
     Raises:
-        InputError: there is none.
+        UserError: there is none.
     """
     Image.init()
     suffixes = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
@@ -31,7 +31,7 @@ def image_files(images: Any) -> list[Path]:
             matching = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 (takes absolute patterns)
             found |= {file for file in matching if file.is_file() and not is_predicted(file)}
     if not found:
-        raise InputError(f"images {images} names no image: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'")
+        raise UserError(f"images {images} names no image: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'")
     return sorted(found)
 
 

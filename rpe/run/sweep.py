@@ -2,7 +2,7 @@
 
 `outputs/<experiment>/sweep/<name>/<overrides>/`: no time stamp, so that the same command finds what it has done. Hydra knows no resuming (its issue 3328); here a
 finished point is known by its `metrics.json`, which is written last, and a point that is asked for again is skipped, gone on with or begun
-(`rpe.run.point`), whatever launcher asks. `sweep.yaml` says which points were asked for, and by which commands.
+(`rpe.sweep.point`), whatever launcher asks. `sweep.yaml` says which points were asked for, and by which commands.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rpe.record import read_yaml, write_whole
 from rpe.run.advice import Choices, choices_of, groups_of_images, points_that_cannot
 from rpe.run.building import build_data
 from rpe.run.lock import held
-from rpe.structures import InputError
+from rpe.run_files import read_yaml, write_whole
+from rpe.structures import UserError
 
 REASON = "error.txt"
 """In a failed point's folder: one line for a slip, the stack trace for a fault."""
@@ -105,7 +105,7 @@ def points_of(config: DictConfig) -> dict[str, list[str]]:
     """The overrides of each of the sweep's points, by its name, as Hydra's sweeper will form them.
 
     Raises:
-        InputError: two points would be one, as what tells them apart is no part of a point's name.
+        UserError: two points would be one, as what tells them apart is no part of a point's name.
     """
     preset = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*preset, *config.hydra.overrides.task])
@@ -115,7 +115,7 @@ def points_of(config: DictConfig) -> dict[str, list[str]]:
         name = point_name(overrides, config.hydra.sweep.dir)
         if named.setdefault(name, overrides) != overrides:
             (one, *_) = sorted(set(overrides) ^ set(named[name]))
-            raise InputError(f"{key_of(one)} cannot be swept: it changes no figure, or is a sweep of its own; give each of its values a command")
+            raise UserError(f"{key_of(one)} cannot be swept: it changes no figure, or is a sweep of its own; give each of its values a command")
     return named
 
 
@@ -165,7 +165,7 @@ def warnings_of(config: DictConfig, points: dict[str, list[str]]) -> list[str]:
                 continue
             if of_data not in groups:
                 groups[of_data] = groups_of_images(build_data(composed))
-        except (InputError, HydraException, OmegaConfBaseException):
+        except (UserError, HydraException, OmegaConfBaseException):
             continue
         choices[name] = Choices(*chosen, groups[of_data])
     return points_that_cannot(choices)
@@ -182,7 +182,7 @@ class Remember(Callback):
             return
         try:
             self.start(folder, config)
-        except (InputError, OSError) as error:  # Hydra would warn of it and go on
+        except (UserError, OSError) as error:  # Hydra would warn of it and go on
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
 
@@ -198,7 +198,7 @@ class Remember(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if asked and asked[-1].points:
-            print(f"{len(asked[-1].points)} points are done: python -m rpe.report sweep={shlex.quote(str(asked[-1].folder))}", flush=True)
+            print(f"{len(asked[-1].points)} points are done: python -m rpe.tools.report sweep={shlex.quote(str(asked[-1].folder))}", flush=True)
 
 
 def failed_points(sweep: Sweep) -> dict[str, str]:

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.record import read_run
 from rpe.run.building import build_task, check_config, task_class
 from rpe.run.folder import checkpoint_of, load_weights
-from rpe.run.training import without_downloads
-from rpe.structures import InputError
+from rpe.run.train import without_downloads
+from rpe.run_files import read_run
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 
@@ -23,10 +23,10 @@ def read_trained(folder: str | None) -> Trained:
     """The run's task in evaluation mode, on the CPU, with its best weights (the last where nothing was validated).
 
     Raises:
-        InputError: no folder is named, no run lies there, it has not trained, or its files are not what train.py wrote.
+        UserError: no folder is named, no run lies there, it has not trained, or its files are not what train.py wrote.
     """
     if folder is None:
-        raise InputError("run is missing: name a run folder that train.py wrote, run=outputs/digits/<time>")
+        raise UserError("run is missing: name a run folder that train.py wrote, run=outputs/digits/<time>")
     config = without_downloads(OmegaConf.create(read_run(str(folder))))
     checkpoint = checkpoint_of(str(folder))
     check_config(config)
@@ -39,6 +39,6 @@ def task_of(folder: str) -> type[Task]:
     """The class of a run's task, whether it has trained or not.
 
     Raises:
-        InputError: no run lies there.
+        UserError: no run lies there.
     """
     return task_class(OmegaConf.create(read_run(folder)))

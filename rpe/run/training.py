@@ -18,13 +18,13 @@ from rpe.callback.agreement import Agreement
 from rpe.callback.checkpoint import Checkpoint
 from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
-from rpe.record import pictures_of, read_run, remember_changes, run_folder, write_whole
 from rpe.run.advice import advice_for
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
 from rpe.run.lock import free_gpu
 from rpe.run.sweep import key_of
-from rpe.structures import InputError
+from rpe.run_files import pictures_of, read_run, remember_changes, run_folder, write_whole
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 RESUMABLE = ("resume", "trainer.max_epochs", "trainer.devices", "trainer.accelerator", "logger")
@@ -40,7 +40,7 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
         going_on: from the folder's last checkpoint, although nobody said `resume`.
 
     Raises:
-        InputError: a user's slip; before training starts wherever that is possible.
+        UserError: a user's slip; before training starts wherever that is possible.
     """
     started = time.monotonic()
     changes: dict[str, Any] = {}
@@ -102,7 +102,7 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     """The interrupted run's config with the few overrides that a resumed run may have, and these by dotted key.
 
     Raises:
-        InputError: another override, or no checkpoint to go on from.
+        UserError: another override, or no checkpoint to go on from.
     """
     hydra = HydraConfig.get()
     overrides = [override for override in hydra.overrides.task if not override.startswith("resume=") and override != "logger=run"]
@@ -111,7 +111,7 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     for override in [*overrides, *of_hydra]:
         key = key_of(override)
         if key not in RESUMABLE and not key.startswith("logger."):
-            raise InputError(
+            raise UserError(
                 f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: "
                 f"for other settings start a new run with init={config.resume}"
             )
@@ -124,7 +124,7 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     for node, value in changes.items():
         OmegaConf.update(saved, node, value, merge=False)
     if not last_checkpoint(run_folder(config.resume)).is_file():
-        raise InputError(f"{config.resume} has no checkpoints/last.ckpt: it stopped before its first epoch ended; start it anew")
+        raise UserError(f"{config.resume} has no checkpoints/last.ckpt: it stopped before its first epoch ended; start it anew")
     return saved, changes
 
 
@@ -140,13 +140,13 @@ def start_folder(config: DictConfig, folder: Path) -> None:
     """Write down what the new run is, before anything of it exists.
 
     Raises:
-        InputError: the folder holds a run already.
+        UserError: the folder holds a run already.
     """
     make_root_absolute(config)
     if not is_first_rank():
         return
     if (folder / "checkpoints").exists():
-        raise InputError(f"{folder} holds a run already: go on with it by resume={folder}, or name another folder")
+        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or name another folder")
     write_whole(folder / "config.yaml", yaml.safe_dump(plain_config(config), sort_keys=False))
 
 
@@ -166,11 +166,11 @@ def check_progress(checkpoint: dict[str, Any], epochs: int) -> None:
     """Refuse to go on towards fewer epochs than are done.
 
     Raises:
-        InputError: naming both numbers.
+        UserError: naming both numbers.
     """
     done = int(checkpoint["epoch"]) + 1
     if epochs < done:
-        raise InputError(f"trainer.max_epochs {epochs} is below the {done} epochs that the run has trained: name {done} or more")
+        raise UserError(f"trainer.max_epochs {epochs} is below the {done} epochs that the run has trained: name {done} or more")
 
 
 def build_training(config: DictConfig, folder: Path, devices: list[int] | None) -> lightning.Trainer:

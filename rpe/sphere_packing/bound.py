@@ -17,7 +17,7 @@ def exact_similarity(groups: int, dimension: int) -> float | None:
     cross-polytope (Rankin), n = 12 in D = 3 the icosahedron (Fejes Toth).
 
     Raises:
-        InputError: a number below 1.
+        UserError: a number below 1.
     """
     check_count("groups", groups, 1, "it is how many points are to be apart")
     check_count("dimension", dimension, 1, "it is how many coordinates a point has")

@@ -34,7 +34,7 @@ def smallest_margin(groups: int, dimension: int, starts: int = 24, seed: int = 0
         searched: of more groups the lower bound is given.
 
     Raises:
-        InputError: a number below 1.
+        UserError: a number below 1.
     """
     exact = exact_similarity(groups, dimension)
     if exact is not None:

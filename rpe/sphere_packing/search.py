@@ -37,7 +37,7 @@ def best_arrangement(groups: int, dimension: int, starts: int, seed: int) -> Flo
     brought to their local optimum by linear programs on all pairs that are nearly closest.
 
     Raises:
-        InputError: a number below 1.
+        UserError: a number below 1.
     """
     for name, value in (("groups", groups), ("dimension", dimension), ("starts", starts)):
         check_count(name, value, 1, "the search needs one")
@@ -152,7 +152,7 @@ def loss_floor(groups: int, dimension: int, margin: float, starts: int, seed: in
     descent from random starts; 0 where the margin can be met. An upper bound of the true floor, as any arrangement is.
 
     Raises:
-        InputError: a margin outside [0, 1), a number below 1.
+        UserError: a margin outside [0, 1), a number below 1.
     """
     check_margin(margin)
     check_count("starts", starts, 1, "the search needs one")

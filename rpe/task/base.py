@@ -74,7 +74,7 @@ class Task(lightning.LightningModule):
         self.backend = self.backends[0]
 
     def check_dataset(self, dataset: Split) -> None:
-        """Refuse a split that this network cannot be trained or examined on; raises `InputError` before either starts."""
+        """Refuse a split that this network cannot be trained or examined on; raises `UserError` before either starts."""
 
     def sheet(self, sample: Any, folder: Path) -> Path:
         """Draw what the network makes of one item of a dataset; returns the file."""
@@ -90,7 +90,7 @@ class Task(lightning.LightningModule):
             scoring: its backend is one of `backends`.
 
         Raises:
-            InputError: they cannot be scored.
+            UserError: they cannot be scored.
         """
         raise NotImplementedError
 

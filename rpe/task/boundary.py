@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 
 from rpe.data.bsds import BoundarySample, Bsds, collate_boundaries
 from rpe.data.module import SplitData, generator_of
-from rpe.detection import Detection, suppressed
 from rpe.loss import BoundaryLoss
 from rpe.metric.boundary.score import Scored, score_folder, score_maps
-from rpe.model import BoundaryDetector
+from rpe.network.model import BoundaryDetector
 from rpe.picture.curve import PUBLISHED, draw_curve
 from rpe.picture.sheet import draw_boundaries
-from rpe.structures import BoundaryBatch, InputError
+from rpe.segment.boundary_map import Detection, suppressed
+from rpe.structures import BoundaryBatch, UserError
 from rpe.task.base import Result, Scoring, Task
 
 OFFICIAL = 99
@@ -78,7 +78,7 @@ class BoundaryTask(Task):
     ) -> None:
         super().__init__(optimizer, schedule)
         if val_thresholds < 2:
-            raise InputError(f"task.val_thresholds {val_thresholds} makes no curve: name 2 or more")
+            raise UserError(f"task.val_thresholds {val_thresholds} makes no curve: name 2 or more")
         self.detector, self.loss, self.detection = detector, loss, detection
         self.seed, self.val_thresholds = seed, val_thresholds
         self.maps: dict[str, np.ndarray] = {}

@@ -14,8 +14,8 @@ from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classe
 from rpe.metric.class_map import class_png, find_maps, read_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
 from rpe.picture.classes import draw_classes, draw_confusion
-from rpe.proposal import class_components, class_probability, classified
-from rpe.structures import FeatureMap, InputError, Instances, Proposals
+from rpe.segment import class_components, class_probability, classified
+from rpe.structures import FeatureMap, Instances, Proposals, UserError
 from rpe.task.predictions import Row
 
 BACKGROUND_NAME = "background"
@@ -88,15 +88,15 @@ class ClassExaminer(nn.Module):
         """Refuse data with another number of classes, or with others than those of the training, or of the split that was shown before.
 
         Raises:
-            InputError: naming both numbers, or the class.
+            UserError: naming both numbers, or the class.
         """
         if len(names) != self.classes:
             some = ", ".join(list(names.values())[:5])
-            raise InputError(f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}")
+            raise UserError(f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}")
         known_names = self.categories or names
         for number, (name, known) in enumerate(zip(names.values(), known_names.values(), strict=True), start=1):
             if name != known:
-                raise InputError(
+                raise UserError(
                     f"class {number} of the data is {name!r}, but {known!r} in the training or in another split: all must list the same names"
                 )
         self.categories = known_names
@@ -162,7 +162,7 @@ def score_maps(truth: Truth, folder: Path) -> ClassReport:
     """Anybody's class maps, a PNG for each image of the truth.
 
     Raises:
-        InputError: what `find_maps` or `read_map` refuses.
+        UserError: what `find_maps` or `read_map` refuses.
     """
     categories = list(classes_of(truth))
     files, metric = find_maps(folder, map_names(truth)), empty_confusion(len(categories))
@@ -176,7 +176,7 @@ def score_results(truth: Truth, results: list[Row], backend: str) -> ClassReport
     """Anybody's masks with their categories.
 
     Raises:
-        InputError: what `class_precision` refuses.
+        UserError: what `class_precision` refuses.
     """
     nothing = np.zeros((1 + len(classes_of(truth)),) * 2, dtype=np.int64)
     return report_of(truth, {"instances": results}, nothing, backend)

@@ -15,18 +15,18 @@ from torch.optim import Optimizer
 
 from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset, Truth, collate, generator_of
 from rpe.grouping import find_modes
-from rpe.head import Classifier
 from rpe.loss import InstanceLoss, SemanticLoss, share_over_margin
 from rpe.metric.average_recall import BACKENDS, average_recall
 from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
-from rpe.model import PixelEmbedding
+from rpe.network.head import Classifier
+from rpe.network.model import PixelEmbedding
 from rpe.picture.recall import draw_recall
 from rpe.picture.sheet import draw_sheet
-from rpe.proposal import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
+from rpe.segment import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Embedded, InputError, InstanceBatch, pixel_centres
+from rpe.structures import BACKGROUND, VOID, Embedded, InstanceBatch, UserError, pixel_centres
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassExaminer, ClassReport
 from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results, refuse_thresholds
@@ -91,10 +91,10 @@ class InstanceTask(Task):
     ) -> None:
         super().__init__(optimizer, schedule)
         if isinstance(model.objectness, Classifier) != isinstance(loss, SemanticLoss):
-            raise InputError(f"head {type(model.objectness).__name__} and loss {type(loss).__name__} do not fit: head=semantic wants loss=semantic")
+            raise UserError(f"head {type(model.objectness).__name__} and loss {type(loss).__name__} do not fit: head=semantic wants loss=semantic")
         self.groups = not isinstance(loss, SemanticLoss) or loss.pairwise_weight > 0
         if self.needs_groups and not self.groups:
-            raise InputError("loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone")
+            raise UserError("loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone")
         self.model = model
         self.loss = loss
         self.proposal = proposal

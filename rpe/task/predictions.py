@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rpe.data.module import Truth, as_names
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.base import Scoring
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ def of_names(truth: Truth, names: list[str | int] | None) -> Truth:
     """The truth of the named images, without folder and suffix; all of it for None.
 
     Raises:
-        InputError: what `as_names` refuses.
+        UserError: what `as_names` refuses.
     """
     if names is None:
         return truth
@@ -41,25 +41,25 @@ def only_rows(results: list[Any], truth: Truth) -> list[Any]:
 
 
 def refuse_thresholds(scoring: Scoring) -> None:
-    """Raises: InputError: an option for boundary maps beside masks."""
+    """Raises: UserError: an option for boundary maps beside masks."""
     if scoring.thresholds is not None:
-        raise InputError(f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary")
+        raise UserError(f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary")
 
 
 def read_results(file: Path) -> list[Row]:
     """A COCO results file.
 
     Raises:
-        InputError: no such file, or not a JSON list.
+        UserError: no such file, or not a JSON list.
     """
     if not file.is_file():
-        raise InputError(f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results")
+        raise UserError(f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results")
     try:
         rows = loaded(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"predictions {file} is not a JSON list of COCO results: {error}") from error
+        raise UserError(f"predictions {file} is not a JSON list of COCO results: {error}") from error
     if not isinstance(rows, list):
-        raise InputError(f"predictions {file} is not a JSON list of COCO results, but holds one {type(rows).__name__}")
+        raise UserError(f"predictions {file} is not a JSON list of COCO results, but holds one {type(rows).__name__}")
     return rows
 
 

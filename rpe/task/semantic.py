@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate
 from rpe.loss import SemanticLoss
 from rpe.metric.class_map import read_png
-from rpe.model import PixelEmbedding
+from rpe.network.model import PixelEmbedding
 from rpe.picture.classes import draw_class_sheet
-from rpe.proposal import Proposer
+from rpe.segment import Proposer
 from rpe.structures import FeatureMap, InstanceBatch
 from rpe.task.base import Result, Scoring
 from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results

@@ -8,15 +8,14 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from rpe.embedding import Embedding
-from rpe.head import Classifier
-from rpe.proposal import class_components, class_probability, image_of, selected
-from rpe.proposal.classified import means_inside
+from rpe.network.embedding import Embedding
+from rpe.network.head import Classifier
+from rpe.segment import Piece, class_components, class_probability, image_of, selected
+from rpe.segment.classes import means_inside
 from rpe.sphere import normalise
 from rpe.structures import FeatureMap, Instances, Proposals, pixel_centres
 from rpe.task.boundary import BoundaryTask
 from rpe.task.instance import InstanceTask
-from rpe.tiling import Piece
 
 GRID = 64
 """Tiles start at multiples of it, so that a network's own grids, which halve up to five times from a stride of 2, lie the same in all tiles."""

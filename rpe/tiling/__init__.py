@@ -3,7 +3,7 @@
 A tile's own answer counts in its core, the part that is nearer to its middle than to a neighbour's. Memory is that of the label maps, never of a mask an object.
 """
 
-from rpe.tiling.stitching import Piece, Stitched, enlarged, stitched
-from rpe.tiling.tile import Tile, check_step, tiles_of, within
+from rpe.segment.stitching import Piece, Stitched, enlarged, stitched
+from rpe.segment.tiles import Tile, check_step, tiles_of, within
 
 __all__ = ["Piece", "Stitched", "Tile", "check_step", "enlarged", "stitched", "tiles_of", "within"]

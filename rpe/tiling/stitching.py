@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int32, Int64
 from scipy.ndimage import find_objects
 
+from rpe.segment.tiles import Tile, place, shifted, within
 from rpe.structures import BACKGROUND
-from rpe.tiling.tile import Tile, place, shifted, within
 
 CLOSE = 0.9
 """Calibrated similarity of modes from which two tiles' objects are one if half of the smaller one's shared part lies in the other's."""

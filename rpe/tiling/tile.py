@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import NamedTuple
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 class Tile(NamedTuple):
@@ -30,7 +30,7 @@ def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: in
         multiple: tiles start at multiples of it, at which an embedding that depends on the place says the same of the same place.
 
     Raises:
-        InputError: no step is left between two tiles.
+        UserError: no step is left between two tiles.
     """
     if tile is not None and max(size) > tile:
         check_step(tile, overlap, multiple)
@@ -42,10 +42,10 @@ def check_step(tile: int, overlap: int, multiple: int) -> None:
     """Refuse tiles of which the next would start where this one does.
 
     Raises:
-        InputError: no step is left between two tiles.
+        UserError: no step is left between two tiles.
     """
     if (tile - overlap) // multiple < 1:
-        raise InputError(
+        raise UserError(
             f"tile {tile} less overlap {overlap} is below {multiple}, the pixels after which the embedding's coordinates repeat: "
             f"set tile={multiple + overlap} or more"
         )

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from rpe.network.backbone.decoder import Decoder, check_whole, padded, resized
 
-from rpe.backbone.decoder import Decoder, check_whole, padded, resized
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_padding_repeats_the_border_below_and_to_the_right() -> None:
@@ -32,5 +32,5 @@ def test_the_decoder_keeps_sizes_and_brings_the_coarse_to_the_fine() -> None:
 
 @pytest.mark.parametrize("value", [0, 8.0, "8", None, True])
 def test_what_is_no_whole_number_is_refused(value: object) -> None:
-    with pytest.raises(InputError, match=r"backbone\.width .* is no whole number of at least 1"):
+    with pytest.raises(UserError, match=r"backbone\.width .* is no whole number of at least 1"):
         check_whole("width", value, 1)

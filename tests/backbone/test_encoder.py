@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from rpe.network.backbone.encoder import Encoder, cut, joined, load_weights
 from safetensors.torch import save_file
 from torch import nn
 
-from rpe.backbone.encoder import Encoder, cut, joined, load_weights
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_the_stages_are_timms_own() -> None:
@@ -84,7 +84,7 @@ def test_sizes_are_multiples_of_stride_or_window_and_tiles_where_nothing_longer_
     ],
 )
 def test_features_that_are_no_maps_are_refused_in_one_line(options: dict, reason: str) -> None:
-    with pytest.raises(InputError, match=f"backbone.model flat gives no usable features .{reason}"):
+    with pytest.raises(UserError, match=f"backbone.model flat gives no usable features .{reason}"):
         faked(**options).find_sizes("flat", 64)
 
 
@@ -126,7 +126,7 @@ def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> No
         if content in ("another model", "numbers")
         else "is no state dict in safetensors or by torch.save"
     )
-    with pytest.raises(InputError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         load_weights(Encoder("test_resnet", None).network, file)
     assert "\n" not in str(refused.value) and str(file) in str(refused.value)
 
@@ -136,5 +136,5 @@ def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.
         raise OSError("no network\nsecond line")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    with pytest.raises(InputError, match=r"test_resnet cannot be had with weights=timm: OSError: no network$"):
+    with pytest.raises(UserError, match=r"test_resnet cannot be had with weights=timm: OSError: no network$"):
         Encoder("test_resnet", "timm")

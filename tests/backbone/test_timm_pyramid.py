@@ -1,8 +1,8 @@
 import pytest
 import torch
+from rpe.network.backbone import TimmPyramid
 
-from rpe.backbone import TimmPyramid
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 # one small member of each kind of encoder that differs in what it gives or takes: 0.3 to 4 million weights, no downloads
 FAMILIES = {
@@ -87,8 +87,8 @@ def test_images_are_normalised_as_the_model_expects_and_no_random_number_is_draw
 
 
 def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.backbone.encoder.Encoder.find_sizes", lambda *_: (299, 299))
-    with pytest.raises(InputError, match="test_resnet would have every image padded to a multiple of 9568 pixels"):
+    monkeypatch.setattr("rpe.network.backbone.encoder.Encoder.find_sizes", lambda *_: (299, 299))
+    with pytest.raises(UserError, match="test_resnet would have every image padded to a multiple of 9568 pixels"):
         TimmPyramid(model="test_resnet", weights=None, stride=4, width=8)
 
 
@@ -104,6 +104,6 @@ def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(m
     ],
 )
 def test_wrong_timm_options(options: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         TimmPyramid(**({"model": "test_resnet", "weights": None, "stride": 4, "width": 8} | options))
     assert "\n" not in str(refused.value)

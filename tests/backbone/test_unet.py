@@ -1,8 +1,8 @@
 import pytest
 import torch
+from rpe.network.backbone import UNet
 
-from rpe.backbone import UNet
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -33,5 +33,5 @@ def test_unet_sees_the_whole_image_and_learns_everywhere() -> None:
     ],
 )
 def test_wrong_unet_options(options: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         UNet(**({"width": 8, "levels": 2, "stride": 1} | options))

@@ -2,7 +2,7 @@ import lightning
 import pytest
 
 from rpe.callback.agreement import Agreement
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 
@@ -20,5 +20,5 @@ class Gathered(Task):
 def test_ranks_with_different_configs_refuse_to_train() -> None:
     trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     Agreement("a").on_fit_start(trainer, Gathered("a"))
-    with pytest.raises(InputError, match="the ranks' configs differ .b, a."):
+    with pytest.raises(UserError, match="the ranks' configs differ .b, a."):
         Agreement("a").on_fit_start(trainer, Gathered("b"))

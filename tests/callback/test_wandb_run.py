@@ -15,7 +15,7 @@ from wandb_files import wandb_files
 
 import train
 from rpe.callback.wandb_run import WandbRun
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.instance import InstanceTask
 
 Door = Callable[..., None]
@@ -46,14 +46,14 @@ def test_an_agents_run_is_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_unknown_modes_and_unknown_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="logger.wandb.mode 'no' is unknown: choose offline, online, disabled"):
+    with pytest.raises(UserError, match="logger.wandb.mode 'no' is unknown: choose offline, online, disabled"):
         made(tmp_path, "no")
 
     def unknown(**_: object) -> None:
         raise wandb.errors.UsageError("No API key configured.\nUse `wandb login` to log in.")
 
     monkeypatch.setattr(wandb, "init", unknown)
-    with pytest.raises(InputError, match=r"logger.wandb: No API key configured. Use .*: run `wandb login` first"):
+    with pytest.raises(UserError, match=r"logger.wandb: No API key configured. Use .*: run `wandb login` first"):
         made(tmp_path, "online").log_hyperparams({})
 
 
@@ -76,7 +76,7 @@ def test_jobs_of_one_process_are_runs_of_their_own(door: Door, plain: None, tmp_
 
     def step(task: InstanceTask, batch: object, index: int) -> object:
         if task.loss.margin == 0.5 and task.current_epoch == 1:
-            raise InputError("no more")
+            raise UserError("no more")
         return forward(task, batch, index)  # type: ignore[arg-type]
 
     monkeypatch.setattr(InstanceTask, "training_step", step)

@@ -8,7 +8,7 @@ import pytest
 
 from rpe.data.annotation import category_ids, compact, only_categories, read_truth
 from rpe.data.annotation_check import run_length_of
-from rpe.structures import InputError, decode_mask
+from rpe.structures import UserError, decode_mask
 
 
 def file_of(coco_folder: Path) -> Path:
@@ -37,7 +37,7 @@ def test_categories(coco_folder: Path) -> None:
     truth = read_truth(file_of(coco_folder))
     assert category_ids(truth, None, "train_categories") == {1, 2} and category_ids(truth, ["brick"], "train_categories") == {2}
     assert {annotation["category_id"] for annotation in only_categories(truth, {2})["annotations"]} == {2}
-    with pytest.raises(InputError, match="data.train_categories names 'cat', which is no category of the data: it has box, brick"):
+    with pytest.raises(UserError, match="data.train_categories names 'cat', which is no category of the data: it has box, brick"):
         category_ids(truth, ["cat"], "train_categories")
 
 
@@ -69,11 +69,11 @@ def test_categories(coco_folder: Path) -> None:
 )
 def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) -> None:
     edit(file_of(coco_folder), change)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         read_truth(file_of(coco_folder))
 
 
 def test_annotations_that_are_no_json(coco_folder: Path) -> None:
     file_of(coco_folder).write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not JSON"):
         read_truth(file_of(coco_folder))

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from rpe.data.annotation import read_truth
 from rpe.data.annotation_check import check_ring, pixels_of, run_length_of, twice
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_pixels_of_run_lengths() -> None:
@@ -44,7 +44,7 @@ def test_three_ways_to_write_a_mask() -> None:
 def test_the_border_of_the_border() -> None:
     check_ring([-3, 0, 33, 0, 33, 23], (20, 30), "x")
     for ring in ([-3.1, 0, 20, 0, 20, 20], [0, 0, 20, 0, 20, 23.1], [30.5, 0, 31, 0, 31, 5], [0, -2, 5, -2, 5, -0.5]):
-        with pytest.raises(InputError, match="x lies outside its image"):
+        with pytest.raises(UserError, match="x lies outside its image"):
             check_ring(ring, (20, 30), "x")
     assert twice([3, 1, 2, 1, 3]) == 1
 
@@ -74,7 +74,7 @@ def test_wrong_values_are_named_with_their_entry(coco_folder: Path, kind: str, c
     truth = json.loads(file.read_text())
     truth[kind][0] |= change
     file.write_text(json.dumps(truth))
-    with pytest.raises(InputError, match=message) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         read_truth(file)
     assert "\n" not in str(refusal.value)
 
@@ -87,5 +87,5 @@ def test_entries_that_are_none(coco_folder: Path) -> None:
         ("categories", {"a": 1}, "holds no list of categories"),
     ):
         file.write_text(json.dumps(truth | {kind: value}))
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(UserError, match=message):
             read_truth(file)

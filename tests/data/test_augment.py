@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 import rpe.run
 from rpe.data.augment import NEVER, Augment, Chance, chance_of, extents, start_of
 from rpe.data.coco import Coco, prepared
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 OFF = dict(flip=0.0, flip_vertical=0.0, quarter_turn=0.0, rotation=None, scale=None)
@@ -213,7 +213,7 @@ def test_a_square_lies_in_the_image_where_it_fits() -> None:
     ],
 )
 def test_wrong_settings_are_named(name: str, setting: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         make(**{name: setting})
     assert chance_of(name, None, 0.0) == NEVER and NEVER.draw(np.random.default_rng(0)) is None
 

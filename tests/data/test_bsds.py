@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from bsds_miniature import annotations_of, write_annotations, write_bsds
+from rpe.data.thinning import segment_changes, thin
 from scipy import io
 
 from rpe.data.bsds import Bsds, agreed, read_annotations, split_files, votes_of
 from rpe.data.module import data_root
-from rpe.structures import VOID, BoundaryBatch, InputError
-from rpe.thinning import segment_changes, thin
+from rpe.structures import VOID, BoundaryBatch, UserError
 
 REAL = data_root() / "BSR"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="RPE_DATA_DIR has no BSR")
@@ -133,7 +133,7 @@ def test_wrong_files_are_named_in_one_line(root: Path, what: str) -> None:
     else:
         image.write_bytes(image.read_bytes()[:200])
         named = image
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(UserError) as refusal:
         list(make_bsds(root).loader("val", training=False))
     assert str(named) in str(refusal.value) and "\n" not in str(refusal.value)
 
@@ -152,7 +152,7 @@ def test_wrong_files_are_named_in_one_line(root: Path, what: str) -> None:
     ],
 )
 def test_senseless_numbers_are_refused(root: Path, change: dict) -> None:
-    with pytest.raises(InputError, match=f"data.{next(iter(change))}"):
+    with pytest.raises(UserError, match=f"data.{next(iter(change))}"):
         make_bsds(root, **change)
 
 

@@ -15,7 +15,7 @@ from rpe.data.annotation_check import run_length_of
 from rpe.data.coco import Coco, CocoImages, cropped, dense
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def make_coco(root: Path, **change: object) -> Coco:
@@ -94,7 +94,7 @@ def test_categories_for_training_and_for_evaluation(coco_folder: Path) -> None:
     labels = data.dataset("train", training=True)
     assert len(labels.annotations.categories) == 3 and set(labels.annotations.categories) == {2}
     assert {a["category_id"] for a in data.truth("val")["annotations"]} == {1}
-    with pytest.raises(InputError, match="data.train_categories names 'cat'"):
+    with pytest.raises(UserError, match="data.train_categories names 'cat'"):
         make_coco(coco_folder, train_categories=["cat"]).dataset("train", training=True)
 
 
@@ -158,7 +158,7 @@ def test_dense_ids() -> None:
 )
 def test_masks_without_a_pixel_are_refused(coco_folder: Path, change, message: str) -> None:
     edit(coco_folder, change)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         make_coco(coco_folder).dataset("train")
 
 
@@ -166,12 +166,12 @@ def test_masks_without_a_pixel_may_be_skipped(coco_folder: Path, monkeypatch: py
     edit(coco_folder, lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]], area=50.0))
     labels = make_coco(coco_folder, empty_masks="skip").dataset("train")[0][1]
     assert set(labels.unique().tolist()) == {0, 1, 2} and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
-    with pytest.raises(InputError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
+    with pytest.raises(UserError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
         make_coco(coco_folder, empty_masks="drop")
     # in large files it is seen when the image is read
     monkeypatch.setattr("rpe.data.annotation_check.MASKS_DRAWN", 0)
     dataset = make_coco(coco_folder).dataset("train")
-    with pytest.raises(InputError, match="annotation 1 in .* has a mask without a pixel: .* data.empty_masks=skip"):
+    with pytest.raises(UserError, match="annotation 1 in .* has a mask without a pixel: .* data.empty_masks=skip"):
         dataset[0]
 
 
@@ -188,13 +188,13 @@ def test_split_names_and_the_missing_test_split(coco_folder: Path, tmp_path: Pat
 
 
 def test_missing_files_are_named(coco_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data folder .*nowhere does not exist: set data.root"):
+    with pytest.raises(UserError, match=r"data folder .*nowhere does not exist: set data.root"):
         make_coco(tmp_path / "nowhere").dataset("train")
     (coco_folder / "train2017" / "000000000002.png").unlink()
-    with pytest.raises(InputError, match=r"image .*000000000002.png is annotated but absent \(1 such\)"):
+    with pytest.raises(UserError, match=r"image .*000000000002.png is annotated but absent \(1 such\)"):
         make_coco(coco_folder).dataset("train")
     (coco_folder / "annotations" / "instances_val2017.json").unlink()
-    with pytest.raises(InputError, match=r"annotation file .*instances_val.json does not exist"):
+    with pytest.raises(UserError, match=r"annotation file .*instances_val.json does not exist"):
         make_coco(coco_folder).dataset("val")
 
 
@@ -202,12 +202,12 @@ def test_the_truth_needs_no_images(coco_folder: Path) -> None:
     wanted = make_coco(coco_folder, eval_categories=["box"]).dataset("val").truth()
     shutil.rmtree(coco_folder / "val2017")
     assert make_coco(coco_folder, eval_categories=["box"]).truth("val") == wanted
-    with pytest.raises(InputError, match="split 'tset' is unknown: choose train, val, test"):
+    with pytest.raises(UserError, match="split 'tset' is unknown: choose train, val, test"):
         make_coco(coco_folder).truth("tset")
-    with pytest.raises(InputError, match=r"holds no object of data.eval_categories \[\], at most crowds"):
+    with pytest.raises(UserError, match=r"holds no object of data.eval_categories \[\], at most crowds"):
         make_coco(coco_folder, eval_categories=[]).truth("val")
     edit(coco_folder, lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "val")
-    with pytest.raises(InputError, match="annotation 2 in .* without a pixel"):
+    with pytest.raises(UserError, match="annotation 2 in .* without a pixel"):
         make_coco(coco_folder).truth("val")
 
 
@@ -215,27 +215,27 @@ def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> No
     file = coco_folder / "train2017" / "000000000001.png"
     good = file.read_bytes()
     file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"000000000001.png does not decode"):
+    with pytest.raises(UserError, match=r"000000000001.png does not decode"):
         make_coco(coco_folder).dataset("train")
     file.write_bytes(good[: len(good) // 2])
-    with pytest.raises(InputError, match=r"000000000001.png does not decode"):
+    with pytest.raises(UserError, match=r"000000000001.png does not decode"):
         make_coco(coco_folder).dataset("train")[0]
     Image.new("RGB", (10, 10)).save(file)
-    with pytest.raises(InputError, match=r"is 10 x 10, but annotated as 48 x 64"):
+    with pytest.raises(UserError, match=r"is 10 x 10, but annotated as 48 x 64"):
         make_coco(coco_folder).dataset("train")
 
 
 def test_a_split_of_crowds_alone_or_without_any_object_is_refused(coco_folder: Path) -> None:
-    with pytest.raises(InputError, match=r"instances_val2017.json holds no object of data.eval_categories \[\], at most crowds"):
+    with pytest.raises(UserError, match=r"instances_val2017.json holds no object of data.eval_categories \[\], at most crowds"):
         make_coco(coco_folder, eval_categories=[]).dataset("val")
     edit(coco_folder, lambda truth: [annotation.update(iscrowd=1) for annotation in truth["annotations"]], "val")
-    with pytest.raises(InputError, match="instances_val2017.json holds no object, at most crowds"):
+    with pytest.raises(UserError, match="instances_val2017.json holds no object, at most crowds"):
         make_coco(coco_folder).dataset("val")
 
 
 @pytest.mark.parametrize(("option", "value"), [("crop", 0), ("longest_side", 0), ("longest_side", -3)])
 def test_lengths_are_positive(coco_folder: Path, option: str, value: int) -> None:
-    with pytest.raises(InputError, match=f"data.{option} {value} is below 1"):
+    with pytest.raises(UserError, match=f"data.{option} {value} is below 1"):
         make_coco(coco_folder, **{option: value})
 
 

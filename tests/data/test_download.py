@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from miniature import write_miniature
 from miniature_voc import write_sbd, write_voc
+from rpe.tools.download import DATASETS, Archive, load_rest, main, move_into
 
 from rpe.data import download
 from rpe.data.coco import CocoImages
-from rpe.data.download import DATASETS, Archive, load_rest, main, move_into
 from rpe.data.module import data_root
 from rpe.data.voc import Voc
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -359,11 +359,11 @@ def test_no_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no data set is named: python -m rpe.data.download name=voc|sbd|coco|bsds"),
+        ([], "no data set is named: python -m rpe.tools.download name=voc|sbd|coco|bsds"),
         (["name=imagenet"], "data set 'imagenet' is unknown"),
         (["name=voc", "rot=x"], "argument 'rot=x' is unknown"),
         (["voc"], "argument 'voc' is unknown"),
-        (["name=voc", "root=a", "root=b"], "root= is given twice: python -m rpe.data.download"),
+        (["name=voc", "root=a", "root=b"], "root= is given twice: python -m rpe.tools.download"),
     ],
 )
 def test_slips(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,15 +374,15 @@ def test_slips(arguments: list[str], message: str, capsys: pytest.CaptureFixture
 def test_help_is_no_slip(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([flag])
     told = capsys.readouterr()
-    assert told.out.startswith("python -m rpe.data.download name=voc|sbd|coco|bsds") and "mirror" in told.out and not told.err
+    assert told.out.startswith("python -m rpe.tools.download name=voc|sbd|coco|bsds") and "mirror" in told.out and not told.err
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What `python -m` does, without a new process."""
     root = write_voc(tmp_path / "data")
     monkeypatch.setattr(sys, "argv", ["download.py", "name=voc", f"root={root}"])
-    monkeypatch.delitem(sys.modules, "rpe.data.download")
-    runpy.run_module("rpe.data.download", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "rpe.tools.download")
+    runpy.run_module("rpe.tools.download", run_name="__main__")
     assert "nothing to do" in capsys.readouterr().err
 
 
@@ -392,5 +392,5 @@ def test_checksums_and_addresses_are_well_formed() -> None:
             assert isinstance(archive, Archive) and archive.holds and len(set(archive.urls)) == len(archive.urls) >= 2
             assert all(url.startswith(("http://", "https://")) and url.endswith(archive.name) for url in archive.urls)
             assert archive.md5 is None if name == "bsds" else len(archive.md5 or "") == 32
-    with pytest.raises(InputError):
+    with pytest.raises(UserError):
         download.settings_of(["name=x"])

@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from rpe.data.image import LEAST_RANGE, check_sides, check_single, check_stretch, decode, decode_stretched, of_any_size, open_image, stretched
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -18,13 +18,13 @@ def test_truncated_absent_and_no_image(tmp_path: Path, suffix: str) -> None:
     assert decode(open_image(file), file, "RGB").shape == (40, 50, 3) and decode(open_image(file), file, "L").shape == (40, 50)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=rf"a.{suffix} does not decode"):
+    with pytest.raises(UserError, match=rf"a.{suffix} does not decode"):
         decode(open_image(file), file, "RGB")
     for content in (b"", b"text"):
         file.write_bytes(content)
-        with pytest.raises(InputError, match=rf"a.{suffix} does not decode"):
+        with pytest.raises(UserError, match=rf"a.{suffix} does not decode"):
             open_image(file)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         open_image(tmp_path / "b.png")
 
 
@@ -44,7 +44,7 @@ def test_noise_of_a_flat_image_is_not_blown_up() -> None:
 
 @pytest.mark.parametrize("percentiles", [[1.0], [99.0, 1.0], [-1.0, 50.0], [5.0, 101.0]])
 def test_percentiles_must_be_a_pair_in_order(percentiles: list[float]) -> None:
-    with pytest.raises(InputError, match=r"data.stretch .* is no pair of percentiles"):
+    with pytest.raises(UserError, match=r"data.stretch .* is no pair of percentiles"):
         check_stretch(percentiles)
 
 
@@ -81,13 +81,13 @@ def test_a_cameras_twelve_bits_are_stretched_before_they_become_eight(tmp_path: 
 def test_values_whose_white_nobody_knows_are_refused(tmp_path: Path, values: np.ndarray) -> None:
     file = tmp_path / "deep.tif"
     for read in (lambda image: decode(image, file, "RGB"), lambda image: decode_stretched(image, file, (1.0, 99.0))):
-        with pytest.raises(InputError, match="deep.tif has values from .*: save it with 8 or 16 bits"):
+        with pytest.raises(UserError, match="deep.tif has values from .*: save it with 8 or 16 bits"):
             read(deep(file, values))
 
 
 def test_sides() -> None:
     check_sides(None, 1)
-    with pytest.raises(InputError, match=r"data.longest_side 0 is below 1"):
+    with pytest.raises(UserError, match=r"data.longest_side 0 is below 1"):
         check_sides(0, 8)
 
 
@@ -95,7 +95,7 @@ def test_a_text_that_unpacks_without_end_is_a_broken_image(tmp_path: Path) -> No
     text, file = PngInfo(), tmp_path / "bomb.png"
     text.add_text("comment", "a" * 3_000_000, zip=True)
     Image.new("RGB", (4, 4)).save(file, pnginfo=text)
-    with pytest.raises(InputError, match="bomb.png does not decode"), open_image(file) as image:
+    with pytest.raises(UserError, match="bomb.png does not decode"), open_image(file) as image:
         decode(image, file, "RGB")
 
 
@@ -106,14 +106,14 @@ def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
         pages[0].save(tmp_path / f"{name}.{suffix}", save_all=True, append_images=rest)
     with open_image(tmp_path / f"one.{suffix}") as image:
         check_single(image, tmp_path)
-    with open_image(tmp_path / f"three.{suffix}") as image, pytest.raises(InputError, match="has 3 pages: save its pages as files of their own"):
+    with open_image(tmp_path / f"three.{suffix}") as image, pytest.raises(UserError, match="has 3 pages: save its pages as files of their own"):
         check_single(image, tmp_path)
 
 
 def test_any_size_is_read_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     Image.new("L", (30, 30)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="is too large"):
+    with pytest.raises(UserError, match="is too large"):
         open_image(tmp_path / "a.png")
     with of_any_size(), open_image(tmp_path / "a.png") as image:
         assert image.size == (30, 30)

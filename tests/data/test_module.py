@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 import rpe.run
 from rpe.data.digits import Digits
 from rpe.data.module import EpochSampler, as_names, classes_of, collate, data_root, generator_of, one_thread
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def make_digits(**change: int) -> Digits:
@@ -49,15 +49,15 @@ def test_workers_load_the_same_scenes() -> None:
 
 
 def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="data.batch_size 0"):
+    with pytest.raises(UserError, match="data.batch_size 0"):
         make_digits(batch_size=0)
-    with pytest.raises(InputError, match="data.seed -1"):
+    with pytest.raises(UserError, match="data.seed -1"):
         make_digits(seed=-1)
-    with pytest.raises(InputError, match="data.val_scenes 0 is below 1"):
+    with pytest.raises(UserError, match="data.val_scenes 0 is below 1"):
         make_digits(val_scenes=0)
-    with pytest.raises(InputError, match="fewer than data.batch_size 20"):
+    with pytest.raises(UserError, match="fewer than data.batch_size 20"):
         make_digits(batch_size=20).train_dataloader()
-    with pytest.raises(InputError, match="split 'tset' is unknown"):
+    with pytest.raises(UserError, match="split 'tset' is unknown"):
         make_digits().dataset("tset")
 
 
@@ -84,14 +84,14 @@ def test_names_are_text_and_whole_numbers_stand_for_theirs() -> None:
 
 @pytest.mark.parametrize("names", [[83], ["123"], []])
 def test_unknown_names_are_refused(names: list) -> None:
-    with pytest.raises(InputError, match="names"):
+    with pytest.raises(UserError, match="names"):
         as_names(names, ["0123", "100007"])
 
 
 def test_fewer_images_than_ranks_are_refused_on_every_rank() -> None:
     data = make_digits(val_scenes=1)
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)
-    with pytest.raises(InputError, match="digits val holds 1 images, fewer than the 2 ranks that share them: lower trainer.devices"):
+    with pytest.raises(UserError, match="digits val holds 1 images, fewer than the 2 ranks that share them: lower trainer.devices"):
         data.loader("val", training=False)
 
 

@@ -7,7 +7,7 @@ from scipy.io import savemat
 
 from rpe.data.module import data_root
 from rpe.data.sbd import check_file, read_sbd
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 NAME = "2008_000005"
 
@@ -26,10 +26,10 @@ def test_objects_classes_and_the_class_of_each(folder: Path) -> None:
 def test_files_without_instances(folder: Path) -> None:
     nothing = np.zeros((60, 80), dtype=np.uint8)
     write_mat(folder, NAME, nothing, nothing, [])
-    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat holds no instance"):
         read_sbd(folder, NAME)
     write_mat(folder, NAME, nothing, nothing, [15])
-    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat holds no instance"):
         read_sbd(folder, NAME)
 
 
@@ -47,14 +47,14 @@ def test_files_without_instances(folder: Path) -> None:
 )
 def test_another_structure(folder: Path, content: dict) -> None:
     savemat(folder / "inst" / f"{NAME}.mat", content)
-    with pytest.raises(InputError, match=r"inst/2008_000005.mat has another structure than SBD's"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat has another structure than SBD's"):
         read_sbd(folder, NAME)
 
 
 def test_more_objects_than_categories(folder: Path) -> None:
     _, objects, classes = maps_of(5)
     write_mat(folder, NAME, objects, classes, [15, 7])
-    with pytest.raises(InputError, match="has an object 3, but categories for 2 alone"):
+    with pytest.raises(UserError, match="has an object 3, but categories for 2 alone"):
         read_sbd(folder, NAME)
 
 
@@ -64,10 +64,10 @@ def test_absent_truncated_and_other_files(folder: Path, part: str) -> None:
     whole = file.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:100], b"", b"no MATLAB file at all" * 40):
         file.write_bytes(content)
-        with pytest.raises(InputError, match=rf"{part}/2008_000005.mat"):
+        with pytest.raises(UserError, match=rf"{part}/2008_000005.mat"):
             read_sbd(folder, NAME)
     file.unlink()
-    with pytest.raises(InputError, match=rf"{part}/2008_000005.mat does not exist, but SBD's"):
+    with pytest.raises(UserError, match=rf"{part}/2008_000005.mat does not exist, but SBD's"):
         read_sbd(folder, NAME)
 
 
@@ -79,7 +79,7 @@ def test_whole_files_are_told_from_others_without_unpacking(folder: Path, part: 
     whole = file.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-1], whole[:130], whole[:128], whole[:100], b"", b"no MATLAB file at all" * 40):
         file.write_bytes(content)
-        with pytest.raises(InputError, match=rf"{part}/2008_000005.mat is no (whole )?MATLAB file .*download it anew"):
+        with pytest.raises(UserError, match=rf"{part}/2008_000005.mat is no (whole )?MATLAB file .*download it anew"):
             check_file(file)
     file.write_bytes(whole + b"\0" * 3)
     check_file(file)

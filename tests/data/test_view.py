@@ -1,9 +1,9 @@
 import numpy as np
 import torch
+from rpe.data.thinning import segment_changes, thin
 
 from rpe.data.view import Annotation, View
 from rpe.structures import VOID
-from rpe.thinning import segment_changes, thin
 
 
 def annotation(size: tuple[int, int] = (40, 60)) -> Annotation:

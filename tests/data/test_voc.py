@@ -11,6 +11,7 @@ import pytest
 import torch
 from miniature_voc import AUGMENTED, BOXES, VOC_TRAIN, VOC_VAL, bordered, maps_of, write_list, write_mat, write_palette, write_sbd, write_voc
 from PIL import Image
+from rpe.segment import select_instances
 from scipy import ndimage
 
 import evaluate
@@ -22,8 +23,7 @@ from rpe.data.voc import Voc, VocImages
 from rpe.data.voc_mask import CATEGORIES
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.proposal import select_instances
-from rpe.structures import InputError, decode_mask, encode_mask
+from rpe.structures import UserError, decode_mask, encode_mask
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_the_truth_needs_no_photographs(root: Path) -> None:
     shutil.rmtree(root / "benchmark_RELEASE/dataset/img")
     assert [make_voc(root, use_sbd=True).truth(split) for split in ("train", "val")] == wanted
     voc_file(root, "SegmentationObject").unlink()
-    with pytest.raises(InputError, match="SegmentationObject/2007_000001.png does not exist"):
+    with pytest.raises(UserError, match="SegmentationObject/2007_000001.png does not exist"):
         make_voc(root).truth("train")
 
 
@@ -162,11 +162,11 @@ def test_root_may_be_the_devkit_or_the_year(root: Path) -> None:
     for place in ("VOCdevkit", "VOCdevkit/VOC2012"):
         assert names(images(make_voc(root / place, use_sbd=True), "train")) == AUGMENTED
     with pytest.raises(
-        InputError, match=r"VOC 2012 is not under .*nowhere, there is no VOCdevkit/VOC2012/ImageSets/Segmentation: set data.root .*name=voc"
+        UserError, match=r"VOC 2012 is not under .*nowhere, there is no VOCdevkit/VOC2012/ImageSets/Segmentation: set data.root .*name=voc"
     ):
         make_voc(root / "nowhere").dataset("train")
     shutil.rmtree(root / "benchmark_RELEASE")
-    with pytest.raises(InputError, match=r"SBD \(data.use_sbd=true\) is not under .*, there is no benchmark_RELEASE/dataset.*name=sbd"):
+    with pytest.raises(UserError, match=r"SBD \(data.use_sbd=true\) is not under .*, there is no benchmark_RELEASE/dataset.*name=sbd"):
         make_voc(root, use_sbd=True).dataset("train")
     assert len(make_voc(root, use_sbd=True).dataset("val")) == 3
 
@@ -180,13 +180,13 @@ def test_files_that_are_absent_or_truncated(root: Path, folder: str) -> None:
     file = voc_file(root, folder)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * 0.7)])
-    with pytest.raises(InputError, match=rf"{folder}/2007_000001.\w+ does not decode"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ does not decode"):
         make_voc(root).dataset("train")[0]
     file.write_bytes(b"")
-    with pytest.raises(InputError, match=rf"{folder}/2007_000001.\w+ does not decode"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ does not decode"):
         make_voc(root).dataset("train")
     file.unlink()
-    with pytest.raises(InputError, match=rf"{folder}/2007_000001.\w+ does not exist, but 2007_000001 is listed for train"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ does not exist, but 2007_000001 is listed for train"):
         make_voc(root).dataset("train")
 
 
@@ -195,18 +195,18 @@ def test_masks_that_are_no_masks(root: Path, folder: str) -> None:
     file = voc_file(root, folder)
     indices = np.array(Image.open(file))
     Image.fromarray(indices).save(file)
-    with pytest.raises(InputError, match=r"is no palette image but L: VOC's own masks are wanted"):
+    with pytest.raises(UserError, match=r"is no palette image but L: VOC's own masks are wanted"):
         make_voc(root).dataset("train")
     Image.fromarray(indices).convert("RGB").save(file)
-    with pytest.raises(InputError, match=r"is no palette image but RGB"):
+    with pytest.raises(UserError, match=r"is no palette image but RGB"):
         make_voc(root).dataset("train")
     image = Image.fromarray(indices, mode="P")
     image.putpalette([value for index in range(256) for value in (index, index, index)])
     image.save(file)
-    with pytest.raises(InputError, match=rf"{folder}/2007_000001.png has another palette than VOC's"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.png has another palette than VOC's"):
         make_voc(root).dataset("train")[0]
     write_palette(file, indices[:-4])
-    with pytest.raises(InputError, match=rf"{folder}/2007_000001.png is 56 x 80, but its image 2007_000001.jpg is 60 x 80"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.png is 56 x 80, but its image 2007_000001.jpg is 60 x 80"):
         make_voc(root).dataset("train")
 
 
@@ -230,7 +230,7 @@ def changed(root: Path, change: Callable[[np.ndarray, np.ndarray], None]) -> Voc
     ],
 )
 def test_masks_that_disagree(root: Path, change, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         changed(root, change).dataset("train")[0]
 
 
@@ -252,16 +252,16 @@ def test_sbd_masks_of_another_size_or_class(root: Path) -> None:
     folder, place = root / "benchmark_RELEASE/dataset", AUGMENTED.index("2008_000005")
     _, objects, classes = maps_of(5)
     write_mat(folder, "2008_000005", objects[:-2], classes[:-2], [15, 7, 15])
-    with pytest.raises(InputError, match=r"image .*2008_000005.jpg is 64 x 80, but its masks are 62 x 80"):
+    with pytest.raises(UserError, match=r"image .*2008_000005.jpg is 64 x 80, but its masks are 62 x 80"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     write_mat(folder, "2008_000005", objects, classes, [15, 21, 15])
-    with pytest.raises(InputError, match="SBD's 2008_000005: object 2 has class 21"):
+    with pytest.raises(UserError, match="SBD's 2008_000005: object 2 has class 21"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     write_mat(folder, "2008_000005", objects, classes, [15, 8, 15])
-    with pytest.raises(InputError, match="SBD's 2008_000005: object mask and class mask disagree"):
+    with pytest.raises(UserError, match="SBD's 2008_000005: object mask and class mask disagree"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     (folder / "inst" / "2008_000005.mat").unlink()
-    with pytest.raises(InputError, match="inst/2008_000005.mat does not exist"):
+    with pytest.raises(UserError, match="inst/2008_000005.mat does not exist"):
         make_voc(root, use_sbd=True).dataset("train")
 
 
@@ -269,21 +269,21 @@ def test_sbd_files_are_looked_at_before_training_starts(root: Path, monkeypatch:
     folder, nothing = root / "benchmark_RELEASE/dataset", np.zeros((64, 80), dtype=np.uint8)
     file = folder / "inst" / "2008_000005.mat"
     write_mat(folder, "2008_000005", nothing, nothing, [])
-    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat holds no instance"):
         make_voc(root, use_sbd=True).dataset("train")
     # of many files what they hold is seen when one is used, whether they are whole before
     monkeypatch.setattr("rpe.data.voc.SBD_READ", 0)
     dataset = make_voc(root, use_sbd=True).dataset("train")
-    with pytest.raises(InputError, match=r"inst/2008_000005.mat holds no instance"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat holds no instance"):
         dataset[AUGMENTED.index("2008_000005")]
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(InputError, match=r"inst/2008_000005.mat is no whole MATLAB file"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat is no whole MATLAB file"):
         make_voc(root, use_sbd=True).dataset("train")
 
 
 @pytest.mark.parametrize(("option", "value"), [("crop", 0), ("crop", -1), ("longest_side", 0)])
 def test_lengths_are_positive(root: Path, option: str, value: int) -> None:
-    with pytest.raises(InputError, match=f"data.{option} {value} is below 1: it is a length in pixels"):
+    with pytest.raises(UserError, match=f"data.{option} {value} is below 1: it is a length in pixels"):
         make_voc(root, **{option: value})
 
 
@@ -296,10 +296,10 @@ def test_split_files(root: Path) -> None:
         (["2007_000009"], "JPEGImages/2007_000009.jpg does not exist, but 2007_000009 is listed"),
     ):
         write_list(file, lines)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(UserError, match=message):
             make_voc(root).dataset("train")
     file.unlink()
-    with pytest.raises(InputError, match=r"split file .*train.txt does not exist"):
+    with pytest.raises(UserError, match=r"split file .*train.txt does not exist"):
         make_voc(root).dataset("train")
 
 

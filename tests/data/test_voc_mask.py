@@ -7,7 +7,7 @@ import pytest
 from miniature_voc import voc_colours, write_palette, write_picture
 
 from rpe.data.voc_mask import check_headers, joined, palette, read_mask
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_palette_is_the_devkits(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_most_pixels_say_the_class_unless_it_is_given() -> None:
     classes[0, :3] = 4
     labels, class_of = joined(objects, classes, None, "x")
     assert class_of.tolist() == [9] and (labels == -1).sum() == 3
-    with pytest.raises(InputError, match="x: object mask and class mask disagree on 397 of 400"):
+    with pytest.raises(UserError, match="x: object mask and class mask disagree on 397 of 400"):
         joined(objects, classes, np.array([4]), "x")
-    with pytest.raises(InputError, match="VOC's x: the object mask is 4 x 5, the class mask 5 x 4"):
+    with pytest.raises(UserError, match="VOC's x: the object mask is 4 x 5, the class mask 5 x 4"):
         joined(np.zeros((4, 5), dtype=np.uint8), np.zeros((5, 4), dtype=np.uint8), None, "VOC's x")

@@ -5,10 +5,10 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rpe.tools.gallery.examples import examples
+from rpe.tools.gallery.writing import main
 
 import rpe.run
-from rpe.gallery.examples import examples
-from rpe.gallery.writing import main
 
 TINY = ["backbone.width=8", "backbone.levels=2", "data.train_scenes=4", "data.val_scenes=3", "data.test_scenes=3", "embedding.dimension=3"]
 

@@ -2,8 +2,7 @@ import re
 
 import numpy as np
 from matplotlib.path import Path as Polygon
-
-from rpe.gallery.outline import MOST_OBJECTS, outlines
+from rpe.tools.gallery.outline import MOST_OBJECTS, outlines
 
 
 def painted(path: str, height: int, width: int) -> np.ndarray:

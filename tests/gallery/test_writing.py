@@ -6,9 +6,8 @@ import pytest
 import yaml
 from made_sweep import picture
 from PIL import Image
-
-from rpe.gallery.writing import main, read_labels
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.tools.gallery.writing import main, read_labels
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_a_run_without_objects_shows_what_it_has_drawn(tmp_path: Path, monkeypat
     with initialize_config_dir(str(Path(__file__).parent.parent.parent / "conf"), version_base="1.3"):
         config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no pictures"):
         main([f"run={tmp_path}"])
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "val-100.png").write_bytes(picture(0))
@@ -79,14 +78,14 @@ def test_a_run_without_objects_shows_what_it_has_drawn(tmp_path: Path, monkeypat
     ],
 )
 def test_slips(arguments: list[str], message: str, prediction: Path) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         main([argument.format(prediction=prediction) for argument in arguments])
 
 
 def test_an_unfinished_or_foreign_prediction(prediction: Path) -> None:
     (prediction / "objects.csv").write_text("image,label\na,b\n")
-    with pytest.raises(InputError, match=r"objects.csv is not as predict.py wrote it"):
+    with pytest.raises(UserError, match=r"objects.csv is not as predict.py wrote it"):
         main([f"run={prediction}"])
     (prediction / "predictions.yaml").write_text("run: x\n")
-    with pytest.raises(InputError, match="names no images"):
+    with pytest.raises(UserError, match="names no images"):
         main([f"run={prediction}"])

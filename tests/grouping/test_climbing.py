@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rpe.grouping import climb, mean_shift
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def dense_loop(points: torch.Tensor, keys: torch.Tensor, kappa: float, step: float) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_two_points_meet_where_the_density_has_its_maximum() -> None:
 def test_edges_and_slips() -> None:
     points = torch.eye(3)[None]
     assert len(climb(points, 10.0, 0)) == 1 and climb(points[:0], 10.0, 2)[-1].shape == (0, 3, 3)
-    with pytest.raises(InputError, match="not of unit length"):
+    with pytest.raises(UserError, match="not of unit length"):
         climb(2 * points, 10.0, 1)
-    with pytest.raises(InputError, match="iterations"):
+    with pytest.raises(UserError, match="iterations"):
         climb(points, 10.0, -1)

@@ -5,7 +5,7 @@ import torch
 
 from rpe.grouping import mean_shift
 from rpe.grouping.fixed import FixedMeanShift
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 @pytest.mark.parametrize("step", [1.0, 0.4])
@@ -27,7 +27,7 @@ def test_what_is_absent_may_be_anything() -> None:
 
 
 def test_slips() -> None:
-    with pytest.raises(InputError, match="concentration"):
+    with pytest.raises(UserError, match="concentration"):
         FixedMeanShift(1e9, 1, 1.0)
-    with pytest.raises(InputError, match="step"):
+    with pytest.raises(UserError, match="step"):
         FixedMeanShift(10.0, 1, 0.0)

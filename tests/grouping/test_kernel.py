@@ -5,7 +5,7 @@ import torch
 
 from rpe.grouping.kernel import fused_kernel_mean, kernel_mean, mean_over_keys
 from rpe.sphere import normalise
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def dense(points: torch.Tensor, kappa: torch.Tensor, mass: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
@@ -97,5 +97,5 @@ def test_fused_absent_points_may_be_anything() -> None:
 def test_a_second_derivative_is_refused() -> None:
     points = normalise(torch.randn(1, 5, 3)).requires_grad_()
     mean = kernel_mean(points, torch.tensor([9.0]), torch.ones(1, 5))
-    with pytest.raises(InputError, match="the tiled mean shift has no second derivative"):
+    with pytest.raises(UserError, match="the tiled mean shift has no second derivative"):
         torch.autograd.grad(mean.sum(), [points], create_graph=True)

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from rpe.grouping import MeanShift, mean_shift
 from rpe.sphere import normalise
-from rpe.structures import InputError, pixel_centres
+from rpe.structures import UserError, pixel_centres
 
 
 def dense_loops(points: torch.Tensor, kappa: torch.Tensor | float, iterations: int, step: float = 1.0) -> torch.Tensor:
@@ -223,7 +223,7 @@ def test_half_precision_is_computed_in_single() -> None:
 )
 def test_wrong_input_is_named(change: dict, message: str, plain: None) -> None:
     arguments = {"points": normalise(torch.randn(1, 4, 3)), "concentration": 36.0, "iterations": 1} | change
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         mean_shift(arguments.pop("points"), arguments.pop("concentration"), arguments.pop("iterations"), **arguments)
 
 

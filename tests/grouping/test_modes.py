@@ -6,7 +6,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from rpe.grouping import find_modes, mean_shift
 from rpe.sphere import normalise
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 SETTINGS = {"iterations": 10, "merge_tolerance": 0.005, "move_tolerance": 1e-6}
 
@@ -146,5 +146,5 @@ def test_one_no_equal_and_antipodal_points() -> None:
 )
 def test_wrong_settings_are_named(change: dict, message: str, plain: None) -> None:
     arguments = {"points": normalise(torch.randn(5, 3)), "concentration": 36.0, **SETTINGS} | change
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         find_modes(arguments.pop("points"), arguments.pop("concentration"), **arguments)

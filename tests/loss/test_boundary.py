@@ -6,7 +6,7 @@ from dense_loss import dense_loss
 
 from rpe.loss import BoundaryLoss, balanced_logistic
 from rpe.sphere import normalise
-from rpe.structures import VOID, BoundaryBatch, FeatureMap, InputError
+from rpe.structures import VOID, BoundaryBatch, FeatureMap, UserError
 
 
 def make_loss(**change: object) -> BoundaryLoss:
@@ -80,5 +80,5 @@ def test_segments_are_those_of_an_annotator_who_is_there() -> None:
     ],
 )
 def test_slips(change: dict, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(UserError, match=said):
         make_loss(**change)

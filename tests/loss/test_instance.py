@@ -6,7 +6,7 @@ from dense_loss import dense_loss
 
 from rpe.loss import InstanceLoss, objectness_loss
 from rpe.sphere import normalise
-from rpe.structures import FeatureMap, InputError
+from rpe.structures import FeatureMap, UserError
 
 
 def make_loss(**change: object) -> InstanceLoss:
@@ -47,5 +47,5 @@ def test_objectness_leaves_void_out() -> None:
     ("change", "message"), [({"pixels": 1}, "loss.pixels 1"), ({"sampling": "x"}, "loss.sampling"), ({"margin": -1.0}, "margin")]
 )
 def test_wrong_loss_settings(change: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         make_loss(**change)

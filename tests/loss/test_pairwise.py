@@ -6,7 +6,7 @@ from dense_loss import dense_loss
 
 from rpe.loss import pairwise_margin_loss, share_over_margin
 from rpe.sphere import normalise
-from rpe.structures import InputError, pixel_centres
+from rpe.structures import UserError, pixel_centres
 
 
 def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -139,7 +139,7 @@ def test_images_without_labels_are_left_out_of_the_mean() -> None:
 )
 def test_wrong_options_are_named(options: dict, message: str, plain: None) -> None:
     arguments = {"points": torch.eye(2)[None], "labels": torch.tensor([[0, 1]]), "margin": 0.5} | options
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         pairwise_margin_loss(arguments.pop("points"), arguments.pop("labels"), arguments.pop("margin"), **arguments)
 
 
@@ -158,7 +158,7 @@ def test_void_may_be_anything(labelled: int) -> None:
 def test_a_second_derivative_is_refused(labels: list[int]) -> None:
     points = normalise(torch.randn(1, 3, 3)).requires_grad_()
     loss = pairwise_margin_loss(points, torch.tensor([labels]), 0.1)
-    with pytest.raises(InputError, match="the pairwise loss has no second derivative"):
+    with pytest.raises(UserError, match="the pairwise loss has no second derivative"):
         torch.autograd.grad(loss, points, create_graph=True)
 
 

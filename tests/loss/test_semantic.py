@@ -6,7 +6,7 @@ from dense_loss import dense_loss
 
 from rpe.loss import SemanticLoss, class_loss
 from rpe.sphere import normalise
-from rpe.structures import FeatureMap, InputError
+from rpe.structures import FeatureMap, UserError
 
 
 def make_loss(**change: object) -> SemanticLoss:
@@ -69,5 +69,5 @@ def test_logits_are_read_between_the_cells() -> None:
     ],
 )
 def test_wrong_weights_are_refused(change: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         make_loss(**change)

@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from rpe.data.digits import DigitScenes
 from rpe.metric.average_recall import AREAS, BACKENDS, COCO_THRESHOLDS, VOC_THRESHOLDS, average_recall, recall_table
-from rpe.structures import InputError, decode_mask, encode_mask
+from rpe.structures import UserError, decode_mask, encode_mask
 
 SIZES = {"all": (0, 1e10), "small": (0, 150), "medium": (150, 300), "large": (300, 1e10)}
 
@@ -256,5 +256,5 @@ def test_the_voc_protocol_asks_for_the_very_mask_too(truth: dict) -> None:
 
 
 def test_an_unknown_backend_is_refused(truth: dict) -> None:
-    with pytest.raises(InputError, match="backend 'fast' is unknown: choose own, faster, pycocotools"):
+    with pytest.raises(UserError, match="backend 'fast' is unknown: choose own, faster, pycocotools"):
         average_recall(truth, [], "fast")

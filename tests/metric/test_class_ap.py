@@ -6,7 +6,7 @@ from classed_results import by_hand, noisy, oracle
 
 from rpe.data.digits import DigitScenes
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
-from rpe.structures import InputError, decode_mask, encode_mask
+from rpe.structures import UserError, decode_mask, encode_mask
 
 CATEGORIES = {digit + 1: str(digit) for digit in range(10)}
 
@@ -102,8 +102,8 @@ def test_void_is_of_no_class_and_a_mask_on_nothing_else_is_none() -> None:
 def test_rows_without_a_class_are_refused(truth: dict) -> None:
     rows = oracle(truth)
     rows[2] = {key: value for key, value in rows[2].items() if key != "category_id"}
-    with pytest.raises(InputError, match="result 2 .image 2. has no category_id: average precision asks for the class"):
+    with pytest.raises(UserError, match="result 2 .image 2. has no category_id: average precision asks for the class"):
         class_precision(truth, rows, CATEGORIES, "own")
     rows[2]["category_id"] = 77
-    with pytest.raises(InputError, match="has the category 77, which the truth does not list"):
+    with pytest.raises(UserError, match="has the category 77, which the truth does not list"):
         class_precision(truth, rows, CATEGORIES, "own")

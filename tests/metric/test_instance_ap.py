@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rpe.segment import select_instances
 from scipy.optimize import linear_sum_assignment
 
 from rpe.data.module import data_root
@@ -21,7 +22,6 @@ from rpe.metric.instance_ap import (
     touching,
     true_labels,
 )
-from rpe.proposal import select_instances
 from rpe.structures import Proposals, encode_mask
 
 NUCLEI = data_root() / "nuclei" / "annotations" / "instances_val.json"

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from rpe.metric.results import check_results, read_masks
-from rpe.structures import InputError, encode_mask
+from rpe.structures import UserError, encode_mask
 
 SIZE = (6, 9)
 TRUTH = {"images": [{"id": 5, "height": 6, "width": 9}], "annotations": [], "categories": []}
@@ -57,13 +57,13 @@ def test_the_masks_come_back_in_order() -> None:
     ],
 )
 def test_wrong_rows_are_named(change: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         check_results(TRUTH, [row(), row(score=0.4) | change])
 
 
 def test_a_row_that_comes_twice_is_refused_a_mask_of_two_categories_is_not() -> None:
     check_results(TRUTH, [row(), row(category_id=2), row(score=0.4)])
-    with pytest.raises(InputError, match=r"result 2 is result 0 again \(image 5\)"):
+    with pytest.raises(UserError, match=r"result 2 is result 0 again \(image 5\)"):
         check_results(TRUTH, [row(), row(score=0.4), row()])
 
 
@@ -71,16 +71,16 @@ def test_a_row_that_comes_twice_is_refused_a_mask_of_two_categories_is_not() -> 
 def test_a_category_that_the_truth_does_not_list_is_named(category: object) -> None:
     listed = {**TRUTH, "categories": [{"id": 3, "name": "cell"}]}
     check_results(listed, [row(category_id=3), {key: value for key, value in row(score=0.4).items() if key != "category_id"}])
-    with pytest.raises(InputError, match=r"result 1 \(image 5\) has the category .*, which the truth does not list: it lists 3 .."):
+    with pytest.raises(UserError, match=r"result 1 \(image 5\) has the category .*, which the truth does not list: it lists 3 .."):
         check_results(listed, [row(category_id=3), row(category_id=category)])
 
 
 def test_missing_keys_and_other_files_are_named() -> None:
-    with pytest.raises(InputError, match="result 0 has no score"):
+    with pytest.raises(UserError, match="result 0 has no score"):
         check_results(TRUTH, [{"image_id": 5, "segmentation": {}}])
-    with pytest.raises(InputError, match="result 0 has no image_id"):
+    with pytest.raises(UserError, match="result 0 has no image_id"):
         check_results(TRUTH, ["row"])
-    with pytest.raises(InputError, match="not dict"):
+    with pytest.raises(UserError, match="not dict"):
         check_results(TRUTH, {"annotations": []})
 
 
@@ -95,7 +95,7 @@ def test_garbage_is_refused_or_a_mask_of_the_right_size() -> None:
         changed = "".join(text)
         try:
             check_results(TRUTH, [row(**code(changed))])
-        except InputError:
+        except UserError:
             continue
         passed += 1
         assert read_masks([row(**code(changed))], [0]).areas[0] == coco_mask.decode({"size": list(SIZE), "counts": changed}).sum()

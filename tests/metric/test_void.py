@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from rpe.segment import select_instances
 
 from rpe.metric.average_recall import BACKENDS, VOC_THRESHOLDS, average_recall, recall_table
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.void import known_areas, without_void
-from rpe.proposal import select_instances
-from rpe.structures import InputError, decode_mask, encode_mask
+from rpe.structures import UserError, decode_mask, encode_mask
 
 SIZE = (24, 30)
 
@@ -102,5 +102,5 @@ def test_a_mask_half_hidden_by_void_still_becomes_an_instance() -> None:
 def test_a_broken_mask_is_named_by_its_row() -> None:
     truth, rows, _ = scene(0)
     rows[2] = rows[2] | {"segmentation": {"size": list(SIZE), "counts": "1P"}}
-    with pytest.raises(InputError, match=r"result 2 \(image 1\) has a broken mask"):
+    with pytest.raises(UserError, match=r"result 2 \(image 1\) has a broken mask"):
         average_recall(truth, rows)

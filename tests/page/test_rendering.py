@@ -7,8 +7,7 @@ import pytest
 from jinja2 import UndefinedError
 from made_sweep import picture
 from PIL import Image
-
-from rpe.page import embedded, embedded_file, render
+from rpe.tools.page import embedded, embedded_file, render
 
 
 def test_a_picture_is_shrunk_and_stands_in_the_page(tmp_path: Path) -> None:

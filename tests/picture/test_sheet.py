@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from rpe.segment import PlainRanker, Proposer
 
 from rpe.grouping import MeanShift
 from rpe.picture.sheet import LARGEST, draw_boundaries, draw_sheet, embedded_pixels
-from rpe.proposal import PlainRanker, Proposer
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import Batch, Embedded, FeatureMap, pixel_centres
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from rpe.segment import class_components, class_probability, classified
+from rpe.segment.classes import means_inside
 
-from rpe.proposal import class_components, class_probability, classified
-from rpe.proposal.classified import means_inside
 from rpe.structures import FeatureMap, Proposals, decode_mask, encode_mask
 
 

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 from painted import grouped_of, painted, squares
+from rpe.segment.features import PLAIN, describe, quality_of
+from rpe.segment.groups import Grouped
 
-from rpe.proposal.description import PLAIN, describe, quality_of
-from rpe.proposal.partition import Grouped
 from rpe.structures import FeatureMap
 
 

@@ -1,6 +1,6 @@
 import numpy as np
+from rpe.segment import select_instances
 
-from rpe.proposal import select_instances
 from rpe.structures import Proposals, encode_mask
 
 

@@ -1,7 +1,7 @@
 import torch
 from painted import grouped_of, painted, squares
+from rpe.segment.groups import at_original_size, cells_inside, connected, detached, image_of, truth_on_grid, without_small
 
-from rpe.proposal.partition import at_original_size, cells_inside, connected, detached, image_of, truth_on_grid, without_small
 from rpe.structures import Embedded, FeatureMap, pixel_centres
 
 

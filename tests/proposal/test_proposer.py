@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 from painted import painted, squares
+from rpe.segment import PlainRanker, Proposer
+from rpe.segment.groups import parted
+from rpe.segment.proposer import without_duplicates
 from skimage.measure import label as connected_regions
 
-from rpe.proposal import PlainRanker, Proposer
-from rpe.proposal.partition import parted
-from rpe.proposal.proposer import without_duplicates
-from rpe.structures import Embedded, InputError, Proposals, decode_mask, encode_mask
+from rpe.structures import Embedded, Proposals, UserError, decode_mask, encode_mask
 
 OPTIONS = dict(
     bandwidths=[0.2],
@@ -151,5 +151,5 @@ def test_without_duplicates_keeps_the_better() -> None:
     ],
 )
 def test_wrong_settings(change: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         proposer(**change)

@@ -1,8 +1,7 @@
 import pytest
 import torch
-
-from rpe.proposal.description import PLAIN, Description
-from rpe.proposal.ranker import LearnedRanker, PlainRanker, RandomRanker, Ranker
+from rpe.segment.features import PLAIN, Description
+from rpe.segment.ranker import LearnedRanker, PlainRanker, RandomRanker, Ranker
 
 
 def groups(**features: list[float]) -> Description:

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from made_sweep import write_point, write_sweep
 from PIL import Image
-
-from rpe.report.axis_picture import along_axis, heat_map, training_curves
-from rpe.report.comparison import Comparison, compare
-from rpe.report.points import read_sweep
+from rpe.tools.report.axis_picture import along_axis, heat_map, training_curves
+from rpe.tools.report.comparison import Comparison, compare
+from rpe.tools.report.points import read_sweep
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from made_sweep import score, write_point, write_sweep
 from omegaconf import OmegaConf
-
-from rpe.report.comparison import DERIVED, as_csv, compare, number_of, repeat_command, shown, sorted_values, spread
-from rpe.report.points import read_sweep
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.tools.report.comparison import DERIVED, as_csv, compare, number_of, repeat_command, shown, sorted_values, spread
+from rpe.tools.report.points import read_sweep
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 
@@ -70,7 +69,7 @@ def test_several_commands_may_have_added_points(tmp_path: Path) -> None:
 def test_a_figure_of_choice(tmp_path: Path) -> None:
     write_grid(tmp_path, listed=True)
     assert compare(read_sweep(tmp_path), "PQ").figure == "PQ"
-    with pytest.raises(InputError, match=r"figure AR@11 is none of the sweep's: choose one of AR@10, AR@100"):
+    with pytest.raises(UserError, match=r"figure AR@11 is none of the sweep's: choose one of AR@10, AR@100"):
         compare(read_sweep(tmp_path), "AR@11")
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 from made_sweep import BREAKS, write_point, write_sweep
-
-from rpe.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, dotted, read_point, read_sweep
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.tools.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, dotted, read_point, read_sweep
 
 OVERRIDES = {"embedding.dimension": 3, "loss.margin": 0.5, "seed": 1}
 
@@ -72,9 +71,9 @@ def test_a_list_that_cannot_be_read_is_a_fault_and_no_end(content: str, tmp_path
 
 
 def test_folders_that_are_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere is no folder"):
+    with pytest.raises(UserError, match="nowhere is no folder"):
         read_sweep(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="holds no run folders"):
+    with pytest.raises(UserError, match="holds no run folders"):
         read_sweep(tmp_path)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 from made_sweep import write_point, write_sweep
-
-from rpe.report import main
-from rpe.slip import InputError
+from rpe.errors import UserError
+from rpe.tools.report import main
 
 
 def outside(page: str) -> list[str]:
@@ -56,12 +55,12 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="sweep is missing"):
+    with pytest.raises(UserError, match="sweep is missing"):
         main([])
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(UserError, match="is no folder"):
         main(["sweep=nowhere"])
 
 
 def test_it_starts_without_torch() -> None:
-    program = "import sys, rpe.report; raise SystemExit('torch' in sys.modules)"
+    program = "import sys, rpe.tools.report; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent.parent).returncode == 0

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from rpe.run.train import build_training
 
 from rpe.data.module import SplitData
 from rpe.run.building import build, build_named, build_task, build_trainer, check_config, check_pair, task_class
-from rpe.run.training import build_training
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.base import Task
 
 CONF = Path(__file__).parent.parent.parent / "conf"
@@ -88,7 +88,7 @@ def test_a_fault_of_ours_stays_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(TypeError, match="our fault 3"):
         building.refused_in_one_line(lambda: Broken(3), "backbone", Broken)
-    with pytest.raises(InputError, match="trainer: no such thing"):
+    with pytest.raises(UserError, match="trainer: no such thing"):
         building.refused_in_one_line(refusing, "trainer", torch.nn.Linear)
     with pytest.raises(ZeroDivisionError):
         building.refused_in_one_line(lambda: 1 // 0, "trainer", torch.nn.Linear)
@@ -99,15 +99,15 @@ def refusing() -> None:
 
 
 def test_values_that_stand_elsewhere_are_named_where_they_stand() -> None:
-    with pytest.raises(InputError, match="^loss.margin must be a number"):
+    with pytest.raises(UserError, match="^loss.margin must be a number"):
         check_config(config("loss.margin=abc"))
-    with pytest.raises(InputError, match="^data.seed must be a whole number"):
+    with pytest.raises(UserError, match="^data.seed must be a whole number"):
         check_config(config("data.seed=abc"))
 
 
 def test_entries_that_are_null_are_left_out() -> None:
     assert [type(callback).__name__ for callback in build_named(config("callback.pictures=null"), "callback")] == ["Progress", "GradientNorm"]
-    with pytest.raises(InputError, match="callback.pictures.images is missing"):
+    with pytest.raises(UserError, match="callback.pictures.images is missing"):
         build(config("~callback.pictures.images"), "callback.pictures")
 
 
@@ -125,5 +125,5 @@ def test_data_of_another_kind_are_refused() -> None:
     data = build(whole, "data")
     check_pair(task_class(whole), data, whole)
     assert isinstance(data, Digits)
-    with pytest.raises(InputError, match="data other .SplitData. is not what rpe.task.instance.InstanceTask takes: it needs InstanceData"):
+    with pytest.raises(UserError, match="data other .SplitData. is not what rpe.task.instance.InstanceTask takes: it needs InstanceData"):
         check_pair(task_class(whole), SplitData("other", 1, 1, 0, 0), whole)

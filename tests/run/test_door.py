@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
+from rpe.run.cli import evaluation_folder, named, prediction_folder, prepared, quoted, said
+from rpe.run.cli import one_line as line_of
 
 import evaluate
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.door import evaluation_folder, named, prediction_folder, prepared, quoted, said
-from rpe.run.door import one_line as line_of
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_named_takes_the_last() -> None:
 
 
 def test_slips_are_said_and_faults_are_not() -> None:
-    assert said(InputError("a")) == "a" and said(HydraException("b\nfull_key: x")) == "b"
+    assert said(UserError("a")) == "a" and said(HydraException("b\nfull_key: x")) == "b"
     assert (
         said(PermissionError(13, "Permission denied", "/x"))
         == "/x: Permission denied: name a folder that can be written, such as hydra.run.dir=outputs/mine"
@@ -68,7 +68,7 @@ def test_a_fault_of_ours_keeps_its_stack_trace(door: Callable[..., None], monkey
 
 
 def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
-    wrapped = InputError("Caught InputError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.slip.InputError: image x does not decode\n")
+    wrapped = UserError("Caught UserError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.slip.UserError: image x does not decode\n")
     assert line_of(wrapped) == "image x does not decode"
 
 
@@ -108,12 +108,12 @@ def test_a_sweep_of_trainings_is_given_its_folder_and_one_of_scorings_is_not() -
     assert prepared(["sweep=margin", "-m", "experiment=nuclei"])[-1] == "hydra.sweep.dir='outputs/nuclei/sweep/margin'"
     assert prepared(["-m", "predictions=a,b"])[-1] == "predictions='a','b'"
     assert prepared(["-m", "seed=1,2", "hydra.sweep.dir=x"])[-1] == "hydra.sweep.dir='x'"
-    with pytest.raises(InputError, match="sweep names several points: add -m"):
+    with pytest.raises(UserError, match="sweep names several points: add -m"):
         prepared(["sweep=margin"])
 
 
 def test_a_launcher_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(["-m", "seed=1,2", "launcher=joblib"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"launcher=submitit_local needs an extra of this package: pip install 'rpe.submitit.'"):
+    with pytest.raises(UserError, match=r"launcher=submitit_local needs an extra of this package: pip install 'rpe.submitit.'"):
         prepared(["-m", "seed=1,2", "launcher=submitit_local"])

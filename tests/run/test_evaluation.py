@@ -22,7 +22,7 @@ Refused = Callable[..., str]
 def run(door: Callable[..., None], tmp_path: Path) -> Path:
     """A run that was written down, and stopped there."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr("rpe.run.training.build_training", stop)
+        patch.setattr("rpe.run.train.build_training", stop)
         door(train.main, f"hydra.run.dir={tmp_path / 'run'}")
     return tmp_path / "run"
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
+from rpe.segment import Stitched
 
 from rpe.run.findings import Findings, rows_of
-from rpe.structures import InputError
-from rpe.tiling import Stitched
+from rpe.structures import UserError
 
 MADE = {"objects": True, "network": "abc", "tile": 512}
 
@@ -45,7 +45,7 @@ def test_rows_tell_masks_areas_and_boxes() -> None:
 
 def test_more_objects_than_16_bits_count_are_refused() -> None:
     many = np.arange(1, 2**16 + 1, dtype=np.int32).reshape(256, 256)
-    with pytest.raises(InputError, match="65,536 objects are more than the 65,535 of a 16-bit label map"):
+    with pytest.raises(UserError, match="65,536 objects are more than the 65,535 of a 16-bit label map"):
         rows_of(found(many), {})
     kept = np.where(many == 2**16, 0, many).astype(np.int32)
     assert len(rows_of(found(kept), {})) == 65535
@@ -95,7 +95,7 @@ def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
     before = Findings(tmp_path, MADE, {})
     file = image(tmp_path / "images", "a.png")
     before.write("a", file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
-    with pytest.raises(InputError, match="holds a prediction with other network and tile: name another output folder"):
+    with pytest.raises(UserError, match="holds a prediction with other network and tile: name another output folder"):
         Findings(tmp_path, {**MADE, "network": "def", "tile": None}, {})
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from rpe.run.folder import checkpoint_of, load_weights, provenance, write_figures
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_a_checkpoint_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"best.ckpt does not exist: name a run folder that has trained"):
+    with pytest.raises(UserError, match=r"best.ckpt does not exist: name a run folder that has trained"):
         checkpoint_of(str(tmp_path))
 
 
@@ -17,11 +17,11 @@ def test_weights(tmp_path: Path) -> None:
     torch.save({"state_dict": one.state_dict(), "epoch": 4}, tmp_path / "a.ckpt")
     other = torch.nn.Linear(2, 3)
     assert load_weights(other, tmp_path / "a.ckpt")["epoch"] == 4 and torch.equal(one.weight, other.weight)
-    with pytest.raises(InputError, match=r"is of another model: weight is \[3, 2\] there and \[3, 5\] here"):
+    with pytest.raises(UserError, match=r"is of another model: weight is \[3, 2\] there and \[3, 5\] here"):
         load_weights(torch.nn.Linear(5, 3), tmp_path / "a.ckpt")
     for content in ({"state_dict": 5}, [1], {}):
         torch.save(content, tmp_path / "b.ckpt")
-        with pytest.raises(InputError, match="b.ckpt is not a checkpoint of this program"):
+        with pytest.raises(UserError, match="b.ckpt is not a checkpoint of this program"):
             load_weights(other, tmp_path / "b.ckpt")
 
 

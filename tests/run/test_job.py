@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from rpe.run.run_name import job, name_of, sweep_of, tags_of
 
-from rpe.run.job import job, name_of, sweep_of, tags_of
 from rpe.run.sweep import record
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rpe.run.lock import free_gpu, held
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 HOLDER = """
 import sys, time
@@ -30,7 +30,7 @@ def holder(what: str, folder: Path) -> tuple[subprocess.Popen[str], str]:
 def test_a_folder_is_held_until_its_holder_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other, _ = holder("folder", tmp_path)
     try:
-        with pytest.raises(InputError, match="is being written by another process"), held(tmp_path, None):
+        with pytest.raises(UserError, match="is being written by another process"), held(tmp_path, None):
             pass
         started = time.monotonic()
         killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(1); os.kill({other.pid}, 9)"])

@@ -2,9 +2,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
+from rpe.run.validation import check_complete, check_options, fits, shown, wanted
 
-from rpe.run.options import check_complete, check_options, fits, shown, wanted
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 class Anything:
@@ -49,9 +49,9 @@ def test_names_and_completeness() -> None:
 
     def open_end(width: int, **others: Any) -> None: ...
 
-    with pytest.raises(InputError, match="net.widht is no option of net: it has width, depth"):
+    with pytest.raises(UserError, match="net.widht is no option of net: it has width, depth"):
         check_options(stage, {"widht": 3, "_target_": "x"}, "net")
     check_options(open_end, {"width": 3, "tags": ["a"]}, "net")
-    with pytest.raises(InputError, match="net.width is missing"):
+    with pytest.raises(UserError, match="net.width is missing"):
         check_complete(stage, {"depth"}, "net")
     check_complete(open_end, {"width"}, "net")

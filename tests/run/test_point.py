@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from rpe.sweep.point import flattened
 from tiny import tiny
 from wandb_files import wandb_files
 
 import train
-from rpe.run.point import flattened
 from rpe.run.sweep import REASON
 
 Door = Callable[..., None]
@@ -54,7 +54,7 @@ def test_the_same_command_skips_goes_on_and_repeats(door: Door, tmp_path: Path, 
     capsys.readouterr()
     door(train.main, *TINY, *swept)
     said = capsys.readouterr().out
-    assert said.count("is done already") == 1 and "4 points are done: python -m rpe.report sweep=" in said
+    assert said.count("is done already") == 1 and "4 points are done: python -m rpe.tools.report sweep=" in said
     assert said.count("epoch 1/2 ") == 1 == said.count("epoch 2/2 "), "only the one without a checkpoint trains again"
     assert f"{points[0.6].name}: epoch 1/2 " in said, "of several at a time, each says which it is"
     assert (points[0.3] / "metrics.json").stat().st_mtime_ns == finished

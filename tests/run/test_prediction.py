@@ -14,12 +14,12 @@ from bsds_miniature import write_bsds
 from miniature import write_miniature
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from rpe.segment import select_instances
 
 import evaluate
 import predict
 import rpe.run
 import train
-from rpe.proposal import select_instances
 from rpe.run import prediction
 from rpe.structures import Proposals
 

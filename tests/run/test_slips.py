@@ -44,7 +44,7 @@ BY_TYPE = [
     ("logger.wandb.project=1 logger=wandb", "logger.wandb.project must be text, not 1"),
     ("+backbone.depth=3", "backbone.depth is no option of backbone: it has width, levels, stride"),
     ("+trainer.epochs=3", "trainer.epochs is no option of trainer: it has accelerator, devices, max_epochs"),
-    ("backbone._target_=rpe.backbone.VNet", "backbone._target_ rpe.backbone.VNet cannot be imported"),
+    ("backbone._target_=rpe.network.backbone.VNet", "backbone._target_ rpe.network.backbone.VNet cannot be imported"),
     ("~loss._target_", "loss has no _target_"),
     ("seed=abc", "seed abc is no whole number from 0 on"),
     ("seed=-1", "seed -1 is no whole number from 0 on"),
@@ -155,7 +155,7 @@ def test_a_folder_without_permission(refused: Refused, tmp_path: Path, monkeypat
     def denied(file: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr("rpe.run.training.write_whole", denied)
+    monkeypatch.setattr("rpe.run.train.write_whole", denied)
     assert "config.yaml: Permission denied: name a folder" in refused(train.main, f"hydra.run.dir={tmp_path / 'run'}")
 
 

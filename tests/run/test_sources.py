@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rpe.run.input_files import image_files
 
 from rpe.run.findings import Findings
-from rpe.run.sources import image_files
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_a_pattern_finds_no_answers(tmp_path: Path) -> None:
@@ -25,5 +25,5 @@ def test_files_folders_and_nothing(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert image_files(str(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "b.png"]
     assert image_files(str(tmp_path / "text.txt")) == [tmp_path / "text.txt"], "what is named is tried"
-    with pytest.raises(InputError, match="names no image: name a file, a folder that holds some, or a pattern"):
+    with pytest.raises(UserError, match="names no image: name a file, a folder that holds some, or a pattern"):
         image_files(str(tmp_path / "*.tif"))

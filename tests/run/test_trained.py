@@ -5,7 +5,7 @@ import torch
 from written_run import SMALL, write_run
 
 from rpe.run.trained import read_trained
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_a_run_is_read_back_with_its_weights(tmp_path: Path) -> None:
@@ -17,9 +17,9 @@ def test_a_run_is_read_back_with_its_weights(tmp_path: Path) -> None:
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run is missing"):
+    with pytest.raises(UserError, match="run is missing"):
         read_trained(None)
     run = write_run(tmp_path / "run", *SMALL)
     (run / "checkpoints" / "last.ckpt").unlink()
-    with pytest.raises(InputError, match="does not exist: name a run folder that has trained"):
+    with pytest.raises(UserError, match="does not exist: name a run folder that has trained"):
         read_trained(str(run))

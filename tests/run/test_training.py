@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from rpe.network.backbone.decoder import ConvolutionBlock
 from tiny import tiny
 from wandb_files import wandb_files
 
 import evaluate
 import train
-from rpe.backbone.decoder import ConvolutionBlock
 from rpe.loss import InstanceLoss
 from rpe.structures import Batch
 from rpe.task.instance import InstanceTask

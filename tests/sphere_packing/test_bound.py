@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rpe.sphere_packing.bound import exact_similarity, fejes_toth_bound, proposition_1, similarity_bound
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def test_closed_forms() -> None:
@@ -20,5 +20,5 @@ def test_closed_forms() -> None:
 
 
 def test_slips() -> None:
-    with pytest.raises(InputError, match="groups 0 is not a whole number from 1 on"):
+    with pytest.raises(UserError, match="groups 0 is not a whole number from 1 on"):
         exact_similarity(0, 3)

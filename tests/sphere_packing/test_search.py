@@ -7,7 +7,7 @@ import torch
 
 from rpe.sphere_packing.bound import cap_bound, fejes_toth_bound, proposition_1, proposition_2, similarity_bound
 from rpe.sphere_packing.search import best_arrangement, closest_cosines, loss_floor
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 ANGLES = {4: 109.4712206, 5: 90.0, 6: 90.0, 8: 74.8584922, 12: 63.4349488, 24: 43.6907671}
 KNOWN = [(groups, 3, math.cos(math.radians(angle))) for groups, angle in ANGLES.items()]
@@ -50,7 +50,7 @@ def test_loss_floors() -> None:
 
 
 def test_slips() -> None:
-    with pytest.raises(InputError, match="starts 0"):
+    with pytest.raises(UserError, match="starts 0"):
         best_arrangement(3, 3, 0, 0)
-    with pytest.raises(InputError, match=r"margin 1.5 is outside \[0, 1\)"):
+    with pytest.raises(UserError, match=r"margin 1.5 is outside \[0, 1\)"):
         loss_floor(3, 3, 1.5, 1, 0)

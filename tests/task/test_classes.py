@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 import rpe.run
 from rpe.data.digits import DigitScenes
-from rpe.structures import FeatureMap, InputError, InstanceBatch, Proposals, encode_labels
+from rpe.structures import FeatureMap, InstanceBatch, Proposals, UserError, encode_labels
 from rpe.task.classes import ClassExaminer, ClassReport, map_names, score_maps, score_results
 
 SCENES = DigitScenes("val", 6, 0)
@@ -98,13 +98,13 @@ def test_anybodys_results_and_maps_have_the_same_figures(tmp_path) -> None:
 
 def test_classes_of_the_data_must_be_the_heads() -> None:
     examiner = ClassExaminer(2, 1)
-    with pytest.raises(InputError, match="head.classes is 2, but the data have 3 categories .a, b, c ...: set head.classes=3"):
+    with pytest.raises(UserError, match="head.classes is 2, but the data have 3 categories .a, b, c ...: set head.classes=3"):
         examiner.check_classes({1: "a", 2: "b", 3: "c"})
     examiner.check_classes({1: "a", 2: "b"})
     examiner.check_classes({1: "a", 2: "b"})
     examiner.check_classes({5: "a", 70: "b"})  # a class is known by its name, whatever its id
     assert examiner.categories == {1: "a", 2: "b"}, "the ids are those of the training"
-    with pytest.raises(InputError, match="class 2 of the data is 'c', but 'b' in the training or in another split: all must list the same names"):
+    with pytest.raises(UserError, match="class 2 of the data is 'c', but 'b' in the training or in another split: all must list the same names"):
         examiner.check_classes({1: "a", 2: "c"})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.predictions import of_names, only_images, only_rows, read_results
 
 TRUTH = {
@@ -24,17 +24,17 @@ def test_images_and_rows_of_names() -> None:
     assert only_images(TRUTH, {1})["annotations"] == [{"id": 5, "image_id": 1}]
     rows = [{"image_id": 1}, {"image_id": 2}, "no row", {}]
     assert only_rows(rows, some) == [{"image_id": 2}, "no row"], "what is no row stays, to be refused"
-    with pytest.raises(InputError, match="names holds 'z'"):
+    with pytest.raises(UserError, match="names holds 'z'"):
         of_names(TRUTH, ["z"])
 
 
 def test_results_are_a_list_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"image_id": 1}]))
     assert read_results(tmp_path / "rows.json") == [{"image_id": 1}]
-    with pytest.raises(InputError, match="nowhere.json does not exist"):
+    with pytest.raises(UserError, match="nowhere.json does not exist"):
         read_results(tmp_path / "nowhere.json")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(UserError, match="is no file"):
         read_results(tmp_path)
     (tmp_path / "rows.json").write_text("{}")
-    with pytest.raises(InputError, match="but holds one dict"):
+    with pytest.raises(UserError, match="but holds one dict"):
         read_results(tmp_path / "rows.json")

@@ -26,7 +26,7 @@ import predict
 import rpe.run
 import train
 from rpe.data.module import InstanceData, data_root
-from rpe.structures import InputError
+from rpe.structures import UserError
 from rpe.task.semantic import SemanticTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
@@ -291,5 +291,5 @@ def test_void_in_the_files_changes_neither_loss_nor_miou(door: Door, tmp_path: P
 def test_a_loss_that_groups_nothing_is_no_instance_task() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["head=semantic", "loss=semantic", "loss.pairwise_weight=0"])
-        with pytest.raises(InputError, match="nothing would be grouped"):
+        with pytest.raises(UserError, match="nothing would be grouped"):
             rpe.run.build_task(config)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from painted import painted, squares
+from rpe.network.embedding import Embedding
+from rpe.segment import classified
 
 import rpe.run
-from rpe.embedding import Embedding
-from rpe.proposal import classified
 from rpe.structures import FeatureMap, Proposals, encode_mask
 from rpe.task.tile import classes_of, modes_of, multiple_of, pieces_of
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-
-from rpe.tiling import Piece, Tile, enlarged, stitched, tiles_of, within
-from rpe.tiling.stitching import same_objects
+from rpe.segment import Piece, Tile, enlarged, stitched, tiles_of, within
+from rpe.segment.stitching import same_objects
 
 
 def cut_into(labels: np.ndarray, tiles: list[Tile], dimension: int = 64) -> list[Piece]:

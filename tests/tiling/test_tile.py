@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from rpe.segment import tiles_of
 
-from rpe.structures import InputError
-from rpe.tiling import tiles_of
+from rpe.structures import UserError
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,6 @@ def test_tiles_start_at_multiples_overlap_and_their_cores_share_nothing(size: tu
 
 
 def test_a_tile_without_a_step_is_refused_and_none_never_cuts() -> None:
-    with pytest.raises(InputError, match="tile 512 less overlap 128 is below 1200, .*set tile=1328"):
+    with pytest.raises(UserError, match="tile 512 less overlap 128 is below 1200, .*set tile=1328"):
         tiles_of((600, 10), 512, 128, 1200)
     assert len(tiles_of((600, 900), None, 128, 1200)) == len(tiles_of((512, 300), 512, 128, 1200)) == 1

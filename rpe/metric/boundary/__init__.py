@@ -4,6 +4,7 @@
 together, `figures(counts, thresholds)` says what they are worth; `score` does all of it for a folder.
 """
 
+from rpe.data.thinning import thin
 from rpe.metric.boundary.annotators import Annotators, Matched
 from rpe.metric.boundary.curve import (
     Counts,
@@ -18,7 +19,6 @@ from rpe.metric.boundary.curve import (
     thresholds_of,
 )
 from rpe.metric.boundary.matching import match, reach_of
-from rpe.thinning import thin
 
 __all__ = [
     "Annotators",

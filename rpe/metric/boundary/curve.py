@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from rpe.data.thinning import thin
 from rpe.metric.boundary.annotators import Annotators
-from rpe.thinning import thin
 
 BETWEEN = 100
 """Steps at which recall and precision are interpolated between two thresholds when the best F is sought."""

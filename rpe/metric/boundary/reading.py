@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from scipy import io
 
-from rpe.structures import InputError
-from rpe.thinning import segment_changes
+from rpe.data.thinning import segment_changes
+from rpe.structures import UserError
 
 SUFFIXES = (".png", ".npy", ".mat")
 LARGEST = {"L": 255, "1": 1, "I;16": 65535, "I": 65535}
@@ -35,17 +35,17 @@ def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """The one file of each name.
 
     Raises:
-        InputError: no such folder, no file for a name, or two.
+        UserError: no such folder, no file for a name, or two.
     """
     if not folder.is_dir():
-        raise InputError(f"predictions {folder} is no folder: name one with a PNG, NPY or MAT file for each image")
+        raise UserError(f"predictions {folder} is no folder: name one with a PNG, NPY or MAT file for each image")
     found: dict[str, Path] = {}
     for name in names:
         there = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
         if not there:
-            raise InputError(f"prediction {folder / name}.png (or .npy, .mat) is missing: every image of the split needs one, or restrict names")
+            raise UserError(f"prediction {folder / name}.png (or .npy, .mat) is missing: every image of the split needs one, or restrict names")
         if len(there) > 1:
-            raise InputError(f"predictions {there[0]} and {there[1]} are for the same image: keep one")
+            raise UserError(f"predictions {there[0]} and {there[1]} are for the same image: keep one")
         found[name] = there[0]
     return found
 
@@ -57,15 +57,15 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
     of segmentations), `ucm2` (an ultrametric contour map of twice the size, read at (3:2:end, 3:2:end)), or else one map in [0, 1].
 
     Raises:
-        InputError: naming the file that does not decode, has another size, or values that are NaN or outside [0, 1].
+        UserError: naming the file that does not decode, has another size, or values that are NaN or outside [0, 1].
     """
     read = {".png": read_png, ".npy": read_npy, ".mat": read_mat}[file.suffix]
     try:
         values = read(file)
-    except InputError:
+    except UserError:
         raise
     except Exception as error:  # garbage makes reading fail in every way there is
-        raise InputError(f"prediction {file} does not decode ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise UserError(f"prediction {file} does not decode ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
     if isinstance(values, list):
         prediction = Prediction(file, None, [segment_changes(one) for one in values])
         shapes = {one.shape for one in values}
@@ -73,25 +73,25 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
         prediction = Prediction(file, values, [])
         shapes = {values.shape}
     if shapes != {size}:
-        raise InputError(f"prediction {file} is {' x '.join(map(str, shapes.pop()))}, but its image {size[0]} x {size[1]} (height x width)")
+        raise UserError(f"prediction {file} is {' x '.join(map(str, shapes.pop()))}, but its image {size[0]} x {size[1]} (height x width)")
     if prediction.map is not None:
         refuse_values(prediction.map, file)
     return prediction
 
 
 def refuse_values(values: Float[np.ndarray, "height width"], file: Path) -> None:
-    """Raises: InputError: values that are no strength of a boundary."""
+    """Raises: UserError: values that are no strength of a boundary."""
     if np.isnan(values).any():
-        raise InputError(f"prediction {file} holds NaN ({int(np.isnan(values).sum())} pixels)")
+        raise UserError(f"prediction {file} holds NaN ({int(np.isnan(values).sum())} pixels)")
     if values.min() < 0 or values.max() > 1:
-        raise InputError(f"prediction {file} has values from {values.min():g} to {values.max():g}: boundary maps lie in [0, 1]")
+        raise UserError(f"prediction {file} has values from {values.min():g} to {values.max():g}: boundary maps lie in [0, 1]")
 
 
 def read_png(file: Path) -> Float[np.ndarray, "height width"]:
     """A grey PNG in [0, 1]."""
     with Image.open(file) as image:
         if image.mode not in LARGEST:
-            raise InputError(f"prediction {file} is a PNG of mode {image.mode}: save it grey, with 8 or 16 bits")
+            raise UserError(f"prediction {file} is a PNG of mode {image.mode}: save it grey, with 8 or 16 bits")
         return np.asarray(image).astype(np.float64) / LARGEST[image.mode]
 
 
@@ -99,7 +99,7 @@ def read_npy(file: Path) -> np.ndarray:
     """A map of floats or booleans."""
     values = np.load(file, allow_pickle=False)
     if values.dtype != bool and not np.issubdtype(values.dtype, np.floating):
-        raise InputError(f"prediction {file} holds {values.dtype}: save floats in [0, 1], or booleans")
+        raise UserError(f"prediction {file} holds {values.dtype}: save floats in [0, 1], or booleans")
     return flat(values, file).astype(np.float64)
 
 
@@ -111,15 +111,15 @@ def read_mat(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]
     if "ucm2" in content:
         return flat(numbers(content["ucm2"], "ucm2", file), file)[2::2, 2::2].astype(np.float64)
     if len(content) != 1:
-        raise InputError(f"prediction {file} holds {', '.join(content) or 'nothing'}: name the map segs, ucm2, or store nothing beside it")
+        raise UserError(f"prediction {file} holds {', '.join(content) or 'nothing'}: name the map segs, ucm2, or store nothing beside it")
     name, values = next(iter(content.items()))
     return flat(numbers(values, name, file), file).astype(np.float64)
 
 
 def numbers(values: Any, name: str, file: Path) -> np.ndarray:
-    """Raises: InputError: no array of floats, booleans or unsigned integers."""
+    """Raises: UserError: no array of floats, booleans or unsigned integers."""
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fbu":
-        raise InputError(f"prediction {file} holds no map of numbers in {name}")
+        raise UserError(f"prediction {file} holds no map of numbers in {name}")
     return values
 
 
@@ -127,18 +127,18 @@ def segmentations(cell: Any, file: Path) -> list[Int64[np.ndarray, "height width
     """The label maps of a cell.
 
     Raises:
-        InputError: no cell, an empty one, or one that holds something else than whole numbers on two axes.
+        UserError: no cell, an empty one, or one that holds something else than whole numbers on two axes.
     """
     if not isinstance(cell, np.ndarray) or cell.dtype != object or cell.size == 0:
-        raise InputError(f"prediction {file} has a segs that is no cell of label maps: save it as {{map}}, one map for each segmentation")
+        raise UserError(f"prediction {file} has a segs that is no cell of label maps: save it as {{map}}, one map for each segmentation")
     for one in cell.ravel():
         if not isinstance(one, np.ndarray) or one.ndim != 2 or one.dtype.kind not in "iuf" or not (np.isfinite(one) & (one == np.floor(one))).all():
-            raise InputError(f"prediction {file} has a segs that holds something else than maps of whole numbers, one for each segment")
+            raise UserError(f"prediction {file} has a segs that holds something else than maps of whole numbers, one for each segment")
     return [one.astype(np.int64) for one in cell.ravel()]
 
 
 def flat(values: np.ndarray, file: Path) -> np.ndarray:
-    """Raises: InputError: not two axes."""
+    """Raises: UserError: not two axes."""
     if values.ndim != 2:
-        raise InputError(f"prediction {file} has {values.ndim} axes: a boundary map has two, height and width")
+        raise UserError(f"prediction {file} has {values.ndim} axes: a boundary map has two, height and width")
     return values

@@ -26,7 +26,7 @@ from rpe.data.module import as_names
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.curve import Counts, best_between, count_masks, count_pixels, f_measure, figures, of_table, thresholds_of
 from rpe.metric.boundary.reading import LARGEST, Prediction, find_predictions, read_prediction
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 VERSION = 1
 """Of the counting: a journal of another one is not taken up."""
@@ -130,7 +130,7 @@ def score_folder(
         workers: processes; None is one for each core.
 
     Raises:
-        InputError: anything wrong with the files, before any is counted.
+        UserError: anything wrong with the files, before any is counted.
     """
     chosen = as_names(names, sorted(truths))
     files = find_predictions(predictions, chosen)
@@ -149,7 +149,7 @@ def score_folder(
             write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
             bar.advance()
     if len({len(table) for table in done.values()}) > 1:
-        raise InputError(f"predictions in {predictions} hold different numbers of segmentations (or maps beside them): each image needs as many")
+        raise UserError(f"predictions in {predictions} hold different numbers of segmentations (or maps beside them): each image needs as many")
     return Scored(chosen, of_table(np.array([done[name] for name in chosen], dtype=np.int64)))
 
 
@@ -169,7 +169,7 @@ def recall_table(file: Path, key: str) -> Table | None:
 
 
 def load(file: Path, truth: Path) -> tuple[Prediction, list[np.ndarray]]:
-    """A prediction and the boundaries that the annotators saw; raises `InputError` naming the file that is wrong."""
+    """A prediction and the boundaries that the annotators saw; raises `UserError` naming the file that is wrong."""
     boundaries = [one.boundaries for one in read_annotations(truth)]
     return read_prediction(file, (boundaries[0].shape[0], boundaries[0].shape[1])), boundaries
 

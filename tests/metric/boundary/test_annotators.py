@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from rpe.data.thinning import segment_changes, thin
 from scipy import ndimage
 
 from rpe.metric.boundary import annotators as module
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.matching import match
-from rpe.thinning import segment_changes, thin
 
 
 def scene(seed: int, people: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import io
 
 from rpe.metric.boundary.reading import find_predictions, read_prediction
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 SIZE = (6, 9)
 RAMP = np.linspace(0, 1, 54).reshape(SIZE)
@@ -100,7 +100,7 @@ def cell_of(values: np.ndarray) -> np.ndarray:
 def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, how: str, said: str) -> None:
     file = tmp_path / how
     SPOILT[how](file)
-    with pytest.raises(InputError, match=said) as refusal:
+    with pytest.raises(UserError, match=said) as refusal:
         read_prediction(file, SIZE)
     assert str(file) in str(refusal.value) and "\n" not in str(refusal.value)
 
@@ -109,10 +109,10 @@ def test_each_image_needs_one_file(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", RAMP)
     np.save(tmp_path / "2.npy", RAMP)
     assert list(find_predictions(tmp_path, ["1", "2"])) == ["1", "2"]
-    with pytest.raises(InputError, match="3.png .* is missing"):
+    with pytest.raises(UserError, match="3.png .* is missing"):
         find_predictions(tmp_path, ["1", "3"])
     (tmp_path / "1.png").touch()
-    with pytest.raises(InputError, match="same image"):
+    with pytest.raises(UserError, match="same image"):
         find_predictions(tmp_path, ["1"])
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(UserError, match="no folder"):
         find_predictions(tmp_path / "elsewhere", ["1"])

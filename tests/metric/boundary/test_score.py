@@ -18,7 +18,7 @@ from rpe.data.bsds import read_annotations, split_files
 from rpe.metric.boundary import Annotators, Counts, count_pixels, figures, of_table, thresholds_of
 from rpe.metric.boundary import score as module
 from rpe.metric.boundary.score import score_folder, score_maps
-from rpe.structures import InputError
+from rpe.structures import UserError
 
 
 def truths_of(root: Path, split: str = "test") -> dict[str, Path]:
@@ -76,7 +76,7 @@ def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> N
     assert score(maps, truths, out, 5, [3002], 1)["images"] == 1 and score_folder(maps, truths, out, 5, [3002], 1).names == ["3002"]
     (maps / "3000.npy").unlink()
     assert score(maps, truths, out, 5, ["3001", 3002], 1)["images"] == 2
-    with pytest.raises(InputError, match="3000"):
+    with pytest.raises(UserError, match="3000"):
         score(maps, truths, out, 5, None, 1)
 
 
@@ -100,7 +100,7 @@ def test_finished_images_are_not_counted_again_unless_they_change(
 def test_nothing_is_counted_before_all_files_are_right(folders: tuple[Path, dict[str, Path], Path]) -> None:
     maps, truths, out = folders
     np.save(maps / "3003.npy", np.full((4, 4), 0.5))
-    with pytest.raises(InputError, match="3003.npy is 4 x 4, but its image"):
+    with pytest.raises(UserError, match="3003.npy is 4 x 4, but its image"):
         score(maps, truths, out, 5, None, 2)
     assert not list((out / "journal").iterdir())
 
