@@ -229,10 +229,21 @@ def named(arguments: list[str], key: str) -> str | None:
 def quoted(argument: str, sweeping: bool) -> str:
     """`key='value'` for the keys that take paths; commas part the values of a sweep, and what is quoted or interpolated stays."""
     key, given, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"[" or "${" in value or re.match(r"(choice|glob)\(", value):
+    if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"" or "${" in value or re.match(r"(choice|glob)\(", value):
         return argument
+    if value[0] == "[" and value[-1] == "]" and not os.path.exists(value):  # noqa: PTH110 (of a long list Path's raises)
+        # a list of files, whose names may hold brackets too; where it has quotes, it is as Hydra wants it
+        if re.search("['\"]", value):
+            return argument
+        items = [item if re.fullmatch(r"[\w./-]*", item) else in_quotes(item) for item in map(str.strip, value[1:-1].split(","))]
+        return f"{key}{given}[{','.join(items)}]"
     values = value.split(",") if sweeping and not key.startswith("hydra.") else [value]
-    return key + given + ",".join("'" + part.replace("'", "\\'") + "'" for part in values)
+    return key + given + ",".join(map(in_quotes, values))
+
+
+def in_quotes(value: str) -> str:
+    """Return a path as Hydra's grammar takes it, whatever it holds."""
+    return "'" + value.replace("'", "\\'") + "'"
 
 
 def offer_run(run: str | None, resume: str | None) -> None:

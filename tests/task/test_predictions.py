@@ -23,7 +23,8 @@ def test_images_and_rows_of_names() -> None:
     ]
     assert only_images(TRUTH, {1})["annotations"] == [{"id": 5, "image_id": 1}]
     rows = [{"image_id": 1}, {"image_id": 2}, "no row", {}]
-    assert only_rows(rows, some) == [{"image_id": 2}, "no row"], "what is no row stays, to be refused"
+    assert only_rows(rows, some) == [{"image_id": 2}, "no row", {}], "what is no row stays, to be refused"
+    assert only_rows([{"image_id": [1]}, {"image_id": True}], some) == [{"image_id": [1]}, {"image_id": True}]
     with pytest.raises(InputError, match="names holds 'z'"):
         of_names(TRUTH, ["z"])
 
@@ -36,5 +37,5 @@ def test_results_are_a_list_in_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no file"):
         read_results(tmp_path)
     (tmp_path / "rows.json").write_text("{}")
-    with pytest.raises(InputError, match="but holds one dict"):
+    with pytest.raises(InputError, match="but holds an object with no key"):
         read_results(tmp_path / "rows.json")
