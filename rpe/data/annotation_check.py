@@ -267,7 +267,8 @@ def refuse_empty(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
     """
     for place, pixels in areas.items():
         if not pixels:
-            raise empty(truth["annotations"][place]["id"], file)
+            annotation = truth["annotations"][place]
+            raise empty(annotation["id"], file, is_flat(annotation["segmentation"]))
 
 
 def tell_areas(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
@@ -288,8 +289,17 @@ def is_far(area: float, pixels: int) -> bool:
     return max(area, pixels) > 2 * min(area, pixels) and abs(area - pixels) > 16
 
 
-def empty(number: int, file: Path) -> InputError:
-    """What is said of a mask without a pixel."""
+def is_flat(segmentation: Any) -> bool:
+    """Whether the corners of each polygon lie on a line."""
+    if not isinstance(segmentation, list):
+        return False
+    corners = [np.array(ring, dtype=np.float64).reshape(-1, 2) for ring in segmentation]
+    return all(np.linalg.matrix_rank(points - points[0], tol=1e-6) < 2 for points in corners)
+
+
+def empty(number: int, file: Path, flat: bool = False) -> InputError:
+    """What is said of a mask without a pixel; `flat` says that it is of polygons whose corners lie on a line."""
+    reason = "; all corners of its polygons lie on a line" if flat else ""
     return InputError(
-        f"annotation {number} in {file} has a mask without a pixel: mend or remove it, or data.empty_masks=skip trains without such (COCO has two)"
+        f"annotation {number} in {file} has a mask without a pixel: mend or remove it, or data.empty_masks=skip trains without such (COCO has two){reason}"
     )

@@ -62,6 +62,7 @@ def looks_sound(results: list[Any], sizes: dict[int, list[int]], categories: set
     return (
         only_of(counts, str)
         and [mask.get("size") for mask in masks] == [sizes[image] for image in images]
+        and only_of([length for mask in masks for length in mask["size"]], int)
         and all(-1e300 < score < 1e300 for score in scores)
         and (only_of(named, int) and (not categories or set(named) <= categories))
         # the same mask twice in an image is none of ours to judge unless all else is the same too; then the rows are looked at one by one
@@ -81,7 +82,7 @@ def is_id(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """Return a value as JSON has it, text in its quotes, cut where it is long."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str, ensure_ascii=False).encode(errors="backslashreplace").decode()
     return text if len(text) <= 80 else f"{text[:80]} .."
 
 

@@ -49,7 +49,7 @@ class InstanceResult(Result):
     truth: Truth
     results: list[Row]
     ours: bool
-    least_score: float
+    least_score: float = 0.0
     classes: ClassReport | None = None
 
     def notes(self) -> list[str]:

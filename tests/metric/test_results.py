@@ -97,7 +97,7 @@ def test_whole_floats_are_ids_as_data_frames_write_them() -> None:
 def test_missing_keys_and_other_files_are_named() -> None:
     with pytest.raises(InputError, match="result 0 has no score"):
         check_results(TRUTH, [{"image_id": 5, "segmentation": {}}])
-    with pytest.raises(InputError, match='result 0 is "row": each row is')):
+    with pytest.raises(InputError, match='result 0 is "row": each row is'):
         check_results(TRUTH, ["row"])
     with pytest.raises(InputError, match="not dict"):
         check_results(TRUTH, {"annotations": []})

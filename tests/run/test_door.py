@@ -29,10 +29,26 @@ from rpe.structures import InputError
         ("-m", "-m"),
         ("images=my scans/**/*.png", "images='my scans/**/*.png'"),
         ("images=[a.png,b.png]", "images=[a.png,b.png]"),
+        ("images=[a.png, scans/b.png]", "images=[a.png,scans/b.png]"),
+        ("images=[photo [1].png,photo (2).png]", "images=['photo [1].png','photo (2).png']"),
+        ("images=[a=b.png,it's.png]", "images=[a=b.png,it's.png]"),
+        ("images=[{1}.png,$x.png,2:3.png]", "images=['{1}.png','$x.png','2:3.png']"),
+        ("images=['photo [1].png',b.png]", "images=['photo [1].png',b.png]"),
+        ("images=[1].png", "images='[1].png'"),
+        ("images=photo[1].png", "images='photo[1].png'"),
+        ("images=[ab]*.png", "images='[ab]*.png'"),
+        ("predictions=[x].json", "predictions='[x].json'"),
+        ("images=[" + "a b.png," * 900 + "c.png]", "images=[" + "'a b.png'," * 900 + "c.png]"),
     ],
 )
 def test_paths_are_quoted(argument: str, wanted: str) -> None:
     assert quoted(argument, sweeping=False) == wanted == quoted(wanted, sweeping=False)
+
+
+def test_a_folder_whose_name_looks_like_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[set]").mkdir()
+    assert quoted("images=[set]", sweeping=False) == "images='[set]'" and quoted("images=[other]", sweeping=False) == "images=[other]"
 
 
 def test_commas_part_the_values_of_a_sweep() -> None:
