@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -152,6 +152,8 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
 
 def said(error: BaseException) -> str | None:
     """What a user's slip or the file system says, on one line; None for a fault of ours."""
+    if isinstance(error, OverrideParseException):
+        return f"{one_line(error)}; quote each name that holds brackets, commas or other signs of Hydra's grammar: \"images=['photo (1).png']\""
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
         return one_line(error)
     if isinstance(error, OSError) and error.errno in OF_THE_FILE_SYSTEM:

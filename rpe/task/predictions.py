@@ -78,7 +78,7 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
     of_name: dict[str, int] = {}
     ids: dict[str, Any] = {}
     for row, result in enumerate(results):
-        if not isinstance(result, dict) or "file_name" not in result:
+        if not has_name(result):
             continue
         name = result["file_name"]
         if not isinstance(name, str):
@@ -88,10 +88,15 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
         number = result.get("image_id")
         if ids.setdefault(name, number) != number:
             raise InputError(f"result {row} has image_id {shown(number)} and file_name {shown(name)}, which other rows give as image {shown(ids[name])}")
-    named = [isinstance(result, dict) and "file_name" in result for result in results]
+    named = [has_name(result) for result in results]
     if check_numbering(of_name, ids) and not all(named):
         raise InputError(f"result {named.index(False)} has no file_name, but others have, and image_ids that are not the truth's: name the file in each")
     return [{**result, "image_id": of_name[result["file_name"]]} if has else result for has, result in zip(named, results, strict=True)]
+
+
+def has_name(result: Any) -> bool:
+    """Whether a row carries a file_name; null is none."""
+    return isinstance(result, dict) and result.get("file_name") is not None
 
 
 def check_numbering(of_name: dict[str, int], ids: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from hydra.errors import HydraException
 
 import evaluate
+import predict
 import train
 from rpe.data.digits import DigitScenes
 from rpe.run.door import evaluation_folder, named, prediction_folder, prepared, quoted, said
@@ -49,6 +50,12 @@ def test_a_folder_whose_name_looks_like_a_list(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "[set]").mkdir()
     assert quoted("images=[set]", sweeping=False) == "images='[set]'" and quoted("images=[other]", sweeping=False) == "images=[other]"
+
+
+def test_what_hydra_cannot_parse_is_told_with_the_remedy(refused: Callable[..., str]) -> None:
+    for argument in ("images=['a.png',b(1).png]", "images=['a.png',[1].png]", "data.name=a(b"):
+        line = refused(predict.main, "run=weights/nuclei", argument)
+        assert "quote each name that holds brackets" in line and "hydra.cc" not in line, line
 
 
 def test_commas_part_the_values_of_a_sweep() -> None:

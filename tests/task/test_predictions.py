@@ -60,6 +60,7 @@ def truth_of(*names: str) -> dict:
         (("c.png", "a.png", "b.png"), named(("a.png", 2), ("c.png", 1)), [2, 1]),
         (("c.png", "a.png", "b.png"), named(("a.png", 2.0), (None, 1)), [2, 1]),
         (("c.png", "a.png", "b.png"), named((None, 3), (None, 1)), [3, 1]),
+        (("c.png", "a.png", "b.png"), [{"file_name": None, "image_id": 3}], [3]),
         (("x/1.png", "y/1.png", "y/2.png"), named(("y/1.png", 2), ("x/1.png", 1), ("2.png", 3)), [2, 1, 3]),
         (("x/1.png", "y/1.png"), named(("/data/val/y/1.png", 7), ("/data/val/x/1.png", 5)), [2, 1]),
         (("caf\u00e9.png", "b.png"), named(("cafe\u0301.png", 2), ("./b.png", 1)), [1, 2]),
