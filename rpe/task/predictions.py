@@ -74,11 +74,14 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
     Raises:
         InputError: a name that the truth does not hold, or ids and names that contradict each other.
     """
+    named = [has_name(result) for result in results]
+    if not any(named):
+        return results
     images = ImageNames(truth)
     of_name: dict[str, int] = {}
     ids: dict[str, Any] = {}
     for row, result in enumerate(results):
-        if not has_name(result):
+        if not named[row]:
             continue
         name = result["file_name"]
         if not isinstance(name, str):
@@ -88,7 +91,6 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
         number = result.get("image_id")
         if ids.setdefault(name, number) != number:
             raise InputError(f"result {row} has image_id {shown(number)} and file_name {shown(name)}, which other rows give as image {shown(ids[name])}")
-    named = [has_name(result) for result in results]
     if check_numbering(of_name, ids) and not all(named):
         raise InputError(f"result {named.index(False)} has no file_name, but others have, and image_ids that are not the truth's: name the file in each")
     return [{**result, "image_id": of_name[result["file_name"]]} if has else result for has, result in zip(named, results, strict=True)]
