@@ -136,8 +136,8 @@ FAULTS = [
     ("rpe/data/digits.py", 'seed = self.seed if self.split == "train" else SCENE_SEED', "seed = self.seed", "tests/data/test_digits.py"),
     (
         "rpe/data/coco.py",
-        "(not annotations.crowds[annotation], -annotations.areas",
-        "(not annotations.crowds[annotation], annotations.areas",
+        "-int(coco_mask.area(codes[annotation]))",
+        "int(coco_mask.area(codes[annotation]))",
         "tests/data/test_coco.py",
     ),
     (
@@ -262,7 +262,7 @@ FAULTS = [
     (CLASSIFIED, "running[ends] - running[starts]", "running[ends] - running[starts] + 1e-3", "tests/segment/test_classes.py"),
     (CLASSIFIED, "connectivity=2", "connectivity=1", "tests/segment/test_classes.py"),
     (SEMANTIC, "confusion.sum(0) + confusion.sum(1) - right", "confusion.sum(0) + confusion.sum(1)", "tests/metric/test_semantic.py"),
-    (SEMANTIC, "in painting_order(mine)", "in mine", "tests/metric/test_semantic.py"),
+    (SEMANTIC, "in painting_order(mine, size)", "in mine", "tests/metric/test_semantic.py"),
     (CLASS_AP, ' if not annotation.get("void", False)]', "]", "tests/metric/test_class_ap.py"),
     (CLASS_AP, "if after is before or area_of(after) or not area_of(before)", "", "tests/metric/test_class_ap.py"),
     (CLASS_AP, "LIMIT = 100", "LIMIT = 1", "tests/metric/test_class_ap.py"),

@@ -1,15 +1,19 @@
 """Annotation files in COCO's instance format: read, checked, and kept in a few arrays."""
 
+import gc
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 
-from rpe.data.annotation_check import check_truth, refuse_empty, run_length_of
-from rpe.data.module import Truth
+from rpe.data.annotation_check import check_truth, drawn_areas, refuse_empty, run_length_of, tell_areas
+from rpe.data.module import Truth, normal_name
+from rpe.errors import note
 from rpe.structures import RunLength, UserError
 
 
@@ -28,7 +32,6 @@ class Annotations:
     ids: Int64[np.ndarray, " annotation"]
     categories: Int64[np.ndarray, " annotation"]
     crowds: np.ndarray
-    areas: Float[np.ndarray, " annotation"]
     starts: Int64[np.ndarray, " annotation_and_one"]
     codes: np.ndarray
 
@@ -50,13 +53,12 @@ def read_truth(file: Path) -> Truth:
     """
     if not file.is_file():
         raise UserError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies")
-    try:
-        truth: Truth = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UserError(f"annotation file {file} is not JSON ({error}): is the download complete?") from error
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(truth, dict) or key not in truth]
+    truth: Truth = read_json(file, f"annotation file {file}")
+    if not isinstance(truth, dict):
+        raise UserError(f"annotation file {file} {described(truth)}: COCO's instance format has images, annotations and categories")
+    missing = [key for key in ("images", "annotations", "categories") if key not in truth]
     if missing:
-        raise UserError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format")
+        raise UserError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format, but {described(truth)}")
     if not truth["annotations"]:
         raise UserError(f"annotation file {file} holds no annotation at all: name the split's instance file")
     check_truth(truth, file)
@@ -65,8 +67,60 @@ def read_truth(file: Path) -> Truth:
     return truth
 
 
+def read_json(file: Path, what: str) -> Any:
+    """Read a JSON file, twice as fast as with a collector of garbage that walks through all objects time and again.
+
+    Args:
+        what: the file's part, for messages.
+
+    Raises:
+        UserError: it is not JSON, in words that tell what it is instead.
+    """
+    text = file.read_bytes()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise UserError(f"{what} is not JSON that this program reads: lists within lists, hundreds of levels deep") from None
+    except ValueError as error:
+        raise UserError(f"{what} is not JSON: {fault_of(text, error)}") from error
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def fault_of(text: bytes, error: ValueError) -> str:
+    """Tell why a text is not JSON, and what to do."""
+    start = text.lstrip()[:1]
+    if not text.strip():
+        return "it is empty; is the download complete?"
+    if isinstance(error, UnicodeDecodeError):
+        known = {b"\x1f\x8b": "a gzip file; unpack it", b"PK": "a ZIP file; unpack it", b"\x89P": "a PNG image", b"\x93N": "a NumPy file"}
+        return f"it is {known.get(text[:2], f'no UTF-8 text ({error.reason} at byte {error.start:,}); save it as UTF-8')}"
+    if text[:2] == b"PK":
+        return "it is a ZIP file; unpack it"
+    if start == b"<":
+        return "it begins with '<' as a web page or XML does; is it an error page of the download?"
+    if isinstance(error, json.JSONDecodeError):
+        where = f"{error.msg} at line {error.lineno:,}, column {error.colno:,}"
+        if error.msg == "Extra data":
+            return f"a second value follows the first ({where}); write one list, not one object a line"
+        return f"it ends too early ({where}); is the download complete?" if not error.doc[error.pos :].strip() else where
+    return str(error)
+
+
+def described(value: Any) -> str:
+    """Tell what a JSON file holds on its top level."""
+    if isinstance(value, dict):
+        return f"holds an object with {', '.join(map(repr, list(value)[:5])) or 'no key'}"[:200]
+    if isinstance(value, list):
+        return f"holds a list of {len(value):,}"
+    return f"holds {json.dumps(value)[:100]}"
+
+
 def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bool) -> tuple[Truth, set[int]]:
-    """An annotation file with the annotations of the named categories alone (None is all), and these categories' ids.
+    """Read an annotation file with the annotations of the named categories alone (None is all), and these categories' ids.
 
     Args:
         key: of the option that named them, for messages.
@@ -76,8 +130,11 @@ def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bo
         UserError: what `read_truth` or `refuse_empty` refuse, a name that is unknown, or no object of these categories.
     """
     whole = read_truth(file)
+    areas = drawn_areas(whole)
     if not skip_empty:
-        refuse_empty(whole, file)
+        refuse_empty(whole, file, areas)
+    tell_areas(whole, file, areas)
+    tell_shared_names(whole, file)
     chosen = category_ids(whole, names, key)
     truth = only_categories(whole, chosen)
     if all(annotation["iscrowd"] for annotation in truth["annotations"]):
@@ -87,16 +144,34 @@ def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bo
 
 
 def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int]:
-    """The ids of the named categories; all for None.
+    """Return all ids that bear one of the names; all ids for None.
 
     Raises:
         UserError: a name that the file does not hold.
     """
-    by_name = {category["name"]: category["id"] for category in truth["categories"]}
-    unknown = [name for name in names or [] if name not in by_name]
+    if names is None:
+        return {category["id"] for category in truth["categories"]}
+    by_name = ids_by_name(truth)
+    unknown = [name for name in names if normal_name(name) not in by_name]
     if unknown:
         raise UserError(f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ...")
-    return {by_name[name] for name in names} if names is not None else set(by_name.values())
+    return {number for name in names for number in by_name[normal_name(name)]}
+
+
+def ids_by_name(truth: Truth) -> dict[str, list[int]]:
+    """Return the category ids that bear each name, as `normal_name` spells it."""
+    ids: dict[str, list[int]] = defaultdict(list)
+    for category in truth["categories"]:
+        ids[normal_name(category["name"])].append(category["id"])
+    return ids
+
+
+def tell_shared_names(truth: Truth, file: Path) -> None:
+    """Print one line where several category ids share a name, as in merged exports."""
+    shared = {name: ids for name, ids in ids_by_name(truth).items() if len(ids) > 1}
+    if shared:
+        named = "; ".join(f"{name!r} is {', '.join(map(str, ids))}" for name, ids in list(shared.items())[:5])
+        note(f"category names repeat in {file}: {named}; a name in data.*_categories means every id that bears it, classes go by id")
 
 
 def only_categories(truth: Truth, chosen: set[int]) -> Truth:
@@ -120,7 +195,6 @@ def compact(truth: Truth) -> Annotations:
         ids=np.array([annotation["id"] for annotation in annotations], dtype=np.int64),
         categories=np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64),
         crowds=np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], dtype=bool),
-        areas=np.array([annotation["area"] for annotation in annotations], dtype=np.float64),
         starts=np.concatenate([[0], np.cumsum([len(code) for code in codes])]).astype(np.int64),
         codes=np.frombuffer(b"".join(codes), dtype=np.uint8),
     )

@@ -17,7 +17,7 @@ from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment, placed, reflected, start_of, within
 from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, smaller_size
+from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, normal_name, smaller_size
 from rpe.structures import BACKGROUND, VOID, UserError
 
 HEADERS_READ = 5000
@@ -75,6 +75,7 @@ class CocoImages:
         """
         if not self.folder.is_dir():
             raise UserError(f"image folder {self.folder} does not exist: set data.root or RPE_DATA_DIR to where it lies")
+        self.annotations.names = spelled_as_files(self.folder, self.annotations.names)
         names = [name.decode() for name in self.annotations.names]
         there = {path.name for path in self.folder.iterdir()}
         absent = [name for name in names if name not in there and not (self.folder / name).is_file()]
@@ -119,15 +120,18 @@ class CocoImages:
         return tv_tensors.Image(image), tv_tensors.Mask(labels.long()), categories
 
     def read_labels(self, index: int) -> tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " label"]]:
-        """Crowds are void; of objects that overlap the smaller is on top; ids are dense. And the class of each label, the background's 0 first."""
+        """Crowds are void; of objects that overlap the one of fewer pixels is on top; ids are dense. And the class of each label, the background's 0
+        first."""
         annotations = self.annotations
         mine = range(int(annotations.first[index]), int(annotations.first[index + 1]))
-        order = sorted(mine, key=lambda annotation: (not annotations.crowds[annotation], -annotations.areas[annotation], annotation))
+        codes = {annotation: annotations.mask(annotation, index) for annotation in mine}
+        # never by the field `area`, which may be a placeholder
+        order = sorted(mine, key=lambda annotation: (not annotations.crowds[annotation], -int(coco_mask.area(codes[annotation])), annotation))
         labels = np.full(tuple(annotations.sizes[index]), BACKGROUND, dtype=np.int64)
         number, categories = BACKGROUND, [BACKGROUND]
         class_of = {category: number for number, category in enumerate(self.classes, start=1)}
         for annotation in order:
-            code = annotations.mask(annotation, index)
+            code = codes[annotation]
             left, top, width, height = (int(value) for value in coco_mask.toBbox(code))
             if not width and not self.skip_empty:
                 raise empty(int(annotations.ids[annotation]), self.file)
@@ -151,6 +155,20 @@ class CocoImages:
     def truth(self) -> Truth:
         """The split's annotations, read anew: only evaluation needs them, and not in every worker."""
         return only_categories(read_truth(self.file), self.categories)
+
+
+def spelled_as_files(folder: Path, names: np.ndarray) -> np.ndarray:
+    """Return the names as the file system spells them: letters with marks may be composed in one place and decomposed in the other."""
+    spelled = [name.decode() for name in names]
+    foreign = [place for place, name in enumerate(spelled) if not name.isascii() and not (folder / name).is_file()]
+    listed: dict[Path, dict[str, str]] = {}
+    for place in foreign:
+        parent = (folder / spelled[place]).parent
+        if parent not in listed:
+            listed[parent] = {normal_name(path.name): path.name for path in parent.iterdir()} if parent.is_dir() else {}
+        name = Path(spelled[place])
+        spelled[place] = str(name.parent / listed[parent].get(normal_name(name.name), name.name))
+    return np.array([name.encode() for name in spelled]) if foreign else names
 
 
 def prepared(

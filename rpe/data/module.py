@@ -1,7 +1,9 @@
 """What all datasets share: an order that depends on nothing but seed and epoch; those for instance grouping also samples, batches, a truth."""
 
 import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -63,6 +65,11 @@ def generator_of(*numbers: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(numbers))
 
 
+def normal_name(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC): macOS decomposes the letters of file names (NFD), which look the same."""
+    return unicodedata.normalize("NFC", name)
+
+
 def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[str]:
     """The chosen names, all for None. Names are text; YAML makes whole numbers of digits, so 100007 is taken for the name "100007".
 
@@ -71,8 +78,10 @@ def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[st
     Raises:
         UserError: a name that is not known, no name at all.
     """
-    chosen = list(known) if names is None else list(dict.fromkeys(str(name) for name in names))
-    unknown = [name for name in chosen if name not in known]
+    spelling = {normal_name(name): name for name in known}
+    wanted = [normal_name(str(name)) for name in names or []]
+    chosen = list(known) if names is None else list(dict.fromkeys(spelling.get(name, name) for name in wanted))
+    unknown = [name for name in wanted if name not in spelling]
     if unknown:
         raise UserError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
     if not chosen:
@@ -111,6 +120,12 @@ class EpochSampler(Sampler[int]):
 def classes_of(truth: Truth) -> dict[int, str]:
     """The ids and names of all categories that the truth lists, by ascending id: the k-th is class k of the program, as 0 is the background."""
     return dict(sorted((category["id"], category["name"]) for category in truth["categories"]))
+
+
+def distinct_names(classes: Mapping[int, str], taken: str) -> dict[int, str]:
+    """Return the names that tables show: with the id where several ids share a name, or bear the one that is taken."""
+    count = Counter([taken, *classes.values()])
+    return {number: name if count[name] == 1 else f"{name} (id {number})" for number, name in classes.items()}
 
 
 def collate(samples: list[Sample]) -> InstanceBatch:

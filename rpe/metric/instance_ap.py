@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
+from pycocotools import mask as coco_mask
 
 from rpe.metric.run_length import compressed
 from rpe.metric.void import without_void
@@ -181,7 +182,7 @@ def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Cal
     """The label maps of all images of the truth, one after the other, at original size.
 
     Args:
-        truth: in COCO format; crowds become void, of objects that overlap the smaller is on top, as in training.
+        truth: in COCO format; crowds become void, of objects that overlap the one of fewer pixels is on top, as in training.
         results: rows of a COCO results file that has been checked; void is taken out of the masks before `select` sees them.
         select: makes ranked masks one label map, such as `select_instances` with its threshold.
     """
@@ -201,11 +202,16 @@ def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Cal
 def true_labels(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Labels:
     """One image's annotations as a label map."""
     labels = np.full(size, BACKGROUND, dtype=np.int64)
-    for number, annotation in enumerate(painting_order(annotations), start=1):
+    for number, annotation in enumerate(painting_order(annotations, size), start=1):
         labels[decode_mask(compressed(annotation["segmentation"], size))] = VOID if annotation.get("iscrowd", 0) else number
     return labels
 
 
-def painting_order(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Crowds first, then the objects, so that the smaller comes to lie on top."""
-    return sorted(annotations, key=lambda annotation: (not annotation.get("iscrowd", 0), -annotation["area"]))
+def painting_order(annotations: list[dict[str, Any]], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Return crowds first, then objects by descending pixels of their own masks, so that the smaller comes to lie on top.
+
+    The field `area` decides nothing, as it may be a placeholder.
+    """
+    pixels = [int(coco_mask.area(compressed(annotation["segmentation"], size))) for annotation in annotations]
+    order = sorted(range(len(annotations)), key=lambda place: (not annotations[place].get("iscrowd", 0), -pixels[place]))
+    return [annotations[place] for place in order]

@@ -83,7 +83,7 @@ def evaluated(
         ground.createIndex()
         rows = [
             {
-                "image_id": result["image_id"],
+                "image_id": int(result["image_id"]),
                 "category_id": category,
                 "segmentation": compressed(result["segmentation"], result["segmentation"]["size"]),
                 "score": result["score"],

@@ -1,5 +1,6 @@
 """A COCO results file against the truth that it is for: what would be dropped, mistaken or trip a scorer is refused."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +45,7 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
         check_row(row, result, sizes)
         check_category(row, result, categories)
         counts = result["segmentation"]["counts"]
-        key = (result["image_id"], result.get("category_id"), result["score"], counts if isinstance(counts, str) else tuple(counts))
+        key = (result["image_id"], result.get("category_id"), result["score"], counts if isinstance(counts, str) else json.dumps(counts))
         if seen.setdefault(key, row) != row:
             raise UserError(f"result {row} is result {seen[key]} again (image {result['image_id']}): are files joined that share rows?")
 
@@ -61,8 +62,9 @@ def looks_sound(results: list[Any], sizes: dict[int, list[int]], categories: set
     return (
         only_of(counts, str)
         and [mask.get("size") for mask in masks] == [sizes[image] for image in images]
-        and all(map(math.isfinite, scores))
-        and (not categories or (only_of(named, int) and set(named) <= categories))
+        and only_of([length for mask in masks for length in mask["size"]], int)
+        and all(-1e300 < score < 1e300 for score in scores)
+        and (only_of(named, int) and (not categories or set(named) <= categories))
         # the same mask twice in an image is none of ours to judge unless all else is the same too; then the rows are looked at one by one
         and len(set(zip(images, counts, strict=True))) == len(results)
     )
@@ -73,28 +75,47 @@ def only_of(values: list[Any], *types: type) -> bool:
     return set(map(type, values)) <= set(types)
 
 
+def is_id(value: Any) -> bool:
+    """Whether a value is a whole number, 1.0 as data frames write it one of them, but not `true`, which Python counts as 1."""
+    return (type(value) is int or (isinstance(value, float) and value.is_integer())) and abs(value) < 2**63
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON has it, text in its quotes, cut where it is long."""
+    text = json.dumps(value, default=str, ensure_ascii=False).encode(errors="backslashreplace").decode()
+    return text if len(text) <= 80 else f"{text[:80]} .."
+
+
 def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     """Refuse a row whose keys, image, score or mask's size are wrong."""
+    if not isinstance(result, dict):
+        raise UserError(f"result {row} is {shown(result)}: each row is {{image_id, category_id, segmentation, score}}")
     for key in KEYS:
-        if not isinstance(result, dict) or key not in result:
+        if key not in result:
             raise UserError(f"result {row} has no {key}: each row is {{image_id, category_id, segmentation, score}}")
     image, score, mask = result["image_id"], result["score"], result["segmentation"]
-    if not isinstance(image, int) or image not in sizes:
+    if not is_id(image):
+        raise UserError(f"result {row} has the image_id {shown(image)}: a whole number is wanted, the id of an image of the truth")
+    if image not in sizes:
         raise UserError(f"result {row} names image {image}, which the truth does not hold: is this another split's file?")
-    if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
-        raise UserError(f"result {row} (image {image}) has the score {score}: a finite number ranks it")
+    if type(score) not in (int, float) or not -1e300 < score < 1e300:
+        raise UserError(f"result {row} (image {image}) has the score {shown(score)}: a finite number ranks it")
+    if isinstance(mask, list):
+        raise UserError(f"result {row} (image {image}) has no run-length mask but {shown(mask)}: segmentation holds size and counts, not polygons")
     if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or not isinstance(mask.get("counts"), str | list):
         raise UserError(f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts")
-    if mask["size"] != sizes[image]:
+    if mask["size"] != sizes[image] or not all(type(length) is int for length in mask["size"]):
         raise UserError(f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)")
 
 
 def check_category(row: int, result: dict[str, Any], known: set[int]) -> None:
     """Refuse a category that the truth does not know, whose masks others drop without a word; a row may have none at all."""
-    if "category_id" in result and known and (type(result["category_id"]) is not int or result["category_id"] not in known):
+    category = result.get("category_id")
+    if "category_id" in result and (not is_id(category) or (known and category not in known)):
+        form = "" if is_id(category) else " (whole numbers, without quotes)"
         raise UserError(
-            f"result {row} (image {result['image_id']}) has the category {result['category_id']}, which the truth does not list: "
-            f"it lists {', '.join(map(str, sorted(known)[:5]))} ..; masks of no category may have any of them, or no category_id"
+            f"result {row} (image {result['image_id']}) has the category {shown(category)}, which the truth does not list: "
+            f"it lists {', '.join(map(str, sorted(known)[:5]))} ..{form}; masks of no category may have any of them, or no category_id"
         )
 
 
@@ -144,4 +165,4 @@ def text_of(row: int, mask: dict[str, Any]) -> str:
 
 def whole_numbers(counts: Sequence[Any]) -> bool:
     """Whether all are integers from 0 on."""
-    return all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
+    return all(type(count) is int and count >= 0 for count in counts)

@@ -43,7 +43,8 @@ def semantic_figures(confusion: Confusion, names: Sequence[str]) -> dict[str, fl
 
 
 def true_class_maps(truth: dict[str, Any], categories: Sequence[int]) -> Iterator[tuple[int, Int64[np.ndarray, "height width"]]]:
-    """Id and class map of each image, at its original size: crowds are void, of objects that overlap the smaller is on top, as in training.
+    """Id and class map of each image, at its original size: crowds are void, of objects that overlap the one of fewer pixels is on top, as in
+    training.
 
     Args:
         truth: in COCO format.
@@ -55,6 +56,7 @@ def true_class_maps(truth: dict[str, Any], categories: Sequence[int]) -> Iterato
         annotations[annotation["image_id"]].append(annotation)
     for image in truth["images"]:
         mine = annotations[image["id"]]
-        labels = true_labels(mine, (int(image["height"]), int(image["width"])))
-        classes = np.array([BACKGROUND, *(number_of[annotation["category_id"]] for annotation in painting_order(mine))], dtype=np.int64)
+        size = (int(image["height"]), int(image["width"]))
+        labels = true_labels(mine, size)
+        classes = np.array([BACKGROUND, *(number_of[annotation["category_id"]] for annotation in painting_order(mine, size))], dtype=np.int64)
         yield image["id"], np.where(labels == VOID, VOID, classes[labels.clip(min=BACKGROUND)])

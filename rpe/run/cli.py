@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -152,6 +152,8 @@ def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[Dic
 
 def said(error: BaseException) -> str | None:
     """What a user's slip or the file system says, on one line; None for a fault of ours."""
+    if isinstance(error, OverrideParseException):
+        return f"{one_line(error)}; quote each name that holds brackets, commas or other signs of Hydra's grammar: \"images=['photo (1).png']\""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return one_line(error)
     if isinstance(error, OSError) and error.errno in OF_THE_FILE_SYSTEM:
@@ -229,10 +231,21 @@ def named(arguments: list[str], key: str) -> str | None:
 def quoted(argument: str, sweeping: bool) -> str:
     """`key='value'` for the keys that take paths; commas part the values of a sweep, and what is quoted or interpolated stays."""
     key, given, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"[" or "${" in value or re.match(r"(choice|glob)\(", value):
+    if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"" or "${" in value or re.match(r"(choice|glob)\(", value):
         return argument
+    if value[0] == "[" and value[-1] == "]" and not os.path.exists(value):  # noqa: PTH110 (of a long list Path's raises)
+        # a list of files, whose names may hold brackets too; where it has quotes, it is as Hydra wants it
+        if re.search("['\"]", value):
+            return argument
+        items = [item if re.fullmatch(r"[\w./-]*", item) else in_quotes(item) for item in map(str.strip, value[1:-1].split(","))]
+        return f"{key}{given}[{','.join(items)}]"
     values = value.split(",") if sweeping and not key.startswith("hydra.") else [value]
-    return key + given + ",".join("'" + part.replace("'", "\\'") + "'" for part in values)
+    return key + given + ",".join(map(in_quotes, values))
+
+
+def in_quotes(value: str) -> str:
+    """Return a path as Hydra's grammar takes it, whatever it holds."""
+    return "'" + value.replace("'", "\\'") + "'"
 
 
 def offer_run(run: str | None, resume: str | None) -> None:

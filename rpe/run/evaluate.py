@@ -143,7 +143,7 @@ def write_result(result: Result, folder: Path, data: SplitData, split: str, run:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)
     result.draw(pictures_of(folder), data, split)
-    write_figures(folder, result.figures, run, f"{data.name} {split}")
+    write_figures(folder, result.figures, run, f"{data.name} {split}", result.notes())
     return result.figures
 
 

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from scipy.ndimage import find_objects
 
+from rpe.data.module import normal_name
 from rpe.run_files import read_yaml, write_whole
 from rpe.segment import Stitched
 from rpe.structures import UserError, encode_labels
@@ -48,7 +49,7 @@ class Findings:
     """
 
     def __init__(self, folder: Path, made: Node, about: Node) -> None:
-        self.folder, self.made, self.about = folder, made, about
+        self.folder, self.made, self.about, self.objects = folder, made, about, 0
         file = folder / "predictions.yaml"
         self.images = {piece["name"]: piece["source"] for piece in self.pieces()}
         if self.images and file.is_file():
@@ -106,10 +107,10 @@ class Findings:
         self.images[name] = piece["source"]
 
     def write_about(self) -> None:
-        """`predictions.yaml`: run, settings, and where each image came from; its place in that list, from 1, is its image_id in results.json."""
+        """Write `predictions.yaml`: run, settings, where each image came from, and which image_id it has in results.json."""
         images = dict(sorted(self.images.items()))
-        ids = {number: name for number, name in enumerate(images, start=1)}
-        content = {**self.about, "made": self.made, "images": images, "image_ids": ids}
+        names = {number: name for name, number in numbered(file_names(self.images)).items()}
+        content = {**self.about, "made": self.made, "images": images, "image_ids": names}
         write_whole(self.folder / "predictions.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def write_tables(self) -> None:
@@ -117,20 +118,33 @@ class Findings:
         self.write_about()
         if not self.made["objects"]:
             return
-        ids = {name: number for number, name in enumerate(sorted(self.images), start=1)}
+        files = file_names(self.images)
+        ids, self.objects = numbered(files), 0
         results, table = (self.folder / f"{name}.writing" for name in ("results.json", "objects.csv"))
         with results.open("w") as rows, table.open("w", newline="") as lines:
             writer, before = csv.writer(lines), "["
             writer.writerow(COLUMNS)
             for piece in self.pieces():
+                self.objects += len(piece["objects"])
                 for one in piece["objects"]:
                     kept = {key: one[key] for key in ("category_id", "segmentation", "score", "area", "bbox")}
-                    rows.write(before + json.dumps({"image_id": ids[piece["name"]], **kept}))
+                    rows.write(before + json.dumps({"image_id": ids[piece["name"]], "file_name": files[piece["name"]], **kept}))
                     before = ",\n"
                     writer.writerow([piece["name"], one["label"], one["class"], f"{one['score']:.6g}", one["area"], *one["bbox"]])
             rows.write("]" if before != "[" else "[]")
         for file in (results, table):
             file.replace(file.with_suffix(""))
+
+
+def file_names(sources: dict[str, str]) -> dict[str, str]:
+    """Return what each image is called in results.json: its path below the folder that holds all of them, by which evaluation knows it again."""
+    root = os.path.commonpath([Path(source).parent for source in sources.values()]) if sources else ""
+    return {name: Path(source).relative_to(root).as_posix() for name, source in sources.items()}
+
+
+def numbered(files: dict[str, str]) -> dict[str, int]:
+    """Return the images' numbers, from 1, in the order of their file names: so evaluation sees that they are no data set's ids."""
+    return {name: number for number, name in enumerate(sorted(files, key=lambda name: normal_name(files[name])), start=1)}
 
 
 def rows_of(found: Stitched, categories: dict[int, str]) -> list[Node]:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
@@ -95,12 +96,15 @@ def provenance(config: Node, split: str, started: float) -> Node:
     }
 
 
-def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str) -> None:
-    """`metrics.json`, and the same as a table for whoever looks on."""
-    write_whole(folder / "metrics.json", json.dumps({"figures": figures, "run": run}, indent=2) + "\n")
+def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str, notes: Sequence[str] = ()) -> None:
+    """Write `metrics.json`, and the same as a table on the terminal; `notes` are lines that explain figures of 0."""
+    content = {"figures": figures, "run": run} | ({"notes": list(notes)} if notes else {})
+    write_whole(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
         table.add_row(name, f"{value:g}" if float(value).is_integer() else f"{value:.4f}")
     console = Console()
     console.print(table)
+    for line in notes:
+        console.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"all of it: {folder}", soft_wrap=True, highlight=False)

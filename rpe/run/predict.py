@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rpe.callback.progress import clock
-from rpe.data.module import SplitData
+from rpe.data.module import SplitData, distinct_names
 from rpe.picture.overlay import drawn_boundaries, overlay
 from rpe.run.building import build_data, build_task, check_pair, task_class
 from rpe.run.cli import FROM_RUN, plainly
@@ -33,6 +33,7 @@ from rpe.segment import Piece, Tile, check_step, enlarged, stitched, tiles_of, w
 from rpe.structures import UserError, check_count
 from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
+from rpe.task.classes import BACKGROUND_NAME
 from rpe.task.instance import InstanceTask
 from rpe.task.tile import boundaries_of, categories_of, multiple_of, pieces_of
 
@@ -78,6 +79,9 @@ def predict(config: DictConfig) -> dict[str, float]:
     findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
     refused = go_through(files, findings, Predictor(task, data, config, HALVES.get(str(run.trainer.get("precision")))))
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
+    if isinstance(task, InstanceTask) and findings.images and not findings.objects:
+        settings = ", ".join(f"proposal.{key} {run.proposal[key]}" for key in ("foreground", "least_score", "minimum_area") if key in run.proposal)
+        print(f"note: no object in any image: {settings} leave none")
     if refused:
         print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)
         for file, reason in refused.items():
@@ -146,7 +150,7 @@ class Predictor:
         pieces = self.pieces(self.task, seen, tiles, size, advance)
         found = stitched(tiles if len(tiles) > 1 else tiles_of(size, None, 0, 1), pieces, size if len(tiles) == 1 else (seen.shape[1], seen.shape[2]))
         found.labels = found.labels if found.labels.shape == size else enlarged(found.labels, size)
-        rows = rows_of(found, categories_of(self.task))
+        rows = rows_of(found, distinct_names(categories_of(self.task), BACKGROUND_NAME))
         maps = {"labels": found.labels.astype(np.uint16), "overlays": overlay(shown, found.labels)}
         findings.write(name, file, maps, rows, size)
 

@@ -213,5 +213,5 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
         for run in wandb_runs(trainer.loggers):
             run.finish(failed)
     if trainer.is_global_zero:  # last of all, as it says that all is there
-        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test")
+        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test", task.result.notes())
     return task.result.figures

@@ -28,6 +28,10 @@ class Result:
         """What is written beside metrics.json: paths in the evaluation's folder, and contents."""
         return {}
 
+    def notes(self) -> list[str]:
+        """Return lines that explain figures of 0, to be told beside them."""
+        return []
+
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
         """Pictures of it as a whole, into a folder that is there."""
 

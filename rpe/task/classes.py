@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from rpe.data.module import Truth, classes_of
+from rpe.data.module import Truth, classes_of, distinct_names, normal_name
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
 from rpe.metric.class_map import class_png, find_maps, read_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
@@ -95,7 +95,7 @@ class ClassExaminer(nn.Module):
             raise UserError(f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}")
         known_names = self.categories or names
         for number, (name, known) in enumerate(zip(names.values(), known_names.values(), strict=True), start=1):
-            if name != known:
+            if normal_name(name) != normal_name(known):
                 raise UserError(
                     f"class {number} of the data is {name!r}, but {known!r} in the training or in another split: all must list the same names"
                 )
@@ -137,7 +137,7 @@ class ClassExaminer(nn.Module):
 
 def report_of(truth: Truth, results: dict[str, list[Row]], confusion: Confusion, backend: str) -> ClassReport:
     """Figures and columns of results by name, "instances" or "components", and of a confusion matrix, which may be empty."""
-    categories = classes_of(truth)
+    categories = distinct_names(classes_of(truth), BACKGROUND_NAME)
     names = [BACKGROUND_NAME, *categories.values()]
     objects = np.array(
         [sum(a["category_id"] == one and not a.get("iscrowd", 0) for a in truth["annotations"]) for one in categories], dtype=np.float64
@@ -180,6 +180,18 @@ def score_results(truth: Truth, results: list[Row], backend: str) -> ClassReport
     """
     nothing = np.zeros((1 + len(classes_of(truth)),) * 2, dtype=np.int64)
     return report_of(truth, {"instances": results}, nothing, backend)
+
+
+def shared_categories(truth: Truth, results: list[Row]) -> list[str]:
+    """Return a line where no mask is of a category that has an object, or where there is no mask; their figures are 0."""
+    if not results:
+        return ["there is no mask at all: every figure counts none"]
+    there = {annotation["category_id"] for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)}
+    named = {int(row["category_id"]) for row in results}
+    if there & named:
+        return []
+    some = [", ".join(map(str, sorted(ids)[:5])) for ids in (named, there)]
+    return [f"no mask is of a category that has an object: masks are of {some[0]}, objects of {some[1] or 'none'}"]
 
 
 def map_names(truth: Truth) -> dict[int, str]:

@@ -29,7 +29,7 @@ from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, Embedded, InstanceBatch, UserError, pixel_centres
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassExaminer, ClassReport
-from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results, refuse_thresholds
+from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results, refuse_thresholds, with_truth_ids
 
 EXAMINED = 1024
 """Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
@@ -46,12 +46,31 @@ CLASSES = "classes"
 
 @dataclass
 class InstanceResult(Result):
-    """`results` are the proposals as rows of a COCO results file, `truth` the annotations of the images that were examined."""
+    """`results` are the proposals as rows of a COCO results file, `truth` the annotations of the images that were examined, `least_score` that of the
+    masks which become one label map."""
 
     truth: Truth
     results: list[Row]
     ours: bool
+    least_score: float = 0.0
     classes: ClassReport | None = None
+
+    def notes(self) -> list[str]:
+        """Return why figures are 0: no mask, none of `least_score`, or none that overlaps an object."""
+        best = max((row["score"] for row in self.results), default=None)
+        if best is None:
+            return ["there is no mask at all: every figure counts none" + (" (proposal.foreground, proposal.minimum_area)" if self.ours else "")]
+        lines = []
+        if best < self.least_score:
+            key = "proposal.least_score" if self.ours else "least_score"
+            lines.append(
+                f"no mask has a score of {key} {self.least_score:g} or more, the best has {best:.4g}: AP and PQ count none of {len(self.results):,}; "
+                f"lower {key}"
+            )
+        if self.figures.get("AR@1000") == 0:
+            remedy = "" if self.ours else ": are image_id and masks those of this split?"
+            lines.append(f"no mask overlaps an object of its image by an IoU of 0.5{remedy}")
+        return lines
 
     def files(self) -> dict[str, str | bytes]:
         """`proposals.json`, where the proposals are ours; with classes also what `ClassReport` names."""
@@ -124,14 +143,14 @@ class InstanceTask(Task):
         """Average recall of a COCO results file, and the instance figures of its masks of `least_score` or more, as of a run."""
         assert isinstance(data, InstanceData)
         refuse_thresholds(scoring)
-        truth = of_names(data.truth(split), names)
-        results = read_results(predictions)
+        whole = data.truth(split)
+        truth, results = of_names(whole, names), with_truth_ids(read_results(predictions), whole)
         if names is not None:
             results = only_rows(results, truth)
         figures = average_recall(truth, results, scoring.backend)
         figures |= counts_of(len(truth["images"]), len(results))
         figures |= instance_figures(label_maps(truth, results, partial(select_instances, threshold=scoring.least_score)))
-        return InstanceResult(figures, truth, results, ours=False)
+        return InstanceResult(figures, truth, results, ours=False, least_score=scoring.least_score)
 
     def chosen_pixels(self, batch: InstanceBatch, index: int) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
         """Positions and labels of the pixels of a step: a function of the step and of each image's place in the batch of all ranks alone, so that a resumed
@@ -245,7 +264,7 @@ class InstanceTask(Task):
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
         figures = self.by_first(lambda: average_recall(seen, results, self.backend))
         figures |= mean_of([row["figures"] for row in rows]) | counts_of(len(rows), len(results))
-        self.result = InstanceResult(figures, seen, results, ours=True, classes=self.class_report(rows, seen))
+        self.result = InstanceResult(figures, seen, results, ours=True, least_score=self.proposal.least_score, classes=self.class_report(rows, seen))
         if self.result.classes is not None:
             figures |= self.result.classes.figures
 

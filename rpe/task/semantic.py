@@ -1,7 +1,7 @@
 """Semantic segmentation: the class of each pixel, learned with the grouping loss beside the cross-entropy or without."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate
+from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate, distinct_names
 from rpe.loss import SemanticLoss
 from rpe.metric.class_map import read_png
 from rpe.network.model import PixelEmbedding
@@ -17,9 +17,9 @@ from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
 from rpe.structures import FeatureMap, InstanceBatch
 from rpe.task.base import Result, Scoring
-from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results
+from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results, shared_categories
 from rpe.task.instance import InstanceTask, counts_of
-from rpe.task.predictions import of_names, only_rows, read_results, refuse_thresholds
+from rpe.task.predictions import of_names, only_rows, read_results, refuse_thresholds, with_truth_ids
 
 
 @dataclass
@@ -27,6 +27,11 @@ class SemanticResult(Result):
     """Of a network that groups nothing."""
 
     classes: ClassReport
+    lines: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return why figures are 0."""
+        return self.lines
 
     def files(self) -> dict[str, str | bytes]:
         """What `ClassReport` names."""
@@ -67,15 +72,16 @@ class SemanticTask(InstanceTask):
         """A folder of class maps: mIoU; or a COCO results file whose rows have a category: average precision."""
         assert isinstance(data, InstanceData)
         refuse_thresholds(scoring)
-        truth = of_names(data.truth(split), names)
+        whole = data.truth(split)
+        truth = of_names(whole, names)
         if predictions.is_dir():
             report = score_maps(truth, predictions)
             return SemanticResult(report.figures | {"images": float(len(truth["images"]))}, report)
-        results = read_results(predictions)
+        results = with_truth_ids(read_results(predictions), whole)
         if names is not None:
             results = only_rows(results, truth)
         report = score_results(truth, results, scoring.backend)
-        return SemanticResult(report.figures | counts_of(len(truth["images"]), len(results)), report)
+        return SemanticResult(report.figures | counts_of(len(truth["images"]), len(results)), report, shared_categories(truth, results))
 
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         if self.groups:
@@ -119,7 +125,7 @@ class SemanticTask(InstanceTask):
         assert logits is not None
         examined = self.examiner.examine(logits, network_size, sample.size, proposals)
         file = folder / f"val-{sample.image_id}.png"
-        names = [BACKGROUND_NAME, *self.examiner.categories.values()]
+        names = [BACKGROUND_NAME, *distinct_names(self.examiner.categories, BACKGROUND_NAME).values()]
         image = sample.image.permute(1, 2, 0).numpy()
         draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file)
         return file

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpe.data.annotation import category_ids, compact, only_categories, read_truth
+from rpe.data.annotation import category_ids, compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import run_length_of
+from rpe.errors import note
 from rpe.structures import UserError, decode_mask
 
 
@@ -30,7 +31,7 @@ def test_arrays_give_back_every_mask(coco_folder: Path) -> None:
     for index, annotation in enumerate(by_image):
         image = int(np.searchsorted(arrays.first, index, side="right")) - 1
         wanted = decode_mask(run_length_of(annotation["segmentation"], *sizes[annotation["image_id"]]))
-        assert (decode_mask(arrays.mask(index, image)) == wanted).all() and wanted.sum() == annotation["area"] == arrays.areas[index]
+        assert (decode_mask(arrays.mask(index, image)) == wanted).all() and wanted.sum() == annotation["area"]
 
 
 def test_categories(coco_folder: Path) -> None:
@@ -76,4 +77,102 @@ def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) ->
 def test_annotations_that_are_no_json(coco_folder: Path) -> None:
     file_of(coco_folder).write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
+        read_truth(file_of(coco_folder))
+
+
+def add(truth: dict, category: dict, place: int) -> dict:
+    categories = truth["categories"].copy()
+    categories.insert(place, category)
+    return {**truth, "categories": categories}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_name_means_every_id_that_bears_it(coco_folder: Path, place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    merged = add(read_truth(file_of(coco_folder)), {"id": 7, "name": "box"}, place)
+    merged["annotations"][0]["category_id"] = 7
+    file_of(coco_folder).write_text(json.dumps(merged))
+    assert category_ids(merged, None, "train_categories") == {1, 2, 7} and category_ids(merged, ["box"], "train_categories") == {1, 7}
+    note.cache_clear()
+    for names, count in ((None, 10), (["box"], 7), (["brick"], 3), (["brick", "box"], 10)):
+        truth, chosen = read_split(file_of(coco_folder), names, "train_categories", skip_empty=False)
+        assert sum(annotation["category_id"] in chosen for annotation in truth["annotations"]) == len(truth["annotations"]) == count
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "category names repeat" in lines[0] and f"'box' is {'7, 1' if place == 0 else '1, 7'}" in lines[0]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_root_category_with_the_name_of_its_only_class(coco_folder: Path, place: int) -> None:
+    """As some exporters write it, first or last, with no object of its own."""
+
+    def rooted(truth: dict) -> None:
+        truth["categories"] = add({"categories": [{"id": 1, "name": "cells", "supercategory": "cells"}]}, {"id": 0, "name": "cells"}, place)[
+            "categories"
+        ]
+        for annotation in truth["annotations"]:
+            annotation["category_id"] = 1
+
+    edit(file_of(coco_folder), rooted)
+    for names in (None, ["cells"]):
+        assert len(read_split(file_of(coco_folder), names, "eval_categories", skip_empty=False)[0]["annotations"]) == 10
+
+
+def test_names_of_categories_are_compared_by_what_they_look_like(coco_folder: Path) -> None:
+    truth = {"categories": [{"id": 4, "name": "ze\u0301bre"}, {"id": 5, "name": "z\u00e9bre"}, {"id": 6, "name": "Z\u00e9bre"}]}
+    for name in ("ze\u0301bre", "z\u00e9bre"):
+        assert category_ids(truth, [name], "train_categories") == {4, 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON: it is empty; is the download complete"),
+        (b" \n", "is not JSON: it is empty"),
+        (b'{"images": [', "it ends too early .Expecting value at line 1, column 13.; is the download complete"),
+        (b'{"images": [1 2]}', "Expecting ',' delimiter at line 1, column 15"),
+        (b'{"id": 1}\n{"id": 2}\n', "a second value follows the first .Extra data at line 2, column 1.; write one list, not one object a line"),
+        (b"<!DOCTYPE html>", "begins with '<' as a web page"),
+        (b"\x1f\x8b\x08\x00abc", "a gzip file; unpack it"),
+        (b"PK\x03\x04\xff\xfe", "a ZIP file; unpack it"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        (b"PK\x03\x04abc", "a ZIP file; unpack it"),
+        ('{"name": "\u00e9"}'.encode("latin-1"), "no UTF-8 text .* at byte 10.; save it as UTF-8"),
+        (b"[" * 100_000, "lists within lists, hundreds of levels deep"),
+        (b"1" * 5000, "is not JSON: Exceeds the limit"),
+        (b"[1, 2]", "holds a list of 2: COCO's instance format has images, annotations and categories"),
+        (b'"abc"', 'holds "abc": COCO'),
+        (b"null", "holds null: COCO"),
+        (b'{"images": [], "annotations": []}', "has no categories: .* but holds an object with 'images', 'annotations'"),
+        (b"{}", "has no images: .* but holds an object with no key"),
+    ],
+)
+def test_files_that_are_something_else_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=message) as refusal:
+        read_truth(tmp_path / "a.json")
+    assert "\n" not in str(refusal.value)
+
+
+def test_json_with_a_mark_of_its_encoding_is_read(coco_folder: Path) -> None:
+    text = file_of(coco_folder).read_text()
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        file_of(coco_folder).write_text(text, encoding=encoding)
+        assert len(read_truth(file_of(coco_folder))["images"]) == 4
+
+
+@pytest.mark.parametrize("name", ["{}", "./{}", "a/../{}"])
+def test_one_file_in_two_images_is_refused(coco_folder: Path, name: str) -> None:
+    def twice(truth: dict) -> None:
+        truth["images"][3]["file_name"] = name.format(truth["images"][1]["file_name"])
+
+    edit(file_of(coco_folder), twice)
+    with pytest.raises(UserError, match="has two images, 2 and 4, of one file_name .*: join them to one entry"):
+        read_truth(file_of(coco_folder))
+
+
+def test_one_file_that_is_spelled_in_two_ways_is_one(coco_folder: Path) -> None:
+    def twice(truth: dict) -> None:
+        truth["images"][0]["file_name"], truth["images"][3]["file_name"] = "\u00e9.png", "e\u0301.png"
+
+    edit(file_of(coco_folder), twice)
+    with pytest.raises(UserError, match="has two images, 1 and 4, of one file_name"):
         read_truth(file_of(coco_folder))

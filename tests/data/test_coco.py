@@ -262,3 +262,49 @@ def test_real_truth_as_results_recalls_everything(name: str, split: str, images:
                 {"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": {"size": list(mask["size"]), "counts": counts}}
             )
     assert average_recall(truth, results)["AR@1000"] == 1.0
+
+
+@pytest.mark.parametrize("area", [0, 1.0, 300.0, None])
+def test_what_lies_on_top_follows_from_the_masks_not_from_the_field(coco_folder: Path, area: float | None) -> None:
+    wanted = [make_coco(coco_folder).dataset("train")[index] for index in range(4)]
+    edit(coco_folder, lambda truth: [a.update(area=1e6 - a["area"] if area is None else area) for a in truth["annotations"]])
+    for index, before in enumerate(wanted):
+        after = make_coco(coco_folder).dataset("train")[index]
+        assert torch.equal(after.labels.unique(), before.labels.unique()) and torch.equal(after.labels > 0, before.labels > 0)
+        assert torch.equal(after.labels, before.labels) and torch.equal(after.categories, before.categories)
+
+
+@pytest.mark.parametrize("folder", ["", "sub \u00e9/"])
+@pytest.mark.parametrize("there", ["caf\u00e9.png", "cafe\u0301.png"])
+@pytest.mark.parametrize("written", ["caf\u00e9.png", "cafe\u0301.png"])
+def test_files_are_found_in_either_form_of_their_letters(coco_folder: Path, folder: str, there: str, written: str) -> None:
+    images = coco_folder / "train2017"
+    (images / folder).mkdir(exist_ok=True)
+    (images / f"{1:012d}.png").rename(images / folder / there)
+    edit(coco_folder, lambda truth: truth["images"][0].update(file_name=folder + written))
+    sample = make_coco(coco_folder).dataset("train")[0]
+    assert sample.image_id == 1 and float(sample.image[0, 5, 5]) > 0.8
+
+
+def test_of_two_files_that_look_the_same_each_name_has_its_own(coco_folder: Path) -> None:
+    images = coco_folder / "train2017"
+    for number, name in ((1, "caf\u00e9.png"), (4, "cafe\u0301.png")):
+        (images / f"{number:012d}.png").rename(images / name)
+    edit(coco_folder, lambda truth: truth["images"][0].update(file_name="caf\u00e9.png"))
+    edit(coco_folder, lambda truth: truth["images"].pop(3))
+    assert make_coco(coco_folder).dataset("train")[0].size == (48, 64)
+
+
+def test_two_ids_of_one_name_are_two_classes_and_all_their_objects(coco_folder: Path) -> None:
+    edit(coco_folder, lambda truth: truth["categories"][1].update(name="box"))
+    for names in (None, ["box"]):
+        dataset = make_coco(coco_folder, crop=16, train_categories=names).dataset("train", training=True)
+        assert dataset.classes == {1: "box", 2: "box"} and set(dataset.annotations.categories) == {1, 2}
+    assert int(make_coco(coco_folder).dataset("train")[0].labels.max()) == 3
+
+
+def test_one_file_in_two_entries_trains_no_network(coco_folder: Path) -> None:
+    edit(coco_folder, lambda truth: truth["images"][1].update(file_name=truth["images"][0]["file_name"]))
+    for training in (True, False):
+        with pytest.raises(UserError, match="has two images, 1 and 2, of one file_name"):
+            make_coco(coco_folder).dataset("train", training=training)

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 
 import rpe.run
 from rpe.data.digits import Digits
-from rpe.data.module import EpochSampler, as_names, classes_of, collate, data_root, generator_of, one_thread
+from rpe.data.module import EpochSampler, as_names, classes_of, collate, data_root, distinct_names, generator_of, one_thread
 from rpe.structures import UserError
 
 
@@ -103,3 +103,16 @@ def test_a_file_is_handled_as_evaluation_handles_it(coco_folder: Path) -> None:
         sample = data.dataset("val")[index]
         read = data.read_file(coco_folder / "val2017" / image["file_name"])
         assert (read.shape[1], read.shape[2]) == sample.size and torch.equal(data.as_floats(data.for_network(read)), sample.image)
+
+
+def test_names_are_known_in_either_form_of_their_letters() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for known in (composed, decomposed):
+        for name in (composed, decomposed):
+            assert as_names([name, name], [known, "b"]) == [known], "as the data spell it"
+
+
+def test_names_of_classes_differ_in_tables() -> None:
+    assert distinct_names({2: "a", 9: "b"}, "background") == {2: "a", 9: "b"}
+    assert distinct_names({1: "cell", 5: "cell", 7: "Cell"}, "background") == {1: "cell (id 1)", 5: "cell (id 5)", 7: "Cell"}
+    assert distinct_names({1: "background", 2: "a"}, "background") == {1: "background (id 1)", 2: "a"}

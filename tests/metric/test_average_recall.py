@@ -258,3 +258,10 @@ def test_the_voc_protocol_asks_for_the_very_mask_too(truth: dict) -> None:
 def test_an_unknown_backend_is_refused(truth: dict) -> None:
     with pytest.raises(UserError, match="backend 'fast' is unknown: choose own, faster, pycocotools"):
         average_recall(truth, [], "fast")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_whole_floats_as_ids_change_no_figure(backend: str) -> None:
+    truth, results = any_case(3)
+    floats = [row | {"image_id": float(row["image_id"]), "category_id": float(row["category_id"])} for row in results]
+    assert average_recall(truth, floats, backend) == average_recall(truth, results, backend)

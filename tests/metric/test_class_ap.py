@@ -107,3 +107,11 @@ def test_rows_without_a_class_are_refused(truth: dict) -> None:
     rows[2]["category_id"] = 77
     with pytest.raises(UserError, match="has the category 77, which the truth does not list"):
         class_precision(truth, rows, CATEGORIES, "own")
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+def test_whole_floats_as_ids_and_two_ids_of_one_name(backend: str) -> None:
+    truth = scene(3, 3, 8, 8, 3)
+    truth["categories"] = [{"id": 8, "name": "a"}, {"id": 3, "name": "a"}]
+    rows = [row | {"image_id": 1.0, "category_id": float(row["category_id"])} for row in oracle(truth)]
+    assert class_precision(truth, rows, {3: "a", 8: "a"}, backend) == pytest.approx(1.0)

@@ -192,3 +192,26 @@ def test_the_oracle_on_real_nuclei() -> None:
     rows = [{"image_id": a["image_id"], "segmentation": a["segmentation"], "score": 1.0} for a in truth["annotations"]]
     figures = instance_figures(label_maps(truth, rows, partial(select_instances, threshold=0.5)))
     assert figures["AP50"] > 0.99 and figures["PQ"] > 0.99 and figures["recall50-touching"] > 0.98
+
+
+@pytest.mark.parametrize("area", [0, 1.0, 80.0, None])
+def test_of_objects_that_overlap_the_one_of_fewer_pixels_is_on_top_whatever_the_field_says(area: float | None) -> None:
+    masks = [boxes((20, 20), place) > 0 for place in ((5, 5, 3, 3), (0, 0, 20, 20), (4, 4, 8, 8))]
+    truth = {"images": [{"id": 1, "height": 20, "width": 20, "file_name": "a"}], "categories": [{"id": 1, "name": "a"}]}
+    truth["annotations"] = [
+        {
+            "id": k,
+            "image_id": 1,
+            "category_id": 1,
+            "area": 1e6 - mask.sum() if area is None else area,
+            "iscrowd": 0,
+            "segmentation": encode_mask(mask),
+        }
+        for k, mask in enumerate(masks, start=1)
+    ]
+    labels = true_labels(truth["annotations"], (20, 20))
+    assert np.bincount(labels.ravel())[1:].tolist() == [400 - 64, 64 - 9, 9]
+    rows = [{"image_id": 1, "score": 0.5 + 0.1 * (mask.sum() < 100) + 0.1 * (mask.sum() < 10), "segmentation": encode_mask(mask)} for mask in masks]
+    assert instance_figures(label_maps(truth, rows, partial(select_instances, threshold=0.5)))["AP75"] == 1
+    crowd = [annotation | {"iscrowd": int(number == 0)} for number, annotation in enumerate(truth["annotations"])]
+    assert (true_labels(crowd, (20, 20)) == -1).sum() == 0, "crowds lie below, however small"

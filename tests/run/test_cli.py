@@ -7,6 +7,7 @@ import pytest
 from hydra.errors import HydraException
 
 import evaluate
+import predict
 import train
 from rpe.data.digits import DigitScenes
 from rpe.run.cli import evaluation_folder, named, prediction_folder, prepared, quoted, said
@@ -29,10 +30,32 @@ from rpe.structures import UserError
         ("-m", "-m"),
         ("images=my scans/**/*.png", "images='my scans/**/*.png'"),
         ("images=[a.png,b.png]", "images=[a.png,b.png]"),
+        ("images=[a.png, scans/b.png]", "images=[a.png,scans/b.png]"),
+        ("images=[photo [1].png,photo (2).png]", "images=['photo [1].png','photo (2).png']"),
+        ("images=[a=b.png,it's.png]", "images=[a=b.png,it's.png]"),
+        ("images=[{1}.png,$x.png,2:3.png]", "images=['{1}.png','$x.png','2:3.png']"),
+        ("images=['photo [1].png',b.png]", "images=['photo [1].png',b.png]"),
+        ("images=[1].png", "images='[1].png'"),
+        ("images=photo[1].png", "images='photo[1].png'"),
+        ("images=[ab]*.png", "images='[ab]*.png'"),
+        ("predictions=[x].json", "predictions='[x].json'"),
+        ("images=[" + "a b.png," * 900 + "c.png]", "images=[" + "'a b.png'," * 900 + "c.png]"),
     ],
 )
 def test_paths_are_quoted(argument: str, wanted: str) -> None:
     assert quoted(argument, sweeping=False) == wanted == quoted(wanted, sweeping=False)
+
+
+def test_a_folder_whose_name_looks_like_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[set]").mkdir()
+    assert quoted("images=[set]", sweeping=False) == "images='[set]'" and quoted("images=[other]", sweeping=False) == "images=[other]"
+
+
+def test_what_hydra_cannot_parse_is_told_with_the_remedy(refused: Callable[..., str]) -> None:
+    for argument in ("images=['a.png',b(1).png]", "images=['a.png',[1].png]", "data.name=a(b"):
+        line = refused(predict.main, "run=weights/nuclei", argument)
+        assert "quote each name that holds brackets" in line and "hydra.cc" not in line, line
 
 
 def test_commas_part_the_values_of_a_sweep() -> None:

@@ -118,3 +118,27 @@ def test_a_folder_without_an_answer_takes_any_settings(tmp_path: Path) -> None:
     Findings(tmp_path, MADE, {})
     Findings(tmp_path, {**MADE, "tile": 64}, {})
     assert yaml.safe_load((tmp_path / "predictions.yaml").read_text())["made"]["tile"] == 64
+
+
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        (("c.png", "a.png", "b.png"), [(1, "a.png"), (2, "b.png"), (3, "c.png")]),
+        (("y/1.png", "x/1.png", "x/2.png"), [(1, "x/1.png"), (2, "x/2.png"), (3, "y/1.png")]),
+        (("val/y/1.png", "val/y/2.png"), [(1, "1.png"), (2, "2.png")]),
+        (("a.png", "a-b.png", "a_b.png"), [(1, "a-b.png"), (2, "a.png"), (3, "a_b.png")]),
+        (("a.png", "a.jpg"), [(1, "a.jpg"), (2, "a.png")]),
+        (("one.png",), [(1, "one.png")]),
+    ],
+)
+def test_rows_name_the_file_and_number_files_in_their_order(tmp_path: Path, files: tuple[str, ...], rows: list[tuple[int, str]]) -> None:
+    (tmp_path / "out").mkdir()
+    findings = Findings(tmp_path / "out", MADE, {})
+    labels = np.ones((6, 8), dtype=np.int32)
+    for name, file in findings.name_all([image(tmp_path / "images", file) for file in files]).items():
+        findings.write(name, file, {}, rows_of(found(labels), {}), (6, 8))
+    findings.write_tables()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert sorted((row["image_id"], row["file_name"]) for row in results) == rows and findings.objects == len(rows)
+    about = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())
+    assert {number: Path(about["images"][name]).name for number, name in about["image_ids"].items()} == {n: Path(f).name for n, f in rows}

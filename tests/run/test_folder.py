@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,11 @@ def test_figures_that_are_no_number_are_shown_too(tmp_path: Path, capsys: pytest
     text = capsys.readouterr().out
     assert "0.1235" in text and "│ 5 " in text and "nan" in text
     assert len(provenance({"data": {}}, "val", 0.0)["commit"]) >= 7
+
+
+def test_lines_beside_figures_of_zero_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_figures(tmp_path, {"AP50": 0.0}, {"data": {}}, "digits val", ["no mask [1.5] has it"])
+    assert "note: no mask [1.5] has it" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == ["no mask [1.5] has it"]
+    write_figures(tmp_path, {"AP50": 1.0}, {"data": {}}, "digits val")
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"figures", "run"}

@@ -222,3 +222,42 @@ def test_boundary_maps(door: Door, tmp_path: Path) -> None:
         assert np.array_equal(np.array(Image.open(tmp_path / "null" / "boundaries" / file.name)), theirs)
         assert np.array(Image.open(tmp_path / "64" / "boundaries" / file.name)).shape == theirs.shape
     assert not (tmp_path / "null" / "results.json").exists() and (tmp_path / "null" / "predictions.yaml").is_file()
+
+
+def as_truth(run: Path, root: Path, order: list[int], folders: bool) -> Path:
+    """The validation images as a data set whose ids count in another order than the names, in folders of their own or not."""
+    truth = json.loads((run / "elsewhere" / "instances_val2017.json").read_text())
+    number = {image["id"]: 7 + place for place, image in zip(order, truth["images"], strict=True)}
+    (root / "annotations").mkdir(parents=True)
+    for image in truth["images"]:
+        name = f"f{image['id'] % 2}/{'ab'[image['id'] > 102]}.png" if folders else image["file_name"]
+        (root / "val" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run / "val" / image["file_name"], root / "val" / name)
+        image |= {"id": number[image["id"]], "file_name": name}
+    truth["annotations"] = [one | {"image_id": number[one["image_id"]]} for one in truth["annotations"]]
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(truth))
+    return root
+
+
+@pytest.mark.parametrize("folders", [False, True])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(run: Path, door: Door, tmp_path: Path, order: list[int], folders: bool) -> None:
+    root = as_truth(run, tmp_path / "set", order, folders)
+    data = ["data=coco", f"data.root={root}"]
+    images = f"images={root / 'val'}/**/*.png"
+    door(predict.main, f"run={run / 'run'}", images, f"output={tmp_path / 'out'}", *OPTIONS)
+    door(evaluate.main, f"predictions={tmp_path / 'out' / 'results.json'}", *data, "least_score=0", f"hydra.run.dir={tmp_path / 'theirs'}")
+    handling = ["data.longest_side=48", "data.stretch=[1,99]", "data.workers=0"]
+    door(evaluate.main, f"run={run / 'run'}", *data, *handling, *OPTIONS, f"hydra.run.dir={tmp_path / 'ours'}")
+    theirs, ours = (json.loads((tmp_path / who / "metrics.json").read_text())["figures"] for who in ("theirs", "ours"))
+    same = [name for name in ours if name.startswith(("AP", "PQ", "SQ", "RQ", "recall50"))]
+    assert len(same) > 20 and {name: theirs[name] for name in same} == pytest.approx({name: ours[name] for name in same}, abs=1e-9)
+    assert theirs["AR@10"] > 0
+
+
+def test_a_prediction_without_any_object_says_so(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = [f"run={run / 'run'}", f"images={run / 'val'}"]
+    door(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.minimum_area=100000")
+    assert "note: no object in any image: proposal.foreground 0.05, proposal.least_score 0, proposal.minimum_area 100000" in capsys.readouterr().out
+    door(predict.main, *named, f"output={tmp_path / 'some'}", *OPTIONS)
+    assert "note: no object" not in capsys.readouterr().out

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 import rpe.run
 from rpe.data.digits import DigitScenes
 from rpe.structures import FeatureMap, InstanceBatch, Proposals, UserError, encode_labels
-from rpe.task.classes import ClassExaminer, ClassReport, map_names, score_maps, score_results
+from rpe.task.classes import ClassExaminer, ClassReport, map_names, score_maps, score_results, shared_categories
 
 SCENES = DigitScenes("val", 6, 0)
 
@@ -128,3 +128,36 @@ def test_a_checkpoint_that_knows_names_alone_counts_its_classes() -> None:
     assert task.examiner.categories == {1: "a", 2: "b"}
     task.on_load_checkpoint({"classes": {7: "a", 44: "b"}})
     assert task.examiner.categories == {7: "a", 44: "b"}
+
+
+def test_classes_of_one_name_have_figures_of_their_own() -> None:
+    truth = SCENES.truth()
+    truth = {**truth, "categories": [{"id": one["id"], "name": "background" if one["id"] == 1 else "digit"} for one in truth["categories"]]}
+    rows = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "segmentation": a["segmentation"], "score": 0.5 + a["id"] / 1e6}
+        for a in truth["annotations"]
+        if a["category_id"] != 4
+    ]
+    found = score_results(truth, rows, "own")
+    assert found.names == ["background", "background (id 1)", *(f"digit (id {number})" for number in range(2, 11))]
+    present = {a["category_id"] for a in truth["annotations"]}
+    assert {1, 4} < present
+    figures = {name: value for name, value in found.figures.items() if name.startswith("APr50-")}
+    label = {1: "background (id 1)"} | {number: f"digit (id {number})" for number in range(2, 11)}
+    assert figures == {f"APr50-{label[number]}": 0.0 if number == 4 else pytest.approx(1.0) for number in present}
+    assert len(str(found.files()["classes.csv"]).splitlines()) == 12
+
+
+def test_names_of_classes_are_compared_by_what_they_look_like() -> None:
+    examiner = ClassExaminer(1, 1)
+    examiner.check_classes({1: "caf\u00e9"})
+    examiner.check_classes({1: "cafe\u0301"})
+
+
+def test_masks_of_categories_without_an_object_are_told() -> None:
+    truth = SCENES.truth()
+    objects = sorted({a["category_id"] for a in truth["annotations"]})
+    assert shared_categories(truth, [{"category_id": float(objects[0])}, {"category_id": 99}]) == []
+    (line,) = shared_categories(truth, [{"category_id": 99}])
+    assert line.startswith(f"no mask is of a category that has an object: masks are of 99, objects of {objects[0]}, ")
+    assert shared_categories(truth, []) == ["there is no mask at all: every figure counts none"]

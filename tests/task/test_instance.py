@@ -1,6 +1,7 @@
 """The training step's bookkeeping, and figures that tell a perfect embedding from a useless one."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,30 @@ def test_published_points_stand_where_the_data_are_theirs_and_whole(
     data.eval_categories = categories
     result.draw(tmp_path, data, split)
     assert {protocol for protocol, published in drawn.items() if published} == wanted and set(drawn) == {"AR", "AR11"}
+
+
+def rows_of_scores(*scores: float) -> list[dict]:
+    return [{"image_id": 1, "score": score} for score in scores]
+
+
+@pytest.mark.parametrize(
+    ("rows", "ours", "figures", "said"),
+    [
+        (
+            rows_of_scores(-4.1, -4.2),
+            False,
+            {"AR@1000": 0.85},
+            ["no mask has a score of least_score 0.5 or more, the best has -4.1: AP and PQ count none of 2"],
+        ),
+        (rows_of_scores(0.3), True, {"AR@1000": 0.85}, ["no mask has a score of proposal.least_score 0.5 or more, the best has 0.3"]),
+        (rows_of_scores(0.5, 0.1), False, {"AR@1000": 0.85}, []),
+        (rows_of_scores(0.7), False, {"AR@1000": 0.0}, ["no mask overlaps an object of its image by an IoU of 0.5: are image_id"]),
+        (rows_of_scores(-1), False, {"AR@1000": 0.0}, ["no mask has a score", "no mask overlaps an object"]),
+        (rows_of_scores(0.7), True, {}, []),
+        ([], False, {"AR@1000": 0.0}, ["there is no mask at all: every figure counts none"]),
+        ([], True, {"AR@1000": 0.0}, ["there is no mask at all: every figure counts none .proposal.foreground"]),
+    ],
+)
+def test_figures_of_zero_are_explained(rows: list[dict], ours: bool, figures: dict[str, float], said: list[str]) -> None:
+    notes = InstanceResult(figures, {"images": []}, rows, ours, least_score=0.5).notes()
+    assert len(notes) == len(said) and all(re.match(wanted, note) for wanted, note in zip(said, notes, strict=True)), notes

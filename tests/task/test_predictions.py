@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rpe.errors import note
 from rpe.structures import UserError
-from rpe.task.predictions import of_names, only_images, only_rows, read_results
+from rpe.task.predictions import of_names, only_images, only_rows, read_results, with_truth_ids
 
 TRUTH = {
     "images": [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "y.png"}],
@@ -23,7 +24,8 @@ def test_images_and_rows_of_names() -> None:
     ]
     assert only_images(TRUTH, {1})["annotations"] == [{"id": 5, "image_id": 1}]
     rows = [{"image_id": 1}, {"image_id": 2}, "no row", {}]
-    assert only_rows(rows, some) == [{"image_id": 2}, "no row"], "what is no row stays, to be refused"
+    assert only_rows(rows, some) == [{"image_id": 2}, "no row", {}], "what is no row stays, to be refused"
+    assert only_rows([{"image_id": [1]}, {"image_id": True}], some) == [{"image_id": [1]}, {"image_id": True}]
     with pytest.raises(UserError, match="names holds 'z'"):
         of_names(TRUTH, ["z"])
 
@@ -36,5 +38,102 @@ def test_results_are_a_list_in_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no file"):
         read_results(tmp_path)
     (tmp_path / "rows.json").write_text("{}")
-    with pytest.raises(UserError, match="but holds one dict"):
+    with pytest.raises(UserError, match="but holds an object with no key"):
+        read_results(tmp_path / "rows.json")
+
+
+def named(*rows: tuple[object, object]) -> list[dict]:
+    """Rows of (file_name, image_id); None leaves it out."""
+    return [{key: value for key, value in (("file_name", name), ("image_id", number)) if value is not None} for name, number in rows]
+
+
+def truth_of(*names: str) -> dict:
+    """Image ids count from 1 in this order."""
+    return {"images": [{"id": number, "file_name": name} for number, name in enumerate(names, start=1)], "annotations": [], "categories": []}
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "ids"),
+    [
+        (("c.png", "a.png", "b.png"), named(("a.png", 1), ("a.png", 1), ("c.png", 3)), [2, 2, 1]),
+        (("c.png", "a.png", "b.png"), named(("a.png", None), ("c.png", None)), [2, 1]),
+        (("c.png", "a.png", "b.png"), named(("a.png", 2), ("c.png", 1)), [2, 1]),
+        (("c.png", "a.png", "b.png"), named(("a.png", 2.0), (None, 1)), [2, 1]),
+        (("c.png", "a.png", "b.png"), named((None, 3), (None, 1)), [3, 1]),
+        (("c.png", "a.png", "b.png"), [{"file_name": None, "image_id": 3}], [3]),
+        (("x/1.png", "y/1.png", "y/2.png"), named(("y/1.png", 2), ("x/1.png", 1), ("2.png", 3)), [2, 1, 3]),
+        (("x/1.png", "y/1.png"), named(("/data/val/y/1.png", 7), ("/data/val/x/1.png", 5)), [2, 1]),
+        (("caf\u00e9.png", "b.png"), named(("cafe\u0301.png", 2), ("./b.png", 1)), [1, 2]),
+        (("cafe\u0301.png", "b.png"), named(("caf\u00e9.png", 2), ("b.png", 1)), [1, 2]),
+        (("a.jpg", "b.jpg"), named(("b.png", 2), ("a.png", 1)), [2, 1]),
+        (("a.JPG", "b.jpg"), named(("b.jpg", 2), ("a.jpg", 1)), [2, 1]),
+        (("val-1", "val-0"), named(("val-0.png", 1), ("val-1.png", 2)), [2, 1]),
+        (("scan.02", "scan.01"), named(("scan.01.png", 1), ("scan.02.png", 2)), [2, 1]),
+        (("a.png", "a.jpg"), named(("a.jpg", 2), ("a.png", 1)), [2, 1]),
+    ],
+)
+def test_rows_with_a_file_name_belong_to_that_file(names: tuple[str, ...], rows: list[dict], ids: list[int]) -> None:
+    assert [row["image_id"] for row in with_truth_ids(rows, truth_of(*names))] == ids
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "message"),
+    [
+        (
+            ("a.png", "b.png"),
+            named(("b.png", 1), ("a.png", 2)),
+            "file_name and image_id contradict each other: 'b.png' has image_id 1 in the pred.* 2 in",
+        ),
+        (("a.png", "b.png", "c.png"), named(("c.png", 1), ("b.png", 2)), "contradict each other: 'c.png' has image_id 1"),
+        (("a.png", "b.png"), named(("a.png", "x"), ("b.png", 2)), "contradict each other: 'a.png' has image_id \"x\" in the predictions and 1 in"),
+        (("a.png", "b.png"), named(("a.png", 1), ("b.png", 1)), "the files 'a.png' and 'b.png' for one image .image_id, 1."),
+        (("a.png", "b.png"), named(("a.png", 1), ("a.jpg", 2)), "the files 'a.png' and 'a.jpg' for one image .an image of the truth, 1."),
+        (("a.png", "b.png"), named(("a.png", 1), ("a.png", 2)), 'result 1 has image_id 2 and file_name "a.png", which other rows give as image 1'),
+        (("a.png", "b.png"), named(("z.png", 1)), "result 0 names file 'z.png', which the truth does not hold: is this another split's file"),
+        (("x/1.png", "y/1.png"), named(("1.png", 1)), "result 0 names file '1.png', which may be image 1 or 2"),
+        (("a.png", "a.jpg"), named(("a.tif", 1)), "result 0 names file 'a.tif', which may be image 1 or 2"),
+        (("a.png", "b.png"), named((5, 1)), "result 0 has the file_name 5: text is wanted"),
+        (("a.png", "b.png"), named(("b.png", 1), (None, 2)), "result 1 has no file_name, but others have, and image_ids that are not the truth's"),
+        (("x/1.png",), named(("z/1.png", 1)), "names file 'z/1.png', which the truth does not hold"),
+    ],
+)
+def test_names_that_are_unknown_or_contradict_the_ids_are_refused(names: tuple[str, ...], rows: list[dict], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_truth_ids(rows, truth_of(*names))
+
+
+def test_a_numbering_of_its_own_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    note.cache_clear()
+    for _ in range(2):
+        with_truth_ids(named(("a.png", 1), ("b.png", 2)), truth_of("c.png", "a.png", "b.png"))
+    assert (
+        capsys.readouterr().err.count("note: predictions count their images by themselves ('a.png' has image_id 1 in the predictions and 2 in") == 1
+    )
+    with_truth_ids(named(("a.png", 2), ("b.png", 3)), truth_of("c.png", "a.png", "b.png"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_means_all_images_that_bear_it() -> None:
+    assert [image["id"] for image in of_names(truth_of("a/x.jpg", "b/x.jpg", "y.jpg"), ["x"])["images"]] == [1, 2]
+    assert [image["id"] for image in of_names(truth_of("caf\u00e9.jpg", "y.jpg"), ["cafe\u0301"])["images"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON: it is empty"),
+        (b'[{"image_id": 1}', "is not JSON: it ends too early"),
+        (b'{"image_id": 1}\n{"image_id": 2}', "write one list, not one object a line"),
+        (
+            b'{"images": [], "annotations": []}',
+            "is an annotation file .holds an object with 'images', 'annotations'.: name a JSON list of COCO results",
+        ),
+        (b"7", "is not a JSON list of COCO results, but holds 7"),
+        (b"\x93NUMPY", "is not JSON: it is a NumPy file"),
+        (b"image,score\n", "is not JSON: Expecting value at line 1, column 1"),
+    ],
+)
+def test_predictions_that_are_something_else_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "rows.json").write_bytes(content)
+    with pytest.raises(UserError, match=message):
         read_results(tmp_path / "rows.json")
