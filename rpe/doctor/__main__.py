@@ -28,12 +28,14 @@ from rpe.run.folder import SOURCE
 from rpe.structures import BACKGROUND, VOID, InputError, check_count
 
 USAGE = """
-Read a dataset as training would, and print a page: what it holds, what to look at, what would be refused; and a contact sheet.
+Read a dataset as training would, and print a page: what it holds, what to look at, what would be refused.
+The contact sheet shows twelve training images with their masks as the network gets them.
 
   python -m rpe.doctor data=coco data.root=<folder>                        any data module, with its options
-  python -m rpe.doctor data=folder data.root=<folder> experiment=nuclei    with an experiment's options, dimension and margin
+  python -m rpe.doctor data=folder data.root=<folder> experiment=nuclei    as that experiment would train on it
 
-samples=100 images of a split are read whole; output=doctor.png is the contact sheet. The status is 1 where anything would be refused.
+samples=100 images of a split are read whole; output=doctor.png is the contact sheet.
+The status is 1 where anything would be refused.
 """
 
 DEFAULTS: dict[str, Any] = {"samples": 100, "output": "doctor.png"}
@@ -46,7 +48,7 @@ REFUSALS_SHOWN = 5
 
 
 def configure(overrides: list[str]) -> DictConfig:
-    """Return the config of training: of the experiment that is named, else of the one that bears the data's name, else coco's.
+    """Return the config of the experiment that is named, else of the one with the data's name, else of coco.
 
     Raises:
         InputError: neither data nor experiment is named, or an override that there is not.
@@ -54,7 +56,8 @@ def configure(overrides: list[str]) -> DictConfig:
     data, experiment = named(overrides, "data"), named(overrides, "experiment")
     if data is None and experiment is None:
         raise InputError(
-            "data must be named, got none. Add data=coco data.root=<folder>, or data=folder for images and masks without JSON"
+            "data must be named, got none. "
+            "Add data=coco data.root=<folder>, or data=folder for images and masks without JSON"
         )
     if experiment is None:
         own = (Path(SOURCE) / "conf" / "experiment" / f"{data}.yaml").is_file()
@@ -111,7 +114,7 @@ def examine_samples(dataset: Any, samples: int, truth: Truth | None) -> tuple[Pa
     if expected:
         rows["objects that do not arrive"] = f"{max(0, expected - arrived):,} of {expected:,} drawn"
     share = sum(parted) / max(1, len(parted))
-    line = f"{share:.0%} of the objects lie in several parts: do the masks tell objects, or foreground and kinds alone?"
+    line = f"{share:.0%} of the objects lie in several parts: do the masks tell objects, or kinds alone?"
     return Part(rows, [line] if share > SCATTERED else []), [count for count in groups if count], refused
 
 
@@ -176,7 +179,8 @@ class Page:
             self.groups = groups if split == "train" else self.groups
         if truth is not None and "annotations" in truth:
             self.truths[split] = truth
-        self.rows[split] = {key: value for part in parts for key, value in part.rows.items()}
+        if parts:
+            self.rows[split] = {key: value for part in parts for key, value in part.rows.items()}
         self.findings += [f"{split}: {line}" for part in parts for line in part.findings]
 
     def opened(self, split: str) -> tuple[Any, Truth | None]:

@@ -86,7 +86,7 @@ def test_masks_of_kinds_are_told_from_masks_of_objects(tmp_path: Path, capsys: p
         scene_forms.save(tmp_path / "set" / "images" / f"{number}.png", labels * 90 + number)
         scene_forms.save(tmp_path / "set" / "masks" / f"{number}.png", labels)
     status, said = page(capsys, "data=folder", f"data.root={tmp_path / 'set'}", "data.crop=32")
-    assert status == 0 and "val: 100% of the objects lie in several parts: do the masks tell objects, or foreground and kinds alone?" in said
+    assert status == 0 and "val: 100% of the objects lie in several parts: do the masks tell objects, or kinds alone?" in said
 
 
 def test_boundaries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
