@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Objects of an image, and the (height, width) of their masks; `binary` is a label map of foreground alone."""
+    """Objects of an image, and the (height, width) of their masks; `binary` is foreground as a label map."""
 
     size: Size
     objects: list[Found]

@@ -28,7 +28,7 @@ from rpe.run.folder import SOURCE
 from rpe.structures import BACKGROUND, VOID, InputError, check_count
 
 USAGE = """
-Read a dataset as training would, and print a page: what it holds, what to look at, what would be refused.
+Read a dataset as training would, and print what it holds, what to look at and what would be refused.
 The contact sheet shows twelve training images with their masks as the network gets them.
 
   python -m rpe.doctor data=coco data.root=<folder>                        any data module, with its options
