@@ -32,7 +32,7 @@ Read a dataset as training would, and print what it holds, what to look at and w
 The contact sheet shows twelve training images with their masks as the network gets them.
 
   python -m rpe.doctor data=coco data.root=<folder>                        any data module, with its options
-  python -m rpe.doctor data=folder data.root=<folder> experiment=nuclei    as that experiment would train on it
+  python -m rpe.doctor data=folder data.root=<folder> experiment=nuclei   as that experiment would train on it
 
 samples=100 images of a split are read whole; output=doctor.png is the contact sheet.
 The status is 1 where anything would be refused.
