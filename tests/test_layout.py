@@ -46,6 +46,7 @@ ORDER = [
     "callback",
     "run",
     "packing",
+    "doctor",
     "export",
     "dynamics",
     "page",
