@@ -59,10 +59,14 @@ class CocoImages:
         self.decoded: dict[int, tuple[Tensor, Tensor, Int64[np.ndarray, " label"]]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
-        truth, self.categories = read_split(file, categories, key, skip_empty)
+        truth, self.categories = self.read_split(categories, key)
         self.classes = classes_of(truth)
         self.annotations = compact(truth)
         self.check_files()
+
+    def read_split(self, categories: Sequence[str] | None, key: str) -> tuple[Truth, set[int]]:
+        """Return the truth of these categories, and their ids."""
+        return read_split(self.file, categories, key, self.skip_empty)
 
     def __len__(self) -> int:
         return len(self.annotations)
