@@ -62,7 +62,7 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
     folder, split = Path(asked.pop("run")), asked.pop("split", "val")
     config = OmegaConf.create(read_run(str(folder)))
     if "weights" in config.backbone:
-        config.backbone.weights = None
+        config.backbone.weights = config.backbone.weights and "checkpoint"
     if "data" in asked:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config.data = OmegaConf.create(OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True))

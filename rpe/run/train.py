@@ -18,6 +18,7 @@ from rpe.callback.agreement import Agreement
 from rpe.callback.checkpoint import Checkpoint
 from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
+from rpe.network.backbone.encoder import CHECKPOINT
 from rpe.run.advice import advice_for
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
@@ -132,10 +133,10 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
 
 
 def without_downloads(config: DictConfig) -> DictConfig:
-    """The same config with a backbone that starts from nothing, since the checkpoint brings all weights."""
+    """Return the config with a backbone that loads no weights, since the checkpoint brings all; frozen parts stay frozen."""
     config = config.copy()
     if "weights" in config.get("backbone", {}):
-        config.backbone.weights = None
+        config.backbone.weights = config.backbone.weights and CHECKPOINT
     return config
 
 

@@ -87,7 +87,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
         group = yaml.safe_load((CONF / "data" / f"{kept['data']['name']}.yaml").read_text()) if known(kept["data"]["name"]) else {}
         kept["data"]["root"] = group.get("root", "${oc.env:RPE_DATA_DIR,data}/" + str(kept["data"]["name"]))
     if kept["backbone"].get("weights") is not None:
-        kept["backbone"]["weights"] = None  # the checkpoint brings them
+        kept["backbone"]["weights"] = kept["backbone"]["weights"] and "checkpoint"  # the checkpoint brings them
     return dict(kept)
 
 
