@@ -37,7 +37,7 @@ class Element(NamedTuple):
             raise ValueError(f"an element of type {self.kind} instead of whole numbers")
         return list(struct.unpack(f"{order}{len(self.content) // 4}i", self.content[: len(self.content) // 4 * 4]))
 
-    def count(self) -> int:
+    def values(self) -> int:
         """How many values the content holds."""
         if self.kind not in WIDTHS or len(self.content) % WIDTHS[self.kind]:
             raise ValueError(f"values of type {self.kind} in {len(self.content)} bytes")
@@ -112,13 +112,13 @@ def check_array(element: Element, order: str, depth: int) -> None:
     sizes = parts.next().integers(order)
     if len(flags) != 2 or len(sizes) < 2 or min(sizes) < 0:
         raise ValueError(f"an array of flags {flags} and sizes {sizes}")
-    parts.next().count()  # the name
+    parts.next().values()  # the name
     if kind in (CELL, STRUCT):
         check_parts(parts, prod(sizes) * (1 if kind == CELL else field_count(parts, order)), depth)
     elif kind == SPARSE:
         check_sparse(parts, sizes, order, is_complex)
     else:
-        counts = {parts.next().count() for _ in range(1 + is_complex)}
+        counts = {parts.next().values() for _ in range(1 + is_complex)}
         if counts != {prod(sizes)} and kind != CHAR:  # text may have several bytes a letter
             raise ValueError(f"{max(counts)} values in an array of sizes {sizes}")
 
@@ -150,7 +150,7 @@ def check_sparse(parts: Elements, sizes: list[int], order: str, is_complex: bool
         ValueError: what does not fit.
     """
     rows, ends = (np.array(parts.next().integers(order), dtype=np.int64) for _ in range(2))
-    held = min(parts.next().count() for _ in range(1 + is_complex))
+    held = min(parts.next().values() for _ in range(1 + is_complex))
     if len(sizes) != 2 or len(ends) != sizes[1] + 1 or ends[0] != 0 or (np.diff(ends) < 0).any():
         raise ValueError("a sparse array whose columns do not fit")
     used = rows[: ends[-1]]

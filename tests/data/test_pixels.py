@@ -1,5 +1,6 @@
 """What Pillow drops without a word is read in full, or refused with its name."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,9 @@ def test_a_cameras_ten_bits_look_alike_grey_and_in_colours(tmp_path: Path) -> No
         expected = read_image(tmp_path / "grey.tif", percentiles)
         assert percentiles is None or len(expected.unique()) > 80
         for name in ("colour.tif", "channels.tif", "colour.png"):
-            assert (read_image(tmp_path / name, percentiles) == expected).all(), name
+            # three values a pixel instead of one move a percentile by part of a level
+            differences = (read_image(tmp_path / name, percentiles).int() - expected.int()).abs()
+            assert int(differences.max()) <= (0 if percentiles is None else 1), name
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_alpha_is_dropped_where_it_hides_nothing(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"{name} has an alpha channel that hides \d+ of 192 pixels: flatten it"):
             read_image(tmp_path / name)
     (tmp_path / "grey.png").write_bytes(deep_png(DEEP[..., :2]))
-    with pytest.raises(InputError, match="grey.png has more than 8 bits in each of LA"):
+    with pytest.raises(InputError, match="grey.png has more than 8 bits in each of"):
         read_image(tmp_path / "grey.png")
 
 
@@ -135,9 +138,10 @@ def test_a_portable_map_of_16_bits_in_colours_is_refused(tmp_path: Path) -> None
 def test_a_header_that_tells_too_many_pixels(tmp_path: Path) -> None:
     file = written(tmp_path / "a.tif", BYTES[..., 0])
     content = bytearray(file.read_bytes())
-    for tag in (256, 257):  # width and height
-        place = content.index(tag.to_bytes(2, "little") + b"\3\0")
-        content[place + 2 : place + 12] = b"\4\0" + (1).to_bytes(4, "little") + (10**6).to_bytes(4, "little")
+    with tifffile.TiffFile(file) as tiff:
+        places = [tiff.pages[0].tags[name].offset for name in ("ImageWidth", "ImageLength")]
+    for place in places:  # a number of four bytes
+        content[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 10**6)
     file.write_bytes(content)
     for read in (read_header, read_image):
         with pytest.raises(InputError, match="a.tif (cannot have 1000000 x 1000000 pixels|is too large)"):
