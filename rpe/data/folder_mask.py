@@ -15,7 +15,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from rpe.data.annotation_check import check_mask, run_length_of
-from rpe.data.image import BROKEN, check_single, decode, open_image
+from rpe.data.image import decode, open_image
+from rpe.data.pixels import check_single
 from rpe.structures import RunLength, UserError, encode_labels, encode_mask
 
 OBJECT = "object"
@@ -54,7 +55,7 @@ def read_pixels(file: Path) -> np.ndarray:
         raise UserError(f"mask {file} must be PNG or TIFF, got JPEG, whose values are not exact. Export the masks anew")
     with open_image(file) as image:
         check_single(image, file)
-        pixels = decode(image, file, None)
+        pixels = decode(image, file)
         if image.mode in ("LA", "RGBA", "RGB"):
             channels = pixels[..., : 1 if image.mode == "LA" else 3]
             if (channels != channels[..., :1]).any():
@@ -208,8 +209,9 @@ def mask_of_shape(shape: dict[str, Any], size: Size, where: str) -> RunLength:
 def pasted(text: Any, corner: np.ndarray, size: Size, where: str) -> RunLength:
     """Return labelme's mask: a PNG as text, whose first pixel lies at the corner (x, y)."""
     try:
-        part = decode(Image.open(io.BytesIO(base64.b64decode(text))), Path(where), "L") > 0
-    except (*BROKEN, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+            part = np.array(image.convert("L")) > 0
+    except Exception as error:  # garbage makes Pillow fail in every way there is
         raise UserError(f"{where} must hold its mask as PNG in base64, got {str(text)[:20]!r} ... Draw it anew") from error
     left, top = (round(value) for value in corner)
     whole = np.zeros(size, dtype=bool)

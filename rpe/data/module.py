@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.data.image import check_single, decode, decode_stretched, of_any_size, open_image
+from rpe.data.image import of_any_size, read_image
 from rpe.structures import InstanceBatch, UserError
 
 SPLITS = ("train", "val", "test")
@@ -181,16 +181,13 @@ class SplitData(lightning.LightningDataModule):
         raise NotImplementedError
 
     def read_file(self, path: Path) -> UInt8[Tensor, "3 height width"]:
-        """Anybody's image file with the intensities that evaluation would give it, at its own size.
+        """Anybody's image file with the intensities that evaluation would give it, at its own size, upright by its EXIF orientation.
 
         Raises:
-            UserError: it is no image, a broken one, or one of several pages.
+            UserError: what `read_image` refuses.
         """
-        with of_any_size(), open_image(path) as image:
-            check_single(image, path)
-            if self.stretch is not None:
-                return decode_stretched(image, path, self.stretch)
-            return torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1)
+        with of_any_size():
+            return read_image(path, self.stretch)
 
     def for_network(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
         """The same at the size that evaluation would give it."""

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rpe.callback.progress import clock
+from rpe.data.image import describe_fault
 from rpe.data.module import SplitData, distinct_names
 from rpe.picture.overlay import drawn_boundaries, overlay
 from rpe.run.building import build_data, build_task, check_pair, task_class
@@ -28,7 +29,7 @@ from rpe.run.counter import Counter
 from rpe.run.evaluate import chosen_checkpoint, run_as_asked
 from rpe.run.findings import Findings, rows_of
 from rpe.run.folder import load_weights, provenance
-from rpe.run.input_files import image_files
+from rpe.run.input_files import image_files, left_out
 from rpe.segment import Piece, Tile, check_step, enlarged, stitched, tiles_of, within
 from rpe.structures import UserError, check_count
 from rpe.task.base import Task
@@ -77,17 +78,29 @@ def predict(config: DictConfig) -> dict[str, float]:
         about["categories"] = categories_of(task) or {1: "object"}
     made_by = provenance({**plain, "data": plain["data"]["name"]}, "images", started)
     findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
-    refused = go_through(files, findings, Predictor(task, data, config, HALVES.get(str(run.trainer.get("precision")))))
+    predictor = Predictor(task, data, config, HALVES.get(str(run.trainer.get("precision"))))
+    refused = go_through(files, findings, predictor)
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
     if isinstance(task, InstanceTask) and findings.images and not findings.objects:
-        settings = ", ".join(f"proposal.{key} {run.proposal[key]}" for key in ("foreground", "least_score", "minimum_area") if key in run.proposal)
-        print(f"note: no object in any image: {settings} leave none")
+        keys = ("foreground_thresholds", "least_score", "minimum_area")
+        print(f"note: no object in any image: {', '.join(f'proposal.{key} {run.proposal[key]}' for key in keys)} leave none")
+    print_doubts(predictor.faults, left_out(config.images))
     if refused:
         print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)
         for file, reason in refused.items():
             print(f"  {file}: {reason}", file=sys.stderr)
         raise SystemExit(1)
     return {"images": float(len(files))}
+
+
+def print_doubts(faults: dict[str, str], others: str) -> None:
+    """Print which images hardly show anything, and which files beside images were left out."""
+    if others:
+        print(f"left out, as their suffix is no image's: {others}")
+    if faults:
+        print(f"{len(faults)} {'images' if len(faults) > 1 else 'image'} of this call may show nothing:")
+        for name, fault in faults.items():
+            print(f"  {name}: {fault}")
 
 
 def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[SplitData, Task]:
@@ -107,7 +120,8 @@ def made_of(config: DictConfig, run: dict[str, Any], checkpoint: Path, objects: 
     handling = {key: run["data"].get(key) for key in ("longest_side", "stretch")}
     digests = {"weights": hashlib.sha256(checkpoint.read_bytes()), "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode())}
     cut = {"tile": config.tile, "overlap": config.overlap, "precision": str(run["trainer"].get("precision"))}
-    return {"objects": objects, **{key: digest.hexdigest()[:16] for key, digest in digests.items()}, **cut, **handling}
+    # answers of before this key lie as stored, whatever the EXIF orientation
+    return {"objects": objects, "orientation": "upright", **{key: digest.hexdigest()[:16] for key, digest in digests.items()}, **cut, **handling}
 
 
 def device_of(name: str) -> torch.device:
@@ -130,6 +144,7 @@ class Predictor:
         self.task, self.data, self.precision = task, data, precision
         self.tile, self.overlap, self.batch = config.tile, config.overlap, config.batch
         self.multiple = multiple_of(task)
+        self.faults: dict[str, str] = {}
 
     def __call__(self, findings: Findings, name: str, file: Path, advance: Callable[[float], None]) -> None:
         """Predict on a file and keep the answer; `advance` is told the share that is done.
@@ -138,6 +153,8 @@ class Predictor:
             UserError: it is no image, or nothing can be made of it.
         """
         image = self.data.read_file(file)
+        if (fault := describe_fault(image)) is not None:
+            self.faults[name] = fault
         seen = self.data.for_network(image)
         tiles = tiles_of((seen.shape[1], seen.shape[2]), self.tile, self.overlap, self.multiple)
         size = (image.shape[1], image.shape[2])

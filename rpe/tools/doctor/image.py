@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rpe.data.image import BROKEN, DEEP_MODES, LEAST_RANGE, decode, of_any_size, open_image
+from rpe.data.image import LEAST_RANGE, decode, of_any_size, open_image
+from rpe.data.pixels import DEEP_MODES, decoding
 from rpe.structures import UserError
 from rpe.tools.doctor.annotation import Part, some
 
@@ -41,14 +42,15 @@ def examine_files(files: list[Path], decoded: int, stretched: bool) -> Part:
     whole = {files[place] for place in drawn(len(files), decoded)}
     for file in [files[place] for place in drawn(len(files), HEADERS)]:
         try:
-            with of_any_size(), open_image(file) as image:
+            # Pillow reads the end of a file for some of its headers
+            with of_any_size(), decoding(file), open_image(file) as image:
                 kinds[f"{image.format} {image.mode}"] += 1
                 for what in [
                     *odd_header(image),
                     *(odd_content(image, file, stretched) if file in whole else []),
                 ]:
                     odd[what].append(file.name)
-        except (UserError, *BROKEN):  # Pillow reads the end of a file for some of its headers
+        except UserError:
             odd["that do not decode"].append(file.name)
     kind = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common())
     return Part({"image files": kind}, [line for what, names in odd.items() for line in some(names, f"images {what}")])
@@ -66,7 +68,9 @@ def odd_header(image: Image.Image) -> list[str]:
 
 def odd_content(image: Image.Image, file: Path, stretched: bool) -> list[str]:
     """Return what is unlikely in an image that has something to show."""
-    values = decode(image, file, None).astype(np.float32) if image.mode in DEEP_MODES else decode(image, file, "L").astype(np.float32)
+    values = decode(image, file).astype(np.float32)
+    alpha = values[..., -1] if image.mode in ("RGBA", "LA") else None
+    values = values if values.ndim == 2 else values[..., : 1 if image.mode == "LA" else 3].mean(-1)
     top = 65535 if image.mode in DEEP_MODES else 255
     low, high = np.percentile(values, (1, 99))
     found = []
@@ -76,7 +80,7 @@ def odd_content(image: Image.Image, file: Path, stretched: bool) -> list[str]:
         found.append("of nearly no contrast: data.stretch=[1,99.8] makes the most of it")
     if (values >= top).mean() > SATURATED:
         found.append(f"with over {SATURATED:.0%} of white pixels")
-    if image.mode in ("RGBA", "LA") and decode(image, file, None)[..., -1].min() < 255:
+    if alpha is not None and alpha.min() < 255:
         found.append("whose alpha hides pixels")
     return found
 
