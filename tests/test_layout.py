@@ -47,7 +47,7 @@ FORBIDDEN = {
     ("segment", "loss"),
     ("segment", "metric"),
 }
-MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run", "sweep"}, "omegaconf": {"run", "sweep"}}
+MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run", "sweep"}, "omegaconf": {"run", "sweep", "tools"}}
 # where the target of a config group lies, unless in the room of its name; the ranker is a group of its own, so that the ablation is one word
 PLACE = {
     "backbone": "network.backbone",

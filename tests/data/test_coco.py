@@ -157,7 +157,7 @@ def test_dense_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]]), "annotation 1 in .* has a mask without a pixel"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]]), "annotation 1 in .* has a mask without a pixel"),
         (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "annotation 2 in .* without a pixel"),
     ],
 )
@@ -168,15 +168,16 @@ def test_masks_without_a_pixel_are_refused(coco_folder: Path, change, message: s
 
 
 def test_masks_without_a_pixel_may_be_skipped(coco_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(coco_folder, lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]], area=50.0))
+    edit(coco_folder, lambda truth: truth["annotations"][1].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]], area=50.0))
     labels = make_coco(coco_folder, empty_masks="skip").dataset("train")[0][1]
     assert set(labels.unique().tolist()) == {0, 1, 2} and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
     with pytest.raises(UserError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
         make_coco(coco_folder, empty_masks="drop")
     # in large files it is seen when the image is read
     monkeypatch.setattr("rpe.data.annotation_check.MASKS_DRAWN", 0)
+    monkeypatch.setattr("rpe.data.annotation_check.SAMPLED", 1)
     dataset = make_coco(coco_folder).dataset("train")
-    with pytest.raises(UserError, match="annotation 1 in .* has a mask without a pixel: .* data.empty_masks=skip"):
+    with pytest.raises(UserError, match="annotation 2 in .* has a mask without a pixel: .*data.empty_masks=skip"):
         dataset[0]
 
 

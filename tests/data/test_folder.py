@@ -109,7 +109,7 @@ def test_a_folder_without_subfolders_is_shared_out_by_its_own_seed(tmp_path: Pat
     assert set(names_of(make_folder(tmp_path, split_seed=1), "val")) != parts["val"]
     assert names_of(make_folder(tmp_path, test_share=0.0), "test") == names_of(make_folder(tmp_path, test_share=0.0), "val")
     sample = data.dataset("train", training=True)[0]
-    assert sample.image.shape == (3, 40, 40) and (sample.labels[20:] == -1).all() and int(sample.labels.max()) == 2
+    assert sample.image.shape == (3, 40, 40) and int((sample.labels == -1).sum()) >= 40 * 40 - 20 * 24 and int(sample.labels.max()) == 2
     known = {image["id"]: image["file_name"] for split in parts for image in data.truth(split)["images"]}
     assert len(known) == 12, "ids count the whole folder, so that another split's predictions do not fit"
     for number in range(10, 12):
