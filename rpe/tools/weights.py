@@ -25,7 +25,7 @@ predict.py run=..., evaluate.py run=... and train.py init=... take it as they ta
 training's, for them.
 """
 
-LARGEST = 3 * 10**6
+LARGEST = 10**7
 """Bytes of a checkpoint that a repository may hold."""
 
 ROUNDING = 2.0**-11
