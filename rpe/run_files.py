@@ -10,6 +10,11 @@ from rpe.errors import UserError
 
 Node = dict[str, Any]
 
+PACKAGE = Path(__file__).resolve().parent
+
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+"""The configs: inside the installed package (`rpe.conf`), beside it in a clone."""
+
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader in C where PyYAML was built with it: ten times as fast."""
 

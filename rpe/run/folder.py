@@ -95,9 +95,14 @@ def provenance(config: Node, split: str, started: float) -> Node:
     }
 
 
-def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str) -> None:
-    """`metrics.json`, and the same as a table for whoever looks on."""
-    write_whole(folder / "metrics.json", json.dumps({"figures": figures, "run": run}, indent=2) + "\n")
+def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str, monitored: float | None = None) -> None:
+    """Write `metrics.json` and print its figures as a table.
+
+    Args:
+        monitored: of a training, the best validation score, which hyper-parameter searches maximize.
+    """
+    best = {} if monitored is None else {"monitored": monitored}
+    write_whole(folder / "metrics.json", json.dumps({"figures": figures, **best, "run": run}, indent=2) + "\n")
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
         table.add_row(name, f"{value:g}" if float(value).is_integer() else f"{value:.4f}")

@@ -28,6 +28,7 @@ Refused = Callable[..., str]
 
 FAST = ["data.workers=0", "data.batch_size=2", "backbone.width=4", "backbone.levels=2", "callback.pictures=null", "trainer.max_epochs=2"]
 TINY = [
+    "experiment=digits",
     "data=coco",
     "data.crop=32",
     "embedding.coordinates=displaced",
