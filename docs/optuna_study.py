@@ -1,11 +1,11 @@
-"""Search for hyper-parameters with Optuna: `python docs/optuna_study.py trials=10 [key=value of a training ...]`.
+"""Search for hyper-parameters with Optuna, a process a trial.
 
     pip install 'rpe[optuna]'
     python docs/optuna_study.py trials=10 folder=outputs/digits/optuna experiment=digits
 
-Each trial is a training in a process of its own, so a crash or a full GPU costs one trial. The study lies in `<folder>/study.db`: the same
-command after an interruption trains what is missing until `trials` are finished, and an interrupted trial resumes from its last checkpoint.
-One process at a time may run a study. Change `suggest` to search other keys.
+Each trial is a training in a process of its own. The study lies in `<folder>/study.db`: the same command after an
+interruption trains what is missing until `trials` are finished, and an interrupted trial resumes from its last
+checkpoint. One process at a time may run a study. Change `suggest` to search other keys.
 """
 
 import json
@@ -56,9 +56,10 @@ def main(arguments: list[str]) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(seed=int(settings["seed"])),
         load_if_exists=True,
     )
-    for trial in study.get_trials(states=[TrialState.RUNNING]):  # left by a process that was killed: try its settings first
+    for trial in study.get_trials(states=[TrialState.RUNNING]):  # killed: its settings come first
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs={"folder": trial.user_attrs.get("folder", f"trial-{trial.number}")})
+        name = trial.user_attrs.get("folder", f"trial-{trial.number}")
+        study.enqueue_trial(trial.params, user_attrs={"folder": name})
     while len(study.get_trials(states=[TrialState.COMPLETE])) < int(settings["trials"]):
         trial = study.ask()
         name = trial.user_attrs.get("folder", f"trial-{trial.number}")
@@ -67,7 +68,9 @@ def main(arguments: list[str]) -> optuna.Study:
             score = train(folder / name, [*(fixed or ["experiment=digits"]), *overrides])
         except subprocess.CalledProcessError:
             study.tell(trial, state=TrialState.FAIL)
-            raise SystemExit(f"error: {name} failed, see above and {folder / name}; the same command goes on with other settings") from None
+            raise SystemExit(
+                f"error: {name} failed, see {folder / name}; the same command tries other settings"
+            ) from None
         study.tell(trial, score)
         print(f"{name}: {score:.4f}, best {study.best_value:.4f} with {study.best_params}", flush=True)
     return study

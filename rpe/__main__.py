@@ -1,4 +1,4 @@
-"""Run a command of the installed package: `rpe train`, `rpe evaluate`, `rpe predict`, and the tools; `rpe` alone lists them."""
+"""Run a command of the installed package: `rpe train`, `rpe predict`, ...; `rpe` alone lists them."""
 
 import runpy
 import sys
@@ -25,7 +25,11 @@ def main() -> None:
     """
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        print("\n".join(["rpe <command> [key=value ...]", *(f"  {key:<10} {text}" for key, text in COMMANDS.items())]))
+        print(
+            "\n".join(
+                ["rpe <command> [key=value ...]", *(f"  {key:<10} {text}" for key, text in COMMANDS.items())]
+            )
+        )
         return
     if name not in COMMANDS:
         raise SystemExit(f"error: command must be one of {', '.join(COMMANDS)}, got {name}")

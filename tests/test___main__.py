@@ -30,14 +30,24 @@ def test_a_wheel_trains_and_predicts_in_an_empty_folder(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)],
+        check=True,
+    )
     (wheel,) = tmp_path.glob("rpe-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     empty.mkdir()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
     def rpe(*arguments: str) -> str:
-        done = subprocess.run([str(site / "bin" / "rpe"), *arguments], cwd=empty, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(site / "bin" / "rpe"), *arguments],
+            cwd=empty,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
@@ -45,4 +55,7 @@ def test_a_wheel_trains_and_predicts_in_an_empty_folder(tmp_path: Path) -> None:
     rpe("train", *tiny(4, 2, 1), "debug=quick", "hydra.run.dir=run")
     assert {"figures", "monitored", "run"} == json.loads((empty / "run" / "metrics.json").read_text()).keys()
     rpe("predict", "run=run", "images=run/pictures", "output=found")
-    assert (empty / "found" / "results.json").is_file() and sorted(path.name for path in empty.iterdir()) == ["found", "run"]
+    assert (empty / "found" / "results.json").is_file() and sorted(path.name for path in empty.iterdir()) == [
+        "found",
+        "run",
+    ]

@@ -196,8 +196,9 @@ def similar_key(error: BaseException) -> str:
     if not OmegaConf.is_dict(node):
         return ""
     siblings = did_you_mean(wrong, [str(key) for key in node])
-    root = node._get_root()
-    elsewhere = [f"{group}.{key}" for group in root if OmegaConf.is_dict(root._get_node(group)) for key in root._get_node(group) if key == wrong]
+    root: Any = node._get_root()
+    groups = {group: root._get_node(group) for group in root}
+    elsewhere = [f"{group}.{wrong}" for group, keys in groups.items() if OmegaConf.is_dict(keys) and wrong in list(keys)]
     return siblings or (f". Did you mean {' or '.join(elsewhere)}?" if elsewhere else "")
 
 

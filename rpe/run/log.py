@@ -57,10 +57,12 @@ def logged(folder: Path, keep: bool) -> Iterator[None]:
         yield
         return
     file = folder / LOG
+    out: Any = Copy(sys.stdout, file)
+    errors: Any = Copy(sys.stderr, file)
     handler = logging.StreamHandler(Copy(None, file))
     logging.getLogger().addHandler(handler)
     try:
-        with contextlib.redirect_stdout(Copy(sys.stdout, file)), contextlib.redirect_stderr(Copy(sys.stderr, file)):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             yield
     except BaseException as error:
         if (folder / "config.yaml").exists():
@@ -74,7 +76,7 @@ def logged(folder: Path, keep: bool) -> Iterator[None]:
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove a run folder in which no run has begun, and the folders above it, inside the current one, that it leaves empty."""
+    """Remove a run folder in which no run has begun, and its empty parents inside the current folder."""
     (folder / LOG).unlink(missing_ok=True)
     while not any(folder.iterdir()):
         folder.rmdir()

@@ -211,7 +211,7 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     finally:
         for run in wandb_runs(trainer.loggers):
             run.finish(failed)
-    score = next(callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor is not None)
+    score = next(one.best_model_score for one in trainer.checkpoint_callbacks if isinstance(one, Checkpoint) and one.monitor)
     monitored = None if score is None else float(score)
     if trainer.is_global_zero:  # last of all, as it says that all is there
         write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test", monitored)

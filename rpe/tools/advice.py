@@ -17,7 +17,8 @@ from rpe.structures import VOID, UserError
 from rpe.tools.command import command
 
 USAGE = """
-Say which share of the training images a dimension and a margin can serve, before anything is trained. Takes the arguments of a training.
+Say which share of the training images a dimension and a margin can serve, before anything is trained.
+Takes the arguments of a training.
 
     python -m rpe.tools.advice experiment=digits embedding.dimension=3 loss.margin=0.3
     python -m rpe.tools.advice experiment=digits embedding.dimension=2,3,8 loss.margin=0.3,0.5     a line for each job of a sweep
@@ -90,7 +91,7 @@ def recommendation(groups: list[int], dimension: int) -> str:
 
 
 def advice_for(config: Any, groups: list[int]) -> str | None:
-    """Return the line for a training config; None where its loss has no margin, or boundaries are told from people's segments.
+    """Return the line for a training config; None where its loss has no margin, or its groups are segments.
 
     Raises:
         UserError: for a dimension or a margin that no training takes.

@@ -1,4 +1,4 @@
-"""Train a network, or a sweep of them with `-m`: `rpe train experiment=digits`; alone it lists the experiments."""
+"""Train a network, or a sweep of them with `-m`: `rpe train experiment=digits`."""
 
 import sys
 
