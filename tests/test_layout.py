@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
 # The rooms from the lowest to the highest: a room imports only rooms before it.
 # `errors` and `run_files` need no torch, so that commands which only read what runs have left start at once.
-# `pairs` (all pairs in tiles) serves grouping and loss. `sphere_packing` is low as long as run/advice.py needs it.
+# `pairs` (all pairs in tiles) serves grouping and loss. `__main__` is the command `rpe`, which runs the tools.
 # `sweep` trains one job of a sweep. `run/sweep.py` (names, records) and `run/run_name.py` stay in `run` as long as `run/cli.py` reports how a sweep ended.
 ORDER = [
     "errors",
@@ -36,6 +36,7 @@ ORDER = [
     "run",
     "sweep",
     "tools",
+    "__main__",
 ]
 FORBIDDEN = {
     ("loss", "grouping"),

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from rpe.run.folder import checkpoint_of, provenance, read_checkpoint
-from rpe.run_files import read_run, write_whole
+from rpe.run_files import CONF, read_run, write_whole
 from rpe.structures import UserError
 from rpe.task.instance import CLASSES
 from rpe.tools.command import command, read_arguments
@@ -89,9 +89,6 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     if kept["backbone"].get("weights") is not None:
         kept["backbone"]["weights"] = kept["backbone"]["weights"] and "checkpoint"  # the checkpoint brings them
     return dict(kept)
-
-
-CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 
 
 def known(name: str) -> bool:

@@ -36,6 +36,7 @@ FAST = [
     "trainer.max_epochs=10",
 ]
 TINY = [
+    "experiment=digits",
     "data=coco",
     "data.crop=32",
     "embedding.coordinates=displaced",

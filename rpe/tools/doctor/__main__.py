@@ -16,12 +16,12 @@ from rpe.data.coco import CocoImages
 from rpe.data.folder_layout import is_image
 from rpe.data.module import SPLITS, InstanceData, SplitData, Truth
 from rpe.data.voc import VocImages
-from rpe.run.advice import advice, choices_of
 from rpe.run.building import build_data
 from rpe.run.cli import named, quoted
 from rpe.run.composing import composed
 from rpe.run.folder import SOURCE
 from rpe.structures import BACKGROUND, VOID, UserError, check_count
+from rpe.tools.advice import advice_for
 from rpe.tools.command import command, read_arguments
 from rpe.tools.doctor.annotation import Part, categories_of, examine_annotations, some, three
 from rpe.tools.doctor.image import drawn, examine_files, same_files
@@ -196,13 +196,10 @@ class Page:
             table.add_row(key, *(rows.get(key, "") for rows in self.rows.values()))
         if self.rows:
             console.print(table)
-        choices = choices_of(config)
-        if self.groups and choices is not None:
-            over = sum(count > 2 * choices[0] for count in self.groups) / len(self.groups)
-            console.print(
-                f"groups: {advice(self.groups, *choices)}; {over:.0%} hold more than 2 D = {2 * choices[0]}",
-                highlight=False,
-            )
+        if self.groups and (line := advice_for(config, self.groups)) is not None:
+            most = 2 * config.embedding.dimension
+            over = sum(count > most for count in self.groups) / len(self.groups)
+            console.print(f"groups: {line}; {over:.0%} hold more than 2 D = {most}", highlight=False)
         lines = categories_of(self.truths)
         refused = {line: ", ".join(split for split, other in self.refused if other == line) for _, line in self.refused}
         parts = {
