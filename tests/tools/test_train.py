@@ -35,8 +35,9 @@ class Climber(Sweeper):
 
 
 def test_a_sweeper_gets_the_best_validation_score(door: Callable[..., None], tmp_path: Path) -> None:
+    Climber.__module__ = "hydra_plugins.climber"  # Hydra takes plugins from there alone
     Plugins.instance().register(Climber)
-    climbing = [f"hydra.sweeper._target_={__name__}.Climber", f"hydra.sweep.dir={tmp_path}"]
+    climbing = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra.sweep.dir={tmp_path}"]
     for _ in range(2):  # the second time both jobs are done
         door(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callback=null", *climbing)
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
