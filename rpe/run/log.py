@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rpe.run.train import is_first_rank
 from rpe.structures import UserError
@@ -26,7 +26,7 @@ BAR = re.compile(r"^[^┏┡]*━")
 class Copy:
     """A stream whose whole lines are copied to a file with the time of day, without colours and progress bars."""
 
-    def __init__(self, stream: TextIO | None, file: Path) -> None:
+    def __init__(self, stream: Any, file: Path) -> None:
         self.stream, self.file, self.rest = stream, file, ""
 
     def write(self, text: str) -> int:
@@ -36,7 +36,9 @@ class Copy:
         if kept:
             with self.file.open("a") as log:
                 log.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in kept)
-        return len(text) if self.stream is None else self.stream.write(text)
+        if self.stream is not None:
+            self.stream.write(text)
+        return len(text)
 
     def flush(self) -> None:
         if self.stream is not None:

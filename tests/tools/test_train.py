@@ -1,7 +1,9 @@
 """`python -m rpe.tools.train`, which train.py and `rpe train` are: it returns the score, on which Hydra's sweepers build."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import yaml
@@ -18,8 +20,8 @@ class Climber(Sweeper):
 
     scores: ClassVar[list[Any]] = []
 
-    def __init__(self, params: dict[str, str]) -> None:
-        self.params = params
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         self.config = config
@@ -32,9 +34,15 @@ class Climber(Sweeper):
             self.scores.append(done.return_value)
 
 
-def test_a_sweeper_gets_the_best_validation_score(door: Callable[..., None], tmp_path: Path) -> None:
+def test_a_sweeper_gets_the_best_validation_score(
+    door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("hydra_plugins.climber")  # Hydra takes plugins from there alone
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(Climber, "__module__", module.__name__)
+    module.Climber = Climber  # type: ignore[attr-defined]
     Plugins.instance().register(Climber)
-    climbing = [f"hydra.sweeper._target_={__name__}.Climber", f"hydra.sweep.dir={tmp_path}"]
+    climbing = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra.sweep.dir={tmp_path}"]
     for _ in range(2):  # the second time both jobs are done
         door(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callback=null", *climbing)
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
