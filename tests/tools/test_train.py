@@ -34,9 +34,7 @@ class Climber(Sweeper):
             self.scores.append(done.return_value)
 
 
-def test_a_sweeper_gets_the_best_validation_score(
-    door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweeper_gets_the_best_validation_score(door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("hydra_plugins.climber")  # Hydra takes plugins from there alone
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(Climber, "__module__", module.__name__)
