@@ -70,8 +70,8 @@ BY_RANGE = [
     ("data.workers=-1", "data.workers -1 is below 0"),
     ("data.crop=0 data=coco", "data.crop 0 is below 1"),
     ("data.longest_side=0 data=coco", "data.longest_side 0 is below 1"),
-    ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
-    ("optimizer.weight_decay=-1", "optimizer: Invalid weight_decay value: -1"),
+    ("optimizer.lr=-1", "optimizer.lr must be finite and >= 0, got -1."),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay must be finite and >= 0, got -1."),
     ("schedule.warmup=1", "schedule.warmup 1 is outside [0, 1)"),
     ("schedule.start=-1", "schedule.start -1 is outside [0, 1]"),
     ("schedule.power=-1 schedule=poly", "schedule.power -1 is negative"),
@@ -98,7 +98,7 @@ WHILE_BUILDING = [
 """Refused by the parts of the network, before a file of the data is read."""
 
 BY_HYDRA = [
-    ("data=null", "data must be one of bsds, coco, digits, nuclei, voc, got null"),
+    ("data=null", "data must be one of bsds, coco, digits, folder, nuclei, voc, got null"),
     ("backbone.widht=8", "Could not override 'backbone.widht'. Key 'widht' is not in struct. Did you mean width?"),
     ("margin=0.3", "Key 'margin' is not in struct. Did you mean grouping.margin or loss.margin?"),
     ("task=boundary experiment=null", "Add experiment=bsds"),
