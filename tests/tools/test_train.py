@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import pytest
 import yaml
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
