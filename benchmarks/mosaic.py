@@ -49,7 +49,7 @@ def test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
     for image in truth["images"]:
         file = root / "test" / image["file_name"]
         annotations = [one for one in truth["annotations"] if one["image_id"] == image["id"]]
-        pixels = data.read_file(file).permute(1, 2, 0).numpy()
+        pixels = data.reader.read(file).permute(1, 2, 0).numpy()
         images.append((file, pixels, true_labels(annotations, (image["height"], image["width"]))))
     return images
 

@@ -236,9 +236,6 @@ class Bsds(SplitData):
         """Image and annotation file of each name of a split."""
         return split_files(self.root, split)
 
-    def as_floats(self, image: UInt8[Tensor, "3 _ _"]) -> Float[Tensor, "3 _ _"]:
-        return image.float() / 255
-
     def open_split(self, split: str, training: bool) -> Split:
         splits = self.train_splits if training else [split]
         files = {name: pair for one in splits for name, pair in self.files(one).items()}

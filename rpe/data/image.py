@@ -3,7 +3,8 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as transform
 
 from rpe.structures import UserError
 
@@ -85,8 +87,7 @@ def decode(image: Image.Image, path: Path, mode: str | None) -> np.ndarray:
         pixels = np.array(image)
     except BROKEN as error:
         raise UserError(f"image {path} does not decode ({error}): replace or remove it") from error
-    shades = np.rint(np.arange(DEEPEST + 1) * (255 / DEEPEST)).astype(np.uint8)
-    return np.array(Image.fromarray(shades[of_16_bits(pixels, path)]).convert(mode))
+    return np.array(Image.fromarray(in_8_bits(of_16_bits(pixels, path), None)).convert(mode))
 
 
 def of_16_bits(pixels: np.ndarray, path: Path) -> UInt16[np.ndarray, "height width"]:
@@ -108,11 +109,19 @@ def decode_stretched(image: Image.Image, path: Path, percentiles: tuple[float, f
     """
     if image.mode not in DEEP_MODES:
         return stretched(torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1), percentiles)
-    pixels = of_16_bits(decode(image, path, None), path)
-    levels = 2 ** max(8, int(pixels.max()).bit_length())
-    low, high = np.percentile(pixels, percentiles)
-    table = np.rint((np.arange(levels) - low) * 255 / max(high - low, LEAST_RANGE * levels / 256)).clip(0, 255).astype(np.uint8)
-    return torch.from_numpy(table[pixels])[None].repeat(3, 1, 1)
+    pixels = in_8_bits(of_16_bits(decode(image, path, None), path), percentiles)
+    return torch.from_numpy(pixels)[None].repeat(3, 1, 1)
+
+
+def in_8_bits(pixels: UInt16[np.ndarray, "*shape"], percentiles: tuple[float, float] | None) -> UInt8[np.ndarray, "*shape"]:
+    """Return values of 16 bits in 8: by one factor (65,535 is white), or with percentiles so that these become 0 and 255."""
+    if percentiles is None:
+        table = np.rint(np.arange(DEEPEST + 1) * (255 / DEEPEST))
+    else:
+        levels = 2 ** max(8, int(pixels.max()).bit_length())
+        low, high = np.percentile(pixels, percentiles)
+        table = np.rint((np.arange(levels) - low) * 255 / max(high - low, LEAST_RANGE * levels / 256)).clip(0, 255)
+    return table.astype(np.uint8)[pixels]
 
 
 def check_sides(longest_side: int | None, crop: int) -> None:
@@ -144,3 +153,72 @@ def stretched(image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, 
     table = ((levels - low) * 255 / max(high - low, LEAST_RANGE)).round().clamp(0, 255).to(torch.uint8)
     # torch would want indices of 8 bytes a pixel
     return torch.from_numpy(table.numpy()[image.numpy()])
+
+
+def smaller_size(size: tuple[int, int], longest_side: int | None) -> list[int] | None:
+    """[height, width] of an image that is made smaller until `longest_side` fits; None where it stays as it is."""
+    if longest_side is None or max(size) <= longest_side:
+        return None
+    shorter = max(1, round(min(size) * longest_side / max(size)))
+    return [longest_side, shorter] if size[0] >= size[1] else [shorter, longest_side]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Read images of every kind as evaluation reads the files of its data.
+
+    Args:
+        longest_side: images are made smaller until this fits, in pixels; None keeps them.
+        stretch: percentiles of the intensities that become black and white; None leaves the intensities as they are.
+    """
+
+    longest_side: int | None
+    stretch: tuple[float, float] | None
+
+    def read(self, image: np.ndarray | Image.Image | str | Path) -> UInt8[Tensor, "3 height width"]:
+        """Return an image with the intensities that evaluation would give it, at its own size.
+
+        Args:
+            image: a file, a Pillow image, or an array as `read_array` takes it.
+
+        Raises:
+            UserError: it is no image, a broken one, or one of several pages.
+        """
+        if isinstance(image, np.ndarray):
+            return self.read_array(image)
+        named = isinstance(image, str | Path)
+        path = Path(image) if named else Path("(in memory)")  # type: ignore[arg-type]
+        with of_any_size(), open_image(path) if named else nullcontext(image) as opened:  # type: ignore[attr-defined]
+            check_single(opened, path)
+            if self.stretch is not None:
+                return decode_stretched(opened, path, self.stretch)
+            return torch.from_numpy(decode(opened, path, "RGB")).permute(2, 0, 1)
+
+    def read_array(self, pixels: np.ndarray) -> UInt8[Tensor, "3 height width"]:
+        """Return an array as `read` would a file of these pixels.
+
+        Args:
+            pixels: [height, width] or [height, width, 3]; uint8 (255 is white), uint16 (65,535 is) or floating-point in [0, 1].
+
+        Raises:
+            UserError: another shape, type or range.
+        """
+        if pixels.size == 0 or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
+            raise UserError(f"image must be [height, width] or [height, width, 3], got {list(pixels.shape)}. Choose its channels.")
+        if pixels.dtype.kind == "f":
+            low, high = float(pixels.min()), float(pixels.max())
+            if not 0 <= low <= high <= 1:
+                raise UserError(f"image must lie in [0, 1] where it is floating-point, got {low:g} to {high:g}. Divide it by white.")
+            pixels = np.rint(pixels.astype(np.float64) * DEEPEST).astype(np.uint16)
+        if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
+            raise UserError(f"image must be uint8, uint16 or floating-point, got {pixels.dtype}. Convert it by image.astype(numpy.uint16).")
+        deep = pixels.dtype.itemsize == 2
+        if deep:
+            pixels = in_8_bits(pixels.astype(np.uint16), self.stretch)
+        image = torch.from_numpy(pixels.copy() if pixels.ndim == 3 else np.stack([pixels] * 3, -1)).permute(2, 0, 1)
+        return image if deep or self.stretch is None else stretched(image, self.stretch)
+
+    def for_network(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
+        """Return an image at the size that evaluation would give it."""
+        smaller = smaller_size((image.shape[1], image.shape[2]), self.longest_side)
+        return image if smaller is None else transform.resize(image, smaller, antialias=True)

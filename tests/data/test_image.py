@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from rpe.data.image import LEAST_RANGE, check_sides, check_single, check_stretch, decode, decode_stretched, of_any_size, open_image, stretched
+from rpe.data.image import LEAST_RANGE, Reader, check_sides, check_single, check_stretch, decode, decode_stretched, of_any_size, open_image, stretched
 from rpe.structures import UserError
 
 
@@ -129,3 +129,33 @@ def test_stretching_takes_a_few_bytes_a_pixel() -> None:
     tracemalloc.stop()
     of_torch = max(event.cpu_memory_usage for event in profile.events())
     assert of_numpy < 3.5 * image.numel() and of_torch < image.numel()
+
+
+@pytest.mark.parametrize("stretch", [None, (1.0, 99.0)])
+def test_arrays_are_read_as_files_of_the_same_pixels(tmp_path: Path, stretch: tuple[float, float] | None) -> None:
+    reader, random = Reader(None, stretch), np.random.default_rng(0)
+    colour = random.integers(20, 180, size=(30, 40, 3), dtype=np.uint8)
+    deep = random.integers(0, 4096, size=(30, 40), dtype=np.uint16)
+    for number, pixels in enumerate((colour, colour[..., 0], deep)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        assert torch.equal(reader.read(pixels), reader.read(tmp_path / f"{number}.png")), number
+    assert torch.equal(reader.read(np.stack([deep] * 3, -1)), reader.read(deep)) and torch.equal(reader.read(deep.astype(">u2")), reader.read(deep))
+    # from 0 to 1 in steps of 1/255, the intensities of the bytes
+    assert (reader.read(colour / 255).int() - reader.read(colour).int()).abs().max() <= (stretch is not None)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((4, 5, 4), dtype=np.uint8), r"image must be .height, width. or .height, width, 3., got .4, 5, 4."),
+        (np.zeros((0, 5), dtype=np.uint8), "got .0, 5."),
+        (np.zeros(5, dtype=np.uint8), "got .5."),
+        (np.full((4, 5), 255.0), r"image must lie in \[0, 1\] where it is floating-point, got 255 to 255"),
+        (np.full((4, 5), np.nan), "got nan to nan"),
+        (np.zeros((4, 5), dtype=np.int64), "image must be uint8, uint16 or floating-point, got int64"),
+        (np.zeros((4, 5), dtype=bool), "got bool"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Reader(None, None).read(pixels)
