@@ -1,4 +1,4 @@
-"""Bring the config and the weights of an earlier run up to today's names. Does not import torch, so light commands start fast."""
+"""Bring config and weights of an earlier run up to today's names. Does not import torch, so light commands start fast."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ WEIGHTS = {"model.ranker.": "proposal.ranker."}
 
 
 def with_todays_weights(checkpoint: Node) -> Node:
-    """Return a checkpoint whose weights have today's names, those of a kept average too; one of today comes back as it is."""
+    """Return a checkpoint whose weights, averaged or not, have today's names; one of today comes back as it is."""
 
     def renamed(name: str) -> str:
         return next((today + name.removeprefix(then) for then, today in WEIGHTS.items() if name.startswith(then)), name)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from PIL import Image, UnidentifiedImageError
 from scipy import io, ndimage
 from torch import Tensor

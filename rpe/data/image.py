@@ -156,7 +156,7 @@ def stretched(image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, 
 
 
 def smaller_size(size: tuple[int, int], longest_side: int | None) -> list[int] | None:
-    """[height, width] of an image that is made smaller until `longest_side` fits; None where it stays as it is."""
+    """Return [height, width] of an image made smaller until `longest_side` fits; None where it stays as it is."""
     if longest_side is None or max(size) <= longest_side:
         return None
     shorter = max(1, round(min(size) * longest_side / max(size)))
@@ -172,8 +172,8 @@ class Reader:
         stretch: percentiles of the intensities that become black and white; None leaves the intensities as they are.
     """
 
-    longest_side: int | None
-    stretch: tuple[float, float] | None
+    longest_side: int | None = None
+    stretch: tuple[float, float] | None = None
 
     def read(self, image: np.ndarray | Image.Image | str | Path) -> UInt8[Tensor, "3 height width"]:
         """Return an image with the intensities that evaluation would give it, at its own size.
@@ -198,7 +198,7 @@ class Reader:
         """Return an array as `read` would a file of these pixels.
 
         Args:
-            pixels: [height, width] or [height, width, 3]; uint8 (255 is white), uint16 (65,535 is) or floating-point in [0, 1].
+            pixels: [height, width] or [height, width, 3]; uint8 (white is 255), uint16 (65,535) or floating-point (1).
 
         Raises:
             UserError: another shape, type or range.

@@ -194,7 +194,7 @@ MADE: dict[str, Callable[[DictConfig], Any]] = {
 """Parts of a task that take more than their group."""
 
 LAST = ("model", "detector", "proposal")
-"""Parts that are built last, in this order: networks take longest, and the ranker of the proposals takes a network's channels."""
+"""Parts that are built last, in this order: networks take longest; the proposals' ranker takes a network's channels."""
 
 
 def task_class(config: DictConfig) -> type[Task]:

@@ -77,6 +77,7 @@ def predict(config: DictConfig) -> dict[str, float]:
     made = made_of(config, plain, checkpoint, isinstance(task, InstanceTask))
     about: dict[str, Any] = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
     precision = precision_of(run)
+    answer: Callable[..., Answer]
     if isinstance(task, InstanceTask):
         cut = {"tile": config.tile, "overlap": config.overlap, "batch": config.batch}
         segmenter = replace(task.segmenter, reader=data.reader, precision=precision, **cut)
@@ -90,7 +91,7 @@ def predict(config: DictConfig) -> dict[str, float]:
     refused = go_through(files, findings, data.reader, answer)
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
     if isinstance(task, InstanceTask) and findings.images and not findings.objects:
-        settings = ", ".join(f"proposal.{key} {run.proposal[key]}" for key in ("foreground", "least_score", "minimum_area") if key in run.proposal)
+        settings = ", ".join(f"proposal.{key} {run.proposal[key]}" for key in ("foreground_thresholds", "least_score", "minimum_area") if key in run.proposal)
         print(f"note: no object in any image: {settings} leave none")
     if refused:
         print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)

@@ -65,7 +65,7 @@ class Instances:
             for number, mask, score, area, box in columns
         ]
 
-    def overlay(self, image: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "height width 3"]:
+    def overlay(self, image: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
         """Return the image with each object tinted and its border in full colour.
 
         Args:

@@ -148,9 +148,7 @@ class Proposer(nn.Module):
         return Grouped(labels.reshape(grid), modes.points, inside.reshape(grid))
 
     @torch.no_grad()
-    def partitions(
-        self, embedded: Embedded, geometry: Geometry
-    ) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
+    def partitions(self, embedded: Embedded, geometry: Geometry) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
         """For each setting the label map of the original image and the groups' scores (group k has label k + 1)."""
         points = embedded.points
         device = points.values.device

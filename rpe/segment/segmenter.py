@@ -1,4 +1,4 @@
-"""The one path from an image to its objects: network, proposals, label map, and tiles where the image is large."""
+"""Find the objects of an image: network, proposals, one label map, and tiles where the image is large."""
 
 import math
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from rpe.sphere import normalise
 from rpe.structures import Embedded, FeatureMap, Geometry, Proposals
 
 GRID = 64
-"""Tiles start at multiples of it, so that a network's own grids, which halve up to five times from a stride of 2, lie the same in all tiles."""
+"""Pixels at whose multiples tiles start, so that a network's grids (a stride of 2, halved five times) lie the same in all tiles."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Segmenter:
     Args:
         network: from pixels to points on the sphere.
         proposer: from points to ranked masks, by inference's own settings.
-        groups: whether the network was taught to group; else objects are the connected parts of its class map.
+        groups: whether the network was taught to group; otherwise objects are the connected parts of its class map.
         reader: how images are read and made smaller, as in the data that the network was trained on.
         categories: ids and names of class 1, 2, ..; empty where the network knows no classes.
         precision: of the network alone, such as torch.bfloat16; None is that of its weights.
@@ -51,7 +51,7 @@ class Segmenter:
     network: PixelEmbedding
     proposer: Proposer
     groups: bool = True
-    reader: Reader = Reader(None, None)
+    reader: Reader = field(default_factory=Reader)
     categories: dict[int, str] = field(default_factory=dict)
     precision: torch.dtype | None = None
     tile: Side = "auto"
@@ -62,7 +62,8 @@ class Segmenter:
         """Return the objects of one image of any size.
 
         Args:
-            image: an array [height, width] or [height, width, 3] of uint8, uint16 or floating-point numbers in [0, 1]; a Pillow image; or a file.
+            image: an array [height, width] or [height, width, 3] of uint8, uint16 or floating-point numbers in [0, 1];
+                a Pillow image; or a file.
 
         Raises:
             UserError: it is no such image, or no step is left between two tiles.
@@ -89,9 +90,7 @@ class Segmenter:
         found.categories = self.categories
         return found
 
-    def pieces(
-        self, seen: UInt8[Tensor, "3 _ _"], tiles: list[Tile], size: tuple[int, int] | None, advance: Callable[[float], None]
-    ) -> list[Piece]:
+    def pieces(self, seen: UInt8[Tensor, "3 _ _"], tiles: list[Tile], size: tuple[int, int] | None, advance: Callable[[float], None]) -> list[Piece]:
         """Return the objects of each tile, at `size` where it is given; tiles of one size go through the network together."""
         pieces: dict[int, Piece] = {}
         order = sorted(range(len(tiles)), key=lambda number: (tiles[number].size, number))
@@ -118,7 +117,7 @@ class Segmenter:
 
     @torch.no_grad()
     def propose(self, embedded: Embedded, geometry: Geometry) -> tuple[Proposals, Probability | None]:
-        """Return the ranked masks of one image, and the probability of each class at each pixel where the network knows classes."""
+        """Return the ranked masks of one image, and each pixel's probability of each class where the network knows classes."""
         probability = None if embedded.classes is None else class_probability(embedded.classes, geometry)
         if self.groups:
             return self.proposer(embedded, geometry), probability
@@ -142,14 +141,12 @@ class Segmenter:
 
 
 def multiple_of(network: torch.nn.Module) -> int:
-    """Return the step in pixels after which a network says the same of the same place: of its grids, and of the coordinates of its embedding."""
+    """Return the step in pixels after which a network's grids and the coordinates of its embedding repeat."""
     embeddings = [part for part in network.modules() if isinstance(part, Embedding) and part.coordinates != "none"]
     return math.lcm(GRID, *(period for part in embeddings for period in part.periods))
 
 
-def modes_of(
-    labels: Int64[np.ndarray, "height width"], objects: int, points: FeatureMap, geometry: Geometry
-) -> Float[np.ndarray, "object dim"]:
+def modes_of(labels: Int64[np.ndarray, "height width"], objects: int, points: FeatureMap, geometry: Geometry) -> Float[np.ndarray, "object dim"]:
     """Return the mean direction of each object's points."""
     device = points.values.device
     flat = torch.from_numpy(labels).flatten().to(device)

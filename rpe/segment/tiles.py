@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 
 from rpe.structures import UserError
 
-
 WHOLE = 2**21
 """Pixels (2 megapixels) up to which "auto" leaves an image whole, to bound the memory."""
 
@@ -13,7 +12,7 @@ SIDE = 1024
 """Of the tiles that "auto" cuts larger images into, at least."""
 
 Side = int | Literal["auto"] | None
-"""Of tiles, in pixels of the network's image: larger images are cut; None never cuts, "auto" cuts those of more than `WHOLE` pixels."""
+"""Of tiles, in pixels of the network's image. None never cuts; "auto" cuts images of more than `WHOLE` pixels."""
 
 
 class Tile(NamedTuple):

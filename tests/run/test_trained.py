@@ -38,11 +38,11 @@ def test_slips(tmp_path: Path) -> None:
 
 
 def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_path: Path) -> None:
-    cells = skimage.data.human_mitosis()  # 512 x 512 in 8 bits
+    coins = skimage.data.coins()  # 303 x 384 in 8 bits, bright on dark
     images = {
         "photograph": skimage.data.astronaut()[:200, :240],
-        "deep": cells[:150, :150].astype(np.uint16) * 11,
-        "mosaic": np.tile(cells, (2, 1)),
+        "deep": coins.astype(np.uint16) * 11,
+        "mosaic": np.tile(coins, (2, 2)),
     }
     for name, pixels in images.items():
         (tmp_path / name).mkdir()
@@ -54,10 +54,13 @@ def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_pat
             segmenter.tile, segmenter.overlap = 512, 128
         door(predict.main, f"run={WEIGHTS / 'nuclei'}", f"images={tmp_path / name}", f"output={tmp_path / name / 'out'}", "device=cpu", *cut)
         instances = segmenter(pixels)
-        with Image.open(tmp_path / name / "out" / "labels" / f"{name}.png") as labels, Image.open(tmp_path / name / "out" / "overlays" / f"{name}.png") as over:
+        with (
+            Image.open(tmp_path / name / "out" / "labels" / f"{name}.png") as labels,
+            Image.open(tmp_path / name / "out" / "overlays" / f"{name}.png") as over,
+        ):
             assert np.array_equal(np.array(labels), instances.labels), name
             assert np.array_equal(np.array(over), instances.overlay(segmenter.read(pixels))), name
-    assert isinstance(instances, Instances) and len(instances) > 300
+    assert isinstance(instances, Instances) and len(instances) > 20
 
 
 def test_a_run_of_boundaries_is_refused() -> None:

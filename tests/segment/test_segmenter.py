@@ -8,8 +8,8 @@ from painted import painted, squares
 from PIL import Image
 
 import rpe.run
-from rpe.network.embedding import Embedding
 from rpe.data.image import Reader
+from rpe.network.embedding import Embedding
 from rpe.segment import Segmenter, multiple_of, tiles_of
 from rpe.segment.segmenter import modes_of
 from rpe.structures import FeatureMap, Geometry, UserError
@@ -42,9 +42,13 @@ def test_an_embedding_says_the_same_of_the_same_place_in_tiles_that_start_at_the
     assert multiple_of(Embedding(4, 8, 16, "none", [12])) == 64
 
 
+FINE = ["proposal.bandwidths=[0.05]", "proposal.iterations=[2]", "proposal.minimum_area=2", "proposal.merge_tolerance=0.01"]
+"""Settings under which an untrained network has several groups."""
+
+
 def make_segmenter(*overrides: str) -> Segmenter:
     """An untrained network that finds something everywhere."""
-    chosen = ["backbone.width=4", "backbone.levels=1", "proposal.foreground_thresholds=[0.01]", "proposal.least_score=0", *overrides]
+    chosen = ["backbone.width=4", "backbone.levels=1", "proposal.foreground_thresholds=[0.01]", "proposal.least_score=0", *FINE, *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         task = rpe.run.build_task(compose("train", chosen)).eval()
     assert isinstance(task, InstanceTask)
