@@ -126,7 +126,9 @@ def main() -> None:
         truth[top : top + height, left : left + width] = np.where(labels > 0, labels + first[-1], labels)
     Image.fromarray(mosaic).save(folder / "mosaic.png")
     single = predict(options, str(images[0][0].parent), folder / "single")
-    whole = predict(options, str(folder / "mosaic.png"), folder / "whole", "data.stretch=null", f"tile={options['tile']}", f"overlap={options['overlap']}")
+    whole = predict(
+        options, str(folder / "mosaic.png"), folder / "whole", "data.stretch=null", f"tile={options['tile']}", f"overlap={options['overlap']}"
+    )
     found = read_labels(folder / "whole" / "labels" / "mosaic.png")
     alone = {file.stem: read_labels(folder / "single" / "labels" / f"{file.stem}.png") for file, _, _ in images}
     cells = [(index, slice(top, top + images[index][2].shape[0]), slice(left, left + images[index][2].shape[1])) for index, top, left in placed]

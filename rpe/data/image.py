@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,13 +186,17 @@ class Reader:
         """
         if isinstance(image, np.ndarray):
             return self.read_array(image)
-        named = isinstance(image, str | Path)
-        path = Path(image) if named else Path("(in memory)")  # type: ignore[arg-type]
-        with of_any_size(), open_image(path) if named else nullcontext(image) as opened:  # type: ignore[attr-defined]
-            check_single(opened, path)
-            if self.stretch is not None:
-                return decode_stretched(opened, path, self.stretch)
-            return torch.from_numpy(decode(opened, path, "RGB")).permute(2, 0, 1)
+        if isinstance(image, Image.Image):
+            return self.decode(image, Path("(in memory)"))
+        with of_any_size(), open_image(Path(image)) as opened:
+            return self.decode(opened, Path(image))
+
+    def decode(self, image: Image.Image, path: Path) -> UInt8[Tensor, "3 height width"]:
+        """Return the pixels of an opened image; `path` is for messages."""
+        check_single(image, path)
+        if self.stretch is not None:
+            return decode_stretched(image, path, self.stretch)
+        return torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1)
 
     def read_array(self, pixels: np.ndarray) -> UInt8[Tensor, "3 height width"]:
         """Return an array as `read` would a file of these pixels.

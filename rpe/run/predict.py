@@ -91,7 +91,9 @@ def predict(config: DictConfig) -> dict[str, float]:
     refused = go_through(files, findings, data.reader, answer)
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
     if isinstance(task, InstanceTask) and findings.images and not findings.objects:
-        settings = ", ".join(f"proposal.{key} {run.proposal[key]}" for key in ("foreground_thresholds", "least_score", "minimum_area") if key in run.proposal)
+        settings = ", ".join(
+            f"proposal.{key} {run.proposal[key]}" for key in ("foreground_thresholds", "least_score", "minimum_area") if key in run.proposal
+        )
         print(f"note: no object in any image: {settings} leave none")
     if refused:
         print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)

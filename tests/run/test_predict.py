@@ -258,6 +258,9 @@ def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(run: Path, 
 def test_a_prediction_without_any_object_says_so(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = [f"run={run / 'run'}", f"images={run / 'val'}"]
     door(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.minimum_area=100000")
-    assert "note: no object in any image: proposal.foreground_thresholds [0.05], proposal.least_score 0, proposal.minimum_area 100000" in capsys.readouterr().out
+    assert (
+        "note: no object in any image: proposal.foreground_thresholds [0.05], proposal.least_score 0, proposal.minimum_area 100000"
+        in capsys.readouterr().out
+    )
     door(predict.main, *named, f"output={tmp_path / 'some'}", *OPTIONS)
     assert "note: no object" not in capsys.readouterr().out
