@@ -35,10 +35,10 @@ mutants: $(INSTALLED)  ## one-line faults, one at a time: which test catches eac
 	$(BIN)/python benchmarks/mutants.py
 
 demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, draw
-	$(BIN)/python train.py hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
+	$(BIN)/python train.py experiment=digits hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
 
 sweep: $(INSTALLED)  ## dimension x margin on digits, 12 points, two at a time, and a report; the same command goes on
-	$(BIN)/python train.py -m sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=2 data.train_scenes=400 data.val_scenes=50 data.test_scenes=200 callback.pictures.images=1
+	$(BIN)/python train.py -m experiment=digits sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=2 data.train_scenes=400 data.val_scenes=50 data.test_scenes=200 callback.pictures.images=1
 	$(BIN)/python -m rpe.tools.report sweep=outputs/digits/sweep/dimension_x_margin
 
 evaluate: $(INSTALLED)  ## the newest run, on its validation split

@@ -1,19 +1,7 @@
-"""Train: `python train.py [experiment=digits] [group=option] [group.key=value]`; `-m` sweeps; `--help` lists groups and keys."""
-
-from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
+"""Train: `python train.py experiment=digits [group=option] [group.key=value]`; `-m` sweeps; `--help` lists groups and keys."""
 
 import rpe.run
-import rpe.sweep
-
-
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parent / "conf"), config_name="train")
-def main(config: DictConfig) -> None:
-    """Train the composed configuration."""
-    rpe.sweep.train(config)
-
+from rpe.tools.train import main
 
 if __name__ == "__main__":
     rpe.run.enter(main)

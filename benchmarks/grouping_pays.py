@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)
 def train(folder: Path, seed: int, iterations: int, scenes: int) -> tuple[float, float]:
     """Test AR@10 and test ARI of the modes of one run; a finished run is read, not repeated."""
     if not (folder / "metrics.json").exists():
-        overrides = [f"seed={seed}", f"grouping.iterations={iterations}", f"data.train_scenes={scenes}", "trainer.max_epochs=1"]
+        overrides = ["experiment=digits", f"seed={seed}", f"grouping.iterations={iterations}", f"data.train_scenes={scenes}", "trainer.max_epochs=1"]
         subprocess.run([sys.executable, ROOT / "train.py", *overrides, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
     figures = json.loads((folder / "metrics.json").read_text())["figures"]
     return figures["AR@10"], figures["ARI-modes"]
@@ -51,7 +51,7 @@ def step_ratio() -> float:
     made = {}
     for iterations in seconds:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = compose("train", [f"grouping.iterations={iterations}"])
+            config = compose("train", ["experiment=digits", f"grouping.iterations={iterations}"])
         task, data = rpe.run.build_task(config), rpe.run.build_data(config)
         made[iterations] = (task, task.optimizer(task), next(iter(data.train_dataloader())))
     for _ in range(40):

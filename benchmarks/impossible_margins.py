@@ -17,11 +17,11 @@ from typing import NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
-from rpe.run.advice import groups_of_images
 from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.sphere_packing import loss_floor, smallest_margin
 from rpe.structures import UserError
+from rpe.tools.advice import groups_of_images
 from rpe.tools.command import command, read_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +50,7 @@ def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
     """Margins and the mean loss on X_0 of the last epoch."""
     margins = ",".join(map(str, MARGINS[dimension]))
     swept = [f"embedding.dimension={dimension}", f"loss.margin={margins}", "launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={folder}"]
-    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *swept, *BUDGET], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", "experiment=digits", *swept, *BUDGET], check=True, stdout=subprocess.DEVNULL)
     points = yaml.safe_load((folder / "sweep.yaml").read_text())["points"]
     reached = []
     for name, point in points.items():

@@ -4,7 +4,10 @@
 otherwise. The rows, each cut to our number of masks an image, its best first:
 
 - multi-scale Felzenszwalb: segments of scikit-image at several scales, ranked by their contrast to what surrounds them;
-- connected components of the trained objectness, at several thresholds: what remains of the method without embedding and grouping;
+- connected components of the trained objectness, at several thresholds, ranked by their mean probability x area / (area + 2,000 pixels), as the
+  mean alone would put specks first: what remains of the method without embedding and grouping;
+- on photographs also ImageNet features alone (the encoder's stage of stride 16, centred in each image) in place of the embedding, and the ceiling:
+  the true masks at the resolution of the network's output;
 - the untrained network: same settings, no step;
 - the trained objectness with random unit vectors in place of the embedding, grouped by the same settings;
 - on digits also connected components and colour mean shift on the true foreground, which know more than a network may.
@@ -30,6 +33,8 @@ from sklearn.cluster import MeanShift
 import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.metric.object_count import recall_by_object_count
+from rpe.network.backbone.decoder import padded, resized
 from rpe.run.folder import checkpoint_of
 from rpe.run_files import read_run
 from rpe.segment import image_of, select_instances
@@ -43,8 +48,14 @@ COLOUR_BANDWIDTHS = (0.1, 0.2, 0.3)
 EVERY = 10.0
 """Seconds between two lines of progress."""
 
+TYPICAL = 2000
+"""Pixels of area at which size counts half in the ranking of a component."""
+
 RING = 3
 """Pixels around a segment that count as its surroundings."""
+
+PHOTOGRAPHS = ("voc", "coco")
+"""Data sets by name, whose table has more columns and rows."""
 
 Row = dict[str, Any]
 Scene = tuple[int, np.ndarray, np.ndarray, Embedded, tuple[int, int]]
@@ -62,7 +73,7 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
     folder, split = Path(asked.pop("run")), asked.pop("split", "val")
     config = OmegaConf.create(read_run(str(folder)))
     if "weights" in config.backbone:
-        config.backbone.weights = None
+        config.backbone.weights = config.backbone.weights and "checkpoint"
     if "data" in asked:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config.data = OmegaConf.create(OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True))
@@ -121,6 +132,27 @@ def with_random_points(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.
     return at_random
 
 
+def pretrained(config: Any) -> torch.nn.Module:
+    """The backbone of the run as its training found it."""
+    config = config.copy()
+    config.backbone.weights = "imagenet"
+    return rpe.run.build(config, "backbone").eval()
+
+
+def with_imagenet_points(embed: Callable[[torch.Tensor], Any], backbone: Any) -> Callable[[torch.Tensor], Any]:
+    """The trained network with an ImageNet stage of stride 16, centred in each image, as its embedding."""
+    stage = backbone.encoder.strides.index(16)
+
+    def features(images: torch.Tensor) -> Any:
+        embedded = copy.copy(embed(images))
+        found = backbone.encoder(padded((images - backbone.mean) / backbone.std, backbone.multiple))[stage]
+        found = resized(found - found.mean((2, 3), keepdim=True), embedded.points.values.shape[-2:])
+        embedded.points = FeatureMap(normalise(found.movedim(1, -1)).movedim(-1, 1).contiguous(), embedded.points.stride)
+        return embedded
+
+    return features
+
+
 # --- baselines: (mask, score) of one scene --------------------------------------------------------------------------------
 
 
@@ -145,16 +177,25 @@ def segments(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
                 yield whole_mask, float(np.abs(whole[wider][mask].mean(0) - whole[wider][ring].mean(0)).mean())
 
 
-def components(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+def components(least: int, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    """Components of `least` pixels or more."""
     _, image, _, embedded, size = scene
     ratio = torch.tensor([image.shape[0] / size[0], image.shape[1] / size[1]])
     centres = pixel_centres(size, torch.device("cpu")) * ratio
     probability = embedded.objectness.at(centres[None])[0, :, 0].sigmoid().reshape(size).numpy()
     for threshold in OBJECTNESS:
         labels, count = ndimage.label(probability > threshold)
-        means = ndimage.mean(probability, labels, np.arange(1, count + 1))
-        for number, mean in enumerate(np.atleast_1d(means), start=1):
-            yield labels == number, float(mean)
+        means = np.atleast_1d(ndimage.mean(probability, labels, np.arange(1, count + 1)))
+        areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        for number in np.nonzero(areas >= least)[0]:
+            yield labels == number + 1, float(means[number] * areas[number] / (areas[number] + TYPICAL))
+
+
+def ceiling(stride: int, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    """The true masks, read where the output's cells have their centres."""
+    labels = enlarged(scene[2][stride // 2 :: stride, stride // 2 :: stride], scene[4])
+    for number in range(1, int(scene[2].max()) + 1):
+        yield labels == number, 1.0
 
 
 def true_components(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
@@ -222,18 +263,24 @@ def main() -> None:
     table.add("this run", ours)
     scenes = list(scenes_of(task, data, split))
     baselines: dict[str, Callable[[Scene], Iterator[tuple[np.ndarray, float]]]] = {
-        "connected components of the trained objectness": components,
+        "connected components of the trained objectness": partial(components, task.proposal.minimum_area),
         "multi-scale Felzenszwalb": segments,
     }
     if data.name == "digits":
         baselines["connected components of the true foreground"] = true_components
         for bandwidth in COLOUR_BANDWIDTHS:
             baselines[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = partial(by_colour, bandwidth)
+    if data.name in PHOTOGRAPHS:
+        stride = task.model.embed(torch.zeros(1, 3, 64, 64)).objectness.stride
+        baselines[f"ceiling: the true masks at stride {stride}"] = partial(ceiling, stride)
     for what, method in baselines.items():
         table.add(what, rows_of(what, method, scenes))
     embed = task.model.embed
     task.model.embed = with_random_points(embed)
     table.add("random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split))
+    if data.name in PHOTOGRAPHS:
+        task.model.embed = with_imagenet_points(embed, pretrained(config))
+        table.add("ImageNet features alone, trained objectness", proposals_of("ImageNet features", task, data, split))
     # last, as a network that knows nothing takes the longest: all pixels may take part, in hundreds of groups
     task.model.embed = embed
     task.load_state_dict(untrained)
@@ -253,13 +300,20 @@ class Table:
     def __init__(self, truth: dict[str, Any], counts: dict[int, int], least_score: float, name: str) -> None:
         self.truth, self.counts, self.least_score, self.nuclei = truth, counts, least_score, name == "nuclei"
         self.columns = ["AR@10", "AR@100", "AR@1000"] + (["AP50", "PQ", "recall50-touching"] if self.nuclei else [])
+        self.photographs = name in PHOTOGRAPHS
+        if self.photographs:
+            self.columns += [f"AR@100-{size}" for size in ("small", "medium", "large")]
+            self.columns += [f"AR@10-{count}" for count in ("1-object", "2-objects", "3+-objects", "2+-objects")]
+            self.columns += ["recall50@10-touching", "AP50", "recall50-touching"]
         print("| " + " | ".join(["what", *self.columns, "masks per image"]) + " |\n" + "|---" * (len(self.columns) + 2) + "|", flush=True)
 
     def add(self, what: str, rows: list[Row]) -> None:
         """A row."""
         kept = cut(rows, self.counts)
         figures = average_recall(self.truth, kept)
-        if self.nuclei:
+        if self.photographs:
+            figures |= recall_by_object_count(self.truth, kept)
+        if self.nuclei or self.photographs:
             least = -1.0 if "Felzenszwalb" in what else self.least_score
             figures |= instance_figures(label_maps(self.truth, kept, partial(select_instances, threshold=least)))
         values = [f"{figures[column]:.3f}" if column in figures else "-" for column in self.columns]

@@ -1,12 +1,20 @@
-"""A user's slip; apart from `structures`, which has it too, so that commands that compute nothing start without torch."""
+"""The error for a user's mistake. Does not import torch, so light commands start fast."""
 
+import difflib
 import functools
 import os
 import sys
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A user's slip, told in one line that names the thing and the remedy; the doors print it without a stack trace."""
+    """A user's mistake, told in one line that names the key and the fix; commands print it without a stack trace."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `. Did you mean <the closest known words>?`, or nothing where no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=2, cutoff=0.7)
+    return f". Did you mean {' or '.join(close)}?" if close else ""
 
 
 @functools.cache

@@ -11,6 +11,11 @@ from rpe.older_runs import with_todays_names
 
 Node = dict[str, Any]
 
+PACKAGE = Path(__file__).resolve().parent
+
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+"""The configs: inside the installed package (`rpe.conf`), beside it in a clone."""
+
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader in C where PyYAML was built with it: ten times as fast."""
 

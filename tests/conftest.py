@@ -33,7 +33,7 @@ Door = Callable[..., None]
 
 @pytest.fixture
 def door(monkeypatch: pytest.MonkeyPatch) -> Door:
-    """`door(train.main, "debug=quick")` is `python train.py debug=quick`, without a new process."""
+    """`door(train.main, "experiment=digits")` is `python train.py experiment=digits`, without a new process."""
 
     def enter(main: Callable[[], None], *arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", ["door.py", *arguments])

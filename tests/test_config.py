@@ -44,10 +44,10 @@ def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Pat
             assert len(build_named(config, "logger", save_dir=str(tmp_path))) == len(config.logger)
 
 
-def test_the_experiment_on_voc_draws_the_authors_pixels() -> None:
+def test_the_authors_experiment_on_voc_draws_the_authors_pixels() -> None:
     """All 230,400 of a crop would be minutes a step on a CPU."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["experiment=voc"])
+        config = compose("train", ["experiment=voc_paper"])
     assert (config.loss.pixels, config.loss.sampling, config.data.crop) == (4000, "uniform", 480)
 
 

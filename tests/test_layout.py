@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
 # The rooms from the lowest to the highest: a room imports only rooms before it.
 # `errors` and `run_files` need no torch, so that commands which only read what runs have left start at once.
-# `pairs` (all pairs in tiles) serves grouping and loss. `sphere_packing` is low as long as run/advice.py needs it.
+# `pairs` (all pairs in tiles) serves grouping and loss. `__main__` is the command `rpe`, which runs the tools.
 # `sweep` trains one job of a sweep. `run/sweep.py` (names, records) and `run/run_name.py` stay in `run` as long as `run/cli.py` reports how a sweep ended.
 ORDER = [
     "errors",
@@ -37,6 +37,7 @@ ORDER = [
     "run",
     "sweep",
     "tools",
+    "__main__",
 ]
 FORBIDDEN = {
     ("loss", "grouping"),
@@ -48,7 +49,7 @@ FORBIDDEN = {
     ("segment", "loss"),
     ("segment", "metric"),
 }
-MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run", "sweep"}, "omegaconf": {"run", "sweep"}}
+MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run", "sweep"}, "omegaconf": {"run", "sweep", "tools"}}
 # where the target of a config group lies, unless in the room of its name; the ranker is a group of its own, so that the ablation is one word
 PLACE = {
     "backbone": "network.backbone",

@@ -46,7 +46,7 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_a_run_folder_holds_what_it_should(run: Path) -> None:
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "checkpoints", "metrics.csv", "metrics.json", "pictures"}
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "checkpoints", "metrics.csv", "metrics.json", "pictures", "train.log"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     written = json.loads((run / "metrics.json").read_text())
     assert {"AR@1", "AR@10", "AR@100", "AR@1000", "AR@100-small", "ARI-X0", "ARI-modes", "over-margin-X0", "over-margin-X1"} <= written[
@@ -56,6 +56,9 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["backbone"]["width"] == 8 and config["grouping"]["margin"] == config["loss"]["margin"] and "hydra" not in config
     rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert written["monitored"] == pytest.approx(max(float(row["val/AR@10"]) for row in rows)), "what sweepers maximize"
+    log = (run / "train.log").read_text()
+    assert "epoch 1/2  loss " in log and "epoch 2/2  loss " in log and "AR@10" in log and "\x1b" not in log
     assert len(rows) == 2 and {"train/pairwise_0", "train/pairwise_1", "train/objectness", "val/AR@10", "val/ARI-X0"} <= rows[0].keys()
 
 
@@ -199,9 +202,9 @@ def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
         ("grouping.bandwidth=0.01", "bandwidth 0.01 is outside [0.02, 2.0]"),
         ("grouping.bandwidth=2.5", "bandwidth 2.5 is outside [0.02, 2.0]"),
         ("proposal.bandwidths=[5.0]", "bandwidth 5.0 is outside [0.02, 2.0]"),
-        ("loss.marginn=0.3", "Key 'marginn' is not in struct"),
-        ("backbone=resnet", "Could not find 'backbone/resnet'"),
-        ("experiment=imagenet", "Could not find 'experiment/imagenet'"),
+        ("loss.marginn=0.3", "Key 'marginn' is not in struct. Did you mean margin?"),
+        ("backbone=resnet", "backbone must be one of efficientnet_lite0, timm, unet"),
+        ("experiment=imagenet", "experiment must be one of bsds, coco, digits"),
         ("loss.weighting=pixel", "weighting 'pixel' is unknown: choose group or uniform"),
         ("embedding.coordinates=polar", "embedding.coordinates 'polar' is unknown"),
         ("data.batch_size=20", "fewer than data.batch_size 20"),
@@ -217,6 +220,7 @@ def test_slips_while_training(argument: str, message: str, refused: Refused, tmp
 def test_missing_data_is_named_before_training(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
     coco = ["data=coco", "data.workers=0", f"hydra.run.dir={tmp_path / 'refused'}"]
     assert "nowhere does not exist: set data.root" in refused(train.main, *coco, "data.root=nowhere")
+    assert not (tmp_path / "refused").exists(), "nothing is left of a run that never began"
     (coco_folder / "annotations" / "instances_val2017.json").rename(tmp_path / "away.json")
     assert "instances_val.json does not exist" in refused(train.main, *coco, f"data.root={coco_folder}")
 

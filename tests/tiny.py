@@ -1,7 +1,7 @@
 """Settings with which digits are trained in a second."""
 
 
-def tiny(train: int, val: int, test: int, batch: int = 2) -> list[str]:
+def tiny(train: int, val: int, test: int, batch: int = 2, experiment: str = "digits") -> list[str]:
     """A small network on so many scenes of each split."""
     scenes = [f"data.{split}_scenes={number}" for split, number in (("train", train), ("val", val), ("test", test))]
-    return ["backbone.width=8", "backbone.levels=2", f"data.batch_size={batch}", *scenes, "loss.pixels=64"]
+    return [f"experiment={experiment}", "backbone.width=8", "backbone.levels=2", f"data.batch_size={batch}", *scenes, "loss.pixels=64"]

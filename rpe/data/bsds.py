@@ -4,18 +4,22 @@ Official layout: `images/<split>/<name>.jpg` and `groundTruth/<split>/<name>.mat
 where the segments change, to the pixel; so warped segments give warped boundaries of one pixel's width.
 """
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from PIL import Image, UnidentifiedImageError
-from scipy import io, ndimage
+from scipy import ndimage, sparse
 from torch import Tensor
 from torch.nn import functional
 
 from rpe.data.augment import reflected
+from rpe.data.image import read_image
+from rpe.data.listed import instead_of, suffixes_in
+from rpe.data.mat import read_mat
 from rpe.data.module import Split, SplitData, Truth, generator_of
 from rpe.data.view import Annotation, View
 from rpe.structures import VOID, BoundaryBatch, UserError
@@ -36,20 +40,58 @@ def read_annotations(file: Path) -> list[Annotation]:
     """All people's annotations of an image.
 
     Raises:
-        UserError: no such file, not a MAT file, without `groundTruth`, or with maps of several sizes.
+        UserError: no such file, not a MAT file, without `groundTruth`, or with anything but maps of one size in it.
     """
     if not file.is_file():
         raise UserError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where BSDS500 lies")
-    try:
-        cells = io.loadmat(file)["groundTruth"].ravel()
-        people = [(cell["Segmentation"][0, 0], cell["Boundaries"][0, 0]) for cell in cells]
-    except KeyError as error:
-        raise UserError(f"annotation file {file} has no groundTruth: it is none of BSDS500's") from error
-    except Exception as error:  # garbage makes reading fail in every way there is
-        raise UserError(f"annotation file {file} does not hold groundTruth with Segmentation and Boundaries: is the download complete?") from error
-    if not people or len({part.shape for person in people for part in person}) != 1:
-        raise UserError(f"annotation file {file} holds no person's maps, or maps of several sizes")
+    content = read_mat(file, "annotation file")
+    if "groundTruth" not in content:
+        raise UserError(f"annotation file {file} has no groundTruth, it holds {', '.join(content) or 'nothing'}: it is not in BSDS500's format")
+    people = [(map_of(one, "Segmentation", file), map_of(one, "Boundaries", file)) for one in structs_in(content["groundTruth"])]
+    if not people:
+        raise UserError(f"annotation file {file} has an empty groundTruth: it needs one struct for each annotator")
+    shapes = list(dict.fromkeys(part.shape for person in people for part in person))
+    if len(shapes) > 1:
+        raise UserError(f"annotation file {file} holds maps of several sizes, {shapes[0]} and {shapes[1]} (height, width)")
     return [Annotation(segments.astype(np.int64) - int(segments.min()), boundaries > 0) for segments, boundaries in people]
+
+
+def structs_in(value: Any) -> Iterator[Any]:
+    """The annotators' structs in a cell (BSDS500's own files), a struct array (scipy's `savemat`), or one struct, however they are nested."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        for one in value.ravel():
+            yield from structs_in(one)
+    elif isinstance(value, np.ndarray) and value.dtype.names:
+        yield from value.ravel()
+    else:
+        yield value
+
+
+def map_of(struct: Any, field: str, file: Path) -> np.ndarray:
+    """A field of an annotator's struct, as it must be: whole numbers on two axes.
+
+    Raises:
+        UserError: no struct, one without the field, or another value in it.
+    """
+    names = getattr(getattr(struct, "dtype", None), "names", None)
+    if not names or field not in names:
+        found = f"a struct of {', '.join(names)}" if names else describe(struct)
+        raise UserError(f"annotation file {file} has {found} in groundTruth: a struct with Segmentation and Boundaries is needed for each annotator")
+    value = struct[field]
+    while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
+        value = value.item()
+    if sparse.issparse(value):
+        value = value.toarray()
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "biuf" or not value.size:
+        raise UserError(f"annotation file {file} has {describe(value)} in {field}: a map of numbers [height, width] is needed")
+    if not (np.isfinite(value) & (value == np.floor(value)) & (np.abs(value) < 2.0**31)).all():
+        raise UserError(f"annotation file {file} has values in {field} that are not whole numbers: a map of segments' numbers is needed")
+    return value
+
+
+def describe(value: Any) -> str:
+    """A value's type and size in words."""
+    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else f"one {type(value).__name__}"
 
 
 def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
@@ -68,12 +110,20 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     if not folders[0].is_dir() and any((inside / "images").glob("*.jpg")):
         folders = [folder.parent for folder in folders]
     images = sorted(folders[0].glob("*.jpg"), key=lambda path: path.stem)
+    others = suffixes_in(folders[0], {".jpg"}, {".db"})
+    if not images and others:
+        raise UserError(f"{folders[0]} holds no image *.jpg, but {others}: BSDS500's images end in .jpg, save these as such (quality 95)")
     if not images:
         raise UserError(f"{folders[0]} holds no image (*.jpg): is the download complete?")
+    if others:
+        print(f"warning: {folders[0]} also holds {others}, left out: only *.jpg is read", file=sys.stderr, flush=True)
     files = {image.stem: (image, folders[1] / f"{image.stem}.mat") for image in images}
     absent = [truth for _, truth in files.values() if not truth.is_file()]
     if absent:
-        raise UserError(f"annotation file {absent[0]} is missing ({len(absent)} such): python -m rpe.tools.download name=bsds completes the download")
+        raise UserError(
+            f"annotation file {absent[0]} is missing ({len(absent)} such{instead_of(absent[0])}): "
+            "python -m rpe.tools.download name=bsds completes the download"
+        )
     return files
 
 
@@ -131,10 +181,10 @@ class BsdsImages:
 
     def __getitem__(self, index: int) -> BoundarySample:
         epoch, place = divmod(index, len(self))
-        image, people = read_image(self.files[place][0]), read_annotations(self.files[place][1])
-        size = (int(image.shape[1]), int(image.shape[2]))
-        if people[0].segments.shape != size:
-            raise UserError(f"annotation file {self.files[place][1]} is made for another size than its image {size} (height, width)")
+        picture, truth = self.files[place]
+        people = read_annotations(truth)
+        size = (people[0].segments.shape[0], people[0].segments.shape[1])
+        image = read_image(picture, None, size, f"annotation file {truth} is").float() / 255
         if self.crop is not None:
             random = generator_of(self.seed, 1, epoch, place)
             view = View.draw(size, self.crop, self.scales, self.rotation, self.flip, random)
@@ -147,20 +197,6 @@ class BsdsImages:
     def truth(self) -> Truth:
         """Image and annotation file of each name: what an evaluation reads the annotators from."""
         return {"files": dict(zip(self.names, self.files, strict=True))}
-
-
-def read_image(file: Path) -> Float[Tensor, "3 height width"]:
-    """An image in [0, 1].
-
-    Raises:
-        UserError: it does not decode.
-    """
-    try:
-        with Image.open(file) as image:
-            pixels = np.array(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"image {file} does not decode ({type(error).__name__}): replace or remove it") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def collate_boundaries(samples: list[BoundarySample]) -> BoundaryBatch:

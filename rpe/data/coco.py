@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision import tv_tensors
@@ -16,7 +15,8 @@ from torchvision.transforms.v2 import functional as transform
 from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment, placed, reflected, start_of, within
-from rpe.data.image import check_sides, check_stretch, decode, decode_stretched, open_image, smaller_size
+from rpe.data.image import check_sides, check_stretch, read_header, read_image, smaller_size, tell_undecided
+from rpe.data.listed import instead_of
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, normal_name
 from rpe.structures import BACKGROUND, VOID, UserError
 
@@ -36,7 +36,7 @@ class CocoImages:
         categories: names of the categories that are objects; the others are background.
         key: of the option that named them, for messages.
         augment: what is done to the crops; None leaves them as they are.
-        stretch: see `decode_stretched`; None leaves the intensities as they are.
+        stretch: see `read_image`; None leaves the intensities as they are.
         cache: keep decoded images and labels in memory (7 bytes a pixel in each worker), for small datasets with many objects.
         skip_empty: a mask without a pixel is no fault.
     """
@@ -59,10 +59,14 @@ class CocoImages:
         self.decoded: dict[int, tuple[Tensor, Tensor, Int64[np.ndarray, " label"]]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
-        truth, self.categories = read_split(file, categories, key, skip_empty)
+        truth, self.categories = self.read_split(categories, key)
         self.classes = classes_of(truth)
         self.annotations = compact(truth)
         self.check_files()
+
+    def read_split(self, categories: Sequence[str] | None, key: str) -> tuple[Truth, set[int]]:
+        """Return the truth of these categories, and their ids."""
+        return read_split(self.file, categories, key, self.skip_empty)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -81,29 +85,44 @@ class CocoImages:
         absent = [name for name in names if name not in there and not (self.folder / name).is_file()]
         if absent:
             raise UserError(
-                f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such): take it out of {self.file.name}, or complete the data "
+                f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such{instead_of(self.folder / absent[0])}): "
+                f"take it out of {self.file.name}, or complete the data "
                 "(of COCO itself, python -m rpe.tools.download name=coco does)"
             )
         if len(names) <= HEADERS_READ:
-            for index in range(len(names)):
-                self.open_image(index).close()
+            self.check_headers()
 
-    def open_image(self, index: int) -> Image.Image:
-        """The image file, its header read and compared with the annotations."""
-        path = self.folder / self.annotations.names[index].decode()
+    def check_headers(self) -> None:
+        """Compare the image files' headers with the annotations.
+
+        Raises:
+            UserError: an image of several pages or another size; or one whose size does not tell whether its masks were drawn before it was turned
+                upright by its EXIF orientation, in a set where others show that theirs were.
+        """
+        headers = {index: read_header(self.path_of(index)) for index in range(len(self))}
+        turns = {index: header.turn(self.path_of(index), self.size_of(index)) for index, header in headers.items()}
+        unsure = [index for index, header in headers.items() if header.undecided]
+        as_stored = [index for index, header in headers.items() if turns[index] != header.orientation]
+        if unsure and as_stored:
+            raise UserError(
+                f"image {self.path_of(unsure[0])} has the EXIF orientation {headers[unsure[0]].orientation}, and its size does not tell whether its "
+                f"masks were drawn on the stored pixels, as those of {self.path_of(as_stored[0]).name} were: remove the tag, or turn the pixels by it"
+            )
+        if unsure:
+            tell_undecided(self.path_of(unsure[0]), headers[unsure[0]].orientation)
+
+    def path_of(self, index: int) -> Path:
+        """The image file."""
+        return self.folder / self.annotations.names[index].decode()
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """The annotated (height, width)."""
         height, width = self.annotations.sizes[index].tolist()
-        image = open_image(path)
-        if image.size != (width, height):
-            raise UserError(f"image {path} is {image.size[1]} x {image.size[0]}, but annotated as {height} x {width} (height x width)")
-        return image
+        return height, width
 
     def read_image(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        """The pixels, stretched where that is asked for."""
-        with self.open_image(index) as image:
-            path = Path(str(image.filename))  # type: ignore[attr-defined]
-            if self.stretch is not None:
-                return decode_stretched(image, path, self.stretch)
-            return torch.from_numpy(decode(image, path, "RGB")).permute(2, 0, 1)
+        """The pixels, lying as they were annotated, stretched where that is wanted."""
+        return read_image(self.path_of(index), self.stretch, self.size_of(index))
 
     def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
         """Image, labels and the class of each label, whole."""

@@ -1,6 +1,7 @@
-"""Which files an official data set should hold, by its own lists: what its reader will ask for."""
+"""Which files an official data set should hold, by its own lists: what its reader will ask for; and what lies in their place."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +22,29 @@ def absent(root: Path, lists: Lists) -> list[Path]:
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         gone += [file for file in files if file.name not in there]
     return gone
+
+
+def count_suffixes(files: Iterable[Path]) -> str:
+    """Count files by suffix, the most first, such as "3 *.png and 1 without suffix"; empty without files."""
+    counts = Counter(file.suffix for file in files).most_common()
+    words = [f"{number} *{suffix}" if suffix else f"{number} without suffix" for suffix, number in counts]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def suffixes_in(folder: Path, known: Iterable[str], ignored: Iterable[str] = ()) -> str:
+    """Count the files of a folder that end otherwise than in the known suffixes; hidden ones apart."""
+    passed = {*known, *ignored}
+    others = folder.iterdir() if folder.is_dir() else ()
+    return count_suffixes(sorted(file for file in others if file.suffix not in passed and not file.name.startswith(".") and file.is_file()))
+
+
+def instead_of(file: Path) -> str:
+    """Name a file of the same stem with another suffix, for a message: "; there is a.png"; empty where there is none."""
+    if not file.parent.is_dir():
+        return ""
+    stem = file.stem.lower()
+    there = sorted(other.name for other in file.parent.iterdir() if other.stem.lower() == stem)
+    return f"; there is {there[0]}" if there else ""
 
 
 def names_in(*files: Path) -> Iterator[str]:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from scipy.io import loadmat
+from scipy import sparse
 
+from rpe.data.listed import instead_of
+from rpe.data.mat import MATLAB_7_3, read_mat, refuse_hdf5
 from rpe.structures import UserError
 
 HEADER, TAG = 128, 8
@@ -48,6 +50,8 @@ def check_file(file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as content:
         header = content.read(HEADER)
+        if header.startswith(MATLAB_7_3):
+            refuse_hdf5(file, "annotation file")
         order = {b"IM": "<", b"MI": ">"}.get(header[-2:])
         if len(header) < HEADER or not header.startswith(b"MATLAB 5.0") or order is None:
             raise UserError(f"{file} is no MATLAB file that can be read (it begins with {header[:10]!r}): download it anew")
@@ -63,15 +67,20 @@ def fields(file: Path, name: str, *wanted: str) -> list[Any]:
     """Fields of the one struct in a MATLAB file."""
     if not file.is_file():
         raise UserError(
-            f"{file} does not exist, but SBD's train.txt or val.txt lists it: python -m rpe.tools.download name=sbd completes the download"
+            f"{file} does not exist, but SBD's train.txt or val.txt lists it{instead_of(file)}: python -m rpe.tools.download name=sbd completes the download"
         )
-    try:
-        content = loadmat(file)
-    except Exception as error:  # scipy lets through whatever its parsing and zlib raise
-        raise UserError(f"{file} is no MATLAB file that can be read ({type(error).__name__}): download it anew") from error
+    content = read_mat(file, "annotation file")
     entry = content.get(name)
-    names = () if entry is None else entry.dtype.names or ()
-    if entry is None or entry.size != 1 or not set(wanted) <= set(names):
-        found = ", ".join(key for key in content if not key.startswith("__"))
+    while isinstance(entry, np.ndarray) and entry.dtype == object and entry.size == 1:  # a cell around the struct
+        entry = entry.item()
+    names = entry.dtype.names or () if isinstance(entry, np.ndarray) else ()
+    if not isinstance(entry, np.ndarray) or entry.size != 1 or not set(wanted) <= set(names):
+        held = {
+            key: f"{value.size} structs of {', '.join(value.dtype.names)}"
+            for key, value in content.items()
+            if getattr(value, "dtype", None) and value.dtype.names
+        }
+        found = ", ".join(f"{key} ({held[key]})" if key in held else key for key in content)
         raise UserError(f"{file} has another structure than SBD's: {name} with {' and '.join(wanted)} is wanted, it holds {found or 'nothing'}")
-    return [np.asarray(entry.flat[0][field]) for field in wanted]
+    values = [entry.flat[0][field] for field in wanted]
+    return [value.toarray() if sparse.issparse(value) else np.asarray(value) for value in values]

@@ -12,10 +12,11 @@ from torchvision import tv_tensors
 from rpe.data.augment import Augment, check_probability
 from rpe.data.coco import HEADERS_READ, prepared
 from rpe.data.copy_paste import paste
-from rpe.data.image import check_sides, decode, open_image
+from rpe.data.image import check_sides, read_image
+from rpe.data.listed import instead_of
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
 from rpe.data.sbd import check_file, read_sbd
-from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, describe, joined, read_mask
+from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, joined, read_mask
 from rpe.structures import BACKGROUND, VOID, UserError, encode_mask
 
 SBD_READ = 300
@@ -113,7 +114,7 @@ class VocImages:
                 if not file.is_file():
                     name, part = self.names[place].decode(), "sbd" if file.suffix == ".mat" else "voc"
                     raise UserError(
-                        f"{file} does not exist, but {name} is listed for {self.split}: python -m rpe.tools.download name={part} completes the download"
+                        f"{file} does not exist, but {name} is listed for {self.split}{instead_of(file)}: python -m rpe.tools.download name={part} completes the download"
                     )
         foreign = [place for place in range(len(self)) if not self.is_own[place]]
         for place in foreign:
@@ -136,11 +137,9 @@ class VocImages:
         objects, classes, class_of = read_sbd(self.sbd, name)
         return joined(objects, classes, class_of, f"SBD's {name}")
 
-    def read_image(self, place: int) -> tv_tensors.Image:
-        """uint8 `[3, height, width]`."""
-        file = self.files(place)[0]
-        with open_image(file) as image:
-            return tv_tensors.Image(torch.from_numpy(decode(image, file, "RGB")).permute(2, 0, 1))
+    def read_image(self, place: int, size: tuple[int, int] | None = None) -> tv_tensors.Image:
+        """uint8 `[3, height, width]`, lying as its masks of `size` (height, width); None: upright."""
+        return tv_tensors.Image(read_image(self.files(place)[0], None, size, "its masks are"))
 
     def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self))
@@ -152,10 +151,9 @@ class VocImages:
 
     def prepare(self, place: int, random: np.random.Generator) -> Sample:
         """Return an image as the network sees it; crop and augmentation are drawn from `random`."""
-        image, (labels, classes) = self.read_image(place), self.annotated(place)
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        if labels.shape != size:
-            raise UserError(f"image {self.files(place)[0]} is {size[0]} x {size[1]}, but its masks are {describe(labels)} (height x width)")
+        labels, classes = self.annotated(place)
+        size = (labels.shape[0], labels.shape[1])
+        image = self.read_image(place, size)
         mask = tv_tensors.Mask(torch.from_numpy(labels))
         categories = np.append(BACKGROUND, classes)
         pixels, dense_labels, of_labels = prepared(image, mask, categories, self.longest_side, self.crop, self.augment, random)

@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from rpe.data.coco import dense
-from rpe.data.image import decode, open_image
+from rpe.data.image import decode, open_image, read_header
 from rpe.structures import BACKGROUND, VOID, UserError
 
 # fmt: off
@@ -51,7 +51,7 @@ def read_mask(file: Path) -> UInt8[np.ndarray, "height width"]:
         UserError: absent, broken, not a palette image, or one with other colours than VOC's.
     """
     with open_mask(file) as image:
-        indices = decode(image, file, None)
+        indices = decode(image, file)
         colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     used = np.unique(indices)
     if int(used[-1]) >= len(colours) or (colours[used] != palette()[used]).any():
@@ -104,7 +104,5 @@ def describe(pixels: np.ndarray) -> str:
 
 def check_headers(picture: Path, mask: Path) -> None:
     """Refuse what is no mask, or one of another size than its image; only headers are read."""
-    with open_image(picture) as image, open_mask(mask) as indices:
-        if image.size != indices.size:
-            (width, height), (columns, rows) = image.size, indices.size
-            raise UserError(f"mask {mask} is {rows} x {columns}, but its image {picture.name} is {height} x {width} (height x width)")
+    with open_mask(mask) as indices:
+        read_header(picture).turn(picture, (indices.height, indices.width), f"its mask {mask} is")

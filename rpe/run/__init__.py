@@ -6,6 +6,6 @@ asked for). `rpe.sweep` trains one job of it.
 """
 
 from rpe.run.building import build, build_data, build_task
-from rpe.run.cli import enter
+from rpe.run.cli import enter, hydra_command
 
-__all__ = ["build", "build_data", "build_task", "enter"]
+__all__ = ["build", "build_data", "build_task", "enter", "hydra_command"]

@@ -21,6 +21,7 @@ from rpe.callback.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitData
 from rpe.network.head import BoundaryClassifier, Objectness
 from rpe.network.model import BoundaryDetector, PixelEmbedding
+from rpe.run.experiments import experiments_of
 from rpe.run.validation import check_complete, check_options, members
 from rpe.segment import Ranker
 from rpe.structures import UserError
@@ -124,14 +125,17 @@ def build_part(config: DictConfig, path: str, expected: Any, **given: Any) -> An
         UserError: there is none, or one for another task.
     """
     if OmegaConf.select(config, path) is None:
-        raise UserError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or the experiment of that task")
+        raise UserError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or {experiment_of(config)}")
     target = target_of(config, path)
     if expected is not Any and isinstance(target, type) and not issubclass(target, expected):
         wanted = " or ".join(member.__name__ for member in members(expected))
-        raise UserError(
-            f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; choose the experiment of that task"
-        )
+        raise UserError(f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; add {experiment_of(config)}")
     return build(config, path, **given)
+
+
+def experiment_of(config: DictConfig) -> str:
+    """Return the experiments of the config's task as a user names them."""
+    return " or ".join(f"experiment={name}" for name in experiments_of(config.task["_target_"])) or "an experiment of that task"
 
 
 def build_named(config: DictConfig, group: str, **given: Any) -> list[Any]:

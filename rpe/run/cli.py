@@ -14,18 +14,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rpe.errors import did_you_mean
 from rpe.run import sweep
+from rpe.run.experiments import options_of_group
 from rpe.run.run_name import job
-from rpe.run_files import read_run, run_folder, write_whole
+from rpe.run_files import CONF, read_run, run_folder, write_whole
 from rpe.structures import UserError
 
 FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
@@ -52,8 +55,8 @@ LAUNCHERS = ("joblib", "submitit", "ray")
 OF_THE_FILE_SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
 """Errors that speak of a path or a disk, whatever the program does; a file that is missing may be our own fault."""
 
-NULL_GROUP = "Config group override must be a string or a list"
-"""How Hydra begins to say, as a ValueError and without the group's name, that `data=null` chooses nothing."""
+OFF_BY_DEFAULT = ("experiment", "debug", "sweep", "launcher", "precision")
+"""Groups whose `null` is the command without them; `launcher=null` is one job after another, `precision=null` the run's own."""
 
 
 def enter(main: Callable[[], Any]) -> None:
@@ -111,14 +114,20 @@ def killed(error: BaseException) -> str | None:
     return f"a process of the sweep was killed, or ran out of memory; {done} of {points} points are done: the same command goes on"
 
 
-def plainly(function: Callable[[DictConfig], dict[str, float]]) -> Callable[[DictConfig], dict[str, float]]:
+def hydra_command(name: str, function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+    """Return Hydra's command line for a function of the composed config `conf/<name>.yaml`."""
+    command: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(function)
+    return command
+
+
+def plainly(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """A slip in a single run ends here with its one line, before which Hydra would put its own; a sweep's point leaves its reason and goes on."""
 
     @functools.wraps(function)
-    def wrapped(config: DictConfig) -> dict[str, float]:
-        hydra = HydraConfig.get()
-        reason = Path(hydra.runtime.output_dir) / sweep.REASON
-        sweeping = hydra.mode == RunMode.MULTIRUN
+    def wrapped(config: DictConfig) -> Any:
+        job_config = HydraConfig.get()
+        reason = Path(job_config.runtime.output_dir) / sweep.REASON
+        sweeping = job_config.mode == RunMode.MULTIRUN
         quieten()
         try:
             if sweeping:
@@ -158,9 +167,6 @@ def said(error: BaseException) -> str | None:
         return one_line(error)
     if isinstance(error, OSError) and error.errno in OF_THE_FILE_SYSTEM:
         return f"{error.filename or 'the file system'}: {error.strerror}: name a folder that can be written, such as hydra.run.dir=outputs/mine"
-    if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
-        chosen = [argument for argument in sys.argv[1:] if argument.endswith("=null") and "." not in argument]
-        return f"{chosen[0] if chosen else 'null'} is none of the options of that group: --help lists them"
     return None
 
 
@@ -174,11 +180,51 @@ def one_line(error: BaseException) -> str:
         reason = one_line(error.__cause__)
         if not text.startswith("Could not override"):
             return reason
-        remedy = f": `--cfg job` prints all keys; of a run, evaluate.py changes {', '.join(FROM_RUN)} alone"
-        return f"{text.splitlines()[0]} {reason}{remedy if 'is not in struct' in reason else ''}"
+        remedy = f"; `--cfg job` prints all keys; of a run, evaluate.py changes {', '.join(FROM_RUN)} alone"
+        return f"{text.splitlines()[0]} {reason}{similar_key(error.__cause__) + remedy if 'is not in struct' in reason else ''}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group and error.options:
+            known = ", ".join(sorted(error.options))
+            return f"{group} must be one of {known}, got {option}{did_you_mean(option, error.options)}"
     noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc", "Config search path", "provider=")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)]
     return "; ".join(lines)
+
+
+def similar_key(error: BaseException) -> str:
+    """Return a suggestion for a key that is not in the config: one of the same group, else of any group."""
+    node: Any = getattr(error, "parent_node", None)
+    wrong = str(getattr(error, "key", ""))
+    if not OmegaConf.is_dict(node):
+        return ""
+    siblings = did_you_mean(wrong, [str(key) for key in node])
+    root = node._get_root()
+    groups = {group: root._get_node(group) for group in root}
+    elsewhere = [f"{group}.{wrong}" for group, keys in groups.items() if OmegaConf.is_dict(keys) and wrong in list(keys)]
+    return siblings or (f". Did you mean {' or '.join(elsewhere)}?" if elsewhere else "")
+
+
+def without_null_groups(arguments: list[str]) -> list[str]:
+    """Return the arguments with `group=null` and `group=none` as Hydra takes them: as the group's option `none`, or left out.
+
+    Raises:
+        UserError: for a group that a run cannot do without.
+    """
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    kept: list[str] = []
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        values = value.split(",")
+        if group not in groups or not {"null", "none"} & set(values):
+            kept.append(argument)
+        elif "none" in options_of_group(group):
+            kept.append(f"{group}={','.join('none' if one == 'null' else one for one in values)}")
+        elif group in OFF_BY_DEFAULT and len(values) == 1:
+            kept = [earlier for earlier in kept if not earlier.startswith(f"{group}=")]
+        else:
+            raise UserError(f"{group} must be one of {', '.join(options_of_group(group))}, got {value}")
+    return kept
 
 
 def prepared(arguments: list[str]) -> list[str]:
@@ -192,6 +238,7 @@ def prepared(arguments: list[str]) -> list[str]:
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     sweeping = bool(flags)
     arguments = flags + [argument for argument in arguments if argument not in flags]  # Hydra's parser wants no flag between overrides
+    arguments = without_null_groups(arguments)
     resume = named(arguments, "resume")
     if resume is not None and sweeping:
         raise UserError("resume goes on with one run: leave -m out")
@@ -276,6 +323,7 @@ def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -
 
 
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
+OmegaConf.register_new_resolver("rpe.title", sweep.title, replace=True)
 OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides, folder: sweep.point_name(list(overrides), folder), replace=True)
 OmegaConf.register_new_resolver("rpe.gpus", lambda least: max(least, torch.cuda.device_count()), replace=True)
 OmegaConf.register_new_resolver("rpe.gpus_of_a_point", lambda: min(1, torch.cuda.device_count()), replace=True)

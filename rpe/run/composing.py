@@ -1,19 +1,19 @@
 """A config as train.py composes it, where no door runs."""
 
-from pathlib import Path
-
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from rpe.run.folder import SOURCE
+from rpe.run_files import CONF
 from rpe.structures import UserError
 
 
-def composed(overrides: list[str]) -> DictConfig:
-    """The training config with these overrides.
+def composed(overrides: list[str], hydra: bool = False) -> DictConfig:
+    """Return the training config with these overrides, with Hydra's own part where `hydra` is true.
 
     Raises:
         UserError: an override that there is not.
@@ -21,9 +21,26 @@ def composed(overrides: list[str]) -> DictConfig:
     before = HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(Path(SOURCE) / "conf"), version_base="1.3"):
-            return compose("train", overrides)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", overrides, return_hydra_config=hydra)
     except HydraException as error:
         raise UserError(str(error).splitlines()[0]) from error
     finally:
         HydraConfig.instance().cfg = before
+
+
+def composed_jobs(overrides: list[str]) -> dict[str, DictConfig]:
+    """Return the training config of each job of a sweep, by its overrides; values are parted by commas, `sweep=` adds its own.
+
+    Raises:
+        UserError: for an unknown override.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        fixed = [text for text, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()]
+        preset = composed(fixed, hydra=True).hydra.sweeper.params or {}
+        every = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in preset.items()), *overrides])
+        (jobs,) = BasicSweeper.split_arguments(every, None)
+    except HydraException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    return {" ".join(job): composed(job) for job in jobs}

@@ -97,9 +97,16 @@ def provenance(config: Node, split: str, started: float) -> Node:
     }
 
 
-def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str, notes: Sequence[str] = ()) -> None:
-    """Write `metrics.json`, and the same as a table on the terminal; `notes` are lines that explain figures of 0."""
-    content = {"figures": figures, "run": run} | ({"notes": list(notes)} if notes else {})
+def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str, notes: Sequence[str] = (), monitored: float | None = None) -> None:
+    """Write `metrics.json` and print its figures as a table.
+
+    Args:
+        notes: lines that explain figures of 0.
+        monitored: of a training, the best validation score, which hyper-parameter searches maximize.
+    """
+    content = (
+        {"figures": figures} | ({} if monitored is None else {"monitored": monitored}) | {"run": run} | ({"notes": list(notes)} if notes else {})
+    )
     write_whole(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     table = Table("figure", "value", title=title)
     for name, value in figures.items():

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rpe.callback.progress import clock
-from rpe.data.image import Reader
+from rpe.data.image import Reader, describe_fault
 from rpe.data.module import SplitData
 from rpe.overlay import drawn_boundaries
 from rpe.run.building import build_data, build_task, check_pair, task_class
@@ -30,7 +30,7 @@ from rpe.run.counter import Counter
 from rpe.run.evaluate import chosen_checkpoint, run_as_asked
 from rpe.run.findings import Findings, rows_of
 from rpe.run.folder import load_weights, provenance
-from rpe.run.input_files import image_files
+from rpe.run.input_files import image_files, left_out
 from rpe.run.trained import precision_of
 from rpe.segment import Segmenter, Tile, check_step, multiple_of, tiles_of, within
 from rpe.structures import UserError, check_count
@@ -88,19 +88,30 @@ def predict(config: DictConfig) -> dict[str, float]:
         answer = partial(boundaries_of, task, data.reader, tiles, precision)
     made_by = provenance({**plain, "data": plain["data"]["name"]}, "images", started)
     findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
-    refused = go_through(files, findings, data.reader, answer)
+    refused, faults = go_through(files, findings, data.reader, answer)
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
     if isinstance(task, InstanceTask) and findings.images and not findings.objects:
         settings = ", ".join(
             f"proposal.{key} {run.proposal[key]}" for key in ("foreground_thresholds", "least_score", "minimum_area") if key in run.proposal
         )
         print(f"note: no object in any image: {settings} leave none")
+    print_doubts(faults, left_out(config.images))
     if refused:
         print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)
         for file, reason in refused.items():
             print(f"  {file}: {reason}", file=sys.stderr)
         raise SystemExit(1)
     return {"images": float(len(files))}
+
+
+def print_doubts(faults: dict[str, str], others: str) -> None:
+    """Print which images hardly show anything, and which files beside images were left out."""
+    if others:
+        print(f"left out, as their suffix is no image's: {others}")
+    if faults:
+        print(f"{len(faults)} {'images' if len(faults) > 1 else 'image'} of this call may show nothing:")
+        for name, fault in faults.items():
+            print(f"  {name}: {fault}")
 
 
 def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[SplitData, InstanceTask | BoundaryTask]:
@@ -120,7 +131,8 @@ def made_of(config: DictConfig, run: dict[str, Any], checkpoint: Path, objects: 
     handling = {key: run["data"].get(key) for key in ("longest_side", "stretch")}
     digests = {"weights": hashlib.sha256(checkpoint.read_bytes()), "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode())}
     cut = {"tile": config.tile, "overlap": config.overlap, "precision": str(run["trainer"].get("precision"))}
-    return {"objects": objects, **{key: digest.hexdigest()[:16] for key, digest in digests.items()}, **cut, **handling}
+    # answers of before this key lie as stored, whatever the EXIF orientation
+    return {"objects": objects, "orientation": "upright", **{key: digest.hexdigest()[:16] for key, digest in digests.items()}, **cut, **handling}
 
 
 def device_of(name: str) -> torch.device:
@@ -164,10 +176,15 @@ def shown(image: UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height w
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
-def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Callable[..., Answer]) -> dict[Path, str]:
-    """All images that are not done; returns the files that cannot be read, or whose answer cannot be written, each with its reason. The tables are
-    written on the way and at the end, however that comes."""
+def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Callable[..., Answer]) -> tuple[dict[Path, str], dict[str, str]]:
+    """Predict on all images that are not done. The tables are written on the way and at the end, however that comes.
+
+    Returns:
+        the files that cannot be read, or whose answer cannot be written, each with its reason; and the names of images that may show nothing,
+        each with what is wrong with it.
+    """
     refused: dict[Path, str] = {}
+    faults: dict[str, str] = {}
     names = findings.name_all(files)
     todo = {name: file for name, file in names.items() if not findings.is_done(name, file)}
     if len(todo) < len(names):
@@ -178,6 +195,8 @@ def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Ca
         for number, (name, file) in enumerate(todo.items()):
             try:
                 image = reader.read(file)
+                if (fault := describe_fault(image)) is not None:
+                    faults[name] = fault
                 maps, rows = answer(image, lambda share, number=number, name=name: counter.show(number + share, name))
                 findings.write(name, file, maps, rows, (image.shape[1], image.shape[2]))
             except UserError as error:
@@ -193,4 +212,4 @@ def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Ca
     finally:
         counter.stop()
         findings.write_tables()
-    return refused
+    return refused, faults

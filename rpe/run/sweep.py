@@ -14,16 +14,12 @@ from typing import Any, NamedTuple
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
-from rpe.run.advice import Choices, choices_of, groups_of_images, points_that_cannot
-from rpe.run.building import build_data
 from rpe.run.lock import held
 from rpe.run_files import read_yaml, write_whole
 from rpe.structures import UserError
@@ -56,9 +52,14 @@ asked: list[Sweep] = []
 """The sweeps that this process has started, the newest last."""
 
 
+def title(experiment: str | None, data: str | None) -> str:
+    """Return what the output folder of a training is named after: its experiment, else its data."""
+    return experiment or data or "unnamed"
+
+
 def is_named(override: str, folder: str) -> bool:
-    """Whether an override is a part of its point's name; the experiment is where the sweep's folder does not say it."""
-    if key_of(override) == "experiment":
+    """Whether an override is a part of its point's name; experiment and data are where the sweep's folder does not say them."""
+    if key_of(override) in ("experiment", "data"):
         return f"/{override.partition('=')[2]}/sweep/" not in f"/{folder}/"
     return key_of(override).split(".")[0] not in UNNAMED
 
@@ -85,7 +86,7 @@ def digest(texts: list[str], length: int) -> str:
 
 
 def sweep_folder(arguments: list[str]) -> str:
-    """Where the sweep of a command line lives: `outputs/<experiment>/sweep/<name of conf/sweep, or 8 hex digits of the swept overrides>`.
+    """Where the sweep of a command line lives: `outputs/<experiment, else data>/sweep/<name of conf/sweep, or 8 hex digits of the swept overrides>`.
 
     Raises:
         HydraException: an argument that Hydra cannot read.
@@ -96,9 +97,10 @@ def sweep_folder(arguments: list[str]) -> str:
     swept = [text for text, override in zip(overrides, parsed, strict=True) if override.is_sweep_override()]
     values = {override.key_or_group: str(override.get_value_element_as_str()) for override in parsed if not override.is_sweep_override()}
     # an experiment that is swept is an axis of a sweep that belongs to no single one
-    experiment = "several" if any(key_of(text) == "experiment" for text in swept) else values.get("experiment", "digits")
+    several = any(key_of(text) in ("experiment", "data") for text in swept)
     name = values.get("sweep", "null")
-    return f"outputs/{experiment}/sweep/{digest(swept, 8) if name == 'null' else name}"
+    of = "several" if several else title(values.get("experiment"), values.get("data"))
+    return f"outputs/{of}/sweep/{digest(swept, 8) if name == 'null' else name}"
 
 
 def points_of(config: DictConfig) -> dict[str, list[str]]:
@@ -137,38 +139,22 @@ def values_of(overrides: list[str]) -> dict[str, Any]:
     return values
 
 
-def record(folder: Path, command: str, points: dict[str, list[str]]) -> None:
-    """Add a command and its points to the sweep's record."""
+def is_grid(config: DictConfig) -> bool:
+    """Return whether Hydra's own sweeper runs, whose jobs are known before the first one starts."""
+    return str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
+
+
+def record(folder: Path, command: str | None, points: dict[str, list[str]]) -> None:
+    """Add a command and its jobs to the sweep's record."""
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder, f"another command is being added to {folder}"):
         known = read_yaml(folder / RECORD) if (folder / RECORD).is_file() else {}
-        commands = list(dict.fromkeys([*known.get("commands", []), command]))
+        commands = list(dict.fromkeys([*known.get("commands", []), *([] if command is None else [command])]))
         every = known.get("points", {}) | {name: values_of(overrides) for name, overrides in points.items()}
         said = known.get("overrides", {}) | {
             name: [text for text in overrides if key_of(text) not in UNRECORDED] for name, overrides in points.items()
         }
         write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every, "overrides": said}, sort_keys=False))
-
-
-def warnings_of(config: DictConfig, points: dict[str, list[str]]) -> list[str]:
-    """The points whose margin the groups of their data cannot all meet, a line each; those that cannot be composed, or whose data are not there, say so
-    themselves when they run."""
-    loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
-    groups: dict[str, list[int]] = {}
-    choices: dict[str, Choices] = {}
-    for name, overrides in points.items():
-        try:
-            composed = loader.load_sweep_config(config, overrides)
-            chosen = choices_of(composed)
-            of_data = OmegaConf.to_yaml(composed.data, resolve=True)
-            if chosen is None or composed.loss.get("groups") is not None:
-                continue
-            if of_data not in groups:
-                groups[of_data] = groups_of_images(build_data(composed))
-        except (UserError, HydraException, OmegaConfBaseException):
-            continue
-        choices[name] = Choices(*chosen, groups[of_data])
-    return points_that_cannot(choices)
 
 
 class Remember(Callback):
@@ -187,14 +173,18 @@ class Remember(Callback):
             raise SystemExit(1) from None
 
     def start(self, folder: Path, config: DictConfig) -> None:
-        """The record, and what is to be known before the first point runs."""
-        points = points_of(config)
+        """Write the record before the first job runs."""
+        points = points_of(config) if is_grid(config) else {}
         asked.append(Sweep(folder, list(points)))
         of_hydra = [text for text in config.hydra.overrides.hydra if not text.startswith("hydra.mode") and not is_own_folder(text)]
         said = [shlex.quote(str(override)) for override in (*config.hydra.overrides.task, *of_hydra)]
         record(folder, " ".join(["python train.py -m", *said]), points)
-        for line in warnings_of(config, points):
-            print(f"note: {line}", flush=True)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Record a job that a sweeper chose by the scores of earlier ones, so that no record could be made before."""
+        if config.hydra.mode == RunMode.MULTIRUN and "experiment" in config.hydra.runtime.choices and not is_grid(config):
+            folder = Path(config.hydra.runtime.output_dir)
+            record(folder.parent, None, {folder.name: list(config.hydra.overrides.task)})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if asked and asked[-1].points:

@@ -18,7 +18,7 @@ from rpe.callback.agreement import Agreement
 from rpe.callback.checkpoint import Checkpoint
 from rpe.callback.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
-from rpe.run.advice import advice_for
+from rpe.network.backbone.encoder import CHECKPOINT
 from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
 from rpe.run.lock import free_gpu
@@ -31,16 +31,19 @@ RESUMABLE = ("resume", "trainer.max_epochs", "trainer.devices", "trainer.acceler
 """What may be said beside `resume=`; `logger` with all below it."""
 
 
-def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, float]:
-    """Train, test with the best weights, write everything into the run folder; returns the test figures.
+def train_run(config: DictConfig, folder: Path, going_on: bool) -> float | None:
+    """Train, test with the best weights, write everything into the run folder.
 
     Args:
         config: of this process; with `resume`, what is said beside it.
         folder: that is there.
         going_on: from the folder's last checkpoint, although nobody said `resume`.
 
+    Returns:
+        The best validation score: the monitored metric of the best checkpoint; None where no epoch was validated.
+
     Raises:
-        UserError: a user's slip; before training starts wherever that is possible.
+        UserError: a user's mistake; before training starts wherever that is possible.
     """
     started = time.monotonic()
     changes: dict[str, Any] = {}
@@ -48,8 +51,9 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
         config, changes = resumed_config(config)
         going_on = True
     check_config(config)
+    make_root_absolute(config)
     if not going_on:
-        start_folder(config, folder)
+        check_unused(folder)
     with gpu_of_this_job(config) as devices:
         trainer = build_training(config, folder, devices)
         lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -58,8 +62,6 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
         task = build_task(without_downloads(config) if going_on else config)
         for split in SPLITS:
             task.check_dataset(data.dataset(split, training=split == "train"))
-        if is_first_rank() and (line := advice_for(config, data)) is not None:
-            print(line, flush=True)
         if going_on:
             check_progress(load_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
             if is_first_rank():
@@ -70,6 +72,8 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> dict[str, flo
         else:
             first = data.dataset("train", training=True)
             task.calibrate([first[index] for index in range(min(data.batch_size, len(first)))])
+        if not going_on and is_first_rank():  # settings, data and weights are sound: from here on there is a run
+            write_whole(folder / "config.yaml", yaml.safe_dump(plain_config(config), sort_keys=False))
         return fit_and_test(config, folder, trainer, data, task, started)
 
 
@@ -132,25 +136,21 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
 
 
 def without_downloads(config: DictConfig) -> DictConfig:
-    """The same config with a backbone that starts from nothing, since the checkpoint brings all weights."""
+    """Return the config with a backbone that loads no weights, since the checkpoint brings all; frozen parts stay frozen."""
     config = config.copy()
     if "weights" in config.get("backbone", {}):
-        config.backbone.weights = None
+        config.backbone.weights = config.backbone.weights and CHECKPOINT
     return config
 
 
-def start_folder(config: DictConfig, folder: Path) -> None:
-    """Write down what the new run is, before anything of it exists.
+def check_unused(folder: Path) -> None:
+    """Refuse to start a new run in the folder of another.
 
     Raises:
         UserError: the folder holds a run already.
     """
-    make_root_absolute(config)
-    if not is_first_rank():
-        return
-    if (folder / "checkpoints").exists():
+    if is_first_rank() and (folder / "checkpoints").exists():
         raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or name another folder")
-    write_whole(folder / "config.yaml", yaml.safe_dump(plain_config(config), sort_keys=False))
 
 
 def make_root_absolute(config: DictConfig) -> None:
@@ -191,8 +191,8 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
     return build_trainer(config, folder, callbacks, loggers)
 
 
-def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float) -> dict[str, float]:
-    """The training itself, and the test with its best weights."""
+def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float) -> float | None:
+    """Fit, test with the best weights, and return the best validation score."""
     plain = plain_config(config)
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
     failed = True  # until the end is reached: Ctrl-C and SIGTERM fail the run too
@@ -212,6 +212,9 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     finally:
         for run in wandb_runs(trainer.loggers):
             run.finish(failed)
+    score = next(one.best_model_score for one in trainer.checkpoint_callbacks if isinstance(one, Checkpoint) and one.monitor)
+    monitored = None if score is None else float(score)
     if trainer.is_global_zero:  # last of all, as it says that all is there
-        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test", task.result.notes())
-    return task.result.figures
+        notes = task.result.notes()
+        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test", notes, monitored)
+    return monitored

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from rpe.structures import UserError
+from rpe.errors import UserError, did_you_mean
 
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 """The plain types that an annotation may name, as a person says them."""
@@ -31,7 +31,9 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
             continue
         if name not in parameters and not takes_any:
             known = [key for key in options if key in parameters]
-            raise UserError(f"{where}.{name} is no option of {where}: it has {', '.join(known or parameters)}")
+            options_of_target = list(known or parameters)
+            remedy = f"it has {', '.join(options_of_target)}{did_you_mean(name, options_of_target)}"
+            raise UserError(f"{where}.{name} is no option of {where}: {remedy}")
         if name in hints and not fits(value, hints[name]):
             remedy = f": write [{value}]" if wants_list(hints[name]) and not isinstance(value, list) and value is not None else ""
             raise UserError(f"{where}.{name} must be {wanted(hints[name])}, not {shown(value)}{remedy}")

@@ -19,11 +19,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.run.cli import plainly
-from rpe.run.folder import SOURCE
+from rpe.run.experiments import without_data
 from rpe.run.lock import held
+from rpe.run.log import logged
 from rpe.run.sweep import UNRECORDED, key_of
 from rpe.run.train import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
-from rpe.run_files import read_run
+from rpe.run_files import PACKAGE, read_run
 from rpe.structures import UserError
 
 LEFTOVERS = ("checkpoints", "metrics.csv", "pictures", "resumed.yaml")
@@ -46,23 +47,30 @@ OF_OTHER_RANKS = re.compile(r"\[rank[1-9]")
 
 
 @plainly
-def train(config: DictConfig) -> dict[str, float]:
-    """Train a run or a point into its folder; returns the test figures.
+def train(config: DictConfig) -> float | None:
+    """Train a run or a job of a sweep into its folder.
+
+    Returns:
+        The best validation score, for Hydra's sweepers to maximize; None where no epoch was validated.
 
     Raises:
-        UserError: a user's slip; before training starts wherever that is possible.
+        UserError: a user's mistake; before training starts wherever that is possible.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    if HydraConfig.get().mode == RunMode.MULTIRUN or OF_SWEEP in os.environ:
-        return train_point(config, folder)
-    if not is_first_rank():
-        return train_run(config, folder, going_on=False)  # the first rank holds the folder
-    with held(folder, waiting=None):
-        return train_run(config, folder, going_on=False)
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN or OF_SWEEP in os.environ
+    with logged(folder, keep=in_sweep):
+        if config.resume is None and config.get("data") is None:
+            raise UserError(without_data([str(text) for text in HydraConfig.get().overrides.task]))
+        if in_sweep:
+            return train_point(config, folder)
+        if not is_first_rank():
+            return train_run(config, folder, going_on=False)  # the first rank holds the folder
+        with held(folder, waiting=None):
+            return train_run(config, folder, going_on=False)
 
 
-def train_point(config: DictConfig, folder: Path) -> dict[str, float]:
+def train_point(config: DictConfig, folder: Path) -> float | None:
     """A sweep's point, from wherever it stands.
 
     A failed one is repeated as a killed one is gone on with: the epochs that are done are done.
@@ -70,16 +78,18 @@ def train_point(config: DictConfig, folder: Path) -> dict[str, float]:
     set_threads()
     make_root_absolute(config)
     if not is_first_rank():  # the first holds the folder and clears it
-        return finished_figures(folder) or train_run(config, folder, last_checkpoint(folder).is_file())
+        if is_finished(folder):
+            return finished_score(folder)
+        return train_run(config, folder, last_checkpoint(folder).is_file())
     if ranks_of(config) > 1 and not ranks_are_made_elsewhere() and OF_SWEEP not in os.environ:
         return train_apart(config, folder)
     with held(folder, f"{folder.name} is being trained by another process"):
-        figures, going_on = finished_figures(folder), last_checkpoint(folder).is_file()
-        if figures is not None or going_on:
+        going_on = last_checkpoint(folder).is_file()
+        if is_finished(folder) or going_on:
             check_same(plain_config(config), folder)
-        if figures is not None:
+        if is_finished(folder):
             print(f"{folder.name} is done already", flush=True)
-            return figures
+            return finished_score(folder)
         if not going_on:
             clear(folder)
         return train_run(config, folder, going_on)
@@ -92,13 +102,15 @@ def set_threads() -> None:
         torch.set_num_threads(int(given or max(1, (os.cpu_count() or 1) // at_once)))
 
 
-def finished_figures(folder: Path) -> dict[str, float] | None:
-    """The figures of a point that is done; its `metrics.json` is written last."""
-    file = folder / "metrics.json"
-    if not file.is_file():
-        return None
-    figures: dict[str, float] = json.loads(file.read_text())["figures"]
-    return figures
+def is_finished(folder: Path) -> bool:
+    """Return whether a job is done; its `metrics.json` is written last."""
+    return (folder / "metrics.json").is_file()
+
+
+def finished_score(folder: Path) -> float | None:
+    """Return the best validation score of a finished job; None where it has none."""
+    score: float | None = json.loads((folder / "metrics.json").read_text()).get("monitored")
+    return score
 
 
 def check_same(config: dict[str, Any], folder: Path) -> None:
@@ -148,7 +160,7 @@ def ranks_are_made_elsewhere() -> bool:
     return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def train_apart(config: DictConfig, folder: Path) -> dict[str, float]:
+def train_apart(config: DictConfig, folder: Path) -> float | None:
     """Train a point of several ranks as a command of its own.
 
     Lightning's ranks run the command line again: inside a multirun this would be the whole sweep, and a point that failed before its ranks were up would
@@ -165,9 +177,10 @@ def train_apart(config: DictConfig, folder: Path) -> dict[str, float]:
     where = str(folder.absolute()).replace("'", "\\'")
     asked = [text for text in hydra.overrides.task if key_of(text) not in UNRECORDED]
     kept = [text for text in hydra.overrides.hydra if not text.startswith(("hydra.mode", "hydra.sweep", "hydra.run", "hydra.launcher"))]
-    command = [sys.executable, str(SOURCE / "train.py"), *asked, *kept, f"hydra.run.dir='{where}'", "hydra.mode=RUN"]
+    command = [sys.executable, "-m", "rpe.tools.train", *asked, *kept, f"hydra.run.dir='{where}'", "hydra.mode=RUN"]
     threads = max(1, (os.cpu_count() or 1) // (at_once * ranks_of(config)))
-    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {OF_SWEEP: "1"}
+    importable = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {OF_SWEEP: "1", "PYTHONPATH": importable}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     tail: deque[str] = deque(maxlen=TAIL)
     assert process.stderr is not None
@@ -185,10 +198,9 @@ def train_apart(config: DictConfig, folder: Path) -> dict[str, float]:
         if said:
             raise UserError(said[-1].removeprefix("error: ").strip())
         raise RuntimeError(f"its process ended with {status}:\n{words}")
-    figures = finished_figures(folder)
-    if figures is None:
+    if not is_finished(folder):
         raise RuntimeError(f"its process ended without {folder}/metrics.json:\n{words}")
-    return figures
+    return finished_score(folder)
 
 
 def stop(process: subprocess.Popen[str]) -> None:

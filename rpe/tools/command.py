@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from rpe.errors import UserError
+from rpe.errors import UserError, did_you_mean
 
 
 def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
         if not given:
             raise UserError(f"{argument!r} is no key=value: the keys are {', '.join(defaults)}")
         if key not in defaults:
-            raise UserError(f"{key} is no key of this command: it has {', '.join(defaults)}")
+            raise UserError(f"{key} is no key of this command: it has {', '.join(defaults)}{did_you_mean(key, defaults)}")
         try:
             # YAML 1.1 takes 2:12 for minutes and seconds
             values[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)

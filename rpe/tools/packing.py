@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from rpe.run.advice import advice, groups_of_images, recommendation
 from rpe.run.building import build_data
 from rpe.run.composing import composed
 from rpe.run_files import write_whole
 from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
 from rpe.structures import UserError, check_count
+from rpe.tools.advice import advice, groups_of_images, recommendation
 from rpe.tools.command import command, read_arguments
 
 USAGE = """

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from rpe.run.folder import checkpoint_of, provenance, read_checkpoint
-from rpe.run_files import read_run, write_whole
+from rpe.run_files import CONF, read_run, write_whole
 from rpe.structures import UserError
 from rpe.task.instance import CLASSES
 from rpe.tools.command import command, read_arguments
@@ -25,7 +25,7 @@ predict.py run=..., evaluate.py run=... and train.py init=... take it as they ta
 training's, for them.
 """
 
-LARGEST = 3 * 10**6
+LARGEST = 10**7
 """Bytes of a checkpoint that a repository may hold."""
 
 ROUNDING = 2.0**-11
@@ -87,11 +87,8 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
         group = yaml.safe_load((CONF / "data" / f"{kept['data']['name']}.yaml").read_text()) if known(kept["data"]["name"]) else {}
         kept["data"]["root"] = group.get("root", "${oc.env:RPE_DATA_DIR,data}/" + str(kept["data"]["name"]))
     if kept["backbone"].get("weights") is not None:
-        kept["backbone"]["weights"] = None  # the checkpoint brings them
+        kept["backbone"]["weights"] = kept["backbone"]["weights"] and "checkpoint"  # the checkpoint brings them
     return dict(kept)
-
-
-CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 
 
 def known(name: str) -> bool:

@@ -7,7 +7,15 @@ import train
 
 
 def test_sheets_of_validation_images(door: Callable[..., None], tmp_path: Path) -> None:
-    door(train.main, "debug=quick", "data.val_scenes=3", "data.test_scenes=3", "callback.pictures.images=2", f"hydra.run.dir={tmp_path}")
+    door(
+        train.main,
+        "experiment=digits",
+        "debug=quick",
+        "data.val_scenes=3",
+        "data.test_scenes=3",
+        "callback.pictures.images=2",
+        f"hydra.run.dir={tmp_path}",
+    )
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert files == ["recall-AR.png", "recall-AR11.png", "val-1.png", "val-2.png"]
     assert Image.open(tmp_path / "pictures" / "val-1.png").width > 800

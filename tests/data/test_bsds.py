@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from bsds_miniature import annotations_of, write_annotations, write_bsds
-from scipy import io
+from PIL import Image
+from scipy import io, sparse
 
 from rpe.data.bsds import Bsds, agreed, read_annotations, split_files, votes_of
 from rpe.data.module import data_root
@@ -91,7 +92,11 @@ def test_views_are_a_function_of_seed_and_epoch(root: Path) -> None:
 def test_whole_images_of_both_orientations_in_one_batch(root: Path) -> None:
     batch = next(iter(make_bsds(root, eval_batch_size=2).loader("val", training=False)))
     assert batch.images.shape == (2, 3, 64, 64) and batch.sizes == [(64, 48), (48, 64)] and batch.names == ["2000", "2001"]
-    assert (batch.labels[0, :, 48:] == VOID).all() and (batch.labels[1, 48:] == VOID).all() and (batch.images[1, :, 48:] == 0).all()
+    assert (
+        (batch.labels[0, :, 48:] == VOID).all()
+        and (batch.labels[1, 48:] == VOID).all()
+        and torch.equal(batch.images[1, :, 48:], batch.images[1, :, 32:48].flip(1))
+    )
     assert (batch.segments[0, :, :, :48] != VOID).all() and (batch.segments[0, :, :, 48:] == VOID).all()
 
 
@@ -136,6 +141,98 @@ def test_wrong_files_are_named_in_one_line(root: Path, what: str) -> None:
     with pytest.raises(UserError) as refusal:
         list(make_bsds(root).loader("val", training=False))
     assert str(named) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+PERSON = [("Segmentation", object), ("Boundaries", object)]
+
+
+def variant(kind: str, maps: list[np.ndarray]) -> object:
+    """The same annotators in the forms that MATLAB and scipy write."""
+    drawn = [thin(segment_changes(one.astype(np.int64))) for one in maps]
+    if kind == "struct array":
+        return np.array(list(zip(maps, drawn, strict=True)), dtype=PERSON)
+    if kind == "column":
+        return np.array(list(zip(maps, drawn, strict=True)), dtype=PERSON)[:, None]
+    if kind == "list of dictionaries":
+        people = [{"Segmentation": one, "Boundaries": line} for one, line in zip(maps, drawn, strict=True)]
+        return np.array([*people, None], dtype=object)[:-1]
+    if kind == "cell of a struct array":
+        cell = np.empty((1, 1), dtype=object)
+        cell[0, 0] = np.array(list(zip(maps, drawn, strict=True)), dtype=PERSON)
+        return cell
+    if kind == "one annotator":
+        return {"Segmentation": maps[0], "Boundaries": drawn[0]}
+    if kind == "one annotator in a cell":
+        cell = np.empty((1, 1), dtype=object)
+        cell[0, 0] = {"Segmentation": maps[0], "Boundaries": drawn[0]}
+        return cell
+    if kind == "doubles and sparse":
+        pairs = [(one.astype(float), sparse.csc_matrix(line)) for one, line in zip(maps, drawn, strict=True)]
+        return np.array(pairs, dtype=PERSON)
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["struct array", "column", "list of dictionaries", "cell of a struct array", "one annotator", "one annotator in a cell", "doubles and sparse"],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_annotators_in_other_forms(tmp_path: Path, kind: str, compressed: bool) -> None:
+    maps = annotations_of((48, 64))
+    write_annotations(tmp_path / "official.mat", maps)
+    io.savemat(tmp_path / "other.mat", {"groundTruth": variant(kind, maps)}, do_compression=compressed)
+    official, other = (read_annotations(tmp_path / f"{name}.mat") for name in ("official", "other"))
+    assert len(other) == (1 if kind.startswith("one") else 3)
+    for one, same in zip(other, official, strict=False):
+        assert (one.segments == same.segments).all() and (one.boundaries == same.boundaries).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"gt": np.ones(3)}, "has no groundTruth, it holds gt"),
+        ({"groundTruth": np.ones((4, 5))}, r"has float64\[4, 5\] in groundTruth: a struct with Segmentation and Boundaries is needed"),
+        ({"groundTruth": {"Segmentation": np.ones((4, 5))}}, "has a struct of Segmentation in groundTruth"),
+        ({"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": "text"}}, r"has <U4\[1\] in Boundaries: a map of numbers"),
+        ({"groundTruth": {"Segmentation": np.ones((4, 5, 2)), "Boundaries": np.ones((4, 5))}}, r"has float64\[4, 5, 2\] in Segmentation"),
+        ({"groundTruth": {"Segmentation": np.full((4, 5), np.nan), "Boundaries": np.ones((4, 5))}}, "in Segmentation that are not whole"),
+        ({"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": np.ones((5, 4))}}, r"maps of several sizes, \(4, 5\) and \(5, 4\)"),
+        ({"groundTruth": np.empty((1, 0), dtype=object)}, "has an empty groundTruth"),
+    ],
+)
+def test_a_wrong_ground_truth_names_its_fault(tmp_path: Path, content: dict, said: str) -> None:
+    io.savemat(tmp_path / "a.mat", content)
+    with pytest.raises(UserError, match=f"annotation file .*a.mat .*{said}") as refusal:
+        read_annotations(tmp_path / "a.mat")
+    assert "\n" not in str(refusal.value)
+
+
+def test_images_with_other_suffixes_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = root / "images" / "val"
+    (folder / "2001.jpg").rename(folder / "2001.JPG")
+    assert list(split_files(root, "val")) == ["2000", "2002", "2003"]
+    assert f"warning: {folder} also holds 1 *.JPG, left out: only *.jpg is read" in capsys.readouterr().err
+    for file in list(folder.iterdir()):
+        file.rename(file.with_suffix(".png"))
+    with pytest.raises(UserError, match=r"val holds no image \*.jpg, but 4 \*.png: BSDS500's images end in .jpg"):
+        split_files(root, "val")
+    truth = root / "groundTruth" / "test" / "3001.mat"
+    truth.rename(truth.with_suffix(".MAT"))
+    with pytest.raises(UserError, match="3001.mat is missing .1 such; there is 3001.MAT."):
+        split_files(root, "test")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_photograph_lies_as_its_annotations(root: Path, orientation: int) -> None:
+    file = root / "images" / "test" / "3001.jpg"
+    with Image.open(file) as image:
+        pixels = np.array(image)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned_back = {1: pixels, 3: pixels[::-1, ::-1], 6: np.rot90(pixels)}[orientation]
+    Image.fromarray(turned_back).save(file, exif=exif, quality=95)
+    seen = make_bsds(root).dataset("test")[1].image
+    assert seen.shape[1:] == (48, 64) and float((seen - torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255).abs().mean()) < 0.02
 
 
 @pytest.mark.parametrize(

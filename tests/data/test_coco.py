@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from benchmarks.coco_memory import prepare
 from rpe.data.annotation_check import run_length_of
 from rpe.data.coco import Coco, CocoImages, cropped, dense
+from rpe.data.image import UNDECIDED
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
 from rpe.structures import UserError
@@ -156,7 +157,7 @@ def test_dense_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]]), "annotation 1 in .* has a mask without a pixel"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]]), "annotation 1 in .* has a mask without a pixel"),
         (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "annotation 2 in .* without a pixel"),
     ],
 )
@@ -167,15 +168,16 @@ def test_masks_without_a_pixel_are_refused(coco_folder: Path, change, message: s
 
 
 def test_masks_without_a_pixel_may_be_skipped(coco_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(coco_folder, lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5.1, 5, 5.1, 5]], area=50.0))
+    edit(coco_folder, lambda truth: truth["annotations"][1].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]], area=50.0))
     labels = make_coco(coco_folder, empty_masks="skip").dataset("train")[0][1]
     assert set(labels.unique().tolist()) == {0, 1, 2} and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
     with pytest.raises(UserError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
         make_coco(coco_folder, empty_masks="drop")
     # in large files it is seen when the image is read
     monkeypatch.setattr("rpe.data.annotation_check.MASKS_DRAWN", 0)
+    monkeypatch.setattr("rpe.data.annotation_check.SAMPLED", 1)
     dataset = make_coco(coco_folder).dataset("train")
-    with pytest.raises(UserError, match="annotation 1 in .* has a mask without a pixel: .* data.empty_masks=skip"):
+    with pytest.raises(UserError, match="annotation 2 in .* has a mask without a pixel: .*data.empty_masks=skip"):
         dataset[0]
 
 
@@ -308,3 +310,57 @@ def test_one_file_in_two_entries_trains_no_network(coco_folder: Path) -> None:
     for training in (True, False):
         with pytest.raises(UserError, match="has two images, 1 and 2, of one file_name"):
             make_coco(coco_folder).dataset("train", training=training)
+
+
+def turn_files(folder: Path, orientations: dict[int, int], stored: bool) -> list[np.ndarray]:
+    """Save the images anew with EXIF orientations, upright as annotated or, if `stored`, with their pixels as annotated; return the pixels."""
+    turns = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1)}
+    turns |= {6: np.rot90, 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a, -1)}
+    kept = []
+    for index, file in enumerate(sorted(folder.iterdir())):
+        with Image.open(file) as image:
+            pixels = np.array(image)
+        if index in orientations:
+            exif = Image.Exif()
+            exif[0x0112] = orientations[index]
+            Image.fromarray(pixels if stored else turns[orientations[index]](pixels)).save(file, exif=exif)
+        kept.append(pixels)
+    return kept
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turned_images_lie_as_their_masks(coco_folder: Path, orientation: int, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = coco_folder / "val2017"
+    # the third image is square
+    pixels = turn_files(folder, {0: orientation, 2: orientation}, stored=False)
+    UNDECIDED.discard(folder)
+    data = make_coco(coco_folder).dataset("val")
+    for index, expected in enumerate(pixels):
+        assert (data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())).abs().max() < 0.01
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"has the EXIF orientation {orientation}" in said and "turned upright" in said
+
+
+def test_masks_drawn_on_stored_pixels(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = coco_folder / "val2017"
+    pixels = turn_files(folder, {0: 6, 1: 8}, stored=True)
+    data = make_coco(coco_folder).dataset("val")
+    for index, expected in enumerate(pixels):
+        assert (data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())).abs().max() < 0.01
+    assert "EXIF" not in capsys.readouterr().err
+    turn_files(folder, {3: 3}, stored=True)
+    with pytest.raises(
+        UserError, match=r"104.png has the EXIF orientation 3, and its size .* drawn on the stored pixels, as those of .*101.png were"
+    ):
+        make_coco(coco_folder).dataset("val")
+
+
+def test_pages_and_suffixes_are_named_before_training(coco_folder: Path) -> None:
+    file = next(iter(sorted((coco_folder / "val2017").iterdir())))
+    with Image.open(file) as image:
+        image.save(file, "TIFF", save_all=True, append_images=[image.copy()])
+    with pytest.raises(UserError, match="has 2 pages: save its pages as files of their own"):
+        make_coco(coco_folder).dataset("val")
+    file.rename(file.with_suffix(".tif"))
+    with pytest.raises(UserError, match=rf"is annotated but absent .1 such; there is {file.stem}.tif."):
+        make_coco(coco_folder).dataset("val")

@@ -4,10 +4,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from rpe.data.image import LEAST_RANGE, Reader, check_sides, check_single, check_stretch, decode, decode_stretched, of_any_size, open_image, stretched
+from rpe.data.image import (
+    LEAST_RANGE,
+    UNDECIDED,
+    Reader,
+    check_sides,
+    check_stretch,
+    decode,
+    describe_fault,
+    of_any_size,
+    open_image,
+    read_header,
+    read_image,
+    stretched,
+)
+from rpe.data.pixels import check_single
 from rpe.structures import UserError
 
 
@@ -15,17 +29,18 @@ from rpe.structures import UserError
 def test_truncated_absent_and_no_image(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(file)
-    assert decode(open_image(file), file, "RGB").shape == (40, 50, 3) and decode(open_image(file), file, "L").shape == (40, 50)
+    assert decode(open_image(file), file).shape == (40, 50, 3) and read_image(file).shape == (3, 40, 50)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=rf"a.{suffix} does not decode"):
-        decode(open_image(file), file, "RGB")
+        read_image(file)
     for content in (b"", b"text"):
         file.write_bytes(content)
         with pytest.raises(UserError, match=rf"a.{suffix} does not decode"):
             open_image(file)
-    with pytest.raises(UserError, match="does not exist"):
-        open_image(tmp_path / "b.png")
+    for read in (open_image, read_image, read_header):
+        with pytest.raises(UserError, match="b.png does not exist"):
+            read(tmp_path / "b.png")
 
 
 def test_stretched_percentiles_become_black_and_white_alike_in_all_channels() -> None:
@@ -48,41 +63,98 @@ def test_percentiles_must_be_a_pair_in_order(percentiles: list[float]) -> None:
         check_stretch(percentiles)
 
 
-def deep(file: Path, values: np.ndarray) -> Image.Image:
+def deep(file: Path, values: np.ndarray) -> Path:
     Image.fromarray(values).save(file)
-    return Image.open(file)
+    return file
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"deep.{suffix}"
     values = np.linspace(0, 65535, 48).astype(np.uint16).reshape(6, 8)
-    pixels = decode(deep(file, values), file, "RGB")
-    assert pixels.shape == (6, 8, 3) and (pixels == np.rint(values / 257).astype(np.uint8)[..., None]).all()
-    assert (decode(Image.open(file), file, None) == values).all()
+    file = deep(tmp_path / f"deep.{suffix}", values)
+    pixels = read_image(file)
+    assert pixels.shape == (3, 6, 8) and (pixels.numpy() == np.rint(values / 257).astype(np.uint8)).all()
+    assert (decode(open_image(file), file) == values).all()
 
 
 def test_a_cameras_twelve_bits_are_stretched_before_they_become_eight(tmp_path: Path) -> None:
-    file = tmp_path / "camera.png"
     ramp = np.arange(600, 1601, dtype=np.uint16)[None].repeat(2, 0)
-    out = decode_stretched(deep(file, ramp), file, (10.0, 90.0))
+    out = read_image(deep(tmp_path / "camera.png", ramp), (10.0, 90.0))
     assert out.shape == (3, 2, 1001) and len(out.unique()) == 256 and out[0, 0, 100] == 0 and out[0, 0, 500] == 128 and out[2, 1, 900] == 255
     flat = np.full((10, 10), 1000, dtype=np.uint16)
     flat[::2] += 2
-    noise = decode_stretched(deep(file, flat), file, (1.0, 99.0))
+    noise = read_image(deep(tmp_path / "camera.png", flat), (1.0, 99.0))
     assert int(noise.max()) - int(noise.min()) < 40, "noise is not blown up"
     eight = np.arange(50, 151, dtype=np.uint8)[None].repeat(2, 0)
-    assert torch.equal(decode_stretched(deep(file, eight), file, (1.0, 99.0)), stretched(torch.from_numpy(eight)[None].repeat(3, 1, 1), (1.0, 99.0)))
+    expected = stretched(torch.from_numpy(eight)[None].repeat(3, 1, 1), (1.0, 99.0))
+    assert torch.equal(read_image(deep(tmp_path / "camera.png", eight), (1.0, 99.0)), expected)
 
 
 @pytest.mark.parametrize(
     "values", [np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 70000, dtype=np.int32), np.full((4, 4), -1, dtype=np.int32)]
 )
 def test_values_whose_white_nobody_knows_are_refused(tmp_path: Path, values: np.ndarray) -> None:
-    file = tmp_path / "deep.tif"
-    for read in (lambda image: decode(image, file, "RGB"), lambda image: decode_stretched(image, file, (1.0, 99.0))):
-        with pytest.raises(UserError, match="deep.tif has values from .*: save it with 8 or 16 bits"):
-            read(deep(file, values))
+    file = deep(tmp_path / "deep.tif", values)
+    for percentiles in (None, (1.0, 99.0)):
+        with pytest.raises(UserError, match=r"deep.tif has (float32|int32) values from .*: save it with 8 or 16 bits"):
+            read_image(file, percentiles)
+
+
+def turned_file(file: Path, pixels: np.ndarray, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(file, exif=exif, **({"lossless": True} if file.suffix == ".webp" else {}))
+    return file
+
+
+@pytest.mark.parametrize("form", ["png", "tif", "webp", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_are_turned_as_pillow_turns_them_and_as_the_annotated_size_demands(tmp_path: Path, form: str, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
+    file = turned_file(tmp_path / f"a.{form}", pixels, orientation)
+    with Image.open(file) as image:
+        upright = np.array(ImageOps.exif_transpose(image.convert("RGB") if form != "tif" else image)).transpose(2, 0, 1)
+    stored = np.array(Image.open(file)) if form == "jpg" else pixels
+    header = read_header(file)
+    assert header.stored == (6, 9) and header.orientation == orientation and header.upright == upright.shape[1:]
+    assert (read_image(file).numpy() == upright).all() and (read_image(file, None, header.upright).numpy() == upright).all()
+    if orientation >= 5:
+        assert (read_image(file, None, (6, 9)).numpy() == stored.transpose(2, 0, 1)).all(), "masks drawn on the stored pixels"
+        with pytest.raises(UserError, match=rf"a.{form} is 6 x 9 .9 x 6 when its EXIF orientation {orientation} is applied., but annotated as 5 x 9"):
+            read_image(file, None, (5, 9))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_size_that_does_not_tell_is_told_once_a_folder(tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 9), dtype=np.uint8)
+    files = [turned_file(tmp_path / f"{name}.png", pixels, orientation) for name in "ab"]
+    UNDECIDED.discard(tmp_path)
+    for file in files:
+        assert (read_image(file, None, (9, 9))[0].numpy() == np.array(ImageOps.exif_transpose(Image.open(file)))).all()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"a.png has the EXIF orientation {orientation}" in said and "turned upright" in said
+
+
+def test_a_broken_exif_block_is_no_broken_image(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 5)).save(tmp_path / "a.jpg", exif=b"Exif\0\0nothing of the kind")
+    assert read_image(tmp_path / "a.jpg").shape == (3, 5, 4)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (np.zeros((20, 20)), "constant, all values are 0 of 255"),
+        (np.full((20, 20), 255), "constant, all values are 255"),
+        (np.where(np.arange(400).reshape(20, 20) == 7, 200, 3), "nearly empty, 99.8% of its pixels have one value"),
+        (np.arange(400).reshape(20, 20) % 4 + 2, "nearly constant, its values lie from 2 to 5"),
+        (np.arange(400).reshape(20, 20).clip(0, 250), "saturated or with a white background, 38% of its pixels have the largest value 250"),
+        (np.arange(400).reshape(20, 20) % 250, None),
+        (np.arange(400).reshape(20, 20).clip(150, 400) - 150, None),
+    ],
+)
+def test_an_image_that_may_show_nothing_is_told(values: np.ndarray, fault: str | None) -> None:
+    said = describe_fault(torch.from_numpy(values.clip(0, 255).astype(np.uint8))[None].repeat(3, 1, 1))
+    assert said is None if fault is None else said is not None and fault in said
 
 
 def test_sides() -> None:
@@ -95,8 +167,8 @@ def test_a_text_that_unpacks_without_end_is_a_broken_image(tmp_path: Path) -> No
     text, file = PngInfo(), tmp_path / "bomb.png"
     text.add_text("comment", "a" * 3_000_000, zip=True)
     Image.new("RGB", (4, 4)).save(file, pnginfo=text)
-    with pytest.raises(UserError, match="bomb.png does not decode"), open_image(file) as image:
-        decode(image, file, "RGB")
+    with pytest.raises(UserError, match="bomb.png does not decode"):
+        read_image(file)
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif"])
@@ -106,6 +178,9 @@ def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
         pages[0].save(tmp_path / f"{name}.{suffix}", save_all=True, append_images=rest)
     with open_image(tmp_path / f"one.{suffix}") as image:
         check_single(image, tmp_path)
+    for read in (read_header, read_image):
+        with pytest.raises(UserError, match="has 3 pages"):
+            read(tmp_path / f"three.{suffix}")
     with open_image(tmp_path / f"three.{suffix}") as image, pytest.raises(UserError, match="has 3 pages: save its pages as files of their own"):
         check_single(image, tmp_path)
 

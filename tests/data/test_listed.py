@@ -3,7 +3,7 @@ from pathlib import Path
 from miniature import write_miniature
 from miniature_voc import AUGMENTED, write_sbd, write_voc
 
-from rpe.data.listed import absent, nothing, of_bsds, of_coco, of_sbd, of_voc
+from rpe.data.listed import absent, count_suffixes, instead_of, nothing, of_bsds, of_coco, of_sbd, of_voc, suffixes_in
 
 
 def test_what_a_reader_asks_for_is_listed(tmp_path: Path) -> None:
@@ -34,3 +34,12 @@ def test_an_image_without_annotations_and_annotations_without_an_image(tmp_path:
 def test_nothing_there_lists_the_lists(tmp_path: Path) -> None:
     assert [file.name for file in absent(tmp_path, of_voc)] == ["train.txt", "val.txt"]
     assert absent(tmp_path, of_sbd) == absent(tmp_path, of_coco("val2017")) == absent(tmp_path, of_bsds) == []
+
+
+def test_files_are_counted_by_suffix_and_those_in_anothers_place_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.PNG", "c.png", "notes", ".hidden.tif", "Thumbs.db"):
+        (tmp_path / name).touch()
+    assert suffixes_in(tmp_path, {".jpg"}, {".db"}) == "2 *.png, 1 *.PNG and 1 without suffix"
+    assert suffixes_in(tmp_path, {".png", ".PNG", ""}, {".db"}) == suffixes_in(tmp_path / "absent", ()) == count_suffixes([]) == ""
+    assert instead_of(tmp_path / "b.png") == "; there is b.PNG" and instead_of(tmp_path / "A.jpg") == "; there is a.png"
+    assert instead_of(tmp_path / "d.png") == instead_of(tmp_path / "absent" / "a.png") == ""

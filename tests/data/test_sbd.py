@@ -73,7 +73,7 @@ def test_absent_truncated_and_other_files(folder: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["inst", "cls"])
 def test_whole_files_are_told_from_others_without_unpacking(folder: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.data.sbd.loadmat", None)
+    monkeypatch.setattr("rpe.data.sbd.read_mat", None)
     file = folder / part / f"{NAME}.mat"
     check_file(file)
     whole = file.read_bytes()
@@ -93,3 +93,21 @@ def test_real_files() -> None:
         check_file(folder / "inst" / f"{name}.mat")
         objects, classes, class_of = read_sbd(folder, name)
         assert class_of.tolist() == [15] * count and objects.max() == count and ((objects > 0) == (classes == 15)).all()
+
+
+def test_other_forms_of_a_struct(folder: Path) -> None:
+    file = folder / "inst" / f"{NAME}.mat"
+    expected, _, _ = read_sbd(folder, NAME)
+    one = {"Segmentation": expected, "Categories": np.array([15, 7, 15])}
+    cell = np.empty((1, 1), dtype=object)
+    cell[0, 0] = one
+    for content in (one, cell):
+        savemat(file, {"GTinst": content})
+        assert (read_sbd(folder, NAME)[0] == expected).all()
+    savemat(file, {"GTinst": np.array([tuple(one.values())] * 2, dtype=[(name, object) for name in one])})
+    with pytest.raises(UserError, match=r"it holds GTinst \(2 structs of Segmentation, Categories\)"):
+        read_sbd(folder, NAME)
+    file.write_bytes(b"MATLAB 7.3 MAT-file" + bytes(600))
+    for read in (lambda: check_file(file), lambda: read_sbd(folder, NAME)):
+        with pytest.raises(UserError, match="is of MATLAB's version 7.3"):
+            read()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rpe.data.voc_mask import palette
-from rpe.metric.class_map import class_png, find_maps, read_map, read_png
+from rpe.metric.class_map import WARNED, class_png, find_maps, read_map, read_png
 from rpe.structures import UserError
 
 
@@ -37,3 +37,33 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert find_maps(tmp_path, {3: "far"}) == {3: tmp_path / "far.png"}
     with pytest.raises(UserError, match="a.png is missing .2 such."):
         find_maps(tmp_path, {3: "far", 4: "a", 5: "b"})
+
+
+def palette_file(file: Path, colours: np.ndarray) -> Path:
+    image = Image.fromarray((np.arange(63).reshape(7, 9) % 3).astype(np.uint8), mode="P")
+    image.putpalette(colours.astype(np.uint8).ravel().tolist())
+    image.save(file)
+    return file
+
+
+def test_a_palette_that_is_not_vocs_is_told_once_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    WARNED.discard(tmp_path)
+    greys = np.repeat(np.arange(256)[:, None], 3, axis=1)
+    # beyond the indices that are used, colours mean nothing
+    longer = np.where(np.arange(256)[:, None] < 3, palette(), 7)
+    for number, colours in enumerate((palette(), greys, palette()[:3], longer)):
+        read_map(palette_file(tmp_path / f"{number}.png", colours), (7, 9), 20)
+    assert capsys.readouterr().err == ""
+    quantized = np.array([[15, 15, 15], [6, 6, 6], [0, 0, 0]])  # of a grey map of the classes 15, 6 and 0
+    cityscapes = np.array([[128, 64, 128], [244, 35, 232], [70, 70, 70]])
+    for name, colours in (("a", quantized), ("b", cityscapes)):
+        values = read_map(palette_file(tmp_path / f"{name}.png", colours), (7, 9), 20)
+        assert set(np.unique(values)) == {0, 1, 2}
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "a.png has a palette that is not VOC's (index and colour: 0 (15, 15, 15), 1 (6, 6, 6), 2 (0, 0, 0))" in said
+
+
+def test_a_map_with_another_suffix_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(UserError, match="a.png is missing .1 such; there is a.tif."):
+        find_maps(tmp_path, {1: "a"})

@@ -39,7 +39,7 @@ Broken.__module__ = "rpe.made_up"
 
 def config(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose("train", ["experiment=digits", *overrides])
 
 
 def of_class(group: str, target: str, **options: Any) -> DictConfig:

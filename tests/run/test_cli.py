@@ -10,7 +10,7 @@ import evaluate
 import predict
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.cli import evaluation_folder, named, prediction_folder, prepared, quoted, said
+from rpe.run.cli import evaluation_folder, named, prediction_folder, prepared, quoted, said, without_null_groups
 from rpe.run.cli import one_line as line_of
 from rpe.structures import UserError
 
@@ -87,12 +87,20 @@ def test_slips_are_said_and_faults_are_not() -> None:
 def test_a_fault_of_ours_keeps_its_stack_trace(door: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(DigitScenes, "__len__", lambda _: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        door(train.main, f"hydra.run.dir={tmp_path / 'run'}", "trainer.max_epochs=1")
+        door(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'run'}", "trainer.max_epochs=1")
 
 
 def test_one_line_strips_what_a_worker_or_a_resolver_adds() -> None:
     wrapped = UserError("Caught UserError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.errors.UserError: image x does not decode\n")
     assert line_of(wrapped) == "image x does not decode"
+
+
+def test_a_null_group_is_its_option_none_or_left_out() -> None:
+    assert without_null_groups(["logger=null", "ranker=none", "clipping=null"]) == ["logger=none", "ranker=none", "clipping=none"]
+    assert without_null_groups(["experiment=digits", "experiment=null", "debug=none", "seed=null"]) == ["seed=null"]
+    assert without_null_groups(["-m", "ranker=null,random"]) == ["-m", "ranker=none,random"]
+    with pytest.raises(UserError, match="data must be one of bsds, coco, digits, nuclei, voc, got null"):
+        without_null_groups(["data=null"])
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -127,7 +135,7 @@ def test_a_reader_that_leaves_early_is_no_fault(door: Callable[..., None], capfd
 
 
 def test_a_sweep_of_trainings_is_given_its_folder_and_one_of_scorings_is_not() -> None:
-    assert prepared(["-m", "loss.margin=0.1,0.2"])[-1].startswith("hydra.sweep.dir='outputs/digits/sweep/")
+    assert prepared(["-m", "loss.margin=0.1,0.2", "experiment=digits"])[-1].startswith("hydra.sweep.dir='outputs/digits/sweep/")
     assert prepared(["sweep=margin", "-m", "experiment=nuclei"])[-1] == "hydra.sweep.dir='outputs/nuclei/sweep/margin'"
     assert prepared(["-m", "predictions=a,b"])[-1] == "predictions='a','b'"
     assert prepared(["-m", "seed=1,2", "hydra.sweep.dir=x"])[-1] == "hydra.sweep.dir='x'"

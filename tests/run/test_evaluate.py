@@ -22,8 +22,8 @@ Refused = Callable[..., str]
 def run(door: Callable[..., None], tmp_path: Path) -> Path:
     """A run that was written down, and stopped there."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr("rpe.run.train.build_training", stop)
-        door(train.main, f"hydra.run.dir={tmp_path / 'run'}")
+        patch.setattr("rpe.run.train.fit_and_test", stop)
+        door(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'run'}")
     return tmp_path / "run"
 
 

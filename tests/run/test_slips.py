@@ -70,8 +70,8 @@ BY_RANGE = [
     ("data.workers=-1", "data.workers -1 is below 0"),
     ("data.crop=0 data=coco", "data.crop 0 is below 1"),
     ("data.longest_side=0 data=coco", "data.longest_side 0 is below 1"),
-    ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
-    ("optimizer.weight_decay=-1", "optimizer: Invalid weight_decay value: -1"),
+    ("optimizer.lr=-1", "optimizer.lr must be finite and >= 0, got -1."),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay must be finite and >= 0, got -1."),
     ("schedule.warmup=1", "schedule.warmup 1 is outside [0, 1)"),
     ("schedule.start=-1", "schedule.start -1 is outside [0, 1]"),
     ("schedule.power=-1 schedule=poly", "schedule.power -1 is negative"),
@@ -98,14 +98,14 @@ WHILE_BUILDING = [
 """Refused by the parts of the network, before a file of the data is read."""
 
 BY_HYDRA = [
-    *(
-        (f"{group}=null", f"{group}=null is none of the options of that group: --help lists them")
-        for group in ("data", "logger", "callback", "experiment")
-    ),
-    ("backbone.widht=8", "Could not override 'backbone.widht'. Key 'widht' is not in struct"),
+    ("data=null", "data must be one of bsds, coco, digits, folder, nuclei, voc, got null"),
+    ("backbone.widht=8", "Could not override 'backbone.widht'. Key 'widht' is not in struct. Did you mean width?"),
+    ("margin=0.3", "Key 'margin' is not in struct. Did you mean grouping.margin or loss.margin?"),
+    ("task=boundary experiment=null", "Add experiment=bsds"),
+    ("experiment=null loss.margin=0.3", "experiment or data must be given, got neither. Add experiment=bsds or experiment=coco"),
     ("~loss.margin", "Interpolation key 'loss.margin' not found"),
-    ("debug=quik", "Could not find 'debug/quik'; Available options in 'debug':; quick"),
-    ("precision=half", "Could not find 'precision/half'; Available options in 'precision':; bf16; double; fp16; full"),
+    ("debug=quik", "debug must be one of quick, got quik. Did you mean quick?"),
+    ("precision=half", "precision must be one of bf16, double, fp16, full, got half"),
 ]
 
 
@@ -124,30 +124,30 @@ def nothing_built(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(("arguments", "message"), [*BY_TYPE, *BY_HYDRA])
 def test_slips_that_need_nothing_built(arguments: str, message: str, refused: Refused, nothing_built, tmp_path: Path) -> None:
     nothing_built((building, "instantiate"))
-    line = refused(train.main, *arguments.split(" "), f"hydra.run.dir={tmp_path / 'run'}")
+    line = refused(train.main, "experiment=digits", *arguments.split(" "), f"hydra.run.dir={tmp_path / 'run'}")
     assert message in line and "provider=" not in line, line
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("arguments", "message"), BY_RANGE)
 def test_slips_that_parts_refuse(arguments: str, message: str, refused: Refused, nothing_built, tmp_path: Path) -> None:
     nothing_built((building, "build_model"), (SplitData, "dataset"))
-    line = refused(train.main, "trainer.accelerator=cpu", *arguments.split(" "), f"hydra.run.dir={tmp_path / 'run'}")
+    line = refused(train.main, "experiment=digits", "trainer.accelerator=cpu", *arguments.split(" "), f"hydra.run.dir={tmp_path / 'run'}")
     assert message in line, line
 
 
 @pytest.mark.parametrize(("arguments", "message"), WHILE_BUILDING)
 def test_slips_that_the_network_refuses(arguments: str, message: str, refused: Refused, nothing_built, tmp_path: Path) -> None:
     nothing_built((SplitData, "dataset"))
-    line = refused(train.main, *arguments.split(" "), f"hydra.run.dir={tmp_path / 'run'}")
+    line = refused(train.main, "experiment=digits", *arguments.split(" "), f"hydra.run.dir={tmp_path / 'run'}")
     assert message in line, line
 
 
 def test_run_folders_that_cannot_be_written(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    line = refused(train.main, f"hydra.run.dir={tmp_path / 'file'}")
+    line = refused(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'file'}")
     assert f"{tmp_path / 'file'}: File exists: name a folder that can be written" in line
-    line = refused(train.main, f"hydra.run.dir={tmp_path / 'file' / 'below'}")
+    line = refused(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'file' / 'below'}")
     assert "Not a directory: name a folder that can be written" in line
 
 
@@ -156,7 +156,7 @@ def test_a_folder_without_permission(refused: Refused, tmp_path: Path, monkeypat
         raise PermissionError(13, "Permission denied", str(file))
 
     monkeypatch.setattr("rpe.run.train.write_whole", denied)
-    assert "config.yaml: Permission denied: name a folder" in refused(train.main, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "config.yaml: Permission denied: name a folder" in refused(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'run'}")
 
 
 def test_garbage_weights(refused: Refused, tmp_path: Path) -> None:
@@ -164,11 +164,15 @@ def test_garbage_weights(refused: Refused, tmp_path: Path) -> None:
     for name, content in (("text", b"no weights"), ("empty", b""), ("zip", b"PK\x03\x04rest")):
         (tmp_path / name).write_bytes(content)
         assert f"{name} is no state dict" in refused(
-            train.main, "backbone=timm", "backbone.model=resnet18", f"backbone.weights={tmp_path / name}", out
+            train.main, "experiment=digits", "backbone=timm", "backbone.model=resnet18", f"backbone.weights={tmp_path / name}", out
         )
-        assert f"{name} is not a checkpoint of this program" in refused(train.main, f"init={tmp_path / name}", f"hydra.run.dir={tmp_path / name}-run")
+        assert f"{name} is not a checkpoint of this program" in refused(
+            train.main, "experiment=digits", f"init={tmp_path / name}", f"hydra.run.dir={tmp_path / name}-run"
+        )
     torch.save([1, 2], tmp_path / "list.ckpt")
-    assert "list.ckpt is not a checkpoint" in refused(train.main, f"init={tmp_path / 'list.ckpt'}", f"hydra.run.dir={tmp_path / 'list'}")
+    assert "list.ckpt is not a checkpoint" in refused(
+        train.main, "experiment=digits", f"init={tmp_path / 'list.ckpt'}", f"hydra.run.dir={tmp_path / 'list'}"
+    )
 
 
 def test_an_evaluation_set_without_objects(refused: Refused, tmp_path: Path, coco_folder: Path, nothing_built) -> None:

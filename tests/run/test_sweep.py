@@ -39,13 +39,13 @@ def test_names_tell_apart_what_letters_do_not() -> None:
 
 
 def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
-    assert sweep_folder(["-m", "sweep=margin", "seed=0,1"]) == "outputs/digits/sweep/margin"
+    assert sweep_folder(["-m", "sweep=margin", "seed=0,1", "experiment=digits"]) == "outputs/digits/sweep/margin"
     hashed = sweep_folder(["-m", "loss.margin=0.1,0.2", "seed=0,1", "experiment=nuclei"])
     assert hashed == sweep_folder(["-m", "seed=0,1", "loss.margin=0.1,0.2", "trainer.max_epochs=2", "experiment=nuclei"])
     assert hashed.startswith("outputs/nuclei/sweep/") and len(Path(hashed).name) == 8
     assert hashed != sweep_folder(["-m", "loss.margin=0.1,0.3", "seed=0,1", "experiment=nuclei"])
     assert sweep_folder(["experiment=digits,nuclei"]).startswith("outputs/several/sweep/")
-    assert sweep_folder(["-m", "sweep=margin", "--cfg", "job"]) == "outputs/digits/sweep/margin"
+    assert sweep_folder(["-m", "sweep=margin", "data=coco", "--cfg", "job"]) == "outputs/coco/sweep/margin"
 
 
 @pytest.mark.parametrize("sweep", sorted(file.stem for file in (CONF / "sweep").glob("*.yaml")))

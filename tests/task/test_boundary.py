@@ -90,9 +90,9 @@ def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_
 
 def test_slips(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
     assert "task.val_thresholds 1 makes no curve" in refused(train.main, *SMALL, f"data.root={root}", "task.val_thresholds=1")
-    assert "it needs Bsds" in refused(train.main, "task=boundary", "loss=boundary")
+    assert "it needs Bsds" in refused(train.main, "experiment=digits", "task=boundary", "loss=boundary", "head=boundary", "detection=single")
     assert "loss InstanceLoss is not what rpe.task.boundary.BoundaryTask takes" in refused(train.main, *SMALL, f"data.root={root}", "loss=instance")
-    assert "head BoundaryClassifier is not what rpe.task.instance.InstanceTask takes" in refused(train.main, "head=boundary")
+    assert "head BoundaryClassifier is not what rpe.task.instance.InstanceTask takes" in refused(train.main, "experiment=digits", "head=boundary")
     needs = refused(train.main, "task=boundary", "loss=boundary", "data=bsds", f"data.root={root}", "experiment=coco")
     assert "needs the group detection" in needs or "is no option" in needs
     assert "detection.scales [0]" in refused(train.main, *SMALL, f"data.root={root}", "detection.scales=[0]")

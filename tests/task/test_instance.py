@@ -22,7 +22,7 @@ FIRST_STEPS = Path(__file__).parent / "first_steps.json"
 
 def make_task(*overrides: str) -> tuple[InstanceTask, InstanceData]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", list(overrides))
+        config = compose("train", ["experiment=digits", *overrides])
         torch.manual_seed(0)
         task, data = rpe.run.build_task(config), rpe.run.build_data(config)
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)

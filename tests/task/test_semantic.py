@@ -30,7 +30,7 @@ from rpe.structures import UserError
 from rpe.task.semantic import SemanticTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
-TINY = tiny(4, 3, 3)
+TINY = tiny(4, 3, 3, experiment="digits_semantic")
 VOC = [
     "backbone.model=resnet10t",
     "backbone.width=8",
@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run with classes and groups, made through the door and evaluated."""
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", "experiment=digits_semantic", *TINY, "trainer.max_epochs=1", f"hydra.run.dir={folder}"])
+        patch.setattr(sys, "argv", ["train.py", *TINY, "trainer.max_epochs=1", f"hydra.run.dir={folder}"])
         rpe.run.enter(train.main)
         patch.setattr(sys, "argv", ["evaluate.py", f"run={folder}", "proposal.foreground_thresholds=[0.2]"])
         rpe.run.enter(evaluate.main)
@@ -196,7 +196,7 @@ def test_a_run_is_not_examined_on_other_classes(run: Path, refused: Callable[...
         (["experiment=digits_semantic", "head.classes=0"], "head.classes 0 is outside [1, 254]"),
         (["experiment=digits_semantic", "loss.pairwise_weight=-1"], "loss.pairwise_weight -1 is negative"),
         (
-            ["head=semantic", "loss=semantic", "loss.pairwise_weight=0"],
+            ["experiment=digits", "head=semantic", "loss=semantic", "loss.pairwise_weight=0"],
             "loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone",
         ),
     ],
@@ -206,7 +206,7 @@ def test_slips(arguments: list[str], message: str, refused: Callable[..., str], 
 
 
 def test_an_instance_task_can_carry_classes(door: Door, tmp_path: Path) -> None:
-    door(train.main, *TINY, "head=semantic", "loss=semantic", "ranker=learned", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+    door(train.main, *tiny(4, 3, 3), "head=semantic", "loss=semantic", "ranker=learned", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
     assert {"AR@10", "mIoU", "AP", "components-AP"} <= figures(tmp_path / "run").keys()
 
 

@@ -10,7 +10,15 @@ import train
 from rpe.structures import UserError
 from rpe.tools import weights
 
-TINY = ["backbone.width=4", "backbone.levels=1", "trainer.max_epochs=0", "data.test_scenes=1", "data.val_scenes=2", "loss.pixels=16"]
+TINY = [
+    "experiment=digits",
+    "backbone.width=4",
+    "backbone.levels=1",
+    "trainer.max_epochs=0",
+    "data.test_scenes=1",
+    "data.val_scenes=2",
+    "loss.pixels=16",
+]
 
 
 def test_a_miniature_is_a_run_in_half_precision(door: Callable[..., None], tmp_path: Path) -> None:

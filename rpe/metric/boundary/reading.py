@@ -1,15 +1,18 @@
 """Anybody's boundary maps from files: PNG, NPY, MAT."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from PIL import Image
-from scipy import io
+from scipy import sparse
 
+from rpe.data.image import decode, open_image
+from rpe.data.listed import instead_of
+from rpe.data.mat import read_mat as read_variables
+from rpe.data.pixels import check_single
 from rpe.data.thinning import segment_changes
 from rpe.structures import UserError
 
@@ -31,6 +34,37 @@ class Prediction:
         return self.map.shape if self.map is not None else self.masks[0].shape
 
 
+def doubts(predictions: Iterable[Prediction], lowest: float) -> list[str]:
+    """Say of boundary maps what makes their figures zero or worthless, a sentence each.
+
+    Args:
+        predictions: all that are scored.
+        lowest: the smallest threshold at which they are counted.
+    """
+    largest: dict[Path, float] = {}
+    bright: list[Path] = []
+    for one in predictions:
+        maps = one.masks if one.map is None else [one.map]
+        largest[one.file] = max(float(values.max()) for values in maps)
+        if all((values >= 0.5).mean() > 0.5 for values in maps):
+            bright.append(one.file)
+    total, told = len(largest), []
+    empty = [file for file, value in largest.items() if value == 0]
+    faint = [file for file, value in largest.items() if 0 < value < lowest]
+    if empty:
+        told.append(f"{len(empty)} of {total} boundary maps are empty, every value is 0, such as {empty[0]}: nothing is found there")
+    if faint:
+        told.append(
+            f"{len(faint)} of {total} boundary maps have no value from the lowest threshold {lowest:g} on, such as {faint[0]} with at most "
+            f"{largest[faint[0]]:.2g}: nothing is found there; save maps of 0 and 1 as 0 and 255, or as booleans in NPY"
+        )
+    if bright:
+        told.append(
+            f"{len(bright)} of {total} boundary maps have 0.5 or more in most pixels, such as {bright[0]}: are they inverted? boundaries must be bright"
+        )
+    return told
+
+
 def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """The one file of each name.
 
@@ -43,7 +77,10 @@ def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     for name in names:
         there = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
         if not there:
-            raise UserError(f"prediction {folder / name}.png (or .npy, .mat) is missing: every image of the split needs one, or restrict names")
+            other = instead_of(folder / f"{name}.png")
+            raise UserError(
+                f"prediction {folder / name}.png (or .npy, .mat) is missing{other}: every image of the split needs one, or restrict names"
+            )
         if len(there) > 1:
             raise UserError(f"predictions {there[0]} and {there[1]} are for the same image: keep one")
         found[name] = there[0]
@@ -89,10 +126,11 @@ def refuse_values(values: Float[np.ndarray, "height width"], file: Path) -> None
 
 def read_png(file: Path) -> Float[np.ndarray, "height width"]:
     """A grey PNG in [0, 1]."""
-    with Image.open(file) as image:
+    with open_image(file) as image:
+        check_single(image, file)
         if image.mode not in LARGEST:
             raise UserError(f"prediction {file} is a PNG of mode {image.mode}: save it grey, with 8 or 16 bits")
-        return np.asarray(image).astype(np.float64) / LARGEST[image.mode]
+        return decode(image, file).astype(np.float64) / LARGEST[image.mode]
 
 
 def read_npy(file: Path) -> np.ndarray:
@@ -105,7 +143,7 @@ def read_npy(file: Path) -> np.ndarray:
 
 def read_mat(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]:
     """A map, or segmentations."""
-    content: dict[str, Any] = {key: value for key, value in io.loadmat(file).items() if not key.startswith("__")}
+    content = read_variables(file, "prediction")
     if "segs" in content:
         return segmentations(content["segs"], file)
     if "ucm2" in content:
@@ -118,6 +156,8 @@ def read_mat(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]
 
 def numbers(values: Any, name: str, file: Path) -> np.ndarray:
     """Raises: UserError: no array of floats, booleans or unsigned integers."""
+    if sparse.issparse(values):
+        values = values.toarray()
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fbu":
         raise UserError(f"prediction {file} holds no map of numbers in {name}")
     return values

@@ -25,7 +25,7 @@ from rpe.data.bsds import read_annotations
 from rpe.data.module import as_names
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.curve import Counts, best_between, count_masks, count_pixels, f_measure, figures, of_table, thresholds_of
-from rpe.metric.boundary.reading import LARGEST, Prediction, find_predictions, read_prediction
+from rpe.metric.boundary.reading import LARGEST, Prediction, doubts, find_predictions, read_prediction
 from rpe.structures import UserError
 
 VERSION = 1
@@ -138,8 +138,9 @@ def score_folder(
     keys = {name: key_of(files[name], truths[name], thresholds) for name in chosen}
     done = {name: table for name in chosen if (table := recall_table(journal / f"{name}.json", keys[name])) is not None}
     waiting = [name for name in chosen if name not in done]
-    for name in waiting:
-        load(files[name], truths[name])  # a wrong file is refused before hours are spent on the others
+    # a wrong file is refused before hours are spent on the others
+    for line in doubts((load(files[name], truths[name])[0] for name in chosen), float(thresholds_of(thresholds)[0])):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     if done and waiting:
         print(f"{len(done)} of {len(chosen)} images were counted before", flush=True)
     jobs = ((name, *load(files[name], truths[name])) for name in waiting)

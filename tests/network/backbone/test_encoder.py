@@ -184,3 +184,8 @@ def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
             expected = classifier.forward_intermediates((image - mean) / std, intermediates_only=True)
         assert all(torch.equal(one, other) for one, other in zip(stages, expected, strict=True))
     assert importlib.util.find_spec(PACKAGES[model]) is not None, "part of the extra dev"
+
+
+def test_a_checkpoint_s_weights_leave_frozen_what_was_frozen() -> None:
+    encoder = Encoder("tf_efficientnet_lite0", "checkpoint", frozen_norms=True, frozen_stages=1)
+    assert encoder.pretrained and not encoder.train().batch_norms()[0].training and not encoder.network.conv_stem.weight.requires_grad

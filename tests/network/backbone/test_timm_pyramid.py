@@ -37,12 +37,16 @@ ALL = [pytest.param(model, strides, id=model) for model, strides in FAMILIES.ite
 ]
 
 
+def pyramid(**options: object) -> TimmPyramid:
+    return TimmPyramid(**({"weights": None, "frozen_norms": True, "frozen_stages": 0} | options))  # type: ignore[arg-type]
+
+
 @pytest.mark.filterwarnings("ignore:backbone.model")
 @pytest.mark.parametrize(("model", "strides"), ALL)
 def test_any_encoder_at_any_size(model: str, strides: list[int]) -> None:
     for stride, size in ((4, (64, 96)), (2, (37, 51))):
         torch.manual_seed(0)
-        backbone = TimmPyramid(model=model, weights=None, stride=stride, width=16)
+        backbone = pyramid(model=model, stride=stride, width=16)
         maps = backbone(torch.rand(2, 3, *size))
         assert [feature.stride for feature in maps] == [here for here in [2, *strides] if here >= stride]
         assert [feature.values.shape[1] for feature in maps] == backbone.channels == [16] * len(maps)
@@ -59,7 +63,7 @@ def test_any_encoder_at_any_size(model: str, strides: list[int]) -> None:
 @pytest.mark.parametrize(("model", "stride", "first"), [("test_convnext", 2, 0), ("test_vit", 4, 1), ("test_resnet", 2, None)])
 def test_detail_comes_from_the_image_where_the_encoder_is_coarser(model: str, stride: int, first: int | None) -> None:
     """`first` is the block of the stem whose map is the finest; one pixel moves the output, by way of the stem alone."""
-    backbone = TimmPyramid(model=model, weights=None, stride=stride, width=16).eval()
+    backbone = pyramid(model=model, stride=stride, width=16).eval()
     assert (len(backbone.stem.blocks) == 0) == (first is None)
     if first is None:
         return
@@ -71,11 +75,11 @@ def test_detail_comes_from_the_image_where_the_encoder_is_coarser(model: str, st
 
 def test_images_are_normalised_as_the_model_expects_and_no_random_number_is_drawn_by_trying() -> None:
     torch.manual_seed(0)
-    backbone = TimmPyramid(model="test_vit", weights=None, stride=4, width=8)
+    backbone = pyramid(model="test_vit", stride=4, width=8)
     after = torch.rand(1)
     torch.manual_seed(0)
     backbone.encoder.find_sizes("test_vit", 160)
-    TimmPyramid(model="test_vit", weights=None, stride=4, width=8)
+    pyramid(model="test_vit", stride=4, width=8)
     assert torch.equal(after, torch.rand(1)) and backbone.training and backbone.encoder.network.training
     configuration = backbone.encoder.network.default_cfg
     assert tuple(backbone.mean.flatten().tolist()) == pytest.approx(configuration["mean"])
@@ -89,7 +93,7 @@ def test_images_are_normalised_as_the_model_expects_and_no_random_number_is_draw
 def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpe.network.backbone.encoder.Encoder.find_sizes", lambda *_: (299, 299))
     with pytest.raises(UserError, match="test_resnet would have every image padded to a multiple of 9568 pixels"):
-        TimmPyramid(model="test_resnet", weights=None, stride=4, width=8)
+        pyramid(model="test_resnet", stride=4, width=8)
 
 
 @pytest.mark.parametrize(
@@ -105,5 +109,5 @@ def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(m
 )
 def test_wrong_timm_options(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        TimmPyramid(**({"model": "test_resnet", "weights": None, "stride": 4, "width": 8} | options))
+        pyramid(**({"model": "test_resnet", "stride": 4, "width": 8} | options))
     assert "\n" not in str(refused.value)

@@ -10,7 +10,15 @@ import rpe.run
 from rpe.tools.gallery.examples import examples
 from rpe.tools.gallery.writing import main
 
-TINY = ["backbone.width=8", "backbone.levels=2", "data.train_scenes=4", "data.val_scenes=3", "data.test_scenes=3", "embedding.dimension=3"]
+TINY = [
+    "experiment=digits",
+    "backbone.width=8",
+    "backbone.levels=2",
+    "data.train_scenes=4",
+    "data.val_scenes=3",
+    "data.test_scenes=3",
+    "embedding.dimension=3",
+]
 
 
 @pytest.fixture(scope="module")

@@ -39,9 +39,9 @@ def test_of_sixteen_bits_the_brightest_pixel_is_white(tmp_path: Path) -> None:
     assert np.abs(shown[8::16, 8::16, 0].astype(int) - [[0, 127], [255, 63]]).max() <= 3
 
 
-def test_a_picture_lies_as_its_file_has_it(tmp_path: Path) -> None:
+def test_a_picture_is_upright_as_predictions_on_it(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6  # a camera held upright
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=turned)
     address = embedded_file(tmp_path / "a.jpg", 100)
-    assert address is not None and Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).size == (40, 20)
+    assert address is not None and Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).size == (20, 40)

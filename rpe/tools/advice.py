@@ -1,17 +1,29 @@
-"""What a dimension and a margin can serve: the groups of the images that training sees, against the best packing of the sphere."""
+"""Advise on dimension and margin: how many images have groups that a sphere can hold that far apart."""
 
 import math
 from collections import Counter
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import InstanceData, SplitData
+from rpe.run.building import build_data
+from rpe.run.composing import composed_jobs
+from rpe.run.experiments import check_choice
 from rpe.sphere import BANDWIDTH_RANGE
 from rpe.sphere_packing import can_meet, smallest_margin_soon
-from rpe.structures import VOID
+from rpe.structures import VOID, UserError
+from rpe.tools.command import command
+
+USAGE = """
+Say which share of the training images a dimension and a margin can serve, before anything is trained.
+Takes the arguments of a training.
+
+    python -m rpe.tools.advice experiment=digits embedding.dimension=3 loss.margin=0.3
+    python -m rpe.tools.advice experiment=digits embedding.dimension=2,3,8 loss.margin=0.3,0.5     a line for each job of a sweep
+    python -m rpe.tools.advice experiment=coco data.root=<folder> sweep=margin
+"""
 
 LOOKED_AT = 100
 """Training images whose groups are counted, evenly drawn: a second or two at most."""
@@ -78,42 +90,35 @@ def recommendation(groups: list[int], dimension: int) -> str:
     return f"loss.margin={margin:.2f} and grouping.bandwidth={bandwidth_for(margin):.3f} {serves}"
 
 
-def choices_of(config: DictConfig) -> tuple[int, float, float | None] | None:
-    """Dimension, margin and negative range of a config; None where its loss has no margin."""
-    dimension, margin = (OmegaConf.select(config, key) for key in ("embedding.dimension", "loss.margin"))
-    if not isinstance(dimension, int) or not isinstance(margin, int | float) or not 0 <= margin < 1 or dimension < 1:
+def advice_for(config: Any, groups: list[int]) -> str | None:
+    """Return the line for a training config; None where its loss has no margin, or its groups are segments.
+
+    Raises:
+        UserError: for a dimension or a margin that no training takes.
+    """
+    dimension, margin = config.embedding.dimension, config.loss.get("margin")
+    if margin is None or config.loss.get("groups") == "segments":
         return None
-    return dimension, float(margin), config.loss.get("negative_range")
+    if not isinstance(dimension, int) or dimension < 2:
+        raise UserError(f"embedding.dimension must be an integer >= 2, got {dimension}")
+    if not isinstance(margin, int | float) or not 0 <= margin < 1:
+        raise UserError(f"loss.margin must be in [0, 1), got {margin}")
+    return advice(groups, dimension, float(margin), config.loss.get("negative_range"))
 
 
-def advice_for(config: DictConfig, data: SplitData) -> str | None:
-    """The line for a training; None where its loss has no margin, or boundaries are told from people's segments."""
-    choices = choices_of(config)
-    if choices is None or config.loss.get("groups") == "segments":
-        return None
-    return advice(groups_of_images(data), *choices)
+def main(arguments: list[str]) -> None:
+    """Print the advice for each job that the arguments, those of a training, make."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE.strip())
+        return
+    check_choice(arguments)
+    groups: dict[str, list[int]] = {}
+    for name, config in composed_jobs([argument for argument in arguments if argument != "-m"]).items():
+        key = str(config.data)
+        if key not in groups:
+            groups[key] = groups_of_images(build_data(config))
+        print(f"{name}: {advice_for(config, groups[key]) or 'its loss has no margin'}", flush=True)
 
 
-class Choices(NamedTuple):
-    """Of a sweep's point: what it chose, and how many groups its images hold."""
-
-    dimension: int
-    margin: float
-    negative_range: float | None
-    groups: list[int]
-
-
-def points_that_cannot(points: dict[str, Choices]) -> list[str]:
-    """A line for each point, by its name, whose margin not all images can meet; where a negative range leaves pairs out, nothing is said."""
-    lines = []
-    for name, point in points.items():
-        share = share_served(point.groups, point.dimension, point.margin)
-        if point.negative_range is None and share < 1:
-            most = max(point.groups)
-            least = smallest_margin_soon(most, point.dimension)
-            best = f"{least.margin:.2f} is the best found for {most}" if least.known == "found" else f"{most} groups meet {least.margin:.2f} at best"
-            lines.append(
-                f"{name}: {1 - share:.0%} of the images hold more groups than {point.dimension} dimensions can part at margin {point.margin:g} "
-                f"({best}); it runs, with a loss floor"
-            )
-    return lines
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,37 @@
+"""Run a command of the installed package: `rpe train`, `rpe predict`, ...; `rpe` alone lists them."""
+
+import runpy
+import sys
+
+COMMANDS = {
+    "train": "train a network, or a sweep of them; alone it lists the experiments",
+    "evaluate": "score a run, or a results file of any method",
+    "predict": "segment images",
+    "report": "compare the jobs of a sweep on one HTML page",
+    "gallery": "show a run's or a prediction's objects on one HTML page",
+    "dynamics": "draw the loops of mean shift and the gradient through them",
+    "packing": "tabulate how far apart groups can be on a sphere",
+    "advice": "say which images a dimension and a margin can serve",
+    "export": "write network and loops for torch.export.load",
+    "weights": "make a small copy of a run for a repository",
+    "download": "fetch a public dataset",
+}
+
+
+def main() -> None:
+    """Run `rpe <command> ...` as `python -m rpe.tools.<command> ...`.
+
+    So the ranks of a training on several devices, which Lightning starts by the main module's name, run the same command.
+    """
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print("\n".join(["rpe <command> [key=value ...]", *(f"  {key:<10} {text}" for key, text in COMMANDS.items())]))
+        return
+    if name not in COMMANDS:
+        raise SystemExit(f"error: command must be one of {', '.join(COMMANDS)}, got {name}")
+    del sys.argv[1]
+    runpy.run_module(f"rpe.tools.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Describe the shipped experiments, as read from the comments and defaults of conf/experiment/*.yaml."""
+
+import re
+from typing import Any
+
+import yaml
+
+from rpe.errors import UserError
+from rpe.run_files import CONF
+
+CHOOSING = ("experiment", "data", "resume", "sweep")
+"""Keys of which a training command gives at least one."""
+
+
+def options_of_group(group: str) -> list[str]:
+    """Return the options of a config group, sorted."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def needs() -> dict[str, str]:
+    """Return what each experiment needs: the brackets of its first comment, `# python train.py ...  (COCO 2017)`."""
+    found = {}
+    for name in options_of_group("experiment"):
+        comments = re.findall(r"^# (python .*)$", (CONF / "experiment" / f"{name}.yaml").read_text(), re.MULTILINE)
+        brackets = re.search(r"\((.*)\)\s*$", comments[0]) if comments else None
+        found[name] = brackets[1] if brackets else ""
+    return found
+
+
+def experiments_of(task: str) -> list[str]:
+    """Return the experiments of a task, which is an option of the group `task` or the `_target_` of one."""
+    targets = {name: read_option("task", name)["_target_"] for name in options_of_group("task")}
+    found = []
+    for name in options_of_group("experiment"):
+        defaults = [entry for entry in read_option("experiment", name).get("defaults", []) if isinstance(entry, dict)]
+        chosen = next((entry["override /task"] for entry in defaults if "override /task" in entry), "instance")
+        if task in (chosen, targets[chosen]):
+            found.append(name)
+    return found
+
+
+def read_option(group: str, name: str) -> dict[str, Any]:
+    """Return an option's YAML as it is written."""
+    return dict(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()))
+
+
+def overview() -> str:
+    """Return what `train.py` prints without arguments: each experiment and what it needs, a line each."""
+    return "\n".join(
+        [
+            "Choose an experiment:",
+            *(f"  experiment={name:<16} needs {needed or 'its data'}" for name, needed in needs().items()),
+            f"or data alone, without an experiment's settings: data={{{','.join(options_of_group('data'))}}} data.root=<folder>",
+            "`--help` lists all groups and keys.",
+        ]
+    )
+
+
+def check_choice(arguments: list[str]) -> None:
+    """Refuse a training command that chooses no data.
+
+    Raises:
+        UserError: with the experiments to choose from.
+    """
+    if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
+        return  # --help and --cfg need no data
+    if not any(argument.partition("=")[0].lstrip("+") in CHOOSING for argument in arguments):
+        raise UserError(without_data(arguments))
+
+
+def without_data(arguments: list[str]) -> str:
+    """Return the message for a training without data; a given task limits the experiments it names."""
+    tasks = [argument.removeprefix("task=") for argument in arguments if argument.startswith("task=")]
+    fitting = (experiments_of(tasks[-1]) if tasks else []) or options_of_group("experiment")
+    return (
+        f"experiment or data must be given, got neither. Add experiment={' or experiment='.join(fitting)}"
+        "; `python train.py` alone says what each needs"
+    )

@@ -1,0 +1,244 @@
+"""The command: read the splits as training would, and print the page."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage
+
+from rpe.data.bsds import BoundarySample, BsdsImages
+from rpe.data.coco import CocoImages
+from rpe.data.folder_layout import is_image
+from rpe.data.module import SPLITS, InstanceData, SplitData, Truth
+from rpe.data.voc import VocImages
+from rpe.run.building import build_data
+from rpe.run.cli import named, quoted
+from rpe.run.composing import composed
+from rpe.run.folder import SOURCE
+from rpe.structures import BACKGROUND, VOID, UserError, check_count
+from rpe.tools.advice import advice_for
+from rpe.tools.command import command, read_arguments
+from rpe.tools.doctor.annotation import Part, categories_of, examine_annotations, some, three
+from rpe.tools.doctor.image import drawn, examine_files, same_files
+from rpe.tools.doctor.sheet import draw_sheet
+
+USAGE = """
+Read a dataset as training would, and print what it holds, what to look at and what would be refused.
+The contact sheet shows twelve training images with their masks as the network gets them.
+
+  python -m rpe.tools.doctor data=coco data.root=<folder>                        any data module, with its options
+  python -m rpe.tools.doctor data=folder data.root=<folder> experiment=nuclei   as that experiment would train on it
+
+samples=100 images of a split are read whole; output=doctor.png is the contact sheet.
+The status is 1 where anything would be refused.
+"""
+
+DEFAULTS: dict[str, Any] = {"samples": 100, "output": "doctor.png"}
+
+CATEGORIES_SHOWN = 8
+SCATTERED = 0.5
+"""Share of the objects in several parts from which masks are taken for foreground or kinds."""
+
+REFUSALS_SHOWN = 5
+
+
+def configure(overrides: list[str]) -> DictConfig:
+    """Return the config of the experiment that is named, else of the one with the data's name, else of coco.
+
+    Raises:
+        UserError: neither data nor experiment is named, or an override that there is not.
+    """
+    data, experiment = named(overrides, "data"), named(overrides, "experiment")
+    if data is None and experiment is None:
+        raise UserError("data must be named, got none. Add data=coco data.root=<folder>, or data=folder for images and masks without JSON")
+    if experiment is None:
+        own = (Path(SOURCE) / "conf" / "experiment" / f"{data}.yaml").is_file()
+        overrides = [f"experiment={data if own else 'coco'}", *overrides]
+    return composed([quoted(override, False) for override in overrides])
+
+
+def files_of(dataset: Any) -> list[Path]:
+    """Return the image files of a split; none for data that are made."""
+    if isinstance(dataset, CocoImages):
+        return [dataset.folder / name.decode() for name in dataset.annotations.names]
+    if isinstance(dataset, VocImages):
+        return [dataset.files(place)[0] for place in range(len(dataset))]
+    return [image for image, _ in dataset.files] if isinstance(dataset, BsdsImages) else []
+
+
+def examine_samples(dataset: Any, samples: int, truth: Truth | None) -> tuple[Part, list[int], list[str]]:
+    """Return what the network gets of images evenly drawn, their numbers of groups, and what was refused.
+
+    Args:
+        dataset: of a split.
+        samples: how many images.
+        truth: of whole images, to count the objects that do not arrive; None for crops.
+    """
+    groups: list[int] = []
+    void, refused, parted, people, boundary = [], [], [], [], []
+    expected = arrived = 0
+    held: dict[int, int] = {}
+    for entry in truth["annotations"] if truth is not None else []:
+        held[entry["image_id"]] = held.get(entry["image_id"], 0) + (not entry["iscrowd"])
+    for place in drawn(len(dataset), samples):
+        try:
+            sample = dataset[place]
+        except UserError as error:
+            refused.append(str(error))
+            continue
+        present = np.unique(sample.labels.numpy())
+        void.append(float((sample.labels == VOID).float().mean()))
+        groups.append(int((present != VOID).sum()))
+        parted += in_parts(sample.labels.numpy()) if truth is not None else []
+        if isinstance(sample, BoundarySample):
+            people.append(len(sample.segments))
+            boundary.append(float((sample.labels == 1).float().mean()))
+        expected, arrived = (
+            expected + held.get(sample.image_id, 0),
+            arrived + int((present > BACKGROUND).sum()),
+        )
+    rows = {
+        "groups as the network gets them": three(groups),
+        "void pixels": f"{np.mean(void):.1%}" if void else "-",
+    }
+    if people:
+        rows |= {"people an image": three(people), "boundary pixels": f"{np.mean(boundary):.1%}"}
+    if expected:
+        rows["objects that do not arrive"] = f"{max(0, expected - arrived):,} of {expected:,} drawn"
+    share = sum(parted) / max(1, len(parted))
+    line = f"{share:.0%} of the objects lie in several parts: do the masks tell objects, or kinds alone?"
+    return Part(rows, [line] if share > SCATTERED else []), [count for count in groups if count], refused
+
+
+def in_parts(labels: np.ndarray) -> list[bool]:
+    """Return of each object whether it lies in several parts."""
+    boxes = enumerate(ndimage.find_objects(labels.clip(min=0)), start=1)
+    return [ndimage.label(labels[box] == number, np.ones((3, 3)))[1] > 1 for number, box in boxes if box is not None]
+
+
+def left_out(dataset: Any, files: list[Path]) -> list[str]:
+    """Return a line on the images of a folder that no annotation file names."""
+    if type(dataset) is not CocoImages:
+        return []
+    known = set(files)
+    return some(
+        (path.name for path in sorted(dataset.folder.iterdir()) if path not in known and is_image(path)),
+        "images that are not annotated",
+    )
+
+
+class Page:
+    """The examination of all splits: rows by split, lines on what to look at, and refusals."""
+
+    def __init__(self, data: SplitData, samples: int) -> None:
+        self.data, self.samples = data, samples
+        self.rows: dict[str, dict[str, str]] = {}
+        self.findings: list[str] = []
+        self.refused: list[tuple[str, str]] = []
+        self.groups: list[int] = []
+        self.truths: dict[str, Truth] = {}
+        self.files: dict[str, list[Path]] = {}
+        for split in SPLITS:
+            self.examine(split)
+        self.findings += same_files(self.files)
+
+    def examine(self, split: str) -> None:
+        """Add a split."""
+        print(f"reading {split}", file=sys.stderr, flush=True)
+        dataset, truth = self.opened(split)
+        if dataset is not None and (files := files_of(dataset)):
+            twin = next((other for other, known in self.files.items() if known == files), None)
+            if twin is not None:
+                self.findings.append(f"{split}: it is {twin}, which stands in for it")
+                return
+            self.files[split] = files
+        parts = [examine_annotations(truth)] if truth is not None and "annotations" in truth else []
+        if dataset is not None:
+            whole = None if split == "train" or not parts else truth
+            part, groups, refused = examine_samples(dataset, self.samples, whole)
+            shown = {} if parts else {"images": f"{len(dataset):,}"}
+            parts += [
+                Part(shown | part.rows, part.findings),
+                Part({}, left_out(dataset, self.files.get(split, []))),
+            ]
+            if split in self.files:
+                parts.append(examine_files(self.files[split], self.samples, self.data.stretch is not None))
+            self.refused += [(split, line) for line in refused]
+            self.groups = groups if split == "train" else self.groups
+        if truth is not None and "annotations" in truth:
+            self.truths[split] = truth
+        if parts:
+            self.rows[split] = {key: value for part in parts for key, value in part.rows.items()}
+        self.findings += [f"{split}: {line}" for part in parts for line in part.findings]
+
+    def opened(self, split: str) -> tuple[Any, Truth | None]:
+        """Return the dataset of a split and its truth; what is refused is None, and noted."""
+        try:
+            dataset: Any = self.data.dataset(split, training=split == "train")
+            return dataset, dataset.truth()
+        except UserError as error:
+            self.refused.append((split, str(error)))
+        try:
+            # annotations can be told without their images
+            return None, self.data.truth(split) if isinstance(self.data, InstanceData) else None
+        except UserError:
+            return None, None
+
+    def show(self, console: Console, config: DictConfig) -> None:
+        """Print the page."""
+        table = Table("", *self.rows)
+        for key in dict.fromkeys(key for rows in self.rows.values() for key in rows):
+            table.add_row(key, *(rows.get(key, "") for rows in self.rows.values()))
+        if self.rows:
+            console.print(table)
+        if self.groups and (line := advice_for(config, self.groups)) is not None:
+            most = 2 * config.embedding.dimension
+            over = sum(count > most for count in self.groups) / len(self.groups)
+            console.print(f"groups: {line}; {over:.0%} hold more than 2 D = {most}", highlight=False)
+        lines = categories_of(self.truths)
+        refused = {line: ", ".join(split for split, other in self.refused if other == line) for _, line in self.refused}
+        parts = {
+            f"categories ({len(lines)}; {' / '.join(self.truths)})": lines[:CATEGORIES_SHOWN] + [".."] * (len(lines) > CATEGORIES_SHOWN),
+            "look at": self.findings or ["nothing was found"] * bool(self.rows),
+            "would be refused": [f"{splits}: {line}" for line, splits in refused.items()][:REFUSALS_SHOWN] or ["nothing was found"],
+        }
+        for title, content in parts.items():
+            if content:
+                console.print(
+                    f"{title}\n" + "\n".join(f"  {line}" for line in content),
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
+
+
+def main(arguments: list[str]) -> int:
+    """Print the page, write the sheet; return 1 where anything would be refused."""
+    own = [argument for argument in arguments if argument.partition("=")[0] in (*DEFAULTS, "-h", "--help")]
+    given = read_arguments(own, DEFAULTS, USAGE)
+    check_count("samples", given["samples"], 1, "so many images of a split are read whole")
+    started = time.monotonic()
+    config = configure([argument for argument in arguments if argument not in own])
+    data = build_data(config)
+    page = Page(data, given["samples"])
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(
+        f"{data.name}: {config.data.get('root', 'made')}, read in {time.monotonic() - started:.0f} seconds",
+        highlight=False,
+    )
+    page.show(console, config)
+    train = data.datasets.get(("train", True))
+    if train is not None:
+        names = [file.name for file in files_of(train)] or [str(place) for place in range(len(train))]
+        draw_sheet(train, names, Path(str(given["output"])))
+        print(f"written: {given['output']} (training images, with masks as the network gets them)")
+    return int(bool(page.refused))
+
+
+if __name__ == "__main__":
+    command(main)

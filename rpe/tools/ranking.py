@@ -1,0 +1,122 @@
+"""Fit a trained run's ranker again: `python -m rpe.tools.ranking run=<run folder>`; the network stays as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rpe.callback.checkpoint import WholeCheckpoints
+from rpe.data.module import SplitDataset, collate
+from rpe.run.building import build_data
+from rpe.run.folder import checkpoint_of, read_checkpoint
+from rpe.run.trained import read_trained
+from rpe.segment import LearnedRanker, describe, quality_of, truth_on_grid
+from rpe.structures import UserError, check_count
+from rpe.task.instance import InstanceTask
+from rpe.tools.command import command, read_arguments
+
+USAGE = """
+Fit the ranker of a run to the groups that its trained network makes of whole training images, by all settings of proposal.
+
+    python -m rpe.tools.ranking run=<run folder> [images=400] [epochs=30]
+
+During training the ranker sees groups of a network that still changes, one image and one setting at a time. Afterwards all settings can be
+described, such as several foreground thresholds. Writes the new ranker into the run's best checkpoint.
+"""
+
+BATCH, RATE, DECAY, DROPOUT = 256, 2e-3, 1e-3, 0.2
+"""Groups of a step, AdamW's learning rate and weight decay, and the share of hidden units that is left out in a step."""
+
+
+def main(arguments: list[str]) -> None:
+    """Fit and write.
+
+    Raises:
+        UserError: no run, or one whose ranker does not learn.
+    """
+    options = read_arguments(arguments, {"run": None, "images": 400, "epochs": 30, "seed": 0}, USAGE)
+    for name in ("images", "epochs"):
+        check_count(name, options[name], 1, "name how many")
+    config, task = read_trained(options["run"])
+    if not isinstance(task, InstanceTask) or not isinstance(task.proposal.ranker, LearnedRanker):
+        raise UserError(f"run must have ranker=learned, got {options['run']}. Train with ranker=learned")
+    dataset = build_data(config).open_split("train", training=False)
+    assert isinstance(dataset, SplitDataset)
+    features, quality, weight = described_groups(task, dataset, int(options["images"]))
+    before, after = fit(task.proposal.ranker, features, quality, weight, int(options["epochs"]), int(options["seed"]))
+    file = checkpoint_of(str(options["run"]))
+    content = read_checkpoint(file)
+    own = {name: value for name, value in task.state_dict().items() if ".ranker." in name}
+    content["state_dict"] |= own
+    WholeCheckpoints().save_checkpoint(content, Path(file))
+    print(
+        f"{len(quality):,} groups of {min(len(dataset), int(options['images']))} images; cross-entropy {before:.4f} before, {after:.4f} after: {file}"
+    )
+
+
+@torch.no_grad()
+def described_groups(task: InstanceTask, dataset: SplitDataset, images: int) -> tuple[Float[Tensor, "group feature"], Tensor, Tensor]:
+    """Return features, quality and weight of the groups of evenly drawn images, each image of the same weight."""
+    features, qualities, weights = [], [], []
+    count = min(len(dataset), images)
+    for place in torch.linspace(0, len(dataset) - 1, count).long().tolist():
+        batch = collate([dataset[place]])
+        embedded = task.model.embed(batch.images)
+        size = (batch.images.shape[2], batch.images.shape[3])
+        truth = truth_on_grid(batch.labels[0], embedded.points)
+        found = []
+        for setting in task.proposal.settings:
+            grouped = task.proposal.grouped(embedded, size, setting, task.proposal.minimum_area / embedded.points.stride**2)
+            found.append((torch.cat(describe(grouped, embedded), 1), quality_of(grouped, truth)))
+        number = sum(len(quality) for _, quality in found)
+        for described, quality in found:
+            features.append(described)
+            qualities.append(quality)
+            weights.append(torch.full_like(quality, 1 / max(1, number)))
+    weight = torch.cat(weights)
+    return torch.cat(features), torch.cat(qualities), weight / weight.mean()
+
+
+def fit(
+    ranker: LearnedRanker,
+    features: Float[Tensor, "group feature"],
+    quality: Float[Tensor, " group"],
+    weight: Float[Tensor, " group"],
+    epochs: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Fit the two layers anew, on standardised features; the scaling is folded into the first layer. Returns the loss before and after."""
+    first, _, last = ranker.layers
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+    mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
+
+    def loss_of(logits: Float[Tensor, " some"], chosen: Any) -> Float[Tensor, ""]:
+        return (functional.binary_cross_entropy_with_logits(logits, quality[chosen], reduction="none") * weight[chosen]).mean()
+
+    everything = slice(None)
+    with torch.no_grad():
+        before = float(loss_of(ranker.layers(features)[:, 0], everything))
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    for layer in (first, last):
+        layer.reset_parameters()
+    network = nn.Sequential(first, nn.ReLU(), nn.Dropout(DROPOUT), last).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    standard = (features - mean) / deviation
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(features), generator=generator).split(BATCH):
+            loss = loss_of(network(standard[chosen])[:, 0], chosen)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        first.bias -= first.weight @ (mean / deviation)
+        first.weight /= deviation
+        return before, float(loss_of(ranker.layers(features)[:, 0], everything))
+
+
+if __name__ == "__main__":
+    command(main)

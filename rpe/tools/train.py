@@ -1,0 +1,22 @@
+"""Train a network, or a sweep of them with `-m`: `rpe train experiment=digits`."""
+
+import sys
+
+import rpe.run
+import rpe.sweep
+from rpe.run.experiments import check_choice, overview
+
+composed = rpe.run.hydra_command("train", rpe.sweep.train)
+
+
+def main() -> None:
+    """Train what the arguments choose; without arguments list the experiments."""
+    if not sys.argv[1:]:
+        print(overview())
+        return
+    check_choice(sys.argv[1:])
+    composed()
+
+
+if __name__ == "__main__":
+    rpe.run.enter(main)

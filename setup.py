@@ -1,0 +1,5 @@
+"""Put conf/ into the package as rpe.conf, so that an installed package has its configs; the rest stands in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(packages=[*find_packages(include=["rpe*"]), "rpe.conf"], package_dir={"rpe": "rpe", "rpe.conf": "conf"})
