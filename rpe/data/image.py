@@ -1,5 +1,6 @@
 """Image files, opened and decoded with one clear line where they are absent or broken; turned upright; intensities stretched."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -274,7 +275,7 @@ class Reader:
 
     def read_opened(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
         """Return a Pillow image as `read_image` would its file: from that where nothing is decoded yet, as Pillow drops bits of some."""
-        file = Path(getattr(image, "filename", None) or "(in memory)")
+        file = Path(os.fsdecode(getattr(image, "filename", None) or "(in memory)"))
         if tiles_of(image) and file.is_file():
             return read_image(file, self.stretch)
         check_single(image, file)
