@@ -106,7 +106,11 @@ def test_values_that_stand_elsewhere_are_named_where_they_stand() -> None:
 
 
 def test_entries_that_are_null_are_left_out() -> None:
-    assert [type(callback).__name__ for callback in build_named(config("callback.pictures=null"), "callback")] == ["Progress", "GradientNorm"]
+    assert [type(callback).__name__ for callback in build_named(config("callback.pictures=null"), "callback")] == [
+        "Progress",
+        "GradientNorm",
+        "CollapseWatch",
+    ]
     with pytest.raises(UserError, match="callback.pictures.images is missing"):
         build(config("~callback.pictures.images"), "callback.pictures")
 

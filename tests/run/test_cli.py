@@ -99,7 +99,7 @@ def test_a_null_group_is_its_option_none_or_left_out() -> None:
     assert without_null_groups(["logger=null", "ranker=none", "clipping=null"]) == ["logger=none", "ranker=none", "clipping=none"]
     assert without_null_groups(["experiment=digits", "experiment=null", "debug=none", "seed=null"]) == ["seed=null"]
     assert without_null_groups(["-m", "ranker=null,random"]) == ["-m", "ranker=none,random"]
-    with pytest.raises(UserError, match="data must be one of bsds, coco, digits, nuclei, voc, got null"):
+    with pytest.raises(UserError, match="data must be one of bsds, coco, digits, folder, nuclei, voc, got null"):
         without_null_groups(["data=null"])
 
 
