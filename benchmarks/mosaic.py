@@ -1,6 +1,6 @@
 """Prediction on a large image beside prediction on its parts: the nuclei test images one by one, and in one mosaic that is predicted in tiles.
 
-    python benchmarks/mosaic.py [run=weights/nuclei] [side=4000] [folder=outputs/mosaic] [seed=0] [tile=512] [overlap=128]
+    python benchmarks/mosaic.py [run=weights/nuclei] [side=4000] [folder=outputs/mosaic] [seed=0] [tile=1024] [overlap=256]
 
 The mosaic holds the test images, as the network sees them (stretched), at random offsets on black, all of them once and then as many again as fit.
 It is predicted through the door, in a process of its own, whose peak memory (VmHWM) is told. AP is TP / (TP + FP + FN) at IoU 0.5 (and 0.75): of all
@@ -26,7 +26,7 @@ from rpe.run_files import read_run
 from rpe.segment import Tile, tiles_of
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = {"run": "weights/nuclei", "side": "4000", "folder": "outputs/mosaic", "seed": "0", "tile": "512", "overlap": "128"}
+OPTIONS = {"run": "weights/nuclei", "side": "4000", "folder": "outputs/mosaic", "seed": "0", "tile": "1024", "overlap": "256"}
 MULTIPLE = 128
 """At which tiles of this run start: its longest period."""
 
@@ -49,7 +49,7 @@ def test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
     for image in truth["images"]:
         file = root / "test" / image["file_name"]
         annotations = [one for one in truth["annotations"] if one["image_id"] == image["id"]]
-        pixels = data.read_file(file).permute(1, 2, 0).numpy()
+        pixels = data.reader.read(file).permute(1, 2, 0).numpy()
         images.append((file, pixels, true_labels(annotations, (image["height"], image["width"]))))
     return images
 
@@ -76,7 +76,7 @@ def places_of(sizes: list[tuple[int, int]], side: int, random: np.random.Generat
 def predict(options: dict[str, str], images: str, output: Path, *more: str) -> tuple[float, float]:
     """Through the door, in a process of its own; seconds, and GiB at most."""
     started = time.monotonic()
-    arguments = [f"run={options['run']}", f"images={images}", f"output={output}", f"tile={options['tile']}", f"overlap={options['overlap']}", *more]
+    arguments = [f"run={options['run']}", f"images={images}", f"output={output}", *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     answer = subprocess.run([sys.executable, "-c", DOOR, *arguments], capture_output=True, text=True, check=False, env=environment)
     if answer.returncode:
@@ -126,7 +126,9 @@ def main() -> None:
         truth[top : top + height, left : left + width] = np.where(labels > 0, labels + first[-1], labels)
     Image.fromarray(mosaic).save(folder / "mosaic.png")
     single = predict(options, str(images[0][0].parent), folder / "single")
-    whole = predict(options, str(folder / "mosaic.png"), folder / "whole", "data.stretch=null")
+    whole = predict(
+        options, str(folder / "mosaic.png"), folder / "whole", "data.stretch=null", f"tile={options['tile']}", f"overlap={options['overlap']}"
+    )
     found = read_labels(folder / "whole" / "labels" / "mosaic.png")
     alone = {file.stem: read_labels(folder / "single" / "labels" / f"{file.stem}.png") for file, _, _ in images}
     cells = [(index, slice(top, top + images[index][2].shape[0]), slice(left, left + images[index][2].shape[1])) for index, top, left in placed]

@@ -2,3 +2,22 @@
 
 Reading order: structures, sphere, grouping, loss, network, segment, task, run.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rpe.grouping import mean_shift
+    from rpe.loss import pairwise_margin_loss
+    from rpe.run.trained import load
+
+__all__ = ["load", "mean_shift", "pairwise_margin_loss"]
+
+PLACES = {"load": "rpe.run.trained", "mean_shift": "rpe.grouping", "pairwise_margin_loss": "rpe.loss"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public function when it is first used, so that commands that need no torch start at once."""
+    if name not in PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(PLACES[name]), name)

@@ -1,4 +1,4 @@
-"""Bring the config of an earlier run up to today's names. Does not import torch, so light commands start fast."""
+"""Bring config and weights of an earlier run up to today's names. Does not import torch, so light commands start fast."""
 
 from typing import Any
 
@@ -27,6 +27,20 @@ ADDED: dict[str, Node] = {
     "rpe.task.optimizer.sgd": {"encoder_scale": 1.0},
 }
 """Options by target that earlier runs did not have, with the value under which nothing changes."""
+
+
+WEIGHTS = {"model.ranker.": "proposal.ranker."}
+"""Beginnings of the names of weights, then and today."""
+
+
+def with_todays_weights(checkpoint: Node) -> Node:
+    """Return a checkpoint whose weights, averaged or not, have today's names; one of today comes back as it is."""
+
+    def renamed(name: str) -> str:
+        return next((today + name.removeprefix(then) for then, today in WEIGHTS.items() if name.startswith(then)), name)
+
+    parts = {key: checkpoint[key] for key in ("state_dict", "current_model_state") if isinstance(checkpoint.get(key), dict)}
+    return checkpoint | {key: {renamed(name): values for name, values in state.items()} for key, state in parts.items()}
 
 
 def with_todays_names(node: Any) -> Any:

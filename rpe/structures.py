@@ -134,6 +134,22 @@ def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, 
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
 
 
+class Geometry(NamedTuple):
+    """Sizes (height, width) in pixels of one image: as the network saw it, and of the original, for which masks are made."""
+
+    network_size: tuple[int, int]
+    size: tuple[int, int]
+
+    def ratio(self, device: torch.device) -> Float[Tensor, "2"]:
+        """Return the network's pixels per original pixel, along (height, width)."""
+        rows, columns = (seen / length for seen, length in zip(self.network_size, self.size, strict=True))
+        return torch.tensor([rows, columns], device=device)
+
+    def centres(self, device: torch.device) -> Float[Tensor, "pixel 2"]:
+        """Return the original pixels' centres (row, column) in pixels of the network's image, row by row."""
+        return pixel_centres(self.size, device) * self.ratio(device)
+
+
 class Modes(NamedTuple):
     """The groups that mean shift ends in, the heaviest first taker first.
 
@@ -149,31 +165,22 @@ class Modes(NamedTuple):
 
 @dataclass
 class Proposals:
-    """Ranked class-agnostic masks of one image at its original size, best score first."""
+    """Ranked masks of one image at its original size, which may overlap, best score first.
+
+    `classes` count from 1, as 0 is the background; None where they are not known.
+    """
 
     masks: list[RunLength]
     scores: Float[np.ndarray, " proposal"]
     size: tuple[int, int]
+    classes: Int64[np.ndarray, " proposal"] | None = None
 
-    def as_results(self, image_id: int, category_id: int) -> list[dict[str, Any]]:
-        """These proposals as rows of a COCO results file."""
-        return [
-            {"image_id": image_id, "category_id": category_id, "segmentation": mask, "score": float(score)}
-            for mask, score in zip(self.masks, self.scores, strict=True)
-        ]
-
-
-@dataclass
-class Instances(Proposals):
-    """The same with a class each: `classes` count from 1, as 0 is the background."""
-
-    classes: Int64[np.ndarray, " proposal"]
-
-    def as_classified(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """These instances as rows of a COCO results file; `category_ids` are those of class 1, 2, .."""
+    def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+        """Return rows of a COCO results file; `category_ids` are those of class 1, 2, .., and without classes the first is that of all."""
+        numbers = [1] * len(self.masks) if self.classes is None else self.classes.tolist()
         return [
             {"image_id": image_id, "category_id": category_ids[number - 1], "segmentation": mask, "score": float(score)}
-            for mask, score, number in zip(self.masks, self.scores, self.classes.tolist(), strict=True)
+            for mask, score, number in zip(self.masks, self.scores, numbers, strict=True)
         ]
 
 

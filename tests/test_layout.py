@@ -21,6 +21,7 @@ ORDER = [
     "older_runs",
     "run_files",
     "structures",
+    "overlay",
     "sphere",
     "sphere_packing",
     "pairs",
@@ -64,6 +65,7 @@ GIVEN_BY_RUN = {
     "embedding": {"channels"},
     "head": {"channels", "dimension", "stages"},
     "ranker": {"channels"},
+    "proposal": {"ranker"},
     "optimizer": {"network"},
     "task": {"model", "detector", "loss", "proposal", "detection", "optimizer", "schedule"},
 }

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import rpe.run
-from rpe.older_runs import ADDED, MOVED, with_todays_names
+from rpe.older_runs import ADDED, MOVED, with_todays_names, with_todays_weights
 from rpe.run_files import read_run
 
 ROOT = Path(__file__).parent.parent
@@ -45,3 +45,12 @@ def test_options_that_were_added_change_nothing_and_options_of_today_stay() -> N
     for target in ADDED:
         module, _, name = target.rpartition(".")
         assert hasattr(importlib.import_module(module), name)
+
+
+def test_weights_of_the_ranker_are_found_where_it_lay() -> None:
+    state, average = {"model.ranker.layers.0.bias": 1, "model.embedding.a": 2}, {"model.ranker.layers.0.bias": 3}
+    found = with_todays_weights({"epoch": 4, "state_dict": state, "current_model_state": average})
+    assert found["state_dict"] == {"proposal.ranker.layers.0.bias": 1, "model.embedding.a": 2} and found["epoch"] == 4
+    assert found["current_model_state"] == {"proposal.ranker.layers.0.bias": 3}
+    assert list(found["state_dict"]) == ["proposal.ranker.layers.0.bias", "model.embedding.a"]
+    assert with_todays_weights(found) == found

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from rpe.structures import FeatureMap, Proposals, decode_mask, encode_labels, encode_mask, pixel_centres
+from rpe.structures import FeatureMap, Geometry, Proposals, decode_mask, encode_labels, encode_mask, pixel_centres
 
 
 def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
@@ -27,8 +27,16 @@ def test_masks_survive_their_code() -> None:
 
 def test_proposals_as_results_rows() -> None:
     proposals = Proposals([encode_mask(np.ones((2, 2), dtype=bool))], np.array([0.5]), (2, 2))
-    (row,) = proposals.as_results(7, 3)
+    (row,) = proposals.to_coco(7, [3, 4])
     assert row["image_id"] == 7 and row["category_id"] == 3 and row["score"] == 0.5 and row["segmentation"]["size"] == [2, 2]
+    proposals.classes = np.array([2])
+    assert [row["category_id"] for row in proposals.to_coco(7, [3, 4])] == [4]
+
+
+def test_original_pixels_lie_in_the_networks_image() -> None:
+    geometry = Geometry((4, 6), (2, 3))
+    assert geometry.ratio(torch.device("cpu")).tolist() == [2, 2]
+    assert geometry.centres(torch.device("cpu")).tolist() == [[1, 1], [1, 3], [1, 5], [3, 1], [3, 3], [3, 5]]
 
 
 def test_masks_of_a_label_map_in_one_pass_are_those_one_by_one() -> None:

@@ -8,13 +8,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from rpe.older_runs import with_todays_weights
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints beside which the old one stays until the new one is whole.
 
     Lightning's own are written into the system's temporary folder and moved: where that is another file system, moving copies, and a process that is
-    killed meanwhile leaves half a file under the checkpoint's name.
+    killed meanwhile leaves half a file under the checkpoint's name. Those of earlier runs are read with today's names.
     """
+
+    def load_checkpoint(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        return with_todays_weights(super().load_checkpoint(*arguments, **options))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         file = Path(path)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from scipy import ndimage, sparse
 from torch import Tensor
 from torch.nn import functional
@@ -271,9 +271,6 @@ class Bsds(SplitData):
     def files(self, split: str) -> dict[str, tuple[Path, Path]]:
         """Image and annotation file of each name of a split."""
         return split_files(self.root, split)
-
-    def as_floats(self, image: UInt8[Tensor, "3 _ _"]) -> Float[Tensor, "3 _ _"]:
-        return image.float() / 255
 
     def open_split(self, split: str, training: bool) -> Split:
         splits = self.train_splits if training else [split]

@@ -15,9 +15,9 @@ from torchvision.transforms.v2 import functional as transform
 from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment, placed, reflected, start_of, within
-from rpe.data.image import check_sides, check_stretch, read_header, read_image, tell_undecided
+from rpe.data.image import check_sides, check_stretch, read_header, read_image, smaller_size, tell_undecided
 from rpe.data.listed import instead_of
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, normal_name, smaller_size
+from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, normal_name
 from rpe.structures import BACKGROUND, VOID, UserError
 
 HEADERS_READ = 5000

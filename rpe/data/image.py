@@ -1,8 +1,10 @@
 """Image files, opened and decoded with one clear line where they are absent or broken; turned upright; intensities stretched."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +14,21 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as transform
 
-from rpe.data.pixels import DEEPEST, check_page, check_single, decoding, image_pixels, is_tiff, orientation_of, tiff_pixels, turned, values_of
+from rpe.data.pixels import (
+    DEEPEST,
+    check_page,
+    check_single,
+    decoding,
+    image_pixels,
+    is_tiff,
+    orientation_of,
+    tiff_pixels,
+    tiles_of,
+    turned,
+    values_of,
+)
 from rpe.structures import UserError
 
 LEAST_RANGE = 8
@@ -140,13 +155,7 @@ def read_image(
     turn = header.turn(path, size, annotated)
     if size is not None and header.undecided:
         tell_undecided(path, header.orientation)
-    pixels = turned(pixels, turn)
-    if pixels.dtype == np.uint16:
-        pixels = as_bytes(pixels, percentiles)
-        percentiles = None
-    colours = np.broadcast_to(pixels[..., None], (*pixels.shape, 3)) if pixels.ndim == 2 else pixels
-    out = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))
-    return out if percentiles is None else stretched(out, percentiles)
+    return as_rgb(turned(pixels, turn), percentiles)
 
 
 def tell_undecided(path: Path, orientation: int) -> None:
@@ -159,6 +168,17 @@ def tell_undecided(path: Path, orientation: int) -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def as_rgb(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> UInt8[Tensor, "3 height width"]:
+    """Return values [height, width] or [height, width, 3] of 8 or 16 bits as RGB of 8, with percentiles `stretched`."""
+    if pixels.dtype == np.uint16:
+        pixels = as_bytes(pixels, percentiles)
+        percentiles = None
+    colours = np.broadcast_to(pixels[..., None], (*pixels.shape, 3)) if pixels.ndim == 2 else pixels
+    # always a copy: an array is the caller's
+    out = torch.from_numpy(np.array(colours.transpose(2, 0, 1), order="C"))
+    return out if percentiles is None else stretched(out, percentiles)
 
 
 def as_bytes(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> np.ndarray:
@@ -217,3 +237,74 @@ def stretched(image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, 
     table = ((levels - low) * 255 / max(high - low, LEAST_RANGE)).round().clamp(0, 255).to(torch.uint8)
     # torch would want indices of 8 bytes a pixel
     return torch.from_numpy(table.numpy()[image.numpy()])
+
+
+def smaller_size(size: tuple[int, int], longest_side: int | None) -> list[int] | None:
+    """Return [height, width] of an image made smaller until `longest_side` fits; None where it stays as it is."""
+    if longest_side is None or max(size) <= longest_side:
+        return None
+    shorter = max(1, round(min(size) * longest_side / max(size)))
+    return [longest_side, shorter] if size[0] >= size[1] else [shorter, longest_side]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Read images of every kind as evaluation reads the files of its data.
+
+    Args:
+        longest_side: images are made smaller until this fits, in pixels; None keeps them.
+        stretch: percentiles of the intensities that become black and white; None leaves the intensities as they are.
+    """
+
+    longest_side: int | None = None
+    stretch: tuple[float, float] | None = None
+
+    def read(self, image: np.ndarray | Image.Image | str | Path) -> UInt8[Tensor, "3 height width"]:
+        """Return an image of any size with the intensities that evaluation would give it, at its own size, upright by its EXIF orientation.
+
+        Args:
+            image: a file, a Pillow image, or an array as `read_array` takes it.
+
+        Raises:
+            UserError: what `read_image` or `read_array` refuses.
+        """
+        if isinstance(image, np.ndarray):
+            return self.read_array(image)
+        with of_any_size():
+            return self.read_opened(image) if isinstance(image, Image.Image) else read_image(Path(image), self.stretch)
+
+    def read_opened(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+        """Return a Pillow image as `read_image` would its file: from that where nothing is decoded yet, as Pillow drops bits of some."""
+        file = Path(os.fsdecode(getattr(image, "filename", None) or "(in memory)"))
+        if tiles_of(image) and file.is_file():
+            return read_image(file, self.stretch)
+        check_single(image, file)
+        with decoding(file):
+            # of a copy Pillow knows no file, so that nothing is decoded again
+            decoded = image.copy()
+        return as_rgb(turned(image_pixels(decoded, file), orientation_of(decoded)), self.stretch)
+
+    def read_array(self, pixels: np.ndarray) -> UInt8[Tensor, "3 height width"]:
+        """Return an array as `read` would a file of these pixels.
+
+        Args:
+            pixels: [height, width] or [height, width, 3]; uint8 (white is 255), uint16 (65,535) or floating-point (1).
+
+        Raises:
+            UserError: another shape, type or range.
+        """
+        if pixels.size == 0 or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
+            raise UserError(f"image must be [height, width] or [height, width, 3], got {list(pixels.shape)}. Choose its channels.")
+        if pixels.dtype.kind == "f":
+            low, high = float(pixels.min()), float(pixels.max())
+            if not 0 <= low <= high <= 1:
+                raise UserError(f"image must lie in [0, 1] where it is floating-point, got {low:g} to {high:g}. Divide it by white.")
+            pixels = np.rint(pixels.astype(np.float64) * DEEPEST).astype(np.uint16)
+        if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
+            raise UserError(f"image must be uint8, uint16 or floating-point, got {pixels.dtype}. Convert it by image.astype(numpy.uint16).")
+        return as_rgb(pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16), self.stretch)
+
+    def for_network(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
+        """Return an image at the size that evaluation would give it."""
+        smaller = smaller_size((image.shape[1], image.shape[2]), self.longest_side)
+        return image if smaller is None else transform.resize(image, smaller, antialias=True)

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms.v2 import functional as transform
 
-from rpe.data.image import of_any_size, read_image
+from rpe.data.image import Reader
 from rpe.structures import InstanceBatch, UserError
 
 SPLITS = ("train", "val", "test")
@@ -136,14 +135,6 @@ def collate(samples: list[Sample]) -> InstanceBatch:
     return InstanceBatch(torch.stack(images), torch.stack(labels), list(image_ids), list(sizes), list(categories))
 
 
-def smaller_size(size: tuple[int, int], longest_side: int | None) -> list[int] | None:
-    """[height, width] of an image that is made smaller until `longest_side` fits; None where it stays as it is."""
-    if longest_side is None or max(size) <= longest_side:
-        return None
-    shorter = max(1, round(min(size) * longest_side / max(size)))
-    return [longest_side, shorter] if size[0] >= size[1] else [shorter, longest_side]
-
-
 def one_thread(_: int) -> None:
     """Workers beside a training process must not fight it for the cores."""
     torch.set_num_threads(1)
@@ -180,23 +171,10 @@ class SplitData(lightning.LightningDataModule):
         """Samples as a batch."""
         raise NotImplementedError
 
-    def read_file(self, path: Path) -> UInt8[Tensor, "3 height width"]:
-        """Anybody's image file with the intensities that evaluation would give it, at its own size, upright by its EXIF orientation.
-
-        Raises:
-            UserError: what `read_image` refuses.
-        """
-        with of_any_size():
-            return read_image(path, self.stretch)
-
-    def for_network(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
-        """The same at the size that evaluation would give it."""
-        smaller = smaller_size((image.shape[1], image.shape[2]), self.longest_side)
-        return image if smaller is None else transform.resize(image, smaller, antialias=True)
-
-    def as_floats(self, image: UInt8[Tensor, "3 _ _"]) -> Float[Tensor, "3 _ _"]:
-        """The same in [0, 1], to the last digit as evaluation has it."""
-        return transform.to_dtype(image, torch.float32, scale=True)
+    @property
+    def reader(self) -> Reader:
+        """Return what reads an image file as evaluation does."""
+        return Reader(self.longest_side, self.stretch)
 
     def open_split(self, split: str, training: bool) -> Split:
         """The dataset of a split, whole images or as training sees them; raises `UserError` where its files are missing or wrong."""

@@ -1,7 +1,5 @@
 """The networks: backbone -> embedding -> grouping, with what else each task asks of a pixel. `forward` is the method figure."""
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,16 +15,14 @@ class PixelEmbedding(nn.Module):
     """Recurrent pixel embedding (Kong and Fowlkes, CVPR 2018, figure 1).
 
     `backbone` is any `rpe.network.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
-    `ranker` is an `rpe.segment.Ranker`, kept here for its weights; that room imports this one.
     """
 
-    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness, ranker: Any) -> None:
+    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness) -> None:
         super().__init__()
         self.backbone = backbone
         self.embedding = embedding
         self.grouping = grouping
         self.objectness = objectness
-        self.ranker = ranker
 
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
         """The network alone, without loops: what inference groups."""

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from rpe.data.voc_mask import palette
-from rpe.picture.colour import colours_of
+from rpe.overlay import colours_of
 from rpe.segment import selected
-from rpe.structures import BACKGROUND, VOID, Instances
+from rpe.structures import BACKGROUND, VOID, Proposals
 
 
 def class_colours(classes: Int64[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
@@ -22,7 +22,7 @@ def draw_class_sheet(
     image: Float[np.ndarray, "height width 3"],
     truth: Int64[np.ndarray, "height width"],
     found: Int64[np.ndarray, "rows columns"],
-    instances: Instances | None,
+    instances: Proposals | None,
     names: list[str],
     file: Path,
 ) -> None:
@@ -45,7 +45,7 @@ def draw_class_sheet(
         axis.set_title(title, fontsize=9)
         axis.axis("off")
     for number, index in enumerate(chosen, start=1):
-        assert instances is not None
+        assert instances is not None and instances.classes is not None
         row, column = (float(np.median(places)) for places in np.nonzero(labels == number))
         box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8}
         axis.text(column, row, names[int(instances.classes[index])], fontsize=8, ha="center", va="center", bbox=box)

@@ -1,22 +1,9 @@
-"""Labels and points as colours: one for each object, and one projection for all iterates."""
+"""Points as colours: one projection for all iterates."""
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
-
-from rpe.structures import BACKGROUND, VOID
-
-
-def colours_of(labels: Int64[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
-    """A fixed distinct colour for each object; background black, void grey."""
-    # steps of the golden ratio round the colour circle never come close to an earlier hue
-    hue = (labels * 0.61803398875) % 1
-    wheel = np.abs((hue[..., None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
-    colour = 0.25 + 0.75 * wheel.clip(0, 1)
-    colour[labels == BACKGROUND] = 0
-    colour[labels == VOID] = 0.5
-    return colour
 
 
 def principal_axes(iterates: list[Float[Tensor, "pixel dim"]]) -> Float[Tensor, "dim axis"]:

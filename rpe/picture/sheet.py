@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rpe.grouping import MeanShift
-from rpe.picture.colour import colours_of, one_projection
-from rpe.segment import Proposer, Ranker, select_instances
+from rpe.overlay import colours_of
+from rpe.picture.colour import one_projection
+from rpe.segment import Segmenter
 from rpe.sphere import cosine_distance, normalise
-from rpe.structures import Batch, Embedded, pixel_centres
+from rpe.structures import Batch, Embedded, Geometry, pixel_centres
 
 LARGEST = 128
 """Longest side of the drawn iterates: pictures need no more, and all their pixels take part in the loops."""
@@ -35,22 +36,23 @@ def embedding_colours(batch: Batch, embedded: Embedded, grouping: MeanShift) -> 
     return [colour.reshape(*small, 3) for colour in one_projection([iterate[0] for iterate in grouping(points)])]
 
 
-def draw_sheet(batch: Batch, embedded: Embedded, grouping: MeanShift, proposal: Proposer, ranker: Ranker, file: Path) -> None:
+def draw_sheet(batch: Batch, segmenter: Segmenter, file: Path) -> None:
     """Image, truth, embedding as RGB at X_0 .. X_T by one projection and the largest move (cosine distance) of each loop, groups and selected instances, of
     a batch of one image."""
     height, width = batch.labels.shape[1:]
+    geometry = Geometry((height, width), batch.sizes[0])
+    embedded = segmenter.embed(batch.images)
     points, small = embedded_pixels(embedded, batch.labels)
-    iterates = [iterate[0] for iterate in grouping(points)]
+    with torch.no_grad():
+        iterates = [iterate[0] for iterate in segmenter.network.grouping(points)]
     moves = [f"\nmoved {float(cosine_distance(one, other).max()):.2g} at most" for one, other in pairwise(iterates)]
-    partitions = [labels for labels, _ in proposal.partitions(embedded, (height, width), batch.sizes[0], ranker)]
-    proposals = proposal(embedded, (height, width), batch.sizes[0], ranker)
-    instances = select_instances(proposals, proposal.least_score)
+    partitions = [labels for labels, _ in segmenter.proposer.partitions(embedded, geometry)]
     panels = [("image", batch.images[0].permute(1, 2, 0).cpu().numpy()), ("truth", colours_of(batch.labels[0].cpu().numpy()))]
     panels += [
         (f"X_{loop}{move}", colour.reshape(*small, 3)) for loop, (colour, move) in enumerate(zip(one_projection(iterates), ["", *moves], strict=True))
     ]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
-    panels += [("instances", colours_of(instances))]
+    panels += [("instances", colours_of(segmenter.piece(embedded, geometry).labels))]
     figure = Figure(figsize=(1.8 * len(panels), 2.4), layout="constrained")
     for axis, (title, panel) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         axis.imshow(panel, interpolation="nearest")

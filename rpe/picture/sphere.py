@@ -12,7 +12,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rpe.picture.colour import colours_of, one_projection
+from rpe.overlay import colours_of
+from rpe.picture.colour import one_projection
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import BACKGROUND, VOID
 

@@ -171,7 +171,14 @@ def build_model(config: DictConfig) -> PixelEmbedding:
     channels = backbone.channels[0]
     embedding = build(config, "embedding", channels=channels)
     head = build_part(config, "head", Objectness, channels=channels)
-    return PixelEmbedding(backbone, embedding, build(config, "grouping"), head, build_part(config, "ranker", Ranker, channels=channels))
+    return PixelEmbedding(backbone, embedding, build(config, "grouping"), head)
+
+
+def build_ranker(config: DictConfig, model: PixelEmbedding) -> Ranker:
+    """Return the ranker, for the features of this network."""
+    ranker = build_part(config, "ranker", Ranker, channels=model.backbone.channels[0])
+    assert isinstance(ranker, Ranker)
+    return ranker
 
 
 def build_detector(config: DictConfig) -> BoundaryDetector:
@@ -190,7 +197,8 @@ MADE: dict[str, Callable[[DictConfig], Any]] = {
 }
 """Parts of a task that take more than their group."""
 
-NETWORKS = ("model", "detector")
+LAST = ("model", "detector", "proposal")
+"""Parts that are built last, in this order: networks take longest; the proposals' ranker takes a network's channels."""
 
 
 def task_class(config: DictConfig) -> type[Task]:
@@ -201,13 +209,13 @@ def task_class(config: DictConfig) -> type[Task]:
 
 
 def build_task(config: DictConfig) -> Task:
-    """The task with all its parts; the network last, as it takes longest."""
+    """Return the task with all its parts."""
     wanted = [name for name in inspect.signature(task_class(config)).parameters if name not in config.task]
     types = get_type_hints(task_class(config).__init__)
-    parts = {
-        name: MADE[name](config) if name in MADE else build_part(config, name, types[name])
-        for name in sorted(wanted, key=lambda name: name in NETWORKS)
-    }
+    parts: dict[str, Any] = {}
+    for name in sorted(wanted, key=lambda name: LAST.index(name) if name in LAST else -1):
+        given = {"ranker": build_ranker(config, parts["model"])} if name == "proposal" else {}
+        parts[name] = MADE[name](config) if name in MADE else build_part(config, name, types[name], **given)
     task = build(config, "task", **parts)
     assert isinstance(task, Task)
     return task

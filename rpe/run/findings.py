@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
-from scipy.ndimage import find_objects
 
-from rpe.data.module import normal_name
+from rpe.data.module import distinct_names, normal_name
 from rpe.run_files import read_yaml, write_whole
-from rpe.segment import Stitched
-from rpe.structures import UserError, encode_labels
+from rpe.segment import Instances
+from rpe.structures import UserError
+from rpe.task.classes import BACKGROUND_NAME
 
 MOST_LABELS = 2**16 - 1
 """Of a 16-bit label map."""
@@ -147,39 +147,17 @@ def numbered(files: dict[str, str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(sorted(files, key=lambda name: normal_name(files[name])), start=1)}
 
 
-def rows_of(found: Stitched, categories: dict[int, str]) -> list[Node]:
-    """The objects of an image as rows; `categories` are the ids and names of class 1, 2, ..; without them all are of category 1.
+def rows_of(found: Instances) -> list[Node]:
+    """Return the objects of an image as rows.
 
     Raises:
         UserError: more objects than a label map of 16 bits has numbers.
     """
-    count = len(found.scores)
+    count = len(found)
     if count > MOST_LABELS:
         raise UserError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
-    ids = list(categories) or [1]
-    masks = encode_labels(found.labels.astype(np.int64), np.arange(1, count + 1))
-    areas = np.bincount(found.labels.ravel(), minlength=count + 1)[1:].tolist()
-    boxes = boxes_of(found.labels, count)
-    return [
-        {
-            "label": index + 1,
-            "category_id": ids[max(0, int(found.classes[index]) - 1)],
-            "class": categories.get(ids[int(found.classes[index]) - 1], "") if found.classes[index] else "",
-            "score": float(found.scores[index]),
-            "area": areas[index],
-            "bbox": boxes[index],
-            "segmentation": masks[index],
-        }
-        for index in range(count)
-    ]
-
-
-def boxes_of(labels: np.ndarray, count: int) -> list[list[int]]:
-    """[left, top, width, height] of each object."""
-    return [
-        [column.start, row.start, column.stop - column.start, row.stop - row.start]
-        for row, column in (box for box in find_objects(labels, count) if box)
-    ]
+    names = distinct_names(found.categories, BACKGROUND_NAME)
+    return [{"label": label, "class": names.get(row["category_id"], ""), **row} for label, row in enumerate(found.to_coco(0), start=1)]
 
 
 def shortened(stem: str, ending: str) -> str:

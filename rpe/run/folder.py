@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from rpe.older_runs import with_todays_weights
 from rpe.run_files import Node, write_whole
 from rpe.structures import UserError
 
@@ -46,10 +47,10 @@ def read_checkpoint(file: Path) -> Node:
             raise TypeError("no weights")
     except Exception as error:  # garbage makes unpickling fail in every way there is
         raise UserError(f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote") from error
-    return dict(content)
+    return with_todays_weights(dict(content))
 
 
-RANKER = "model.ranker."
+RANKER = "proposal.ranker."
 """Where a task keeps its ranker's weights."""
 
 

@@ -7,7 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from itertools import groupby
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rpe.callback.progress import clock
-from rpe.data.image import describe_fault
-from rpe.data.module import SplitData, distinct_names
-from rpe.picture.overlay import drawn_boundaries, overlay
+from rpe.data.image import Reader, describe_fault
+from rpe.data.module import SplitData
+from rpe.overlay import drawn_boundaries
 from rpe.run.building import build_data, build_task, check_pair, task_class
 from rpe.run.cli import FROM_RUN, plainly
 from rpe.run.counter import Counter
@@ -30,16 +31,17 @@ from rpe.run.evaluate import chosen_checkpoint, run_as_asked
 from rpe.run.findings import Findings, rows_of
 from rpe.run.folder import load_weights, provenance
 from rpe.run.input_files import image_files, left_out
-from rpe.segment import Piece, Tile, check_step, enlarged, stitched, tiles_of, within
+from rpe.run.trained import precision_of
+from rpe.segment import Segmenter, Tile, check_step, multiple_of, tiles_of, within
 from rpe.structures import UserError, check_count
-from rpe.task.base import Task
 from rpe.task.boundary import BoundaryTask
-from rpe.task.classes import BACKGROUND_NAME
 from rpe.task.instance import InstanceTask
-from rpe.task.tile import boundaries_of, categories_of, multiple_of, pieces_of
 
-HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""What Lightning calls them; anything else is fp32."""
+Advance = Callable[[float], None]
+"""Told the share of an image that is done."""
+
+Answer = tuple[dict[str, np.ndarray], list[dict[str, Any]]]
+"""Maps by the folder that keeps them, and the rows of an image's objects."""
 
 EVERY_SECONDS = 15.0
 """Between two writings of the tables."""
@@ -63,28 +65,37 @@ def predict(config: DictConfig) -> dict[str, float]:
         raise UserError("predict needs run=<run folder, such as weights/nuclei> and images=<file, folder or pattern>")
     check_count("batch", config.batch, 1, "it is how many tiles the network sees at once")
     check_count("overlap", config.overlap, 0, "it is a number of pixels")
-    if config.tile is not None:
-        check_count("tile", config.tile, 1, "it is a side in pixels, or null for whole images")
+    if config.tile not in (None, "auto"):
+        check_count("tile", config.tile, 1, "it is a side in pixels, null for whole images, or auto")
     files = image_files(config.images)
     run = run_as_asked(config)
     checkpoint = chosen_checkpoint(config)
     data, task = loaded(run, checkpoint, device_of(config.device))
-    if config.tile is not None:
+    if config.tile not in (None, "auto"):
         check_step(config.tile, config.overlap, multiple_of(task))
     plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
     made = made_of(config, plain, checkpoint, isinstance(task, InstanceTask))
     about: dict[str, Any] = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
+    precision = precision_of(run)
+    answer: Callable[..., Answer]
     if isinstance(task, InstanceTask):
-        about["categories"] = categories_of(task) or {1: "object"}
+        cut = {"tile": config.tile, "overlap": config.overlap, "batch": config.batch}
+        segmenter = replace(task.segmenter, reader=data.reader, precision=precision, **cut)
+        about["categories"] = segmenter.categories or {1: "object"}
+        answer = partial(objects_of, segmenter)
+    else:
+        tiles = partial(tiles_of, tile=config.tile, overlap=config.overlap, multiple=multiple_of(task))
+        answer = partial(boundaries_of, task, data.reader, tiles, precision)
     made_by = provenance({**plain, "data": plain["data"]["name"]}, "images", started)
     findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
-    predictor = Predictor(task, data, config, HALVES.get(str(run.trainer.get("precision"))))
-    refused = go_through(files, findings, predictor)
+    refused, faults = go_through(files, findings, data.reader, answer)
     print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
     if isinstance(task, InstanceTask) and findings.images and not findings.objects:
-        keys = ("foreground_thresholds", "least_score", "minimum_area")
-        print(f"note: no object in any image: {', '.join(f'proposal.{key} {run.proposal[key]}' for key in keys)} leave none")
-    print_doubts(predictor.faults, left_out(config.images))
+        settings = ", ".join(
+            f"proposal.{key} {run.proposal[key]}" for key in ("foreground_thresholds", "least_score", "minimum_area") if key in run.proposal
+        )
+        print(f"note: no object in any image: {settings} leave none")
+    print_doubts(faults, left_out(config.images))
     if refused:
         print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)
         for file, reason in refused.items():
@@ -103,7 +114,7 @@ def print_doubts(faults: dict[str, str], others: str) -> None:
             print(f"  {name}: {fault}")
 
 
-def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[SplitData, Task]:
+def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[SplitData, InstanceTask | BoundaryTask]:
     """The run's data, of which only the handling of images is used, and its task with its weights."""
     data = build_data(run)
     check_pair(task_class(run), data, run)
@@ -137,72 +148,43 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-class Predictor:
-    """From an image file to what is kept of it."""
-
-    def __init__(self, task: Task, data: SplitData, config: DictConfig, precision: torch.dtype | None) -> None:
-        self.task, self.data, self.precision = task, data, precision
-        self.tile, self.overlap, self.batch = config.tile, config.overlap, config.batch
-        self.multiple = multiple_of(task)
-        self.faults: dict[str, str] = {}
-
-    def __call__(self, findings: Findings, name: str, file: Path, advance: Callable[[float], None]) -> None:
-        """Predict on a file and keep the answer; `advance` is told the share that is done.
-
-        Raises:
-            UserError: it is no image, or nothing can be made of it.
-        """
-        image = self.data.read_file(file)
-        if (fault := describe_fault(image)) is not None:
-            self.faults[name] = fault
-        seen = self.data.for_network(image)
-        tiles = tiles_of((seen.shape[1], seen.shape[2]), self.tile, self.overlap, self.multiple)
-        size = (image.shape[1], image.shape[2])
-        shown = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-        if isinstance(self.task, BoundaryTask):
-            strength = self.boundaries(self.task, seen, tiles, advance)
-            findings.write(name, file, {"boundaries": strength, "overlays": drawn_boundaries(shown, strength)}, [], size)
-            return
-        assert isinstance(self.task, InstanceTask)
-        pieces = self.pieces(self.task, seen, tiles, size, advance)
-        found = stitched(tiles if len(tiles) > 1 else tiles_of(size, None, 0, 1), pieces, size if len(tiles) == 1 else (seen.shape[1], seen.shape[2]))
-        found.labels = found.labels if found.labels.shape == size else enlarged(found.labels, size)
-        rows = rows_of(found, distinct_names(categories_of(self.task), BACKGROUND_NAME))
-        maps = {"labels": found.labels.astype(np.uint16), "overlays": overlay(shown, found.labels)}
-        findings.write(name, file, maps, rows, size)
-
-    def pieces(
-        self, task: InstanceTask, seen: UInt8[Tensor, "3 _ _"], tiles: list[Tile], size: tuple[int, int], advance: Callable[[float], None]
-    ) -> list[Piece]:
-        """The objects of each tile; tiles of one size go through the network together."""
-        pieces: dict[int, Piece] = {}
-        order = sorted(range(len(tiles)), key=lambda number: (tiles[number].size, number))
-        for shape, numbers in groupby(order, key=lambda number: tiles[number].size):
-            same = list(numbers)
-            for start in range(0, len(same), self.batch):
-                some = same[start : start + self.batch]
-                images = torch.stack([self.data.as_floats(seen[:, tiles[number].rows, tiles[number].columns]) for number in some])
-                pieces |= zip(some, pieces_of(task, images, size if len(tiles) == 1 else shape, self.precision), strict=True)
-                advance(len(pieces) / len(tiles))
-        return [pieces[number] for number in range(len(tiles))]
-
-    def boundaries(
-        self, task: BoundaryTask, seen: UInt8[Tensor, "3 _ _"], tiles: list[Tile], advance: Callable[[float], None]
-    ) -> UInt8[np.ndarray, "_ _"]:
-        """The boundary maps of the tiles' cores side by side."""
-        strength = np.zeros((seen.shape[1], seen.shape[2]), dtype=np.uint8)
-        for number, tile in enumerate(tiles, start=1):
-            whole = boundaries_of(task, self.data.as_floats(seen[:, tile.rows, tile.columns]), self.precision)
-            core = within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)
-            strength[tile.core_rows, tile.core_columns] = whole[core]
-            advance(number / len(tiles))
-        return strength
+def objects_of(segmenter: Segmenter, image: UInt8[Tensor, "3 _ _"], advance: Advance) -> Answer:
+    """Return label map, overlay and rows of an image's objects."""
+    found = segmenter.find(image, advance)
+    return {"labels": found.labels.astype(np.uint16), "overlays": found.overlay(shown(image))}, rows_of(found)
 
 
-def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> dict[Path, str]:
-    """All images that are not done; returns the files that cannot be read, or whose answer cannot be written, each with its reason. The tables are
-    written on the way and at the end, however that comes."""
+@torch.no_grad()
+def boundaries_of(
+    task: BoundaryTask, reader: Reader, cut: Callable[..., list[Tile]], precision: torch.dtype | None, image: UInt8[Tensor, "3 _ _"], advance: Advance
+) -> Answer:
+    """Return an image's boundary map, those of its tiles' cores side by side, and its overlay."""
+    seen = reader.for_network(image)
+    strength = np.zeros(seen.shape[1:], dtype=np.uint8)
+    tiles = cut((seen.shape[1], seen.shape[2]))
+    for number, tile in enumerate(tiles, start=1):
+        part = (seen[:, tile.rows, tile.columns].float() / 255).to(task.device)
+        with torch.autocast(task.device.type, precision or torch.bfloat16, enabled=precision is not None):
+            whole = task.detection(task.detector.detect, part)
+        strength[tile.core_rows, tile.core_columns] = whole[within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)]
+        advance(number / len(tiles))
+    return {"boundaries": strength, "overlays": drawn_boundaries(shown(image), strength)}, []
+
+
+def shown(image: UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image as pictures have it."""
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Callable[..., Answer]) -> tuple[dict[Path, str], dict[str, str]]:
+    """Predict on all images that are not done. The tables are written on the way and at the end, however that comes.
+
+    Returns:
+        the files that cannot be read, or whose answer cannot be written, each with its reason; and the names of images that may show nothing,
+        each with what is wrong with it.
+    """
     refused: dict[Path, str] = {}
+    faults: dict[str, str] = {}
     names = findings.name_all(files)
     todo = {name: file for name, file in names.items() if not findings.is_done(name, file)}
     if len(todo) < len(names):
@@ -212,7 +194,11 @@ def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> d
     try:
         for number, (name, file) in enumerate(todo.items()):
             try:
-                predictor(findings, name, file, lambda share, number=number, name=name: counter.show(number + share, name))
+                image = reader.read(file)
+                if (fault := describe_fault(image)) is not None:
+                    faults[name] = fault
+                maps, rows = answer(image, lambda share, number=number, name=name: counter.show(number + share, name))
+                findings.write(name, file, maps, rows, (image.shape[1], image.shape[2]))
             except UserError as error:
                 refused[file] = str(error)
             except OSError as error:
@@ -226,4 +212,4 @@ def go_through(files: list[Path], findings: Findings, predictor: Predictor) -> d
     finally:
         counter.stop()
         findings.write_tables()
-    return refused
+    return refused, faults

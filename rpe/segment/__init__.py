@@ -8,22 +8,25 @@ maps, never of a mask an object.
 from rpe.segment.classes import class_components, class_probability, classified
 from rpe.segment.features import Description, describe, quality_of
 from rpe.segment.groups import Grouped, at_original_size, cells_inside, detached, image_of, truth_on_grid
+from rpe.segment.instances import Instances
 from rpe.segment.proposer import Proposer
 from rpe.segment.ranker import LearnedRanker, PlainRanker, RandomRanker, Ranker
+from rpe.segment.segmenter import Segmenter, multiple_of
 from rpe.segment.selection import select_instances, selected
-from rpe.segment.stitching import Piece, Stitched, enlarged, stitched
+from rpe.segment.stitching import Piece, enlarged, stitched
 from rpe.segment.tiles import Tile, check_step, tiles_of, within
 
 __all__ = [
     "Description",
     "Grouped",
+    "Instances",
     "LearnedRanker",
     "Piece",
     "PlainRanker",
     "Proposer",
     "RandomRanker",
     "Ranker",
-    "Stitched",
+    "Segmenter",
     "Tile",
     "at_original_size",
     "cells_inside",
@@ -35,6 +38,7 @@ __all__ = [
     "detached",
     "enlarged",
     "image_of",
+    "multiple_of",
     "quality_of",
     "select_instances",
     "selected",

@@ -6,29 +6,21 @@ from jaxtyping import Float
 from skimage.measure import label as connected_regions
 
 from rpe.segment.groups import PORTION
-from rpe.structures import BACKGROUND, FeatureMap, Instances, Proposals, RunLength, decode_mask, encode_labels, pixel_centres
+from rpe.structures import BACKGROUND, FeatureMap, Geometry, Proposals, RunLength, decode_mask, encode_labels
 
 Probability = Float[np.ndarray, "class height width"]
 """Of each class at each pixel of the original image, the background first."""
 
 
 @torch.no_grad()
-def class_probability(logits: FeatureMap, network_size: tuple[int, int], size: tuple[int, int]) -> Probability:
-    """The softmax of one image's logits, these bilinear between the cells.
-
-    Args:
-        logits: of the classes, the background's first.
-        network_size: (height, width) of the image as the network saw it.
-        size: (height, width) of the original.
-    """
-    device = logits.values.device
-    ratio = torch.tensor([network_size[0] / size[0], network_size[1] / size[1]], device=device)
-    positions = pixel_centres(size, device) * ratio
+def class_probability(logits: FeatureMap, geometry: Geometry) -> Probability:
+    """Return the softmax of one image's class logits (the background's first), which are bilinear between the cells."""
+    positions = geometry.centres(logits.values.device)
     parts = [logits.at(part[None])[0].float().softmax(-1).T.cpu() for part in positions.split(PORTION)]
-    return torch.cat(parts, 1).reshape(-1, *size).numpy()
+    return torch.cat(parts, 1).reshape(-1, *geometry.size).numpy()
 
 
-def classified(proposals: Proposals, probability: Probability) -> Instances:
+def classified(proposals: Proposals, probability: Probability) -> Proposals:
     """Each mask with the object class that is likeliest inside it, in the order of the new scores.
 
     The score is the product of the mask's own, its quality, and the mean probability of the class over the mask: a good mask of an unsure class and a
@@ -38,7 +30,7 @@ def classified(proposals: Proposals, probability: Probability) -> Instances:
     classes = means.argmax(1) + 1
     scores = proposals.scores * means.max(1, initial=0)
     order = np.argsort(-scores, kind="stable")
-    return Instances([proposals.masks[index] for index in order], scores[order], proposals.size, classes[order])
+    return Proposals([proposals.masks[index] for index in order], scores[order], proposals.size, classes[order])
 
 
 def means_inside(masks: list[RunLength], probability: Probability) -> Float[np.ndarray, "mask class"]:
@@ -57,7 +49,7 @@ def means_inside(masks: list[RunLength], probability: Probability) -> Float[np.n
     return means
 
 
-def class_components(probability: Probability, minimum_area: int) -> Instances:
+def class_components(probability: Probability, minimum_area: int) -> Proposals:
     """What the classes alone make of objects: the connected parts of each class in the map of the likeliest ones (pixels that touch at a side or corner).
 
     Scored by the mean probability of the class inside; parts of fewer than `minimum_area` pixels are none. Touching objects of a class are one.
@@ -70,4 +62,4 @@ def class_components(probability: Probability, minimum_area: int) -> Instances:
     class_of[regions.ravel()] = classes.ravel()
     large = np.nonzero(areas[1:] >= max(1, minimum_area))[0] + 1
     order = large[np.argsort(-sure[large], kind="stable")]
-    return Instances(encode_labels(regions.astype(np.int64), order), sure[order], (classes.shape[0], classes.shape[1]), class_of[order])
+    return Proposals(encode_labels(regions.astype(np.int64), order), sure[order], (classes.shape[0], classes.shape[1]), class_of[order])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from pycocotools import mask as coco_mask
-from torch import Tensor
+from torch import Tensor, nn
 
 from rpe.grouping import find_modes
 from rpe.segment.features import describe
@@ -24,7 +24,7 @@ from rpe.segment.groups import (
 )
 from rpe.segment.ranker import Ranker
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
-from rpe.structures import Embedded, Modes, Proposals, UserError, encode_labels, pixel_centres
+from rpe.structures import Embedded, Geometry, Modes, Proposals, UserError, encode_labels
 
 
 class Setting(NamedTuple):
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     split: bool
 
 
-class Proposer:
+class Proposer(nn.Module):
     """Groups the foreground by mean shift, at several thresholds, bandwidths and numbers of loops, and makes each group a mask.
 
     These are inference's own settings, never inherited from what training unrolls. There is one partition for each triple of
@@ -57,6 +57,7 @@ class Proposer:
         duplicate_iou: of two masks that overlap by more, the better scored stays.
         maximum: masks of an image.
         least_score: of the masks that `select_instances` takes into the one label map.
+        ranker: scores the groups.
 
     Raises:
         UserError: a setting out of its range.
@@ -76,7 +77,9 @@ class Proposer:
         duplicate_iou: float,
         maximum: int,
         least_score: float,
+        ranker: Ranker,
     ) -> None:
+        super().__init__()
         several = (("bandwidths", bandwidths, 0.2), ("iterations", iterations, 10), ("foreground_thresholds", foreground_thresholds, 0.5))
         for name, values, example in several:
             if not values:
@@ -110,6 +113,7 @@ class Proposer:
         self.spatial_bandwidth = spatial_bandwidth
         self.minimum_area = minimum_area
         self.duplicate_iou, self.maximum, self.least_score = duplicate_iou, maximum, least_score
+        self.ranker = ranker
 
     def modes(self, points: Float[Tensor, "pixel dim"], setting: Setting, positions: Float[Tensor, "pixel 2"] | None = None) -> Modes:
         """The modes of some pixels under a setting's concentration and loops; with positions where `spatial_bandwidth` is given."""
@@ -144,15 +148,11 @@ class Proposer:
         return Grouped(labels.reshape(grid), modes.points, inside.reshape(grid))
 
     @torch.no_grad()
-    def partitions(
-        self, embedded: Embedded, network_size: tuple[int, int], size: tuple[int, int], ranker: Ranker
-    ) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
+    def partitions(self, embedded: Embedded, geometry: Geometry) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
         """For each setting the label map of the original image and the groups' scores (group k has label k + 1)."""
         points = embedded.points
         device = points.values.device
-        # an original pixel's centre, in pixels of the network's image
-        ratio = torch.tensor([network_size[0] / size[0], network_size[1] / size[1]], device=device)
-        centres = pixel_centres(size, device) * ratio
+        ratio, centres = geometry.ratio(device), geometry.centres(device)
         probability = probability_at(embedded.objectness, centres)
         small = self.minimum_area * float(ratio[0] * ratio[1]) / points.stride**2
         whole = None
@@ -160,26 +160,19 @@ class Proposer:
             chosen = (probability > setting.foreground).nonzero()[:, 0]
             local = setting.split or self.spatial_bandwidth is not None
             if whole is None or not setting.split:  # the parts follow what they are parts of
-                whole = self.unsplit(embedded, network_size, setting)
+                whole = self.unsplit(embedded, geometry.network_size, setting)
             grouped = without_small(connected(whole) if setting.split else whole, small if local else 0)
             label = torch.full((len(centres),), NOBODY, dtype=torch.int64, device=device)
             if len(chosen) and len(grouped.modes):
                 label[chosen], _ = at_original_size(grouped, points, centres[chosen], local)
-            score = ranker(describe(grouped, embedded))
-            found = label.reshape(size).cpu().numpy(), score.double().cpu().numpy()
+            score = self.ranker(describe(grouped, embedded))
+            found = label.reshape(geometry.size).cpu().numpy(), score.double().cpu().numpy()
             yield parted(*found) if setting.split else found
 
-    def __call__(self, embedded: Embedded, network_size: tuple[int, int], size: tuple[int, int], ranker: Ranker) -> Proposals:
-        """Ranked masks of one image.
-
-        Args:
-            embedded: of a batch of one.
-            network_size: (height, width) of the image as the network saw it.
-            size: (height, width) of the original.
-            ranker: scores the groups.
-        """
+    def forward(self, embedded: Embedded, geometry: Geometry) -> Proposals:
+        """Return the ranked masks of one image, without classes; `embedded` is that of a batch of one."""
         masks, scores = [], []
-        for label, score in self.partitions(embedded, network_size, size, ranker):
+        for label, score in self.partitions(embedded, geometry):
             areas = np.bincount(label.ravel(), minlength=len(score) + 1)[1:]
             large = np.nonzero(areas >= max(1, self.minimum_area))[0]
             masks += encode_labels(label, large + 1)
@@ -188,7 +181,7 @@ class Proposer:
         if len(self.settings) > 1:
             order = order[without_duplicates([masks[index] for index in order], self.duplicate_iou)]
         order = order[: self.maximum]
-        return Proposals([masks[index] for index in order], np.array([scores[index] for index in order], dtype=np.float64), size)
+        return Proposals([masks[index] for index in order], np.array([scores[index] for index in order], dtype=np.float64), geometry.size)
 
 
 def without_duplicates(masks: list[dict[str, object]], iou: float) -> list[int]:

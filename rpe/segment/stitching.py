@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int32, Int64
 from scipy.ndimage import find_objects
 
+from rpe.segment.instances import Instances
 from rpe.segment.tiles import Tile, place, shifted, within
 from rpe.structures import BACKGROUND
 
@@ -27,15 +28,6 @@ class Piece:
     labels: Int32[np.ndarray, "height width"]
     scores: Float[np.ndarray, " object"]
     modes: Float[np.ndarray, "object dim"]
-    classes: Int64[np.ndarray, " object"]
-
-
-@dataclass
-class Stitched:
-    """The objects of an image, best score first: object k has label k + 1."""
-
-    labels: Int32[np.ndarray, "height width"]
-    scores: Float[np.ndarray, " object"]
     classes: Int64[np.ndarray, " object"]
 
 
@@ -60,7 +52,7 @@ class Member(NamedTuple):
         return self.tile, self.label
 
 
-def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
+def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Instances:
     """One label map of the tiles' objects.
 
     Objects of two tiles that agree on what both see (`same_objects`) are one. Of one that some tile sees whole (`chosen_of`), that tile's mask counts,
@@ -169,7 +161,7 @@ def united(members: list[Member], same: set[tuple[Key, Key]]) -> list[list[Membe
     return sets
 
 
-def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Stitched:
+def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Instances:
     """The masks on one map, the best score first."""
     boxes = [find_objects(piece.labels, len(piece.scores)) for piece in pieces]
     scores = [sum(member.area * float(pieces[member.tile].scores[member.label - 1]) for member in one) / sum(m.area for m in one) for one in objects]
@@ -195,7 +187,7 @@ def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece],
             canvas[rows, columns][free] = BACKGROUND + len(kept)
     largest = [max(objects[index], key=lambda member: member.area) for index in kept]
     classes = np.array([pieces[member.tile].classes[member.label - 1] for member in largest], dtype=np.int64)
-    return Stitched(canvas, np.array([scores[index] for index in kept], dtype=np.float64), classes)
+    return Instances(canvas, np.array([scores[index] for index in kept], dtype=np.float64), classes)
 
 
 def enlarged(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:

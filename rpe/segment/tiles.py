@@ -1,9 +1,18 @@
 """Where the tiles of an image lie, and the part of each that it is responsible for."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rpe.structures import UserError
+
+WHOLE = 2**21
+"""Pixels (2 megapixels) up to which "auto" leaves an image whole, to bound the memory."""
+
+SIDE = 1024
+"""Of the tiles that "auto" cuts larger images into, at least."""
+
+Side = int | Literal["auto"] | None
+"""Of tiles, in pixels of the network's image. None never cuts; "auto" cuts images of more than `WHOLE` pixels."""
 
 
 class Tile(NamedTuple):
@@ -20,18 +29,20 @@ class Tile(NamedTuple):
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
-def tiles_of(size: tuple[int, int], tile: int | None, overlap: int, multiple: int) -> list[Tile]:
+def tiles_of(size: tuple[int, int], tile: Side, overlap: int, multiple: int) -> list[Tile]:
     """The tiles of an image of (height, width), row by row; one if it fits into a tile.
 
     Args:
         size: of the image as the network sees it.
-        tile: side in pixels; None never cuts.
+        tile: see `Side`.
         overlap: of two neighbours, at least.
         multiple: tiles start at multiples of it, at which an embedding that depends on the place says the same of the same place.
 
     Raises:
         UserError: no step is left between two tiles.
     """
+    if tile == "auto":
+        tile = max(SIDE, overlap + multiple) if size[0] * size[1] > WHOLE else None
     if tile is not None and max(size) > tile:
         check_step(tile, overlap, multiple)
     rows, columns = (spans(length, tile, overlap, multiple) for length in size)

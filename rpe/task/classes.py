@@ -14,8 +14,8 @@ from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classe
 from rpe.metric.class_map import class_png, find_maps, read_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
 from rpe.picture.classes import draw_classes, draw_confusion
-from rpe.segment import class_components, class_probability, classified
-from rpe.structures import FeatureMap, Instances, Proposals, UserError
+from rpe.segment import class_components, classified
+from rpe.structures import Proposals, UserError
 from rpe.task.predictions import Row
 
 BACKGROUND_NAME = "background"
@@ -29,8 +29,8 @@ class Examined:
     """One image: its class map as a PNG, its classified proposals (None without a grouping), and the connected parts of its class map."""
 
     png: bytes
-    instances: Instances | None
-    components: Instances
+    instances: Proposals | None
+    components: Proposals
 
 
 @dataclass
@@ -101,9 +101,8 @@ class ClassExaminer(nn.Module):
                 )
         self.categories = known_names
 
-    def examine(self, logits: FeatureMap, network_size: tuple[int, int], size: tuple[int, int], proposals: Proposals | None) -> Examined:
-        """One image by its classes' logits and its proposals."""
-        probability = class_probability(logits, network_size, size)
+    def examine(self, probability: Float[np.ndarray, "class height width"], proposals: Proposals | None) -> Examined:
+        """Return what one image comes to by its classes' probabilities and its proposals."""
         instances = None if proposals is None else classified(proposals, probability)
         return Examined(class_png(probability.argmax(0)), instances, class_components(probability, self.minimum_area))
 
@@ -126,9 +125,9 @@ class ClassExaminer(nn.Module):
         if any(one.instances is not None for one in examined.values()):
             results["instances"] = []
         for image_id, one in sorted(examined.items()):
-            results["components"] += one.components.as_classified(image_id, categories)
+            results["components"] += one.components.to_coco(image_id, categories)
             if one.instances is not None:
-                results["instances"] += one.instances.as_classified(image_id, categories)
+                results["instances"] += one.instances.to_coco(image_id, categories)
         report = report_of(truth, results, confusion, backend)
         report.results = results
         report.maps = {f"classes/{name}.png": examined[image_id].png for image_id, name in map_names(truth).items()}

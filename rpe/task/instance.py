@@ -24,9 +24,9 @@ from rpe.network.head import Classifier
 from rpe.network.model import PixelEmbedding
 from rpe.picture.recall import draw_recall
 from rpe.picture.sheet import draw_sheet
-from rpe.segment import Proposer, describe, detached, image_of, quality_of, select_instances, truth_on_grid
+from rpe.segment import Proposer, Segmenter, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Embedded, InstanceBatch, UserError, pixel_centres
+from rpe.structures import BACKGROUND, VOID, Embedded, Geometry, InstanceBatch, UserError, pixel_centres
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassExaminer, ClassReport
 from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results, refuse_thresholds, with_truth_ids
@@ -124,6 +124,12 @@ class InstanceTask(Task):
         self.rows: list[Row] = []
         self.examiner = ClassExaminer(model.objectness.classes, proposal.minimum_area) if isinstance(model.objectness, Classifier) else None
 
+    @property
+    def segmenter(self) -> Segmenter:
+        """Return the path from images to objects with the current weights."""
+        categories = {} if self.examiner is None else self.examiner.categories
+        return Segmenter(self.model, self.proposal, self.groups, categories=categories)
+
     def check_dataset(self, dataset: Split) -> None:
         if self.examiner is not None:
             assert isinstance(dataset, SplitDataset)
@@ -171,7 +177,7 @@ class InstanceTask(Task):
             terms = self.loss(iterates, positions, labels, embedded.classes, batch.classes())
         if index == 0:  # once an epoch, as each term costs a backward pass of its own
             self.log_term_gradients(terms, embedded.features.values)
-        if self.model.ranker.learns and index % RANKED_EVERY == 0:
+        if self.proposal.ranker.learns and index % RANKED_EVERY == 0:
             terms["ranking"] = self.ranking_loss(embedded, batch, index)
         return self.logged_sum(terms, len(batch.images))
 
@@ -184,7 +190,7 @@ class InstanceTask(Task):
             size = (batch.images.shape[2], batch.images.shape[3])
             grouped = self.proposal.grouped(one, size, self.proposal.settings[turn % len(self.proposal.settings)])
             quality = quality_of(grouped, truth_on_grid(batch.labels[image], one.points))
-            return self.model.ranker.loss(describe(grouped, one), quality)
+            return self.proposal.ranker.loss(describe(grouped, one), quality)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -194,7 +200,7 @@ class InstanceTask(Task):
         if gradient_clip_val is None:
             return
         clip = torch.nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else torch.nn.utils.clip_grad_norm_
-        apart = list(self.model.ranker.parameters())
+        apart = list(self.proposal.ranker.parameters())
         others = [parameter for parameter in self.parameters() if not any(parameter is one for one in apart)]
         for parameters in (apart, others):
             clip(parameters, gradient_clip_val)
@@ -208,16 +214,18 @@ class InstanceTask(Task):
     def examine(self, batch: InstanceBatch) -> None:
         """Keep one row an image: its proposals, how well its true foreground was grouped, and where the head knows classes, what it says of them."""
         network_size = (batch.images.shape[2], batch.images.shape[3])
-        embedded = self.model.embed(batch.images)
+        segmenter = self.segmenter
+        embedded = segmenter.embed(batch.images)
         # the network may run in half precision; what is measured never does
         with torch.autocast(self.device.type, enabled=False):
             for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
                 one = image_of(embedded, index)
-                proposals = self.proposal(one, network_size, size, self.model.ranker)
-                figures = self.grouping_figures(one, batch.labels[index])
-                row = {"image_id": image_id, "results": proposals.as_results(image_id, 0), "figures": figures}
-                if self.examiner is not None and one.classes is not None:
-                    row["classes"] = self.examiner.examine(one.classes, network_size, size, proposals)
+                proposals, probability = segmenter.propose(one, Geometry(network_size, size))
+                row: Row = {"image_id": image_id}
+                if self.groups:
+                    row |= {"results": proposals.to_coco(image_id, [0]), "figures": self.grouping_figures(one, batch.labels[index])}
+                if self.examiner is not None and probability is not None:
+                    row["classes"] = self.examiner.examine(probability, proposals if self.groups else None)
                 self.rows.append(row)
 
     def grouping_figures(self, embedded: Embedded, labels: Int64[Tensor, "height width"]) -> dict[str, float]:
@@ -291,9 +299,7 @@ class InstanceTask(Task):
         """Image, truth, embedding at each iterate, groups and instances."""
         batch = collate([sample])
         file = folder / f"val-{batch.image_ids[0]}.png"
-        with torch.no_grad():
-            embedded = self.model.embed(batch.images.to(self.device))
-            draw_sheet(batch, embedded, self.model.grouping, self.proposal, self.model.ranker, file)
+        draw_sheet(batch, self.segmenter, file)
         return file
 
 

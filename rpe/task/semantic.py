@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,7 +14,7 @@ from rpe.metric.class_map import read_png
 from rpe.network.model import PixelEmbedding
 from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
-from rpe.structures import FeatureMap, InstanceBatch
+from rpe.structures import Geometry, InstanceBatch
 from rpe.task.base import Result, Scoring
 from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results, shared_categories
 from rpe.task.instance import InstanceTask, counts_of
@@ -64,7 +63,7 @@ class SemanticTask(InstanceTask):
     ) -> None:
         super().__init__(model, loss, proposal, optimizer, schedule, seed)
         if not self.groups:
-            for part in (model.embedding, model.grouping, model.ranker):
+            for part in (model.embedding, model.grouping, proposal):
                 part.requires_grad_(False)
 
     @staticmethod
@@ -90,17 +89,6 @@ class SemanticTask(InstanceTask):
         logits = self.model.classify(batch.images)
         return self.logged_sum(self.loss([], positions, labels, logits, batch.classes()), len(batch.images))
 
-    def examine(self, batch: InstanceBatch) -> None:
-        if self.groups:
-            return super().examine(batch)
-        network_size = (batch.images.shape[2], batch.images.shape[3])
-        logits = self.model.classify(batch.images)
-        assert self.examiner is not None
-        for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
-            one = FeatureMap(logits.values[index : index + 1], logits.stride)
-            self.rows.append({"image_id": image_id, "classes": self.examiner.examine(one, network_size, size, None)})
-        return None
-
     def conclude(self, truth: Truth) -> None:
         if self.groups:
             return super().conclude(truth)
@@ -114,16 +102,10 @@ class SemanticTask(InstanceTask):
         """Image, true and found classes, and where pixels are grouped, the groups with their classes."""
         assert self.examiner is not None
         batch = collate([sample])
-        network_size = (batch.images.shape[2], batch.images.shape[3])
-        with torch.no_grad():
-            images = batch.images.to(self.device)
-            if self.groups:
-                embedded = self.model.embed(images)
-                logits, proposals = embedded.classes, self.proposal(embedded, network_size, sample.size, self.model.ranker)
-            else:
-                logits, proposals = self.model.classify(images), None
-        assert logits is not None
-        examined = self.examiner.examine(logits, network_size, sample.size, proposals)
+        geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), sample.size)
+        proposals, probability = self.segmenter.propose(self.segmenter.embed(batch.images), geometry)
+        assert probability is not None
+        examined = self.examiner.examine(probability, proposals if self.groups else None)
         file = folder / f"val-{sample.image_id}.png"
         names = [BACKGROUND_NAME, *distinct_names(self.examiner.categories, BACKGROUND_NAME).values()]
         image = sample.image.permute(1, 2, 0).numpy()

@@ -8,7 +8,7 @@ import torch
 from rpe.data.module import SplitDataset, collate
 from rpe.grouping import climb, mean_shift
 from rpe.network.model import PixelEmbedding
-from rpe.picture.colour import colours_of
+from rpe.overlay import colours_of
 from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table, spread_loops
 from rpe.picture.gradients import draw_gradients
 from rpe.picture.sheet import embedded_pixels

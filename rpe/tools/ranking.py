@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> None:
     for name in ("images", "epochs"):
         check_count(name, options[name], 1, "name how many")
     config, task = read_trained(options["run"])
-    if not isinstance(task, InstanceTask) or not isinstance(task.model.ranker, LearnedRanker):
+    if not isinstance(task, InstanceTask) or not isinstance(task.proposal.ranker, LearnedRanker):
         raise UserError(f"run must have ranker=learned, got {options['run']}. Train with ranker=learned")
     dataset = build_data(config).open_split("train", training=False)
     assert isinstance(dataset, SplitDataset)
     features, quality, weight = described_groups(task, dataset, int(options["images"]))
-    before, after = fit(task.model.ranker, features, quality, weight, int(options["epochs"]), int(options["seed"]))
+    before, after = fit(task.proposal.ranker, features, quality, weight, int(options["epochs"]), int(options["seed"]))
     file = checkpoint_of(str(options["run"]))
     content = read_checkpoint(file)
     own = {name: value for name, value in task.state_dict().items() if ".ranker." in name}

@@ -26,4 +26,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) 
         writer.save_checkpoint({"weights": torch.zeros(100_000), "epoch": lambda: 2}, file)
     assert torch.load(file, weights_only=True) == {"epoch": 1}
     writer.save_checkpoint({"epoch": 2}, file)
-    assert torch.load(file, weights_only=True) == {"epoch": 2} and [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
+    assert writer.load_checkpoint(file) == {"epoch": 2} and [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_checkpoint_of_an_earlier_run_is_resumed_with_todays_names(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"model.ranker.a": torch.ones(1)}}, tmp_path / "last.ckpt")
+    assert list(WholeCheckpoints().load_checkpoint(tmp_path / "last.ckpt")["state_dict"]) == ["proposal.ranker.a"]

@@ -17,7 +17,14 @@ TINY = [*tiny(6, 1, 1), "trainer.max_epochs=2", "callback.pictures=null"]
 
 
 def test_parts_by_name() -> None:
-    names = ["model.backbone.stem.weight", "model.embedding.out.bias", "detector.embeddings.0.out.bias", "detector.backbone.x", "model.ranker.a", "b"]
+    names = [
+        "model.backbone.stem.weight",
+        "model.embedding.out.bias",
+        "detector.embeddings.0.out.bias",
+        "detector.backbone.x",
+        "proposal.ranker.a",
+        "b",
+    ]
     assert [part_of(name) for name in names] == ["backbone", "embedding", "embedding", "backbone", "others", "others"]
 
 

@@ -1,3 +1,4 @@
+import io
 import tracemalloc
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from rpe.data.image import (
     LEAST_RANGE,
     UNDECIDED,
+    Reader,
     check_sides,
     check_stretch,
     decode,
@@ -203,3 +205,67 @@ def test_stretching_takes_a_few_bytes_a_pixel() -> None:
     tracemalloc.stop()
     of_torch = max(event.cpu_memory_usage for event in profile.events())
     assert of_numpy < 3.5 * image.numel() and of_torch < image.numel()
+
+
+@pytest.mark.parametrize("stretch", [None, (1.0, 99.0)])
+def test_arrays_are_read_as_files_of_the_same_pixels(tmp_path: Path, stretch: tuple[float, float] | None) -> None:
+    reader, random = Reader(None, stretch), np.random.default_rng(0)
+    colour = random.integers(20, 180, size=(30, 40, 3), dtype=np.uint8)
+    deep = random.integers(0, 4096, size=(30, 40), dtype=np.uint16)
+    for number, pixels in enumerate((colour, colour[..., 0], deep)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        assert torch.equal(reader.read(pixels), reader.read(tmp_path / f"{number}.png")), number
+    assert torch.equal(reader.read(np.stack([deep] * 3, -1)), reader.read(deep)) and torch.equal(reader.read(deep.astype(">u2")), reader.read(deep))
+    # from 0 to 1 in steps of 1/255, the intensities of the bytes
+    assert (reader.read(colour / 255).int() - reader.read(colour).int()).abs().max() <= (stretch is not None)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((4, 5, 4), dtype=np.uint8), r"image must be .height, width. or .height, width, 3., got .4, 5, 4."),
+        (np.zeros((0, 5), dtype=np.uint8), "got .0, 5."),
+        (np.zeros(5, dtype=np.uint8), "got .5."),
+        (np.full((4, 5), 255.0), r"image must lie in \[0, 1\] where it is floating-point, got 255 to 255"),
+        (np.full((4, 5), np.nan), "got nan to nan"),
+        (np.zeros((4, 5), dtype=np.int64), "image must be uint8, uint16 or floating-point, got int64"),
+        (np.zeros((4, 5), dtype=bool), "got bool"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Reader(None, None).read(pixels)
+
+
+@pytest.mark.parametrize("form", ["png", "tif", "webp", "jpg"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pillow_images_are_upright_as_their_files_before_and_after_they_are_decoded(tmp_path: Path, form: str, orientation: int) -> None:
+    file = turned_file(tmp_path / f"a.{form}", np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), orientation)
+    reader = Reader()
+    wanted = reader.read(file)
+    with Image.open(file) as image, Image.open(io.BytesIO(file.read_bytes())) as in_memory:
+        assert wanted.shape[1:] == read_header(file).upright
+        assert torch.equal(reader.read(image), wanted) and torch.equal(reader.read(in_memory), wanted)
+        image.load()
+        assert torch.equal(reader.read(image), wanted) and torch.equal(reader.read(image.copy()), wanted)
+
+
+def test_pillow_images_of_which_something_would_be_lost_are_refused(tmp_path: Path) -> None:
+    reader, hidden = Reader(), Image.new("RGBA", (4, 5), (1, 2, 3, 0))
+    with pytest.raises(UserError, match=r"image \(in memory\) has an alpha channel that hides 20 of 20 pixels"):
+        reader.read(hidden)
+    pages = [Image.new("L", (4, 4), shade) for shade in (0, 100)]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    for image in (Image.open(tmp_path / "two.tif"), Image.open(io.BytesIO((tmp_path / "two.tif").read_bytes()))):
+        with image, pytest.raises(UserError, match="has 2 pages"):
+            reader.read(image)
+    (tmp_path / "a.png").write_bytes(b"P6\n4 4\n1023\n" + bytes(96))
+    with Image.open(tmp_path / "a.png") as image, pytest.raises(UserError, match="has more than 8 bits"):
+        reader.read(image)
+
+
+def test_the_callers_array_is_never_the_image() -> None:
+    pixels = np.zeros((1, 1, 3), dtype=np.uint8)
+    image = Reader().read(pixels)
+    pixels[:] = 7
+    assert not image.any()

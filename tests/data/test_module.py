@@ -101,8 +101,10 @@ def test_a_file_is_handled_as_evaluation_handles_it(coco_folder: Path) -> None:
     truth = data.truth("val")
     for index, image in enumerate(truth["images"]):
         sample = data.dataset("val")[index]
-        read = data.read_file(coco_folder / "val2017" / image["file_name"])
-        assert (read.shape[1], read.shape[2]) == sample.size and torch.equal(data.as_floats(data.for_network(read)), sample.image)
+        read = data.reader.read(coco_folder / "val2017" / image["file_name"])
+        assert (read.shape[1], read.shape[2]) == sample.size and torch.equal(
+            data.reader.for_network(read), (255 * sample.image).round().to(torch.uint8)
+        )
 
 
 def test_names_are_known_in_either_form_of_their_letters() -> None:

@@ -5,7 +5,7 @@ from rpe.network.backbone import UNet
 from rpe.network.embedding import Embedding
 from rpe.network.head import BoundaryClassifier, Classifier, Objectness
 from rpe.network.model import BoundaryDetector, PixelEmbedding
-from rpe.segment import PlainRanker, image_of
+from rpe.segment import image_of
 from rpe.sphere import normalise
 from rpe.structures import pixel_centres
 
@@ -16,7 +16,6 @@ def make_model(stride: int = 2) -> PixelEmbedding:
         Embedding(channels=8, dimension=4, hidden=8, coordinates="none", periods=[]),
         MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=True, step=1.0),
         Objectness(channels=8, hidden=8, subdivision=1),
-        PlainRanker(channels=8, typical_area=20.0),
     )
 
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from rpe.data.voc_mask import palette
 from rpe.picture.classes import class_colours, draw_class_sheet, draw_classes, draw_confusion
-from rpe.structures import Instances, encode_mask
+from rpe.structures import Proposals, encode_mask
 
 
 def pixels_of(file: Path) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_a_sheet_shows_truth_prediction_and_instances_with_their_classes(tmp_pat
     image, names = np.zeros((20, 30, 3), dtype=np.float32), ["background", "a", "b"]
     for name, classes in (("one", [2, 1]), ("other", [2, 2])):
         draw_class_sheet(
-            image, truth, truth.clip(0), Instances(masks, np.array([0.3, 0.2]), (20, 30), np.array(classes)), names, tmp_path / f"{name}.png"
+            image, truth, truth.clip(0), Proposals(masks, np.array([0.3, 0.2]), (20, 30), np.array(classes)), names, tmp_path / f"{name}.png"
         )
     one, other = pixels_of(tmp_path / "one.png"), pixels_of(tmp_path / "other.png")
     colours = {tuple(colour) for colour in one.reshape(-1, 3)}

@@ -1,14 +1,8 @@
 import numpy as np
 import torch
 
-from rpe.picture.colour import colours_of, one_projection, principal_axes, projected, random_axes
+from rpe.picture.colour import one_projection, principal_axes, projected, random_axes
 from rpe.sphere import normalise
-
-
-def test_colours_tell_objects_background_and_void_apart() -> None:
-    colours = colours_of(np.arange(-1, 40)[None])[0]
-    assert (colours[1] == 0).all() and (colours[0] == 0.5).all()
-    assert len(np.unique(colours.round(3), axis=0)) == 41 and colours.min() >= 0 and colours.max() <= 1
 
 
 def test_one_projection_for_all_iterates() -> None:

@@ -6,8 +6,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rpe.grouping import MeanShift
+from rpe.network.backbone import UNet
+from rpe.network.embedding import Embedding
+from rpe.network.head import Objectness
+from rpe.network.model import PixelEmbedding
 from rpe.picture.sheet import LARGEST, draw_boundaries, draw_sheet, embedded_pixels
-from rpe.segment import PlainRanker, Proposer
+from rpe.segment import PlainRanker, Proposer, Segmenter
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import Batch, Embedded, FeatureMap, pixel_centres
 
@@ -24,12 +28,14 @@ def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypa
     embedded.points = FeatureMap(normalise((embedded.points.values + 0.2 * torch.randn(1, 3, 20, 30)).movedim(1, -1)).movedim(-1, 1), 1)
     batch = Batch(torch.rand(1, 3, 20, 30), labels, [7], [(20, 30)])
     grouping = MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0)
-    proposer = Proposer([0.3], [3], 0.01, 1e-6, None, None, False, [0.5], 1, 0.9, 10, 0.5)
+    proposer = Proposer([0.3], [3], 0.01, 1e-6, None, None, False, [0.5], 1, 0.9, 10, 0.5, PlainRanker(3, 20.0))
+    network = PixelEmbedding(UNet(4, 1, 1), Embedding(4, 3, 4, "none", []), grouping, Objectness(4, 4, 1))
+    monkeypatch.setattr(network, "embed", lambda images: embedded)
     titles, saved = [], Figure.savefig
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *given, **options: (titles.extend(a.get_title() for a in figure.axes), saved(figure, *given, **options))
     )
-    draw_sheet(batch, embedded, grouping, proposer, PlainRanker(3, 20.0), tmp_path / "sheet.png")
+    draw_sheet(batch, Segmenter(network, proposer), tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert pixels.shape[1] > 5 * pixels.shape[0] and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
     iterates = grouping(embedded_pixels(embedded, labels)[0])

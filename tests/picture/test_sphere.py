@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from rpe.grouping import mean_shift
-from rpe.picture.colour import colours_of
+from rpe.overlay import colours_of
 from rpe.picture.sphere import (
     FRAMES,
     HOLD,

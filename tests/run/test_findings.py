@@ -10,15 +10,15 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from rpe.run.findings import Findings, rows_of
-from rpe.segment import Stitched
+from rpe.segment import Instances
 from rpe.structures import UserError
 
 MADE = {"objects": True, "network": "abc", "tile": 512}
 
 
-def found(labels: np.ndarray) -> Stitched:
+def found(labels: np.ndarray) -> Instances:
     count = int(labels.max())
-    return Stitched(labels.astype(np.int32), np.linspace(0.9, 0.5, count), np.zeros(count, dtype=np.int64))
+    return Instances(labels.astype(np.int32), np.linspace(0.9, 0.5, count), np.zeros(count, dtype=np.int64))
 
 
 def image(folder: Path, name: str) -> Path:
@@ -31,8 +31,7 @@ def image(folder: Path, name: str) -> Path:
 def test_rows_tell_masks_areas_and_boxes() -> None:
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[1:3, 2:7], labels[4:6, 0:2] = 1, 2
-    one = Stitched(labels, np.array([0.9, 0.5]), np.array([2, 1]))
-    rows = rows_of(one, {17: "cat", 18: "dog"})
+    rows = rows_of(Instances(labels, np.array([0.9, 0.5]), np.array([2, 1]), {17: "cat", 18: "dog"}))
     assert [(row["label"], row["category_id"], row["class"], row["area"], row["bbox"]) for row in rows] == [
         (1, 18, "dog", 10, [2, 1, 5, 2]),
         (2, 17, "cat", 4, [0, 4, 2, 2]),
@@ -40,15 +39,15 @@ def test_rows_tell_masks_areas_and_boxes() -> None:
     for row in rows:
         assert np.array_equal(coco_mask.decode(row["segmentation"]), labels == row["label"])
         assert coco_mask.toBbox(row["segmentation"]).tolist() == row["bbox"]
-    assert rows_of(found(np.zeros((2, 2), dtype=np.int32)), {}) == []
+    assert rows_of(found(np.zeros((2, 2), dtype=np.int32))) == []
 
 
 def test_more_objects_than_16_bits_count_are_refused() -> None:
     many = np.arange(1, 2**16 + 1, dtype=np.int32).reshape(256, 256)
     with pytest.raises(UserError, match="65,536 objects are more than the 65,535 of a 16-bit label map"):
-        rows_of(found(many), {})
+        rows_of(found(many))
     kept = np.where(many == 2**16, 0, many).astype(np.int32)
-    assert len(rows_of(found(kept), {})) == 65535
+    assert len(rows_of(found(kept))) == 65535
 
 
 def test_files_of_one_stem_have_names_of_their_own_and_keep_them(tmp_path: Path) -> None:
@@ -74,7 +73,7 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[0, 0], labels[2:4, 2:4] = 1, 2
     for file in files[:2]:
-        findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels), {}), (6, 8))
+        findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels)), (6, 8))
     # killed here: nothing but the images' own files is there, and the next start makes the tables of them
     Findings(tmp_path / "out", MADE, {"run": "weights/nuclei"}).write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -136,7 +135,7 @@ def test_rows_name_the_file_and_number_files_in_their_order(tmp_path: Path, file
     findings = Findings(tmp_path / "out", MADE, {})
     labels = np.ones((6, 8), dtype=np.int32)
     for name, file in findings.name_all([image(tmp_path / "images", file) for file in files]).items():
-        findings.write(name, file, {}, rows_of(found(labels), {}), (6, 8))
+        findings.write(name, file, {}, rows_of(found(labels)), (6, 8))
     findings.write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert sorted((row["image_id"], row["file_name"]) for row in results) == rows and findings.objects == len(rows)

@@ -189,7 +189,7 @@ def test_what_was_finished_is_not_done_again(
     run: Path, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = [f"run={run / 'run'}", f"images={run / 'val'}/*.png", f"output={tmp_path / 'out'}", *OPTIONS]
-    real, asked = prediction.pieces_of, []
+    real, asked = prediction.objects_of, []
 
     def killed(*given: object) -> object:
         if len(asked) == 2:
@@ -197,13 +197,13 @@ def test_what_was_finished_is_not_done_again(
         asked.append(given)
         return real(*given)
 
-    monkeypatch.setattr(prediction, "pieces_of", killed)
+    monkeypatch.setattr(prediction, "objects_of", killed)
     with pytest.raises(SystemExit) as stop:
         door(predict.main, *named)
     assert stop.value.code == 130 and "the same command with a prediction" in capsys.readouterr().err
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "labels").iterdir()}
     assert len(before) == 2 and {row["image_id"] for row in json.loads((tmp_path / "out" / "results.json").read_text())} == {1, 2}
-    monkeypatch.setattr(prediction, "pieces_of", lambda *given: asked.append(given) or real(*given))
+    monkeypatch.setattr(prediction, "objects_of", lambda *given: asked.append(given) or real(*given))
     door(predict.main, *named)
     assert len(asked) == 4 and "2 of 4 images are done already" in capsys.readouterr().out
     assert all(file.stat().st_mtime_ns == when for file, when in before.items())

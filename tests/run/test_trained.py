@@ -1,11 +1,23 @@
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 from written_run import SMALL, write_run
 
+import predict
+import rpe
+from rpe.grouping import mean_shift
 from rpe.run.trained import read_trained
+from rpe.segment import Instances
 from rpe.structures import UserError
+
+WEIGHTS = Path(__file__).parent.parent.parent / "weights"
 
 
 def test_a_run_is_read_back_with_its_weights(tmp_path: Path) -> None:
@@ -23,3 +35,42 @@ def test_slips(tmp_path: Path) -> None:
     (run / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(UserError, match="does not exist: name a run folder that has trained"):
         read_trained(str(run))
+
+
+def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_path: Path) -> None:
+    coins = skimage.data.coins()  # 303 x 384 in 8 bits, bright on dark
+    images = {
+        "photograph": skimage.data.astronaut()[:200, :240],
+        "deep": coins.astype(np.uint16) * 11,
+        "mosaic": np.tile(coins, (2, 2)),
+    }
+    for name, pixels in images.items():
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / f"{name}.png")
+    segmenter = rpe.load(WEIGHTS / "nuclei", device="cpu")
+    for name, pixels in images.items():
+        cut = ["tile=512", "overlap=128"] if name == "mosaic" else []
+        if cut:
+            segmenter.tile, segmenter.overlap = 512, 128
+        door(predict.main, f"run={WEIGHTS / 'nuclei'}", f"images={tmp_path / name}", f"output={tmp_path / name / 'out'}", "device=cpu", *cut)
+        instances = segmenter(pixels)
+        with (
+            Image.open(tmp_path / name / "out" / "labels" / f"{name}.png") as labels,
+            Image.open(tmp_path / name / "out" / "overlays" / f"{name}.png") as over,
+        ):
+            assert np.array_equal(np.array(labels), instances.labels), name
+            assert np.array_equal(np.array(over), instances.overlay(segmenter.read(pixels))), name
+    assert isinstance(instances, Instances) and len(instances) > 20
+
+
+def test_a_run_of_boundaries_is_refused() -> None:
+    with pytest.raises(UserError, match="run must be one that finds objects, got .*boundaries .BoundaryTask.. Use predict.py run="):
+        rpe.load(WEIGHTS / "boundaries")
+
+
+def test_the_package_is_imported_without_torch() -> None:
+    said = subprocess.run([sys.executable, "-c", "import rpe, sys; print('torch' in sys.modules)"], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
+    assert rpe.mean_shift is mean_shift
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rpe.nothing  # noqa: B018

@@ -6,7 +6,7 @@ import torch
 
 from rpe.segment import class_components, class_probability, classified
 from rpe.segment.classes import means_inside
-from rpe.structures import FeatureMap, Proposals, decode_mask, encode_mask
+from rpe.structures import FeatureMap, Geometry, Proposals, decode_mask, encode_mask
 
 
 def box(*corners: int) -> np.ndarray:
@@ -33,9 +33,9 @@ def test_each_mask_has_its_likeliest_class_and_the_product_of_the_scores() -> No
     assert found.classes.tolist() == [1, 2, 2, 1]
     assert found.scores == pytest.approx([0.9 * 0.6, 0.5 * 0.9, 0.4 * (0.3 + 0.05 + 0.9) / 3, 0], rel=1e-6)
     assert [decode_mask(mask).sum() for mask in found.masks] == [18, 12, 3, 0]
-    rows = found.as_classified(7, [18, 44])
+    rows = found.to_coco(7, [18, 44])
     assert [row["category_id"] for row in rows] == [18, 44, 44, 18] and rows[0]["image_id"] == 7
-    assert classified(Proposals([], np.zeros(0), (6, 8)), probability()).as_classified(7, [18, 44]) == []
+    assert classified(Proposals([], np.zeros(0), (6, 8)), probability()).to_coco(7, [18, 44]) == []
 
 
 def test_means_are_those_over_the_painted_masks() -> None:
@@ -89,10 +89,10 @@ def test_pixels_that_touch_at_a_corner_are_connected() -> None:
 
 def test_probabilities_at_the_original_size_lie_between_the_cells() -> None:
     logits = FeatureMap(torch.randn(1, 4, 3, 4), 2)
-    found = class_probability(logits, (6, 8), (6, 8))
+    found = class_probability(logits, Geometry((6, 8), (6, 8)))
     assert found.shape == (4, 6, 8) and found.sum(0) == pytest.approx(np.ones((6, 8)), abs=1e-5)
     # pixels 1 and 2 lie a quarter and three quarters of the way from the first cell's centre to the second's
     between = (0.75 * logits.values[0, :, 0, 0] + 0.25 * logits.values[0, :, 0, 1]).softmax(0)
     assert found[:, 0, 1] == pytest.approx(between.numpy(), abs=1e-5)
-    twice = class_probability(logits, (6, 8), (12, 16))
+    twice = class_probability(logits, Geometry((6, 8), (12, 16)))
     assert twice.shape == (4, 12, 16) and twice[:, 1, 1] == pytest.approx(logits.values[0, :, 0, 0].softmax(0).numpy(), abs=1e-5)

@@ -7,7 +7,7 @@ from skimage.measure import label as connected_regions
 from rpe.segment import PlainRanker, Proposer
 from rpe.segment.groups import parted
 from rpe.segment.proposer import without_duplicates
-from rpe.structures import Embedded, Proposals, UserError, decode_mask, encode_mask
+from rpe.structures import Embedded, Geometry, Proposals, UserError, decode_mask, encode_mask
 
 OPTIONS = dict(
     bandwidths=[0.2],
@@ -26,11 +26,11 @@ OPTIONS = dict(
 
 
 def proposer(**change: object) -> Proposer:
-    return Proposer(**(OPTIONS | change))  # type: ignore[arg-type]
+    return Proposer(**(OPTIONS | change), ranker=PlainRanker(channels=4, typical_area=0.1))  # type: ignore[arg-type]
 
 
 def propose(embedded: Embedded, network_size: tuple[int, int], size: tuple[int, int], **change: object) -> Proposals:
-    return proposer(**change)(embedded, network_size, size, PlainRanker(channels=4, typical_area=0.1))
+    return proposer(**change)(embedded, Geometry(network_size, size))
 
 
 def test_each_object_becomes_its_mask_and_the_background_none() -> None:
@@ -83,7 +83,7 @@ def test_parts_are_connected_at_the_original_size_too() -> None:
     found = {}
     for components in (False, True):
         settings = proposer(components=components, minimum_area=0, bandwidths=[0.4])
-        found[components] = list(settings.partitions(embedded, (32, 32), (64, 64), PlainRanker(channels=4, typical_area=0.1)))
+        found[components] = list(settings.partitions(embedded, Geometry((32, 32), (64, 64))))
     (whole, _), (parts, scores) = found[True]
     assert (whole == found[False][0][0]).all() and max(pieces_of(whole == k) for k in range(1, whole.max() + 1)) > 1
     assert parts.max() == len(scores) > 2 and all(pieces_of(parts == k) == 1 for k in range(1, len(scores) + 1))

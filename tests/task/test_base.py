@@ -11,7 +11,7 @@ from rpe.task.base import Result, Scoring, Task
 
 
 def task_with(batches: int | float, accumulated: int, epochs: int) -> Task:
-    task = Task(lambda parameters: torch.optim.SGD(parameters, lr=2.0), lambda progress: 1 - progress)
+    task = Task(lambda network: torch.optim.SGD(network.parameters(), lr=2.0), lambda progress: 1 - progress)
     task.layer = torch.nn.Linear(1, 1)
     data = Digits("digits", batch_size=4, eval_batch_size=1, workers=0, seed=0, train_scenes=43, val_scenes=1, test_scenes=1)
     trainer = SimpleNamespace(

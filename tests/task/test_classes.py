@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 
 import rpe.run
 from rpe.data.digits import DigitScenes
-from rpe.structures import FeatureMap, InstanceBatch, Proposals, UserError, encode_labels
+from rpe.segment import class_probability
+from rpe.structures import FeatureMap, Geometry, InstanceBatch, Proposals, UserError, encode_labels
 from rpe.task.classes import ClassExaminer, ClassReport, map_names, score_maps, score_results, shared_categories
 
 SCENES = DigitScenes("val", 6, 0)
@@ -29,7 +30,7 @@ def report(wrong: tuple[int, int] | None = None, with_proposals: bool = True) ->
         logits = 30 * torch.nn.functional.one_hot(categories[labels], 11).permute(2, 0, 1).float()[None]
         masks = encode_labels(labels.numpy(), np.arange(1, int(labels.max()) + 1))
         proposals = Proposals(masks, np.linspace(0.9, 0.8, len(masks)), size)
-        examined[image_id] = examiner.examine(FeatureMap(logits, 1), size, size, proposals if with_proposals else None)
+        examined[image_id] = examiner.examine(class_probability(FeatureMap(logits, 1), Geometry(size, size)), proposals if with_proposals else None)
     examiner.count(truth, examined)
     confusion = examiner.counted()
     assert not examiner.confusion.compute().any(), "the next validation begins at nothing"

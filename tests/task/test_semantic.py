@@ -186,9 +186,12 @@ def test_a_run_is_not_examined_on_other_classes(run: Path, refused: Callable[...
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["task=semantic"], "loss InstanceLoss is not what rpe.task.semantic.SemanticTask takes: it needs SemanticLoss"),
-        (["task=semantic", "loss=semantic"], "head Objectness and loss SemanticLoss do not fit: head=semantic wants loss=semantic"),
-        (["head=semantic"], "head Classifier and loss InstanceLoss do not fit"),
+        (["experiment=digits", "task=semantic"], "loss InstanceLoss is not what rpe.task.semantic.SemanticTask takes: it needs SemanticLoss"),
+        (
+            ["experiment=digits", "task=semantic", "loss=semantic"],
+            "head Objectness and loss SemanticLoss do not fit: head=semantic wants loss=semantic",
+        ),
+        (["experiment=digits", "head=semantic"], "head Classifier and loss InstanceLoss do not fit"),
         (
             ["experiment=digits_semantic", "head.classes=7"],
             "head.classes is 7, but the data have 10 categories (0, 1, 2, 3, 4 ..): set head.classes=10",

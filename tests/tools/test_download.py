@@ -115,7 +115,7 @@ def voc(tmp_path: Path) -> bytes:
 
 
 def names_of(root: Path, use_sbd: bool = False) -> int:
-    data = Voc("voc", str(root), use_sbd, 1, 1, 0, 0, None, 32, None)
+    data = Voc("voc", str(root), use_sbd, 1, 1, 0, 0, None, 32, None, 0.0)
     return len(data.dataset("train"))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from rpe.data.bsds import BoundarySample
-from rpe.picture.overlay import overlay
+from rpe.overlay import overlay
 from rpe.run_files import write_whole
 from rpe.structures import VOID, UserError
 from rpe.tools.doctor.image import drawn

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from PIL import Image
 
 from rpe.data.module import InstanceData, Sample, collate
-from rpe.picture.colour import colours_of
+from rpe.overlay import colours_of
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
 from rpe.run.trained import read_trained, task_of
-from rpe.segment import selected
+from rpe.structures import Geometry
 from rpe.task.instance import InstanceTask
 from rpe.tools.gallery.outline import Shown, outlines
 from rpe.tools.page import embedded as in_page
@@ -41,11 +41,10 @@ def examples(folder: str, images: int) -> list[Shown] | None:
 def example(task: InstanceTask, sample: Sample) -> Shown:
     """Image, truth, embedding at X_0 .. X_T, instances, and the outlines of these."""
     batch = collate([sample])
-    seen = task.model.embed(batch.images)
+    seen = task.segmenter.embed(batch.images)
     height, width = batch.labels.shape[1:]
-    proposals = task.proposal(seen, (height, width), batch.sizes[0], task.model.ranker)
-    labels, chosen = selected(proposals, task.proposal.least_score)
-    scores = {label: float(proposals.scores[index]) for label, index in enumerate(chosen, start=1)}
+    piece = task.segmenter.piece(seen, Geometry((height, width), batch.sizes[0]))
+    labels, scores = piece.labels, dict(enumerate(piece.scores.tolist(), start=1))
     panels = [("image", batch.images[0].permute(1, 2, 0).numpy()), ("truth", colours_of(batch.labels[0].numpy()))]
     panels += [(f"X_{loop}", colours) for loop, colours in enumerate(embedding_colours(batch, seen, task.model.grouping))]
     panels += [("instances", colours_of(labels))]

@@ -109,7 +109,7 @@ def test_values() -> None:
 
 def test_derived_keys_are_interpolated_in_the_config() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train")
+        config = compose("train", ["experiment=digits"])
     for key, source in DERIVED.items():
         group, name = key.split(".")
         assert OmegaConf.to_container(config[group], resolve=False)[name] == f"${{{source}}}"  # type: ignore[index,call-overload]

@@ -1,15 +1,26 @@
-"""Objects in colour over their image, and boundaries over it: in bytes and portions, as an image may be large."""
+"""Draw objects in colour, alone and over their image, and boundaries over it: in bytes and portions, as an image may be large."""
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, Integer, UInt8
 
-from rpe.picture.colour import colours_of
+from rpe.structures import BACKGROUND, VOID
 
 PORTION = 256
 """Rows that are drawn at a time, to bound the memory."""
 
 TINT = 0.4
 """How much of an object's pixels is its colour; its border is nothing else."""
+
+
+def colours_of(labels: Integer[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
+    """A fixed distinct colour for each object; background black, void grey."""
+    # steps of the golden ratio round the colour circle never come close to an earlier hue
+    hue = (labels * 0.61803398875) % 1
+    wheel = np.abs((hue[..., None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
+    colour = 0.25 + 0.75 * wheel.clip(0, 1)
+    colour[labels == BACKGROUND] = 0
+    colour[labels == VOID] = 0.5
+    return colour
 
 
 def overlay(image: UInt8[np.ndarray, "height width 3"], labels: Int32[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:

@@ -1,7 +1,12 @@
 import numpy as np
 
-from rpe.picture.colour import colours_of
-from rpe.picture.overlay import PORTION, drawn_boundaries, overlay
+from rpe.overlay import PORTION, colours_of, drawn_boundaries, overlay
+
+
+def test_colours_tell_objects_background_and_void_apart() -> None:
+    colours = colours_of(np.arange(-1, 40)[None])[0]
+    assert (colours[1] == 0).all() and (colours[0] == 0.5).all()
+    assert len(np.unique(colours.round(3), axis=0)) == 41 and colours.min() >= 0 and colours.max() <= 1
 
 
 def test_borders_have_the_objects_colour_the_inside_is_tinted_and_the_rest_is_the_image() -> None:
