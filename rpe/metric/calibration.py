@@ -76,7 +76,9 @@ def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.
         masks = [compressed(cleared[place]["segmentation"], sizes[image_id]) for place in mine]
         best = best_overlap(masks, objects.get((image_id, False), []), crowd=False)
         inside = best_overlap(masks, objects.get((image_id, True), []), crowd=True)
-        silent = ((inside >= ABSORBED) & (best < ABSORBED)) | (coco_mask.area(masks) == 0)
+        # one at a time, as pycocotools counts the masks of a list in 8 bits
+        empty = np.array([coco_mask.area(mask) == 0 for mask in masks])
+        silent = ((inside >= ABSORBED) & (best < ABSORBED)) | empty
         ious[mine] = np.where(silent, np.nan, best)
     return ious
 

@@ -58,6 +58,11 @@ def test_masks_that_say_nothing_are_left_out() -> None:
     assert scored_ious(truth, masks).T.tolist() == [[0, 1], [pytest.approx(0.3), 0], [0.4, 0]]
 
 
+def test_an_image_may_have_more_masks_than_a_byte_counts() -> None:
+    truth, masks = scene((box(0, 0, 4, 4), {})), [box(0, 0, 4, 4)] * 300 + [box(0, 0, 4, 8)]
+    assert mask_ious(truth, rows(*masks)).tolist() == [1.0] * 300 + [0.5]
+
+
 def test_bins_and_their_error() -> None:
     scores, ious = np.array([0.0, 0.05, 0.1, 0.95, 1.0]), np.array([0.1, 0.2, 0.1, 0.5, 0.9])
     bins = reliability(scores, ious)
