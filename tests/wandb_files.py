@@ -29,6 +29,7 @@ class WandbFile:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    begun: float = 0.0
 
     def column(self, name: str) -> list[Any]:
         return [row[name] for row in self.history if name in row]
@@ -72,6 +73,7 @@ def read_wandb(file: Path) -> WandbFile:
             run = record.run
             found.id, found.project, found.group, found.name, found.tags = run.run_id, run.project, run.run_group, run.display_name, list(run.tags)
             found.sweep = run.sweep_id
+            found.begun = run.start_time.ToNanoseconds() / 1e9
             found.config |= values(run.config.update)
         elif kind == "config":
             found.config |= values(record.config.update)

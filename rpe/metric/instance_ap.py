@@ -33,8 +33,16 @@ class Overlaps:
     predictions: Int64[np.ndarray, " pair"]
     shared: Int64[np.ndarray, " pair"]
     ious: Float[np.ndarray, " pair"]
-    truth_count: int
-    prediction_count: int
+    truth_areas: Int64[np.ndarray, " truth"]
+    prediction_areas: Int64[np.ndarray, " prediction"]
+
+    @property
+    def truth_count(self) -> int:
+        return len(self.truth_areas)
+
+    @property
+    def prediction_count(self) -> int:
+        return len(self.prediction_areas)
 
 
 @dataclass
@@ -72,13 +80,13 @@ def ratio(part: Float[np.ndarray, " threshold"], whole: Float[np.ndarray, " thre
 def overlaps_of(truth: Labels, prediction: Labels) -> Overlaps:
     """Pairs, pixels and IoU; pixels that are void in the truth belong to nobody, so that a prediction on nothing else is none at all."""
     known = truth != VOID
-    true_labels, true_areas, truth = dense(truth[known])
+    _, true_areas, truth = dense(truth[known])
     labels, areas, prediction = dense(prediction[known])
     on_both = (truth >= 0) & (prediction >= 0)
     codes, shared = np.unique(truth[on_both] * len(labels) + prediction[on_both], return_counts=True)
     truths, predictions = np.divmod(codes, max(1, len(labels)))
     union = true_areas[truths] + areas[predictions] - shared
-    return Overlaps(truths, predictions, shared, shared / union, len(true_labels), len(labels))
+    return Overlaps(truths, predictions, shared, shared / union, true_areas, areas)
 
 
 def dense(labels: Int64[np.ndarray, " pixel"]) -> tuple[Int64[np.ndarray, " object"], Int64[np.ndarray, " object"], Int64[np.ndarray, " pixel"]]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
 from rpe.run.building import build_data, build_task, build_trainer, check_config, check_pair, task_class
+from rpe.run.calibration import apply_calibration
 from rpe.run.cli import FROM_RUN, plainly
 from rpe.run.folder import checkpoint_of, load_weights, provenance, write_figures
 from rpe.run.train import without_downloads
@@ -30,6 +31,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         raise UserError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>")
     if config.names is not None and config.predictions is None:
         raise UserError("names restricts predictions=; a run is evaluated on its whole split")
+    if config.calibrated and config.predictions is not None:
+        raise UserError("calibrated must be false beside predictions=, got true. Predict with calibrated=true instead.")
     if "_target_" not in config.data:
         raise UserError("predictions= needs the data that they are for: add data=coco data.root=<folder>")
     if config.predictions is not None:
@@ -113,12 +116,15 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     backend = backend_of(config, task_class(run))
     task = build_task(run)
     task.backend = backend
-    task.on_load_checkpoint(load_weights(task, chosen_checkpoint(config)))
+    checkpoint = chosen_checkpoint(config)
+    task.on_load_checkpoint(load_weights(task, checkpoint))
+    calibration = apply_calibration(config, run, checkpoint, task)
     task.check_dataset(dataset)
     data.trainer = trainer  # of several processes, each takes its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)
     if trainer.is_global_zero:
         plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
+        plain |= calibration
         write_result(task.result, folder, data, config.split, provenance(plain, config.split, started))
     return task.result.figures
 

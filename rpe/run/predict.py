@@ -25,6 +25,7 @@ from rpe.data.image import Reader, describe_fault
 from rpe.data.module import SplitData
 from rpe.overlay import drawn_boundaries
 from rpe.run.building import build_data, build_task, check_pair, task_class
+from rpe.run.calibration import apply_calibration
 from rpe.run.cli import FROM_RUN, plainly
 from rpe.run.counter import Counter
 from rpe.run.evaluate import chosen_checkpoint, run_as_asked
@@ -74,6 +75,7 @@ def predict(config: DictConfig) -> dict[str, float]:
     if config.tile not in (None, "auto"):
         check_step(config.tile, config.overlap, multiple_of(task))
     plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
+    plain |= apply_calibration(config, run, checkpoint, task)
     made = made_of(config, plain, checkpoint, isinstance(task, InstanceTask))
     about: dict[str, Any] = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
     precision = precision_of(run)

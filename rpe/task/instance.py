@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +17,15 @@ from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset
 from rpe.grouping import find_modes
 from rpe.loss import InstanceLoss, SemanticLoss, mean_cosine_between, share_over_margin
 from rpe.metric.average_recall import BACKENDS, average_recall
+from rpe.metric.calibration import Reliability, reliability, scored_ious
 from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall_against_overlap
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.partition import adjusted_rand_index
+from rpe.metric.per_image import ImageRow, images_csv, record_images
 from rpe.network.head import Classifier
 from rpe.network.model import PixelEmbedding
 from rpe.picture.recall import draw_recall
+from rpe.picture.reliability import draw_reliability
 from rpe.picture.sheet import draw_sheet
 from rpe.segment import Proposer, Segmenter, describe, detached, image_of, quality_of, select_instances, truth_on_grid
 from rpe.sphere import normalise
@@ -54,6 +57,21 @@ class InstanceResult(Result):
     ours: bool
     least_score: float = 0.0
     classes: ClassReport | None = None
+    images: list[ImageRow] = field(default_factory=list)
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """The masks' scores against their IoU."""
+        return reliability(*scored_ious(self.truth, self.results))
+
+    def add_instance_figures(self) -> None:
+        """Add the figures of one label map an image and `score-ECE`, the calibration error; fill `images`."""
+        select = partial(select_instances, threshold=self.least_score)
+        pairs = label_maps(self.truth, self.results, select)
+        self.images = []
+        self.figures |= instance_figures(record_images(self.truth, self.results, pairs, self.images))
+        if (error := self.reliability.calibration_error()) is not None:
+            self.figures["score-ECE"] = error
 
     def notes(self) -> list[str]:
         """Return why figures are 0: no mask, none of `least_score`, or none that overlaps an object."""
@@ -73,15 +91,24 @@ class InstanceResult(Result):
         return lines
 
     def files(self) -> dict[str, str | bytes]:
-        """`proposals.json`, where the proposals are ours; with classes also what `ClassReport` names."""
-        ours: dict[str, str | bytes] = {"proposals.json": json.dumps(self.results)} if self.ours else {}
-        return ours if self.classes is None else ours | self.classes.files()
+        """Return `images.csv` (see `ImageRow`) and `reliability.csv`; with proposals of ours `proposals.json`.
+
+        With classes also what `ClassReport` names.
+        """
+        files: dict[str, str | bytes] = {"images.csv": images_csv(self.images)}
+        files["reliability.csv"] = self.reliability.as_csv()
+        if self.ours:
+            files["proposals.json"] = json.dumps(self.results)
+        return files if self.classes is None else files | self.classes.files()
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Recall as curves: `recall-AR.png` and `recall-AR11.png`; the published points stand where the data are theirs, and whole. With classes also
-        what `ClassReport` draws."""
+        """Draw scores against IoU as `reliability.png`, and recall as `recall-AR.png` and `recall-AR11.png`.
+
+        Published points stand where the data are theirs, and whole. With classes also what `ClassReport` draws.
+        """
         if self.classes is not None:
             self.classes.draw(folder)
+        draw_reliability(self.reliability, folder / "reliability.png")
         overlaps = recall_against_overlap(self.truth, self.results, (10, 100, 1000))
         whole = getattr(data, "eval_categories", None) is None
         for protocol in PUBLISHED:
@@ -155,8 +182,9 @@ class InstanceTask(Task):
             results = only_rows(results, truth)
         figures = average_recall(truth, results, scoring.backend)
         figures |= counts_of(len(truth["images"]), len(results))
-        figures |= instance_figures(label_maps(truth, results, partial(select_instances, threshold=scoring.least_score)))
-        return InstanceResult(figures, truth, results, ours=False, least_score=scoring.least_score)
+        result = InstanceResult(figures, truth, results, ours=False, least_score=scoring.least_score)
+        result.add_instance_figures()
+        return result
 
     def chosen_pixels(self, batch: InstanceBatch, index: int) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
         """Positions and labels of the pixels of a step: a function of the step and of each image's place in the batch of all ranks alone, so that a resumed
@@ -262,8 +290,7 @@ class InstanceTask(Task):
         self.conclude(truth)
         # the same on every rank, as the results are; only at the end, since every mask is painted
         if isinstance(self.result, InstanceResult):
-            select = partial(select_instances, threshold=self.proposal.least_score)
-            self.result.figures |= instance_figures(label_maps(self.result.truth, self.result.results, select))
+            self.result.add_instance_figures()
 
     def conclude(self, truth: Truth) -> None:
         """From all ranks' rows to `result`, the same on every rank: one row an image, in the order of the image ids."""

@@ -126,7 +126,12 @@ def test_a_stopped_run_is_a_failed_one_and_the_next_start_appends(stop: object, 
     if stop != "SIGTERM":
         return
     door(train.main, f"resume={tmp_path / 'run'}")
-    again = max(wandb_files(tmp_path), key=lambda run: run.history[-1]["_step"])
+    folders = wandb_files(tmp_path)
+    assert [run.begun for run in folders] == sorted({run.begun for run in folders}), "`wandb sync` takes files of one id by start, as their names"
+    assert [run.id for run in folders] == 2 * [first.id] == 2 * [(tmp_path / "run" / "wandb_id").read_text().strip()]
+    steps = [row["_step"] for run in folders for row in run.history]
+    assert steps == sorted(set(steps)), "in that order no row goes over another"
+    again = folders[-1]
     assert (again.id, again.name, again.tags, again.exit_code) == (first.id, first.name, first.tags, 0)
     assert [row["_step"] for row in (*first.history, *again.history)] == [1, 3, 4], "two epochs of two steps, then the pictures"
     assert first.column("epoch") == [0] and again.column("epoch") == [1] and again.summary["test/images"] == 1

@@ -8,22 +8,28 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from rpe.data.module import InstanceData, Sample, collate
+from rpe.data.module import InstanceData, Sample, SplitDataset, collate
 from rpe.overlay import colours_of
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
 from rpe.run.trained import read_trained, task_of
-from rpe.structures import Geometry
+from rpe.structures import Geometry, UserError
 from rpe.task.instance import InstanceTask
-from rpe.tools.gallery.outline import Shown, outlines
+from rpe.tools.gallery.outline import ImageRow, Shown, outlines
 from rpe.tools.page import embedded as in_page
 
 
-def examples(folder: str, images: int) -> list[Shown] | None:
-    """The first validation images of the run's data with its best weights; None of a run that finds no objects.
+def examples(folder: str, images: int, split: str, rows: list[ImageRow]) -> list[Shown] | None:
+    """Show images of a split of the run's data with its best weights; None for a run that finds no objects.
+
+    Args:
+        folder: of the run.
+        images: how many.
+        split: that they are of.
+        rows: the images in their order; empty for the first of the data.
 
     Raises:
-        UserError: no run, no checkpoint, or its data are not there.
+        UserError: no run, no checkpoint, its data are not there, or do not hold an image of the rows.
     """
     if not issubclass(task_of(folder), InstanceTask):
         return None
@@ -33,9 +39,33 @@ def examples(folder: str, images: int) -> list[Shown] | None:
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
     if not task.groups:
         return None
-    dataset = data.dataset("val")
-    with torch.no_grad():
-        return [example(task, dataset[index]) for index in range(min(images, len(dataset)))]
+    dataset = data.dataset(split)
+    assert isinstance(dataset, SplitDataset)
+    places = {row.image_id: row for row in rows[:images]}
+    indices = indices_of(dataset, list(places)) if rows else list(range(min(images, len(dataset))))
+    shown = []
+    for index in indices:
+        sample = dataset[index]
+        with torch.no_grad():
+            one = example(task, sample)
+        if rows:  # by the id of the sample itself
+            row = places[sample.image_id]
+            one.name, one.note = f"{one.name}: {row.file_name}", f"{one.note}; {row.words()}"
+        shown.append(one)
+    return shown
+
+
+def indices_of(dataset: SplitDataset, image_ids: list[int]) -> list[int]:
+    """Return where images of these ids stand in a dataset, which is in the order of the ids.
+
+    Raises:
+        UserError: an id that it does not hold.
+    """
+    ids = sorted(image["id"] for image in dataset.truth()["images"])
+    places = {number: index for index, number in enumerate(ids)}
+    if missing := [number for number in image_ids if number not in places]:
+        raise UserError(f"order must name images of the run's own data, got image {missing[0]}. Evaluate the run on them.")
+    return [places[number] for number in image_ids]
 
 
 def example(task: InstanceTask, sample: Sample) -> Shown:

@@ -43,6 +43,19 @@ class Shown:
     note: str = ""
 
 
+@dataclass
+class ImageRow:
+    """One image of an evaluation's images.csv; `counts` are the columns that a page tells."""
+
+    image_id: int
+    file_name: str
+    counts: dict[str, int]
+
+    def words(self) -> str:
+        """Return what the evaluation counted."""
+        return "evaluation: " + ", ".join(f"{number} {name}" for name, number in self.counts.items())
+
+
 def outlines(labels: Integer[np.ndarray, "height width"], scores: dict[int, float], areas: dict[int, int]) -> list[Outline]:
     """The outline of each object, the largest first, so that small ones lie above and can be pointed at.
 

@@ -1,4 +1,5 @@
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,20 @@ def test_the_page_of_a_prediction(prediction: Path) -> None:
 def test_how_many_and_where_to(prediction: Path, tmp_path: Path) -> None:
     main([f"run={prediction}", "images=1", f"output={tmp_path / 'page.html'}"])
     assert (tmp_path / "page.html").read_text().count("<section>") == 1 and not (prediction / "gallery.html").exists()
+
+
+def test_a_prediction_in_the_order_of_its_evaluation(prediction: Path, tmp_path: Path) -> None:
+    head = "image_id,file_name,objects,proposals,instances,matched,missed,extra,split,merged,AP50"
+    decomposed = unicodedata.normalize("NFD", "sub/a b ü.tif")
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join([head, "3,torn.png,9,9,9,0,9,9,2,1,0.0000", f"1,{decomposed},2,2,2,1,1,1,0,0,0.3333"]), encoding="utf-8")
+    main([f"run={prediction}", f"order={table}"])
+    page = (prediction / "gallery.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["torn", "a b ü", "gone"], "what the evaluation did not see comes last"
+    assert "evaluation: 9 objects, 9 missed, 9 extra, 2 split, 1 merged" in page and page.count("evaluation: ") == 2
+    table.write_text("image_id,file_name\n1,a\n")
+    with pytest.raises(UserError, match="order must be as evaluate.py wrote it, got .*images.csv .KeyError"):
+        main([f"run={prediction}", f"order={table}"])
 
 
 def test_label_maps_of_sixteen_bits_are_shrunk_without_mixing(prediction: Path) -> None:
