@@ -76,7 +76,7 @@ def test_every_experiment_trains_and_validates(experiment: str, door: Callable[.
     ]
     if not experiment.startswith("digits"):
         small.append("data.crop=32")
-    if experiment.startswith("voc"):
+    if experiment.startswith("voc_"):
         small.append("backbone.model=resnet10t")
     door(train.main, f"experiment={experiment}", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}", *small)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]["images"] >= 1

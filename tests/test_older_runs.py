@@ -30,7 +30,6 @@ def test_a_config_of_the_earlier_layout_is_read_as_one_of_today(tmp_path: Path) 
 @pytest.mark.parametrize("folder", sorted((ROOT / "weights").glob("*/config.yaml")), ids=lambda file: file.parent.name)
 def test_shipped_weights_have_every_option_of_today(folder: Path) -> None:
     config = OmegaConf.create(read_run(str(folder.parent)))
-    config.backbone.pop("weights", None)
     rpe.run.build_task(OmegaConf.create(OmegaConf.to_container(config)))
 
 

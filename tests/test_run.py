@@ -241,7 +241,7 @@ def test_checkpoint_of_another_model_and_no_checkpoint(run: Path, refused: Refus
 
 def test_resume_refuses_other_settings(run: Path, refused: Refused, tmp_path: Path) -> None:
     assert "loss.margin=0.2 cannot change while resuming" in refused(train.main, f"resume={run}", "loss.margin=0.2")
-    assert "hydra.run.dir=" in refused(train.main, f"resume={run}", f"hydra.run.dir={tmp_path}")
+    assert "hydra.run.dir=" in refused(train.main, f"resume={run}", f"hydra.run.dir={tmp_path / 'other'}")
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
     assert "has no checkpoints/last.ckpt" in refused(train.main, f"resume={tmp_path}")
 
@@ -255,7 +255,7 @@ def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> 
     assert "add data=coco data.root=<folder>" in refused(evaluate.main, "predictions=results.json", out)
     assert "predictions nowhere.json does not exist" in refused(evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out)
     (tmp_path / "bad.json").write_text("{")
-    assert "is not a JSON list" in refused(evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out)
+    assert "bad.json is not JSON" in refused(evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out)
     assert "checkpoint nothere.ckpt does not exist" in refused(evaluate.main, f"run={run}", "checkpoint=nothere.ckpt", out)
 
 
