@@ -70,7 +70,7 @@ def test_checkpoints_hold_plain_data(run: Path) -> None:
 def test_evaluate_a_run_equals_pycocotools_by_hand(run: Path, door: Door, coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     door(evaluate.main, f"run={run}", "data=coco", f"data.root={coco_folder}", "proposal.foreground_thresholds=[0.01]", "proposal.minimum_area=1")
     folder = run / "evaluation" / "coco-val"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "proposals.json", "pictures"}
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "proposals.json", "images.csv", "reliability.csv", "pictures"}
     truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
     rows = json.loads((folder / "proposals.json").read_text())
     assert rows and {row["category_id"] for row in rows} == {1} and isinstance(rows[0]["segmentation"]["counts"], str)
@@ -109,7 +109,7 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
     named = [f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'none'}"]
     door(evaluate.main, *named, "least_score=0.6")
     assert figures(tmp_path / "none")["AP50"] == 0 and figures(tmp_path / "none")["AR@1000"] == 1, "no mask scores so much"
-    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {"recall-AR.png", "recall-AR11.png"}
+    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {"recall-AR.png", "recall-AR11.png", "reliability.png"}
 
 
 @pytest.mark.parametrize("backend", ["own", "pycocotools", "faster"])
