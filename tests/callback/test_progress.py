@@ -15,6 +15,7 @@ def test_clock() -> None:
 def test_plain_lines_with_the_time_left_and_one_per_epoch(door: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     door(
         train.main,
+        "experiment=digits",
         "debug=quick",
         "data.val_scenes=3",
         "data.test_scenes=3",

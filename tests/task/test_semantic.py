@@ -136,6 +136,8 @@ def test_a_run_leaves_tables_maps_and_pictures(run: Path) -> None:
         "instances.json",
         "components.json",
         "classes.csv",
+        "images.csv",
+        "reliability.csv",
         "classes.md",
         "classes",
         "pictures",
