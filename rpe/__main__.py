@@ -1,5 +1,6 @@
 """Run a command of the installed package: `rpe train`, `rpe predict`, ...; `rpe` alone lists them."""
 
+import os
 import runpy
 import sys
 
@@ -28,7 +29,10 @@ def main() -> None:
     """
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        print("\n".join(["rpe <command> [key=value ...]", *(f"  {key:<10} {text}" for key, text in COMMANDS.items())]))
+        try:
+            print("\n".join(["rpe <command> [key=value ...]", *(f"  {key:<10} {text}" for key, text in COMMANDS.items())]), flush=True)
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     if name not in COMMANDS:
         raise SystemExit(f"error: command must be one of {', '.join(COMMANDS)}, got {name}")

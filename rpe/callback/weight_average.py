@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 class WeightAverage(EMAWeightAveraging):
     """Average the weights over the last 1 / (1 - `decay`) steps or so (Lightning's own callback with its number in the YAML).
 
-    Checkpoints hold the average as their weights and the current weights beside it, from which a resumed run goes on.
+    Checkpoints hold the average as their weights and the current weights beside it; a resumed run continues from these.
 
     Args:
         decay: share of the average that one step keeps, in [0, 1).

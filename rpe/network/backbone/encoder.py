@@ -89,7 +89,7 @@ class Encoder(nn.Module):
                 parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Set training mode; frozen normalisation layers stay in evaluation mode, whoever calls it."""
+        """Set training mode; frozen normalisation layers stay in evaluation mode."""
         super().train(mode)
         if getattr(self, "frozen_norms", False):
             for layer in self.batch_norms():
