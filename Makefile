@@ -25,10 +25,10 @@ check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/mypy
 
 test: $(INSTALLED)  ## the tests, in a few minutes
-	$(BIN)/pytest -q -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m 'not slow'
 
 test-all: $(INSTALLED)  ## also the slow ones: kill and resume, faults
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 	$(BIN)/python benchmarks/mutants.py
 
 mutants: $(INSTALLED)  ## one-line faults, one at a time: which test catches each
@@ -38,7 +38,7 @@ demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, 
 	$(BIN)/python train.py experiment=digits hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
 
 sweep: $(INSTALLED)  ## dimension x margin on digits, 12 points, two at a time, and a report; the same command goes on
-	$(BIN)/python train.py -m experiment=digits sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=2 data.train_scenes=400 data.val_scenes=50 data.test_scenes=200 callback.pictures.images=1
+	$(BIN)/python train.py -m experiment=digits sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=2 data.train_scenes=400 data.val_scenes=50 data.test_scenes=200 callbacks.pictures.images=1
 	$(BIN)/python -m rpe.tools.report sweep=outputs/digits/sweep/dimension_x_margin
 
 evaluate: $(INSTALLED)  ## the newest run, on its validation split

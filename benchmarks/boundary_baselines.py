@@ -55,11 +55,16 @@ def curve_of(evaluation: Path) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     return (recall, precision), json.loads((evaluation / "metrics.json").read_text())["figures"]["ODS"]
 
 
-METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"gradient magnitude": gradient_magnitude, "Canny": canny_strength}
+METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "gradient magnitude": gradient_magnitude,
+    "Canny": canny_strength,
+}
 
 
 def main() -> None:
-    options = {"split": "test", "folder": "outputs/baselines", "workers": "2"} | dict(argument.split("=", 1) for argument in sys.argv[1:])
+    options = {"split": "test", "folder": "outputs/baselines", "workers": "2"} | dict(
+        argument.split("=", 1) for argument in sys.argv[1:]
+    )
     files = split_files(data_root() / "BSR", options["split"])
     curves, best = {}, {}
     if "beside" in options:
@@ -69,10 +74,18 @@ def main() -> None:
         (folder / "maps").mkdir(parents=True, exist_ok=True)
         for name, (image, _) in files.items():
             if not (folder / "maps" / f"{name}.npy").exists():
-                np.save(folder / "maps" / f"{name}.npy", strength(rgb2gray(np.asarray(Image.open(image)))).astype(np.float32))
+                np.save(
+                    folder / "maps" / f"{name}.npy",
+                    strength(rgb2gray(np.asarray(Image.open(image)))).astype(np.float32),
+                )
         truths = {name: truth for name, (_, truth) in files.items()}
-        scored = score_folder(folder / "maps", truths, folder / "journal", 99, workers=int(options["workers"]))
-        print(f"{method}: " + "  ".join(f"{name} {scored.figures[name]:.4f}" for name in ("ODS", "OIS", "AP")), flush=True)
+        scored = score_folder(
+            folder / "maps", truths, folder / "journal", 99, workers=int(options["workers"])
+        )
+        print(
+            f"{method}: " + "  ".join(f"{name} {scored.figures[name]:.4f}" for name in ("ODS", "OIS", "AP")),
+            flush=True,
+        )
         curves[method], best[method] = scored.curve(), scored.figures["ODS"]
     draw_curve(curves, best, PUBLISHED, Path(options["folder"]) / f"curve-{options['split']}.png")
 

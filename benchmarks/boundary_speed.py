@@ -42,7 +42,9 @@ def count_plainly(prediction: np.ndarray, truth: Path) -> np.ndarray:
         thinned = thin(prediction >= threshold)
         matches = [match(thinned, one, reach) for one in truths]
         union = np.any([predicted for predicted, _ in matches], axis=0)
-        rows.append([sum(int(found.sum()) for _, found in matches), pixels, int(union.sum()), int(thinned.sum())])
+        rows.append(
+            [sum(int(found.sum()) for _, found in matches), pixels, int(union.sum()), int(thinned.sum())]
+        )
     return np.array(rows)
 
 
@@ -65,13 +67,22 @@ def fast(options: dict[str, str], files: dict[str, tuple[Path, Path]]) -> None:
         scored = score_folder(maps, truths, Path(folder), len(THRESHOLDS), workers=workers)
         seconds = time.monotonic() - started
     tables = dict(zip(scored.names, scored.counts.table(), strict=True))
-    print(f"{len(files)} images x {len(THRESHOLDS)} thresholds, {workers} processes: {seconds:.0f} s   " + shown(scored.figures))
+    print(
+        f"{len(files)} images x {len(THRESHOLDS)} thresholds, {workers} processes: {seconds:.0f} s   "
+        + shown(scored.figures)
+    )
     if "plain" in options:
-        known = {file.stem: np.load(file) for file in sorted(Path(options["plain"]).glob("*.npy")) if file.stem in tables}
+        known = {
+            file.stem: np.load(file)
+            for file in sorted(Path(options["plain"]).glob("*.npy"))
+            if file.stem in tables
+        }
         ours = figures(of_table(np.array([tables[name] for name in known])), THRESHOLDS)
         theirs = figures(of_table(np.stack(list(known.values()))), THRESHOLDS)
         unequal = sum(not np.array_equal(tables[name][:, :2], table[:, :2]) for name, table in known.items())
-        print(f"{len(known)} images counted plainly: {shown(theirs)}\nthe same images here:       {shown(ours)}")
+        print(
+            f"{len(known)} images counted plainly: {shown(theirs)}\nthe same images here:       {shown(ours)}"
+        )
         largest = max(abs(ours[name] - theirs[name]) for name in ("ODS", "OIS", "AP"))
         print(f"largest difference {largest:.1e}; images whose recall differs anywhere: {unequal}")
 

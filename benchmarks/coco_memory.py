@@ -33,7 +33,10 @@ def write_annotations(file: Path, images: int, annotations: int) -> None:
     random = np.random.default_rng(0)
     owners = random.integers(0, images, annotations)
     with file.open("w") as out:
-        rows = [{"id": 1 + 5 * k, "file_name": f"{1 + 5 * k:012d}.jpg", "height": 96, "width": 128, "license": 3} for k in range(images)]
+        rows = [
+            {"id": 1 + 5 * k, "file_name": f"{1 + 5 * k:012d}.jpg", "height": 96, "width": 128, "license": 3}
+            for k in range(images)
+        ]
         out.write('{"info": {}, "images": ' + json.dumps(rows) + ', "annotations": [')
         for number, owner in enumerate(owners.tolist()):
             crowd = {"counts": [3000, 40, 56, 40, 96 * 128 - 3136], "size": [96, 128]}
@@ -45,8 +48,13 @@ def write_annotations(file: Path, images: int, annotations: int) -> None:
                 "image_id": 1 + 5 * owner,
                 "bbox": [1.5, 2.5, 30.1, 20.2],
             }
-            out.write((", " if number else "") + json.dumps(row | {"category_id": 1 + number % 80, "id": 10 * number}))
-        out.write('], "categories": ' + json.dumps([{"id": k, "name": f"thing {k}"} for k in range(1, 81)]) + "}")
+            out.write(
+                (", " if number else "")
+                + json.dumps(row | {"category_id": 1 + number % 80, "id": 10 * number})
+            )
+        out.write(
+            '], "categories": ' + json.dumps([{"id": k, "name": f"thing {k}"} for k in range(1, 81)]) + "}"
+        )
 
 
 def ring(random: np.random.Generator) -> list[float]:
@@ -85,7 +93,9 @@ def prepare(root: Path, images: int, annotations: int) -> None:
 
 def main() -> None:
     settings = DEFAULTS | dict(argument.split("=", 1) for argument in sys.argv[1:])
-    images, annotations, samples, workers = (int(settings[key]) for key in ("images", "annotations", "samples", "workers"))
+    images, annotations, samples, workers = (
+        int(settings[key]) for key in ("images", "annotations", "samples", "workers")
+    )
     root = Path(settings["folder"] or tempfile.mkdtemp())
     try:
         prepare(root, images, annotations)
@@ -101,14 +111,25 @@ def measure(root: Path, samples: int, workers: int) -> None:
     before, peak_before = memory_of(os.getpid())[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started, busy = time.monotonic(), time.process_time()
     options = dict(
-        longest_side=None, crop=64, train_categories=None, eval_categories=None, augment=None, empty_masks="refuse", stretch=None, cache=False
+        longest_side=None,
+        crop=64,
+        train_categories=None,
+        eval_categories=None,
+        augment=None,
+        empty_masks="refuse",
+        percentile_range=None,
+        cache=False,
     )
-    data = Coco(name="coco", root=str(root), batch_size=8, eval_batch_size=1, workers=workers, seed=0, **options)  # type: ignore[arg-type]
+    data = Coco(
+        name="coco", root=str(root), batch_size=8, eval_batch_size=1, workers=workers, seed=0, **options
+    )  # type: ignore[arg-type]
     dataset = data.dataset("train", training=True)
     assert isinstance(dataset, CocoImages)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"opened in {time.monotonic() - started:.1f} s ({time.process_time() - busy:.1f} s of CPU)")
-    print(f"main process: USS {before:.0f} MB before, {memory_of(os.getpid())[0]:.0f} MB after, peak {peak:.0f} MB (before {peak_before:.0f} MB)")
+    print(
+        f"main process: USS {before:.0f} MB before, {memory_of(os.getpid())[0]:.0f} MB after, peak {peak:.0f} MB (before {peak_before:.0f} MB)"
+    )
     held = sum(value.nbytes for value in vars(dataset.annotations).values() if isinstance(value, np.ndarray))
     print(f"annotations as arrays: {held / 1e6:.0f} MB")
     loader = iter(data.train_dataloader())
@@ -117,9 +138,16 @@ def measure(root: Path, samples: int, workers: int) -> None:
         with contextlib.suppress(StopIteration):
             seen += len(next(loader).image_ids)
         if seen % max(8, samples // 6 // 8 * 8) == 0:
-            children = [int(child) for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
+            children = [
+                int(child)
+                for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            ]
             found = [memory_of(child) for child in children]
-            print(f"{seen:7,} samples: " + ", ".join(f"worker USS {uss:.0f} MB PSS {pss:.0f} MB" for uss, pss in found if pss > 20), flush=True)
+            print(
+                f"{seen:7,} samples: "
+                + ", ".join(f"worker USS {uss:.0f} MB PSS {pss:.0f} MB" for uss, pss in found if pss > 20),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

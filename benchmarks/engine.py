@@ -43,19 +43,33 @@ PAIRWISE = ("ours", "dense", "authors", "our loss", "dense loss", "ten loops")
 """Methods whose time goes with N^2: a row is foretold by the one before it."""
 ONCE_A_SIZE = {"sklearn": 16, "merging": 32, "ten loops": 32, "whole image": 64}
 """Methods that are measured at one dimension only."""
-METHODS = ("ours", "dense", "authors", "our loss", "dense loss", "merging", "ten loops", "sklearn", "whole image")
+METHODS = (
+    "ours",
+    "dense",
+    "authors",
+    "our loss",
+    "dense loss",
+    "merging",
+    "ten loops",
+    "sklearn",
+    "whole image",
+)
 KEYS = 4096
 TOLERANCE = {"merge_tolerance": 0.01, "move_tolerance": 1e-6}
 
 Row = dict[str, object]
 
 
-def clustered(pixels: int, dim: int, groups: int = 12, spread: float = 0.4) -> tuple[torch.Tensor, torch.Tensor]:
+def clustered(
+    pixels: int, dim: int, groups: int = 12, spread: float = 0.4
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Points and the centre that each belongs to."""
     generator = torch.Generator().manual_seed(0)
     centres = normalize(torch.randn(groups, dim, generator=generator), dim=-1)
     member = torch.randint(groups, (pixels,), generator=generator)
-    return normalize(centres[member] + spread / dim**0.5 * torch.randn(pixels, dim, generator=generator), dim=-1), member
+    return normalize(
+        centres[member] + spread / dim**0.5 * torch.randn(pixels, dim, generator=generator), dim=-1
+    ), member
 
 
 def dense(points: torch.Tensor) -> torch.Tensor:
@@ -114,24 +128,39 @@ def whole_image() -> tuple[Callable[[], object], Callable[[], Row]]:
         angle = torch.rad2deg(torch.acos(1 - cosine_distance(exact, sampled)))
         return {
             "ARI over planted pixels": adjusted_rand_score(member[~noise], call()[~noise]),
-            "degrees to the exact step, planted": [float(angle[planted].median()), float(angle[planted].max())],
-            "degrees to the exact step, noise": [float(angle[~planted].median()), float(angle[~planted].max())],
+            "degrees to the exact step, planted": [
+                float(angle[planted].median()),
+                float(angle[planted].max()),
+            ],
+            "degrees to the exact step, noise": [
+                float(angle[~planted].median()),
+                float(angle[~planted].max()),
+            ],
         }
 
     return call, quality
 
 
-def job(method: str, points: torch.Tensor, member: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object] | None]:
+def job(
+    method: str, points: torch.Tensor, member: torch.Tensor
+) -> tuple[Callable[[], object], Callable[[], object] | None]:
     """What is timed: forward without gradient, and forward with backward where there is one."""
     with_gradient = points.clone().requires_grad_()
     if method in ("ours", "dense", "authors"):
-        step = {"ours": lambda x: mean_shift(x[None], KAPPA, 1)[-1], "dense": dense, "authors": authors}[method]
+        step = {"ours": lambda x: mean_shift(x[None], KAPPA, 1)[-1], "dense": dense, "authors": authors}[
+            method
+        ]
         return lambda: step(points), lambda: step(with_gradient).sum().backward()
     if method in ("our loss", "dense loss"):
-        loss = {"our loss": lambda x: pairwise_margin_loss(x[None], member[None], 0.5), "dense loss": lambda x: dense_loss(x, member)}[method]
+        loss = {
+            "our loss": lambda x: pairwise_margin_loss(x[None], member[None], 0.5),
+            "dense loss": lambda x: dense_loss(x, member),
+        }[method]
         return lambda: loss(points), lambda: loss(with_gradient).backward()
     if method == "ten loops":
-        return lambda: find_modes(mean_shift(points[None], KAPPA, 10)[-1][0], KAPPA, iterations=0, **TOLERANCE), None
+        return lambda: find_modes(
+            mean_shift(points[None], KAPPA, 10)[-1][0], KAPPA, iterations=0, **TOLERANCE
+        ), None
     if method == "merging":
         return lambda: find_modes(points, KAPPA, iterations=10, **TOLERANCE), None
     return lambda: sklearn_modes(points), None
@@ -159,7 +188,9 @@ def memory_mib(field: str) -> float:
     status = Path("/proc/self/status")
     if not status.exists():
         return float("nan")
-    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field))
+    return next(
+        int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field)
+    )
 
 
 def measure(method: str, pixels: int, dim: int) -> Row:
@@ -189,7 +220,11 @@ def measure(method: str, pixels: int, dim: int) -> Row:
 
 def expected(method: str, pixels: int, rows: list[Row], dim: int) -> float:
     """Seconds of one forward call by the N^2 law from the largest smaller row; 0 where there is none."""
-    smaller = [row for row in rows if (row["method"], row["D"]) == (method, dim) and row["N"] < pixels and "seconds" in row]
+    smaller = [
+        row
+        for row in rows
+        if (row["method"], row["D"]) == (method, dim) and row["N"] < pixels and "seconds" in row
+    ]
     if method not in PAIRWISE or not smaller:
         return 0.0
     last = max(smaller, key=lambda row: row["N"])
@@ -239,8 +274,19 @@ def table(rows: list[Row], rate: float) -> str:
             continue
         seconds = [f"{value:.3f}{'*' * alone(value)}" for value in row["seconds"]]
         peaks = [f"{value:.0f}" for value in row["mebibytes"]]
-        share = f"{row['seconds'][0] * rate / (4 * row['N'] ** 2 * row['D']):.1f}" if row["method"] in ("ours", "dense", "authors") else ""
-        cells = [seconds[0], seconds[1] if len(seconds) > 1 else "", peaks[0], peaks[1] if len(peaks) > 1 else "", share, noted(row["note"])]
+        share = (
+            f"{row['seconds'][0] * rate / (4 * row['N'] ** 2 * row['D']):.1f}"
+            if row["method"] in ("ours", "dense", "authors")
+            else ""
+        )
+        cells = [
+            seconds[0],
+            seconds[1] if len(seconds) > 1 else "",
+            peaks[0],
+            peaks[1] if len(peaks) > 1 else "",
+            share,
+            noted(row["note"]),
+        ]
         lines.append(f"{start} {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -259,9 +305,14 @@ def noted(note: dict[str, float | str | list[float]]) -> str:
 def ratios(rows: list[Row]) -> str:
     """Ours beside the best other, row by row; one step beside all of sklearn's only where that is the only other."""
     found = {(row["method"], row["N"], row["D"]): row for row in rows if "seconds" in row}
-    lines = ["| N | D | what | forward | with backward | peak memory, forward | with backward |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| N | D | what | forward | with backward | peak memory, forward | with backward |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for (method, pixels, dim), ours in sorted(found.items(), key=lambda item: item[0][1:]):
-        others = {"ours": ("dense", "authors"), "our loss": ("dense loss",), "merging": ("ten loops",)}.get(method, ())
+        others = {"ours": ("dense", "authors"), "our loss": ("dense loss",), "merging": ("ten loops",)}.get(
+            method, ()
+        )
         rivals = [found[other, pixels, dim] for other in others if (other, pixels, dim) in found]
         if method == "ours" and not rivals and ("sklearn", pixels, dim) in found:
             others, rivals = ("sklearn",), [found["sklearn", pixels, dim]]
@@ -270,7 +321,11 @@ def ratios(rows: list[Row]) -> str:
         cells = []
         for field, index in (("seconds", 0), ("seconds", 1), ("mebibytes", 0), ("mebibytes", 1)):
             best = [rival[field][index] for rival in rivals if index < len(rival[field])]
-            cells.append(f"{min(best) / max(ours[field][index], 1e-9):.1f}" if best and index < len(ours[field]) else "")
+            cells.append(
+                f"{min(best) / max(ours[field][index], 1e-9):.1f}"
+                if best and index < len(ours[field])
+                else ""
+            )
         lines.append(f"| {pixels:,} | {dim} | {method} over {others[0]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -287,19 +342,27 @@ def chosen_rows(sizes: list[int], dimensions: list[int], methods: list[str]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--longest", type=float, default=LONGEST_SECONDS, help="seconds after which a row is stopped")
+    parser.add_argument(
+        "--longest", type=float, default=LONGEST_SECONDS, help="seconds after which a row is stopped"
+    )
     parser.add_argument("--file", type=Path, default=Path("outputs/engine.jsonl"), help="where rows are kept")
-    parser.add_argument("--row", nargs=3, metavar=("METHOD", "N", "D"), help="measure one row in this process")
+    parser.add_argument(
+        "--row", nargs=3, metavar=("METHOD", "N", "D"), help="measure one row in this process"
+    )
     options = parser.parse_args()
     if options.row:
         print(json.dumps(measure(options.row[0], int(options.row[1]), int(options.row[2]))))
         return
     options.file.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in options.file.read_text().splitlines()] if options.file.exists() else []
+    rows = (
+        [json.loads(line) for line in options.file.read_text().splitlines()] if options.file.exists() else []
+    )
     rate_file = options.file.with_suffix(".rate")
     if not rate_file.exists():
         rate_file.write_text(f"{matrix_rate()}")

@@ -63,12 +63,27 @@ def write_results(truth: dict, images: Path, file: Path) -> None:
     random, rows = np.random.default_rng(0), []
     for image in truth["images"]:
         size = image["height"], image["width"]
-        codes = [a["segmentation"] for a in truth["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]]
-        objects = [mask for mask in (coco_mask.decode(run_length_of(code, *size)).astype(bool) for code in codes) if mask.any()]
+        codes = [
+            a["segmentation"]
+            for a in truth["annotations"]
+            if a["image_id"] == image["id"] and not a["iscrowd"]
+        ]
+        objects = [
+            mask
+            for mask in (coco_mask.decode(run_length_of(code, *size)).astype(bool) for code in codes)
+            if mask.any()
+        ]
         pixels = np.asarray(Image.open(images / image["file_name"]).convert("RGB"))
         for counts in masks_of(pixels, objects, random):
             score = round(float(random.random()), 2)
-            rows.append({"image_id": image["id"], "category_id": 1, "segmentation": {"size": list(size), "counts": counts}, "score": score})
+            rows.append(
+                {
+                    "image_id": image["id"],
+                    "category_id": 1,
+                    "segmentation": {"size": list(size), "counts": counts},
+                    "score": score,
+                }
+            )
     file.write_text(json.dumps(rows))
 
 
@@ -83,7 +98,11 @@ def by_hand(annotations: Path, file: Path, library: str) -> dict[str, float]:
     evaluation.accumulate()
     recall = evaluation.eval["recall"][:, 0]
     figures = {f"AR@{limit}": float(recall[:, 0, index].mean()) for index, limit in enumerate(COCO_LIMITS)}
-    figures |= {f"AR@1000-{area}": float(recall[:, index, -1].mean()) for index, area in enumerate(AREAS) if area != "all"}
+    figures |= {
+        f"AR@1000-{area}": float(recall[:, index, -1].mean())
+        for index, area in enumerate(AREAS)
+        if area != "all"
+    }
     return figures | {"seconds": time.perf_counter() - start}
 
 
@@ -112,12 +131,22 @@ def main() -> None:
     reference: dict[str, float] = {}
     for what in ("pycocotools alone", "faster alone", *BACKENDS):
         command = [sys.executable, __file__, str(folder), what]
-        answers = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(REPEATS)]
+        answers = [
+            json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            for _ in range(REPEATS)
+        ]
         seconds, answer = min(answer.pop("seconds") for answer in answers), answers[0]
         reference = reference or answer | {"seconds": seconds}
-        same = "identical" if all(answer[name] == reference[name] for name in reference if name != "seconds") else "DIFFERENT"
+        same = (
+            "identical"
+            if all(answer[name] == reference[name] for name in reference if name != "seconds")
+            else "DIFFERENT"
+        )
         faster = reference["seconds"] / seconds
-        print(f"| {what} | {seconds:.2f} s | {faster:.1f} x | AR@100 {answer['AR@100']:.6f} | {same} |", flush=True)
+        print(
+            f"| {what} | {seconds:.2f} s | {faster:.1f} x | AR@100 {answer['AR@100']:.6f} | {same} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -23,8 +23,18 @@ SEEDS = (0, 1, 2)
 def train(folder: Path, seed: int, iterations: int, scenes: int) -> tuple[float, float]:
     """Test AR@10 and test ARI of the modes of one run; a finished run is read, not repeated."""
     if not (folder / "metrics.json").exists():
-        overrides = ["experiment=digits", f"seed={seed}", f"grouping.iterations={iterations}", f"data.train_scenes={scenes}", "trainer.max_epochs=1"]
-        subprocess.run([sys.executable, ROOT / "train.py", *overrides, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
+        overrides = [
+            "experiment=digits",
+            f"seed={seed}",
+            f"grouping.iterations={iterations}",
+            f"data.train_scenes={scenes}",
+            "trainer.max_epochs=1",
+        ]
+        subprocess.run(
+            [sys.executable, ROOT / "train.py", *overrides, f"hydra.run.dir={folder}"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     figures = json.loads((folder / "metrics.json").read_text())["figures"]
     return figures["AR@10"], figures["ARI-modes"]
 
@@ -38,11 +48,17 @@ def row(name: str, runs: list[tuple[float, float]]) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     for iterations in (0, 1, 3):
-        row(f"{iterations} loops, {SCENES} scenes", [train(folder / f"loops{iterations}-seed{seed}", seed, iterations, SCENES) for seed in SEEDS])
+        row(
+            f"{iterations} loops, {SCENES} scenes",
+            [train(folder / f"loops{iterations}-seed{seed}", seed, iterations, SCENES) for seed in SEEDS],
+        )
     ratio = step_ratio()
     scenes = int(SCENES * ratio)
     print(f"a step with 3 loops takes {ratio:.2f} times as long as one without")
-    row(f"0 loops, {scenes} scenes (the time of 3 loops)", [train(folder / f"loops0-time-seed{seed}", seed, 0, scenes) for seed in SEEDS])
+    row(
+        f"0 loops, {scenes} scenes (the time of 3 loops)",
+        [train(folder / f"loops0-time-seed{seed}", seed, 0, scenes) for seed in SEEDS],
+    )
 
 
 def step_ratio() -> float:
@@ -60,7 +76,13 @@ def step_ratio() -> float:
             positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator())
             embedded, iterates = task.model(batch.images, positions)
             optimizer.zero_grad()
-            torch.stack(list(task.loss(iterates, positions, labels, embedded.objectness, batch.labels, embedded.points).values())).sum().backward()
+            torch.stack(
+                list(
+                    task.loss(
+                        iterates, positions, labels, embedded.objectness, batch.labels, embedded.points
+                    ).values()
+                )
+            ).sum().backward()
             optimizer.step()
             seconds[iterations].append(time.perf_counter() - start)
     return statistics.median(seconds[3]) / statistics.median(seconds[0])

@@ -15,7 +15,12 @@ def main() -> None:
     split = sys.argv[1] if len(sys.argv) > 1 else "test"
     started = time.monotonic()
     files = split_files(data_root() / "BSR", split)
-    pooled = of_table(sum(count_among([one.boundaries for one in read_annotations(truth)]).table() for _, truth in files.values()))
+    pooled = of_table(
+        sum(
+            count_among([one.boundaries for one in read_annotations(truth)]).table()
+            for _, truth in files.values()
+        )
+    )
     recall, precision = pooled.recall(), pooled.precision()
     figures = f"recall {recall[0]:.4f}, precision {precision[0]:.4f}, F {f_measure(recall, precision)[0]:.4f}"
     print(f"{split}: {len(files)} images, {figures} ({time.monotonic() - started:.0f} s)")

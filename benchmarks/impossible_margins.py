@@ -32,7 +32,7 @@ BUDGET = [
     "data.train_scenes=480",
     "data.val_scenes=10",
     "data.test_scenes=10",
-    "callback.pictures.images=0",
+    "callbacks.pictures.images=0",
     "trainer.check_val_every_n_epoch=4",
 ]
 
@@ -49,8 +49,18 @@ class Reached(NamedTuple):
 def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
     """Margins and the mean loss on X_0 of the last epoch."""
     margins = ",".join(map(str, MARGINS[dimension]))
-    swept = [f"embedding.dimension={dimension}", f"loss.margin={margins}", "launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={folder}"]
-    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", "experiment=digits", *swept, *BUDGET], check=True, stdout=subprocess.DEVNULL)
+    swept = [
+        f"embedding.dimension={dimension}",
+        f"loss.margin={margins}",
+        "launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        f"hydra.sweep.dir={folder}",
+    ]
+    subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-m", "experiment=digits", *swept, *BUDGET],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     points = yaml.safe_load((folder / "sweep.yaml").read_text())["points"]
     reached = []
     for name, point in points.items():
@@ -62,7 +72,9 @@ def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
 def floor_of_scenes(dimension: int, margin: float) -> float:
     """The mean over scenes of the floor for their number of groups."""
     scenes = Counter(groups_of_images(build_data(composed(["experiment=digits"]))))
-    return sum(number * loss_floor(groups, dimension, margin, starts=32, seed=0) for groups, number in scenes.items()) / sum(scenes.values())
+    return sum(
+        number * loss_floor(groups, dimension, margin, starts=32, seed=0) for groups, number in scenes.items()
+    ) / sum(scenes.values())
 
 
 def draw(table: list[Reached], file: Path) -> None:
@@ -71,10 +83,26 @@ def draw(table: list[Reached], file: Path) -> None:
     axis = figure.subplots()
     for index, dimension in enumerate(MARGINS):
         mine = [row for row in table if row.dimension == dimension]
-        axis.plot([row.margin for row in mine], [row.loss for row in mine], "o-", color=f"C{index}", label=f"D = {dimension}, measured on X_0")
-        axis.plot([row.margin for row in mine], [row.floor for row in mine], "--", color=f"C{index}", label=f"D = {dimension}, floor of the sphere")
+        axis.plot(
+            [row.margin for row in mine],
+            [row.loss for row in mine],
+            "o-",
+            color=f"C{index}",
+            label=f"D = {dimension}, measured on X_0",
+        )
+        axis.plot(
+            [row.margin for row in mine],
+            [row.floor for row in mine],
+            "--",
+            color=f"C{index}",
+            label=f"D = {dimension}, floor of the sphere",
+        )
         axis.axvline(smallest_margin(6, dimension).margin, color=f"C{index}", linewidth=0.7, linestyle=":")
-    axis.set(xlabel="margin (dotted: the smallest that six groups can meet)", ylabel="pairwise loss", ylim=(0, None))
+    axis.set(
+        xlabel="margin (dotted: the smallest that six groups can meet)",
+        ylabel="pairwise loss",
+        ylim=(0, None),
+    )
     axis.legend(fontsize=8)
     axis.grid(color="0.92")
     figure.savefig(file, dpi=110)
@@ -91,7 +119,10 @@ def main(arguments: list[str]) -> None:
         for margin, loss in train(Path(given["folder"]).absolute() / str(dimension), dimension):
             row = Reached(dimension, margin, loss, floor_of_scenes(dimension, margin))
             table.append(row)
-            print(f"| {dimension} | {margin} | {row.loss:.4f} | {row.floor:.4f} | {row.loss - row.floor:.4f} |", flush=True)
+            print(
+                f"| {dimension} | {margin} | {row.loss:.4f} | {row.floor:.4f} | {row.loss - row.floor:.4f} |",
+                flush=True,
+            )
     draw(table, Path(str(given["output"])))
 
 

@@ -26,7 +26,14 @@ from rpe.run_files import read_run
 from rpe.segment import Tile, tiles_of
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = {"run": "weights/nuclei", "side": "4000", "folder": "outputs/mosaic", "seed": "0", "tile": "1024", "overlap": "256"}
+OPTIONS = {
+    "run": "weights/nuclei",
+    "side": "4000",
+    "folder": "outputs/mosaic",
+    "seed": "0",
+    "tile": "1024",
+    "overlap": "256",
+}
 MULTIPLE = 128
 """At which tiles of this run start: its longest period."""
 
@@ -54,7 +61,9 @@ def test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
     return images
 
 
-def places_of(sizes: list[tuple[int, int]], side: int, random: np.random.Generator) -> list[tuple[int, int, int]]:
+def places_of(
+    sizes: list[tuple[int, int]], side: int, random: np.random.Generator
+) -> list[tuple[int, int, int]]:
     """(image, top, left): shelves of images of falling height, with random gaps; rounds of all images until none fits."""
     placed: list[tuple[int, int, int]] = []
     top, left, height = int(random.integers(*GAPS)), int(random.integers(*GAPS)), 0
@@ -78,7 +87,9 @@ def predict(options: dict[str, str], images: str, output: Path, *more: str) -> t
     started = time.monotonic()
     arguments = [f"run={options['run']}", f"images={images}", f"output={output}", *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    answer = subprocess.run([sys.executable, "-c", DOOR, *arguments], capture_output=True, text=True, check=False, env=environment)
+    answer = subprocess.run(
+        [sys.executable, "-c", DOOR, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
     if answer.returncode:
         raise SystemExit(answer.stdout + answer.stderr)
     return time.monotonic() - started, int(answer.stdout.split("peak kB")[1]) / 2**20
@@ -115,7 +126,9 @@ def main() -> None:
     side, folder = int(options["side"]), Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     images = test_images(options["run"])
-    placed = places_of([truth.shape for _, _, truth in images], side, np.random.default_rng(int(options["seed"])))
+    placed = places_of(
+        [truth.shape for _, _, truth in images], side, np.random.default_rng(int(options["seed"]))
+    )
     mosaic, truth = np.zeros((side, side, 3), dtype=np.uint8), np.zeros((side, side), dtype=np.int64)
     first = []
     for index, top, left in placed:
@@ -127,11 +140,21 @@ def main() -> None:
     Image.fromarray(mosaic).save(folder / "mosaic.png")
     single = predict(options, str(images[0][0].parent), folder / "single")
     whole = predict(
-        options, str(folder / "mosaic.png"), folder / "whole", "data.stretch=null", f"tile={options['tile']}", f"overlap={options['overlap']}"
+        options,
+        str(folder / "mosaic.png"),
+        folder / "whole",
+        "data.percentile_range=null",
+        f"tile={options['tile']}",
+        f"overlap={options['overlap']}",
     )
     found = read_labels(folder / "whole" / "labels" / "mosaic.png")
-    alone = {file.stem: read_labels(folder / "single" / "labels" / f"{file.stem}.png") for file, _, _ in images}
-    cells = [(index, slice(top, top + images[index][2].shape[0]), slice(left, left + images[index][2].shape[1])) for index, top, left in placed]
+    alone = {
+        file.stem: read_labels(folder / "single" / "labels" / f"{file.stem}.png") for file, _, _ in images
+    }
+    cells = [
+        (index, slice(top, top + images[index][2].shape[0]), slice(left, left + images[index][2].shape[1]))
+        for index, top, left in placed
+    ]
     one_by_one = instance_figures([(images[index][2], alone[images[index][0].stem]) for index, _, _ in cells])
     cut_up = instance_figures([(images[index][2], found[rows, columns]) for index, rows, columns in cells])
     tiles = tiles_of((side, side), int(options["tile"]), int(options["overlap"]), MULTIPLE)
@@ -143,13 +166,22 @@ def main() -> None:
         counts["single images"] += of_chosen(labels, alone[images[index][0].stem], chosen)
         counts["mosaic"] += of_chosen(labels, found[rows, columns], chosen)
     everything = of_chosen(truth, found, np.ones(int(truth.max()) + 1, dtype=bool))
-    print(f"{len(placed)} cells of {len(images)} images, {int(truth.max()):,} objects, {int(cut.sum()):,} of them cut by a tile; {len(tiles)} tiles")
+    print(
+        f"{len(placed)} cells of {len(images)} images, {int(truth.max()):,} objects, {int(cut.sum()):,} of them cut by a tile; {len(tiles)} tiles"
+    )
     print("| figure | single images | mosaic |\n|---|---|---|")
     for name in ("AP50", "AP75", "AP50-pooled", "AP75-pooled"):
         print(f"| {name} of the cells | {one_by_one[name]:.4f} | {cut_up[name]:.4f} |")
-    print(f"| AP50-pooled of the mosaic as one image | {one_by_one['AP50-pooled']:.4f} | {everything[0] / everything.sum():.4f} |")
-    rows = {name: (values[0] / values.sum(), values[0] / (values[0] + values[2])) for name, values in counts.items()}
-    print(f"| AP50 of objects cut by tile borders | {rows['single images'][0]:.4f} | {rows['mosaic'][0]:.4f} |")
+    print(
+        f"| AP50-pooled of the mosaic as one image | {one_by_one['AP50-pooled']:.4f} | {everything[0] / everything.sum():.4f} |"
+    )
+    rows = {
+        name: (values[0] / values.sum(), values[0] / (values[0] + values[2]))
+        for name, values in counts.items()
+    }
+    print(
+        f"| AP50 of objects cut by tile borders | {rows['single images'][0]:.4f} | {rows['mosaic'][0]:.4f} |"
+    )
     print(f"| recall at IoU 0.5 of these | {rows['single images'][1]:.4f} | {rows['mosaic'][1]:.4f} |")
     print(f"| seconds, start included | {single[0]:.1f} ({len(images)} images) | {whole[0]:.1f} |")
     print(f"| peak memory, GiB | {single[1]:.2f} | {whole[1]:.2f} |")

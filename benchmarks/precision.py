@@ -18,7 +18,9 @@ def clustered() -> torch.Tensor:
     return normalize(centres[member] + 0.4 / DIM**0.5 * torch.randn(PIXELS, DIM, generator=generator), dim=-1)
 
 
-def step(points: torch.Tensor, kappa: float, logits: torch.dtype, values: torch.dtype, work: torch.dtype) -> torch.Tensor:
+def step(
+    points: torch.Tensor, kappa: float, logits: torch.dtype, values: torch.dtype, work: torch.dtype
+) -> torch.Tensor:
     """One step whose logits' factors are rounded to `logits`, whose weights and values to `values`, and whose sums are kept in `work`."""
     query, key = (kappa * points).to(logits).to(work), points.to(logits).to(work)
     moved = torch.empty_like(points, dtype=work)
@@ -31,7 +33,10 @@ def step(points: torch.Tensor, kappa: float, logits: torch.dtype, values: torch.
 
 def main() -> None:
     generator = torch.Generator().manual_seed(1)
-    data = {"random": normalize(torch.randn(PIXELS, DIM, generator=generator), dim=-1), "clustered": clustered()}
+    data = {
+        "random": normalize(torch.randn(PIXELS, DIM, generator=generator), dim=-1),
+        "clustered": clustered(),
+    }
     single, bf16, fp16 = torch.float32, torch.bfloat16, torch.float16
     ways = {
         "fp32": (single, single),
@@ -42,7 +47,10 @@ def main() -> None:
     }
     print("| points | precision | kappa 25 | 36 | 100 |\n|---|---|---|---|---|")
     for name, points in data.items():
-        exact = {kappa: step(points.double(), kappa, torch.float64, torch.float64, torch.float64) for kappa in (25.0, 36.0, 100.0)}
+        exact = {
+            kappa: step(points.double(), kappa, torch.float64, torch.float64, torch.float64)
+            for kappa in (25.0, 36.0, 100.0)
+        }
         for way, (logits, values) in ways.items():
             cells = []
             for kappa, reference in exact.items():

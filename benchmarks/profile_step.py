@@ -40,7 +40,9 @@ def cut(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().requires_grad_()
 
 
-def step(task: InstanceTask, optimizer: torch.optim.Optimizer, batch: Batch, index: int, watch: Stopwatch) -> float:
+def step(
+    task: InstanceTask, optimizer: torch.optim.Optimizer, batch: Batch, index: int, watch: Stopwatch
+) -> float:
     positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
     watch.lap("choice of pixels")
     embedded = task.model.embed(batch.images)
@@ -73,7 +75,9 @@ def main() -> None:
     task, data = rpe.run.build_task(config), rpe.run.build_data(config)
     optimizer = task.optimizer(task)
     steps: list[dict[str, float]] = []
-    batches = itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count())  # as many epochs as it takes
+    batches = itertools.chain.from_iterable(
+        data.train_dataloader() for _ in itertools.count()
+    )  # as many epochs as it takes
     for index in range(WARM_UPS + STEPS):
         watch = Stopwatch()
         batch = next(batches)
@@ -82,12 +86,16 @@ def main() -> None:
         steps.append(watch.parts)
     medians = {part: statistics.median(parts[part] for parts in steps[WARM_UPS:]) for part in steps[0]}
     total = sum(medians.values())
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {len(batch.images)}, {config['loss']['pixels']} pixels an image\n")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {len(batch.images)}, {config['loss']['pixels']} pixels an image\n"
+    )
     print("| part | ms | share |\n|---|---|---|")
     for part, seconds in medians.items():
         print(f"| {part} | {1000 * seconds:.1f} | {100 * seconds / total:.0f} % |")
     ours = sum(seconds for part, seconds in medians.items() if part.startswith(("grouping", "loss")))
-    print(f"| grouping and loss | {1000 * ours:.1f} | {100 * ours / total:.0f} % |\n| step | {1000 * total:.1f} | 100 % |")
+    print(
+        f"| grouping and loss | {1000 * ours:.1f} | {100 * ours / total:.0f} % |\n| step | {1000 * total:.1f} | 100 % |"
+    )
 
 
 if __name__ == "__main__":

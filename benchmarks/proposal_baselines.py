@@ -39,7 +39,7 @@ from rpe.run.folder import checkpoint_of
 from rpe.run_files import read_run
 from rpe.segment import image_of, select_instances
 from rpe.sphere import normalise
-from rpe.structures import Embedded, FeatureMap, encode_mask, pixel_centres
+from rpe.structures import FeatureMap, NetworkOutput, encode_mask, pixel_centres
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SCALES = (10, 30, 100, 300, 1000)
@@ -58,7 +58,7 @@ PHOTOGRAPHS = ("voc", "coco")
 """Data sets by name, whose table has more columns and rows."""
 
 Row = dict[str, Any]
-Scene = tuple[int, np.ndarray, np.ndarray, Embedded, tuple[int, int]]
+Scene = tuple[int, np.ndarray, np.ndarray, NetworkOutput, tuple[int, int]]
 """Id, image [height, width, 3] and labels as the network has them, the trained network's answer, original size."""
 
 
@@ -76,10 +76,16 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
         config.backbone.weights = config.backbone.weights and "checkpoint"
     if "data" in asked:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config.data = OmegaConf.create(OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True))
+            config.data = OmegaConf.create(
+                OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True)
+            )
     for key, value in asked.items():
         OmegaConf.update(config, key, OmegaConf.create(f"x: {value}").x)
-    return config, torch.load(checkpoint_of(str(folder)), map_location="cpu", weights_only=True)["state_dict"], split
+    return (
+        config,
+        torch.load(checkpoint_of(str(folder)), map_location="cpu", weights_only=True)["state_dict"],
+        split,
+    )
 
 
 class EpochProgress(lightning.Callback):
@@ -88,10 +94,16 @@ class EpochProgress(lightning.Callback):
     def __init__(self, what: str) -> None:
         self.what, self.said = what, time.monotonic()
 
-    def on_test_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, index: int, loader: int = 0) -> None:
+    def on_test_batch_end(
+        self, trainer: Any, task: Any, outputs: Any, batch: Any, index: int, loader: int = 0
+    ) -> None:
         if time.monotonic() - self.said > EVERY:
             self.said = time.monotonic()
-            print(f"{self.what}: {index + 1} of {trainer.num_test_batches[0]} batches", file=sys.stderr, flush=True)
+            print(
+                f"{self.what}: {index + 1} of {trainer.num_test_batches[0]} batches",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def proposals_of(what: str, task: Any, data: Any, split: str) -> list[Row]:
@@ -116,7 +128,13 @@ def scenes_of(task: Any, data: Any, split: str) -> Iterator[Scene]:
     for batch in data.loader(split, training=False):
         embedded = task.model.embed(batch.images)
         for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
-            yield image_id, batch.images[index].permute(1, 2, 0).numpy(), batch.labels[index].numpy(), image_of(embedded, index), size
+            yield (
+                image_id,
+                batch.images[index].permute(1, 2, 0).numpy(),
+                batch.labels[index].numpy(),
+                image_of(embedded, index),
+                size,
+            )
 
 
 def with_random_points(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
@@ -126,7 +144,9 @@ def with_random_points(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.
     def at_random(images: torch.Tensor) -> Any:
         embedded = copy.copy(embed(images))
         points = torch.randn(embedded.points.values.shape, generator=generator)
-        embedded.points = FeatureMap(normalise(points.transpose(1, -1)).transpose(1, -1).contiguous(), embedded.points.stride)
+        embedded.points = FeatureMap(
+            normalise(points.transpose(1, -1)).transpose(1, -1).contiguous(), embedded.points.stride
+        )
         return embedded
 
     return at_random
@@ -139,7 +159,9 @@ def pretrained(config: Any) -> torch.nn.Module:
     return rpe.run.build(config, "backbone").eval()
 
 
-def with_imagenet_points(embed: Callable[[torch.Tensor], Any], backbone: Any) -> Callable[[torch.Tensor], Any]:
+def with_imagenet_points(
+    embed: Callable[[torch.Tensor], Any], backbone: Any
+) -> Callable[[torch.Tensor], Any]:
     """The trained network with an ImageNet stage of stride 16, centred in each image, as its embedding."""
     stage = backbone.encoder.strides.index(16)
 
@@ -147,7 +169,9 @@ def with_imagenet_points(embed: Callable[[torch.Tensor], Any], backbone: Any) ->
         embedded = copy.copy(embed(images))
         found = backbone.encoder(padded((images - backbone.mean) / backbone.std, backbone.multiple))[stage]
         found = resized(found - found.mean((2, 3), keepdim=True), embedded.points.values.shape[-2:])
-        embedded.points = FeatureMap(normalise(found.movedim(1, -1)).movedim(-1, 1).contiguous(), embedded.points.stride)
+        embedded.points = FeatureMap(
+            normalise(found.movedim(1, -1)).movedim(-1, 1).contiguous(), embedded.points.stride
+        )
         return embedded
 
     return features
@@ -160,7 +184,10 @@ def enlarged(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A label map at the original size."""
     if labels.shape == size:
         return labels
-    return labels[np.arange(size[0])[:, None] * labels.shape[0] // size[0], np.arange(size[1]) * labels.shape[1] // size[1]]
+    return labels[
+        np.arange(size[0])[:, None] * labels.shape[0] // size[0],
+        np.arange(size[1]) * labels.shape[1] // size[1],
+    ]
 
 
 def segments(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
@@ -174,7 +201,10 @@ def segments(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
             ring = ndimage.binary_dilation(mask, iterations=RING) & ~mask
             if ring.any():
                 whole_mask = labels == number - 1
-                yield whole_mask, float(np.abs(whole[wider][mask].mean(0) - whole[wider][ring].mean(0)).mean())
+                yield (
+                    whole_mask,
+                    float(np.abs(whole[wider][mask].mean(0) - whole[wider][ring].mean(0)).mean()),
+                )
 
 
 def components(least: int, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
@@ -208,7 +238,9 @@ def by_colour(bandwidth: float, scene: Scene) -> Iterator[tuple[np.ndarray, floa
     """Mean shift in RGB on the true foreground."""
     foreground = scene[2] > 0
     labels = np.zeros(foreground.shape, dtype=int)
-    labels[foreground] = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(scene[1][foreground]).labels_ + 1
+    labels[foreground] = (
+        MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(scene[1][foreground]).labels_ + 1
+    )
     for number in range(1, labels.max() + 1):
         yield labels == number, float((labels == number).sum())
 
@@ -219,11 +251,17 @@ def counted(what: str, scenes: list[Scene]) -> Iterator[Scene]:
     for number, scene in enumerate(scenes):
         if time.monotonic() - said > EVERY:
             said = time.monotonic()
-            print(f"{what}: {number} of {len(scenes)} images, {said - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {number} of {len(scenes)} images, {said - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         yield scene
 
 
-def rows_of(what: str, method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]) -> list[Row]:
+def rows_of(
+    what: str, method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]
+) -> list[Row]:
     """A baseline's masks, each once."""
     rows = []
     for scene in counted(what, scenes):
@@ -259,17 +297,19 @@ def main() -> None:
     ours = proposals_of("this run", task, data, split)
     numbers = [row["image_id"] for row in ours]
     counts = {number: numbers.count(number) for number in set(numbers)}
-    table = Table(data.truth(split), counts, getattr(task.proposal, "least_score", 0.5), data.name)
+    table = Table(data.truth(split), counts, getattr(task.proposal, "score_threshold", 0.5), data.name)
     table.add("this run", ours)
     scenes = list(scenes_of(task, data, split))
     baselines: dict[str, Callable[[Scene], Iterator[tuple[np.ndarray, float]]]] = {
-        "connected components of the trained objectness": partial(components, task.proposal.minimum_area),
+        "connected components of the trained objectness": partial(components, task.proposal.min_area),
         "multi-scale Felzenszwalb": segments,
     }
     if data.name == "digits":
         baselines["connected components of the true foreground"] = true_components
         for bandwidth in COLOUR_BANDWIDTHS:
-            baselines[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = partial(by_colour, bandwidth)
+            baselines[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = partial(
+                by_colour, bandwidth
+            )
     if data.name in PHOTOGRAPHS:
         stride = task.model.embed(torch.zeros(1, 3, 64, 64)).objectness.stride
         baselines[f"ceiling: the true masks at stride {stride}"] = partial(ceiling, stride)
@@ -277,10 +317,15 @@ def main() -> None:
         table.add(what, rows_of(what, method, scenes))
     embed = task.model.embed
     task.model.embed = with_random_points(embed)
-    table.add("random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split))
+    table.add(
+        "random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split)
+    )
     if data.name in PHOTOGRAPHS:
         task.model.embed = with_imagenet_points(embed, pretrained(config))
-        table.add("ImageNet features alone, trained objectness", proposals_of("ImageNet features", task, data, split))
+        table.add(
+            "ImageNet features alone, trained objectness",
+            proposals_of("ImageNet features", task, data, split),
+        )
     # last, as a network that knows nothing takes the longest: all pixels may take part, in hundreds of groups
     task.model.embed = embed
     task.load_state_dict(untrained)
@@ -293,19 +338,37 @@ class Table:
     Args:
         truth: of the split.
         counts: by image id, how many masks of each method count.
-        least_score: of the masks of a label map (Felzenszwalb's contrast is no probability: all of them).
+        score_threshold: of the masks of a label map (Felzenszwalb's contrast is no probability: all of them).
         name: of the data.
     """
 
-    def __init__(self, truth: dict[str, Any], counts: dict[int, int], least_score: float, name: str) -> None:
-        self.truth, self.counts, self.least_score, self.nuclei = truth, counts, least_score, name == "nuclei"
-        self.columns = ["AR@10", "AR@100", "AR@1000"] + (["AP50", "PQ", "recall50-touching"] if self.nuclei else [])
+    def __init__(
+        self, truth: dict[str, Any], counts: dict[int, int], score_threshold: float, name: str
+    ) -> None:
+        self.truth, self.counts, self.score_threshold, self.nuclei = (
+            truth,
+            counts,
+            score_threshold,
+            name == "nuclei",
+        )
+        self.columns = ["AR@10", "AR@100", "AR@1000"] + (
+            ["AP50", "PQ", "recall50-touching"] if self.nuclei else []
+        )
         self.photographs = name in PHOTOGRAPHS
         if self.photographs:
             self.columns += [f"AR@100-{size}" for size in ("small", "medium", "large")]
-            self.columns += [f"AR@10-{count}" for count in ("1-object", "2-objects", "3+-objects", "2+-objects")]
+            self.columns += [
+                f"AR@10-{count}" for count in ("1-object", "2-objects", "3+-objects", "2+-objects")
+            ]
             self.columns += ["recall50@10-touching", "AP50", "recall50-touching"]
-        print("| " + " | ".join(["what", *self.columns, "masks per image"]) + " |\n" + "|---" * (len(self.columns) + 2) + "|", flush=True)
+        print(
+            "| "
+            + " | ".join(["what", *self.columns, "masks per image"])
+            + " |\n"
+            + "|---" * (len(self.columns) + 2)
+            + "|",
+            flush=True,
+        )
 
     def add(self, what: str, rows: list[Row]) -> None:
         """A row."""
@@ -314,10 +377,15 @@ class Table:
         if self.photographs:
             figures |= recall_by_object_count(self.truth, kept)
         if self.nuclei or self.photographs:
-            least = -1.0 if "Felzenszwalb" in what else self.least_score
-            figures |= instance_figures(label_maps(self.truth, kept, partial(select_instances, threshold=least)))
+            least = -1.0 if "Felzenszwalb" in what else self.score_threshold
+            figures |= instance_figures(
+                label_maps(self.truth, kept, partial(select_instances, threshold=least))
+            )
         values = [f"{figures[column]:.3f}" if column in figures else "-" for column in self.columns]
-        print("| " + " | ".join([what, *values, f"{len(kept) / len(self.truth['images']):.1f}"]) + " |", flush=True)
+        print(
+            "| " + " | ".join([what, *values, f"{len(kept) / len(self.truth['images']):.1f}"]) + " |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ REPEATS = 3
 
 
 def main() -> None:
-    print("| run folders | not finished or broken | all of them listed | seconds (fastest of 3) | page |\n|---|---|---|---|---|")
+    print(
+        "| run folders | not finished or broken | all of them listed | seconds (fastest of 3) | page |\n|---|---|---|---|---|"
+    )
     for points in (12, 50, 200):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -26,14 +28,24 @@ def main() -> None:
             seconds = []
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                subprocess.run([sys.executable, "-m", "rpe.tools.report", f"sweep={folder}"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+                subprocess.run(
+                    [sys.executable, "-m", "rpe.tools.report", f"sweep={folder}"],
+                    check=True,
+                    cwd=ROOT,
+                    stdout=subprocess.DEVNULL,
+                )
                 seconds.append(time.perf_counter() - start)
             text = (folder / "report.md").read_text()
             listed = all(
-                any(f"- {point}" in line and words in line for line in text.splitlines()) for point, words in said.items() if words != "pending"
+                any(f"- {point}" in line and words in line for line in text.splitlines())
+                for point, words in said.items()
+                if words != "pending"
             )
             size = (folder / "report.html").stat().st_size / 1e6
-            print(f"| {points} | {len(said)} | {'yes' if listed else 'NO'} | {min(seconds):.1f} | {size:.1f} MB |", flush=True)
+            print(
+                f"| {points} | {len(said)} | {'yes' if listed else 'NO'} | {min(seconds):.1f} | {size:.1f} MB |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -47,13 +47,30 @@ class Training(NamedTuple):
 
     def run(self, settings: dict[str, str]) -> Figures:
         """Test figures, and `val/mIoU`, as it validates once, at its end; a finished run is read, not repeated, and a stopped one is done anew."""
-        folder = Path(settings["folder"]).absolute() / f"loops{self.loops}-weight{self.weight:g}-rate{self.rate:g}-seed{self.seed}"
+        folder = (
+            Path(settings["folder"]).absolute()
+            / f"loops{self.loops}-weight{self.weight:g}-rate{self.rate:g}-seed{self.seed}"
+        )
         if not (folder / "metrics.json").exists():
             started = time.monotonic()
             shutil.rmtree(folder, ignore_errors=True)
-            varied = [f"grouping.iterations={self.loops}", f"loss.pairwise_weight={self.weight}", f"optimizer.lr={self.rate}", f"seed={self.seed}"]
-            budget = [f"data.{split}_scenes={settings[key]}" for split, key in (("train", "scenes"), ("val", "val"), ("test", "test"))]
-            command = [sys.executable, ROOT / "train.py", "experiment=digits_semantic", "trainer.max_epochs=1", f"hydra.run.dir={folder}"]
+            varied = [
+                f"grouping.iterations={self.loops}",
+                f"loss.pairwise_weight={self.weight}",
+                f"optimizer.lr={self.rate}",
+                f"seed={self.seed}",
+            ]
+            budget = [
+                f"data.{split}_scenes={settings[key]}"
+                for split, key in (("train", "scenes"), ("val", "val"), ("test", "test"))
+            ]
+            command = [
+                sys.executable,
+                ROOT / "train.py",
+                "experiment=digits_semantic",
+                "trainer.max_epochs=1",
+                f"hydra.run.dir={folder}",
+            ]
             subprocess.run([*command, *varied, *budget], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
             print(f"{folder.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         figures: Figures = json.loads((folder / "metrics.json").read_text())["figures"]
@@ -65,7 +82,10 @@ def best_of(tried: list[Training], settings: dict[str, str]) -> Training:
     """The one with the highest mIoU on the validation scenes."""
     reached = {one: one.run(settings)["val/mIoU"] for one in tried}
     for one, score in reached.items():
-        print(f"{one.loops} loops, weight {one.weight:g}, learning rate {one.rate:g}: validation mIoU {score:.4f}", flush=True)
+        print(
+            f"{one.loops} loops, weight {one.weight:g}, learning rate {one.rate:g}: validation mIoU {score:.4f}",
+            flush=True,
+        )
     return max(reached, key=lambda one: reached[one])
 
 
@@ -74,7 +94,9 @@ def row(name: str, runs: list[Figures]) -> str:
     cells = []
     for key in COLUMNS.values():
         values = [figures[key] for figures in runs if key in figures]
-        cells.append(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+        cells.append(
+            f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        )
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -95,15 +117,36 @@ def main() -> None:
         raise SystemExit(f"{sorted(unknown)[0]} is unknown: the keys are {', '.join(SETTINGS)}")
     loops = int(settings["loops"])
     plain = best_of([Training(0, 0.0, rate) for rate in RATES], settings)
-    chosen = [plain, *(best_of([Training(number, weight, plain.rate) for weight in WEIGHTS], settings) for number in (0, loops))]
+    chosen = [
+        plain,
+        *(
+            best_of([Training(number, weight, plain.rate) for weight in WEIGHTS], settings)
+            for number in (0, loops)
+        ),
+    ]
     names = [
         "cross-entropy alone",
         f"+ pairwise loss on X_0, weight {chosen[1].weight:g}",
         f"+ {loops} grouping loops, weight {chosen[2].weight:g} each",
     ]
-    runs = {name: [one._replace(seed=seed).run(settings) for seed in SEEDS] for name, one in zip(names, chosen, strict=True)}
-    lines = [f"| training | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|", *(row(name, figures) for name, figures in runs.items())]
-    table = "\n".join([f"learning rate {plain.rate:g}, {int(settings['scenes']) // 4} steps of 4 scenes", "", *lines, "", *gains(runs)])
+    runs = {
+        name: [one._replace(seed=seed).run(settings) for seed in SEEDS]
+        for name, one in zip(names, chosen, strict=True)
+    }
+    lines = [
+        f"| training | {' | '.join(COLUMNS)} |",
+        "|---" * (1 + len(COLUMNS)) + "|",
+        *(row(name, figures) for name, figures in runs.items()),
+    ]
+    table = "\n".join(
+        [
+            f"learning rate {plain.rate:g}, {int(settings['scenes']) // 4} steps of 4 scenes",
+            "",
+            *lines,
+            "",
+            *gains(runs),
+        ]
+    )
     (Path(settings["folder"]) / "table.md").write_text(table + "\n")
     print(table, flush=True)
 

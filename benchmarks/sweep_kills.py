@@ -52,26 +52,38 @@ def killed(process: subprocess.Popen[bytes], sweep: Path, after: float, writing:
 
 def figures(sweep: Path) -> dict[str, dict[str, float]]:
     """Of all finished points."""
-    return {file.parent.name: json.loads(file.read_text())["figures"] for file in sorted(sweep.glob("*/metrics.json"))}
+    return {
+        file.parent.name: json.loads(file.read_text())["figures"]
+        for file in sorted(sweep.glob("*/metrics.json"))
+    }
 
 
 def main(arguments: list[str]) -> int:
     """The two sweeps and the comparison; 1 where they differ."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
     theirs = arguments[split + 1 :]
-    given = read_arguments(arguments[:split], {"folder": None, "kills": 10, "seed": 0, "longest": 60}, str(__doc__))
+    given = read_arguments(
+        arguments[:split], {"folder": None, "kills": 10, "seed": 0, "longest": 60}, str(__doc__)
+    )
     if given["folder"] is None or not theirs:
         raise UserError("name folder=<empty folder>, and the sweep's arguments after --")
     folder, chance = Path(given["folder"]).absolute(), random.Random(given["seed"])
     started = time.monotonic()
     status = start(folder / "whole", theirs).wait()
-    print(f"undisturbed: exit status {status}, {len(figures(folder / 'whole'))} points, {time.monotonic() - started:.0f} s\n", flush=True)
+    print(
+        f"undisturbed: exit status {status}, {len(figures(folder / 'whole'))} points, {time.monotonic() - started:.0f} s\n",
+        flush=True,
+    )
     print("| kill | after, s | it was | points done |\n|---|---|---|---|", flush=True)
     number, started = 0, time.monotonic()
     while True:
         process = start(folder / "killed", theirs)
         after = chance.uniform(START, given["longest"])
-        what = killed(process, folder / "killed", after, writing=number % 2 == 0) if number < given["kills"] else None
+        what = (
+            killed(process, folder / "killed", after, writing=number % 2 == 0)
+            if number < given["kills"]
+            else None
+        )
         if what is None:
             status = process.wait()
             break

@@ -30,7 +30,15 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         try:
-            print("\n".join(["rpe <command> [key=value ...]", *(f"  {key:<10} {text}" for key, text in COMMANDS.items())]), flush=True)
+            print(
+                "\n".join(
+                    [
+                        "rpe <command> [key=value ...]",
+                        *(f"  {key:<10} {text}" for key, text in COMMANDS.items()),
+                    ]
+                ),
+                flush=True,
+            )
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return

@@ -20,5 +20,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 @functools.cache
 def note(line: str) -> None:
     """Print a line about the input on stderr, once in a program, by the first of several ranks alone."""
-    if next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0") == "0":
+    if (
+        next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+        == "0"
+    ):
         print(f"note: {line}", file=sys.stderr, flush=True)

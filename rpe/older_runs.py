@@ -4,8 +4,39 @@ from typing import Any
 
 Node = dict[str, Any]
 
+GROUPS = {"callback": "callbacks", "init": "init_from"}
+"""Groups and keys of earlier configs and commands, and their names today."""
+
+OPTIONS = {
+    "data": {
+        "agree": "min_annotators",
+        "slack": "vote_radius",
+        "stretch": "percentile_range",
+        "workers": "num_workers",
+    },
+    "detection": {"suppression": "nms"},
+    "head": {"subdivision": "upscale"},
+    "loss": {"groups": "grouping_target", "pixels": "num_pixels"},
+    "proposal": {
+        "components": "split_components",
+        "duplicate_iou": "nms_iou",
+        "keys": "max_keys",
+        "least_score": "score_threshold",
+        "maximum": "max_proposals",
+        "minimum_area": "min_area",
+    },
+}
+"""Options of each group that earlier configs and commands have, and their names today."""
+
+COMMANDS = GROUPS | {"least_score": "score_threshold", "ranker=plain": "ranker=heuristic"}
+"""What commands may still say, beside `OPTIONS`: a key, or a group with its option."""
+
 MOVED = {
     "rpe.backbone": "rpe.network.backbone",
+    **{
+        f"rpe.callback.{name}": f"rpe.callbacks.{name}"
+        for name in ("collapse", "gradient_norm", "pictures", "progress", "weight_average")
+    },
     "rpe.detection": "rpe.segment.boundary_map",
     "rpe.embedding": "rpe.network.embedding",
     "rpe.head": "rpe.network.head",
@@ -18,7 +49,11 @@ OPTIMIZERS = {"torch.optim.AdamW": "rpe.task.optimizer.adamw", "torch.optim.SGD"
 """Classes that were named directly, and the functions that make them over parameter groups."""
 
 ADDED: dict[str, Node] = {
-    "rpe.loss.InstanceLoss": {"iterate_weights": "sum", "assignment_weight": 0.0, "assignment_concentration": 10.0},
+    "rpe.loss.InstanceLoss": {
+        "iterate_weights": "sum",
+        "assignment_weight": 0.0,
+        "assignment_concentration": 10.0,
+    },
     "rpe.loss.SemanticLoss": {"iterate_weights": "sum"},
     "rpe.loss.BoundaryLoss": {"iterate_weights": "sum"},
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0},
@@ -37,19 +72,48 @@ def with_todays_weights(checkpoint: Node) -> Node:
     """Return a checkpoint whose weights, averaged or not, have today's names; one of today comes back as it is."""
 
     def renamed(name: str) -> str:
-        return next((today + name.removeprefix(then) for then, today in WEIGHTS.items() if name.startswith(then)), name)
+        return next(
+            (today + name.removeprefix(then) for then, today in WEIGHTS.items() if name.startswith(then)),
+            name,
+        )
 
-    parts = {key: checkpoint[key] for key in ("state_dict", "current_model_state") if isinstance(checkpoint.get(key), dict)}
-    return checkpoint | {key: {renamed(name): values for name, values in state.items()} for key, state in parts.items()}
+    parts = {
+        key: checkpoint[key]
+        for key in ("state_dict", "current_model_state")
+        if isinstance(checkpoint.get(key), dict)
+    }
+    return checkpoint | {
+        key: {renamed(name): values for name, values in state.items()} for key, state in parts.items()
+    }
 
 
-def with_todays_names(node: Any) -> Any:
-    """Return settings whose targets, keys and options are today's; settings of today come back as they are."""
+def todays_override(override: str) -> str:
+    """Return an override of a command line under today's names; one of today comes back as it is."""
+    sign = override[: len(override) - len(override.lstrip("+~"))]
+    key, given, value = override[len(sign) :].partition("=")
+    if override in COMMANDS:
+        return COMMANDS[override]
+    group, dot, option = key.partition(".")
+    todays = COMMANDS.get(group, group) + dot + OPTIONS.get(group, {}).get(option, option)
+    return sign + todays + given + value
+
+
+def todays_run(run: Node) -> Node:
+    """Return the config of a run whose groups, options and targets are today's; one of today comes back as it is."""
+    settings = {GROUPS.get(key, key): value for key, value in run.items()}
+    for group, options in OPTIONS.items():
+        if isinstance(node := settings.get(group), dict):
+            settings[group] = {options.get(key, key): value for key, value in node.items()}
+    return {key: with_todays_targets(value) for key, value in settings.items()}
+
+
+def with_todays_targets(node: Any) -> Any:
+    """Return settings whose targets, and the options that these need, are today's."""
     if isinstance(node, list):
-        return [with_todays_names(child) for child in node]
+        return [with_todays_targets(child) for child in node]
     if not isinstance(node, dict):
         return node
-    settings = {key: with_todays_names(child) for key, child in node.items()}
+    settings = {key: with_todays_targets(child) for key, child in node.items()}
     if isinstance(target := settings.get("_target_"), str):
         module, _, name = target.rpartition(".")
         target = settings["_target_"] = OPTIMIZERS.get(target, f"{MOVED.get(module, module)}.{name}")

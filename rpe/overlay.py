@@ -23,7 +23,9 @@ def colours_of(labels: Integer[np.ndarray, "height width"]) -> Float[np.ndarray,
     return colour
 
 
-def overlay(image: UInt8[np.ndarray, "height width 3"], labels: Int32[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+def overlay(
+    image: UInt8[np.ndarray, "height width 3"], labels: Int32[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
     """Each object tinted, its border in full colour; the colours are those of `colours_of`."""
     palette = np.rint(255 * colours_of(np.arange(int(labels.max(initial=0)) + 1)[None])[0]).astype(np.uint8)
     drawn = image.copy()
@@ -52,11 +54,15 @@ def edge_of(labels: Int32[np.ndarray, "rows columns"]) -> np.ndarray:
     return edge
 
 
-def drawn_boundaries(image: UInt8[np.ndarray, "height width 3"], strength: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+def drawn_boundaries(
+    image: UInt8[np.ndarray, "height width 3"], strength: UInt8[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
     """A boundary map in red over its image, as opaque as it is strong."""
     drawn = np.empty_like(image)
     for start in range(0, len(image), PORTION):
         rows = slice(start, start + PORTION)
         opaque = strength[rows, :, None] / np.float32(255)
-        drawn[rows] = np.rint((1 - opaque) * image[rows] + opaque * np.array([255, 0, 0], dtype=np.float32)).astype(np.uint8)
+        drawn[rows] = np.rint(
+            (1 - opaque) * image[rows] + opaque * np.array([255, 0, 0], dtype=np.float32)
+        ).astype(np.uint8)
     return drawn

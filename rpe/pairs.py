@@ -17,7 +17,9 @@ GPU_TILE = 4096
 """Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
 
 
-def checked_positions(positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
+def checked_positions(
+    positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*shape"]
+) -> Float[Tensor, "*shape 2"]:
     """The same in floating point.
 
     Raises:
@@ -26,7 +28,9 @@ def checked_positions(positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*
     check_tensor("positions", positions)
     wrong = ~positions.isfinite().all(-1) & used
     if bool(wrong.any()):
-        raise UserError(f"{int(wrong.sum())} positions are not finite: give the row and the column of every pixel that is used")
+        raise UserError(
+            f"{int(wrong.sum())} positions are not finite: give the row and the column of every pixel that is used"
+        )
     return in_single(positions) if positions.is_floating_point() else positions.double()
 
 
@@ -40,7 +44,9 @@ def refuse_second_derivative(what: str) -> None:
         raise UserError(f"{what} has no second derivative: take its gradient without create_graph=True")
 
 
-def upper_tiles(length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf) -> Iterator[tuple[slice, slice]]:
+def upper_tiles(
+    length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf
+) -> Iterator[tuple[slice, slice]]:
     """(rows, columns) of the tiles on and above the diagonal of a length x length matrix.
 
     With places, tiles whose bounding boxes are more than `reach` apart are left out: points in the order of `along_a_curve` leave out most.
@@ -53,7 +59,12 @@ def upper_tiles(length: int, tile: int, places: Float[Tensor, "pixel 2"] | None 
     high = torch.stack([places[part].amax(0) for part in parts])
     gap = torch.maximum(low[:, None] - high, low - high[:, None]).clamp(min=0)
     near = gap.square().sum(-1).cpu() <= reach**2
-    yield from ((rows, columns) for index, rows in enumerate(parts) for other, columns in enumerate(parts) if other >= index and near[index, other])
+    yield from (
+        (rows, columns)
+        for index, rows in enumerate(parts)
+        for other, columns in enumerate(parts)
+        if other >= index and near[index, other]
+    )
 
 
 def along_a_curve(places: Float[Tensor, "pixel 2"]) -> Int64[Tensor, " pixel"]:
@@ -65,14 +76,20 @@ def along_a_curve(places: Float[Tensor, "pixel 2"]) -> Int64[Tensor, " pixel"]:
     return torch.argsort(code, stable=True)
 
 
-def tile_of(buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]) -> Float[Tensor, "row column"]:
+def tile_of(
+    buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]
+) -> Float[Tensor, "row column"]:
     """left right^T, written into the buffer."""
     tile = buffer[: len(left) * len(right)].view(len(left), len(right))
     return torch.mm(left, right.t(), out=tile)
 
 
 def add_products(
-    sums: Float[Tensor, "wide pixel"], tile: Float[Tensor, "row column"], values: Float[Tensor, "pixel wide"], rows: slice, columns: slice
+    sums: Float[Tensor, "wide pixel"],
+    tile: Float[Tensor, "row column"],
+    values: Float[Tensor, "pixel wide"],
+    rows: slice,
+    columns: slice,
 ) -> None:
     """Add to `sums` what one tile of a symmetric matrix S adds to (S values)^T, for its rows and, off the diagonal, for its columns.
 

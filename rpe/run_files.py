@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from rpe.errors import UserError
-from rpe.older_runs import with_todays_names
+from rpe.older_runs import todays_run
 
 Node = dict[str, Any]
 
@@ -29,7 +29,9 @@ def run_folder(folder: str) -> Path:
     path = Path(folder)
     if not (path / "config.yaml").is_file():
         what = "holds no config.yaml" if path.is_dir() else "does not exist"
-        raise UserError(f"run folder {folder} {what}: name a folder that train.py wrote, such as outputs/digits/<time>")
+        raise UserError(
+            f"run folder {folder} {what}: name a folder that train.py wrote, such as outputs/digits/<time>"
+        )
     return path
 
 
@@ -39,7 +41,7 @@ def read_run(folder: str) -> Node:
     Raises:
         UserError: no run, or its files are not a config.
     """
-    config = with_todays_names(read_yaml(run_folder(folder) / "config.yaml"))
+    config = todays_run(read_yaml(run_folder(folder) / "config.yaml"))
     for key, value in changed_at_resume(Path(folder)).items():
         *groups, name = key.split(".")
         node = config
@@ -58,7 +60,9 @@ def changed_at_resume(folder: Path) -> Node:
 def remember_changes(folder: Path, changes: Node) -> None:
     """Add what this resuming changes, for the next one and for evaluations."""
     if changes:
-        write_whole(folder / "resumed.yaml", yaml.safe_dump(changed_at_resume(folder) | changes, sort_keys=False))
+        write_whole(
+            folder / "resumed.yaml", yaml.safe_dump(changed_at_resume(folder) | changes, sort_keys=False)
+        )
 
 
 def read_yaml(file: Path) -> Node:
@@ -70,7 +74,9 @@ def read_yaml(file: Path) -> Node:
     try:
         settings = yaml.load(file.read_text(), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it") from error
+        raise UserError(
+            f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it"
+        ) from error
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings: it must be as train.py wrote it")
     return settings

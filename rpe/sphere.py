@@ -22,7 +22,9 @@ def normalise(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim
     comes out lies on the sphere. NaN stays NaN."""
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     zero = length < torch.finfo(vectors.dtype).tiny
-    return torch.where(zero, first_axis_like(vectors), vectors / torch.where(zero, torch.ones_like(length), length))
+    return torch.where(
+        zero, first_axis_like(vectors), vectors / torch.where(zero, torch.ones_like(length), length)
+    )
 
 
 def first_axis_like(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
@@ -37,12 +39,16 @@ def in_single(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def calibrated_cosine(one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
+def calibrated_cosine(
+    one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]
+) -> Float[Tensor, "*shape"]:
     """s = (1 + x . y) / 2 in [0, 1] (paper, section 3.1)."""
     return (1 + (one * other).sum(-1)) / 2
 
 
-def cosine_distance(one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape"]:
+def cosine_distance(
+    one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]
+) -> Float[Tensor, "*shape"]:
     """1 - x . y as |x - y|^2 / 2, which keeps its digits when the points are close."""
     return (one - other).square().sum(-1) / 2
 
@@ -70,14 +76,20 @@ def check_points(points: Tensor, **axes: int | None) -> None:
         raise UserError(f"points has the shape {list(points.shape)}: a point needs one coordinate or more")
 
 
-def check_unit_length(points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None) -> None:
+def check_unit_length(
+    points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None
+) -> None:
     """Refuse points that are not on the sphere.
 
     Raises:
         UserError: a point is NaN, infinite, of length zero or otherwise not of unit length.
     """
     error = (torch.linalg.vector_norm(in_single(points.detach()), dim=-1) - 1).abs()
-    tolerance = max(UNIT_TOLERANCE, 2 * torch.finfo(points.dtype).eps) if points.is_floating_point() else UNIT_TOLERANCE
+    tolerance = (
+        max(UNIT_TOLERANCE, 2 * torch.finfo(points.dtype).eps)
+        if points.is_floating_point()
+        else UNIT_TOLERANCE
+    )
     if used is not None:
         error = torch.where(used, error, torch.zeros_like(error))
     wrong = ~(error <= tolerance)

@@ -33,7 +33,9 @@ def check_shape(name: str, values: Tensor, **axes: int | None) -> None:
     Raises:
         UserError: naming the tensor, its shape and the one that is wanted.
     """
-    if values.dim() != len(axes) or any(length not in (None, found) for length, found in zip(axes.values(), values.shape, strict=True)):
+    if values.dim() != len(axes) or any(
+        length not in (None, found) for length, found in zip(axes.values(), values.shape, strict=True)
+    ):
         wanted = ", ".join(axis if length is None else f"{axis} {length}" for axis, length in axes.items())
         raise UserError(f"{name} has the shape {list(values.shape)}: it should be [{wanted}]")
 
@@ -69,7 +71,10 @@ class InstanceBatch(Batch):
 
     def classes(self) -> Int64[Tensor, "batch height width"]:
         """The class of each pixel: 0 background, 1..classes, void where nobody labelled."""
-        maps = [categories[labels.clamp(min=BACKGROUND)] for labels, categories in zip(self.labels, self.categories, strict=True)]
+        maps = [
+            categories[labels.clamp(min=BACKGROUND)]
+            for labels, categories in zip(self.labels, self.categories, strict=True)
+        ]
         return torch.where(self.labels == VOID, VOID, torch.stack(maps))
 
 
@@ -103,12 +108,14 @@ class FeatureMap:
         grid = (2 * positions / extent - 1).flip(-1)[:, None]
         if torch.float64 in (self.values.dtype, grid.dtype):
             grid = grid.to(self.values.dtype)
-        sampled = functional.grid_sample(self.values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        sampled = functional.grid_sample(
+            self.values, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
         return sampled[:, :, 0].transpose(1, 2)
 
 
 @dataclass
-class Embedded:
+class NetworkOutput:
     """What the network says of each cell of its grid: a point on the sphere, the logit of being part of an object (its grid may be finer), and
     the backbone's finest features, by which groups are ranked; where the head knows classes, their logits too, the background's first."""
 
@@ -179,7 +186,12 @@ class Proposals:
         """Return rows of a COCO results file; `category_ids` are those of class 1, 2, .., and without classes the first is that of all."""
         numbers = [1] * len(self.masks) if self.classes is None else self.classes.tolist()
         return [
-            {"image_id": image_id, "category_id": category_ids[number - 1], "segmentation": mask, "score": float(score)}
+            {
+                "image_id": image_id,
+                "category_id": category_ids[number - 1],
+                "segmentation": mask,
+                "score": float(score),
+            }
             for mask, score, number in zip(self.masks, self.scores, numbers, strict=True)
         ]
 
@@ -190,7 +202,9 @@ def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
     return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode()}
 
 
-def encode_labels(labels: Int64[np.ndarray, "height width"], chosen: Int64[np.ndarray, " mask"]) -> list[RunLength]:
+def encode_labels(
+    labels: Int64[np.ndarray, "height width"], chosen: Int64[np.ndarray, " mask"]
+) -> list[RunLength]:
     """The mask of each chosen label as `encode_mask` writes it, all found in one pass over the label map."""
     height, width = labels.shape
     flat = labels.ravel(order="F")

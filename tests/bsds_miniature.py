@@ -25,7 +25,9 @@ def write_annotations(file: Path, maps: list[np.ndarray]) -> None:
     cells = np.empty((1, len(maps)), dtype=object)
     for index, segments in enumerate(maps):
         boundaries = thin(segment_changes(segments.astype(np.int64))).astype(np.uint8)
-        cells[0, index] = np.array([[(segments, boundaries)]], dtype=[("Segmentation", object), ("Boundaries", object)])
+        cells[0, index] = np.array(
+            [[(segments, boundaries)]], dtype=[("Segmentation", object), ("Boundaries", object)]
+        )
     io.savemat(file, {"groundTruth": cells}, do_compression=True)
 
 
@@ -37,7 +39,11 @@ def write_bsds(root: Path, images: int = 4) -> Path:
         for number in range(images):
             size = (48, 64) if number % 2 else (64, 48)
             maps = annotations_of(size)
-            pixels = (maps[0][..., None] * np.array([90, 60, 30])).clip(0, 255) - random.integers(0, 20, (*size, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "images" / split / f"{offset + number}.jpg")
+            pixels = (maps[0][..., None] * np.array([90, 60, 30])).clip(0, 255) - random.integers(
+                0, 20, (*size, 3)
+            )
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+                root / "images" / split / f"{offset + number}.jpg"
+            )
             write_annotations(root / "groundTruth" / split / f"{offset + number}.mat", maps)
     return root

@@ -13,7 +13,12 @@ from rpe.structures import decode_mask, encode_mask
 
 def oracle(truth: dict) -> list[dict]:
     return [
-        {"image_id": a["image_id"], "category_id": a["category_id"], "segmentation": a["segmentation"], "score": 0.9}
+        {
+            "image_id": a["image_id"],
+            "category_id": a["category_id"],
+            "segmentation": a["segmentation"],
+            "score": 0.9,
+        }
         for a in truth["annotations"]
         if not a.get("void", False)
     ]
@@ -26,7 +31,10 @@ def noisy(truth: dict, seed: int) -> list[dict]:
     for row in oracle(truth) * 2:
         mask = np.roll(decode_mask(row["segmentation"]), random.integers(-1, 2, 2), (0, 1))
         category = row["category_id"] if random.random() < 0.7 else int(random.integers(1, 11))
-        rows.append(row | {"category_id": category, "segmentation": encode_mask(mask), "score": float(random.random())})
+        rows.append(
+            row
+            | {"category_id": category, "segmentation": encode_mask(mask), "score": float(random.random())}
+        )
     return rows
 
 

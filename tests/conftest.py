@@ -68,7 +68,9 @@ def clustered(pixels: int, dim: int, groups: int = 12, seed: int = 0) -> torch.T
     generator = torch.Generator().manual_seed(seed)
     centres = torch.nn.functional.normalize(torch.randn(groups, dim, generator=generator), dim=-1)
     member = torch.randint(groups, (pixels,), generator=generator)
-    return torch.nn.functional.normalize(centres[member] + 0.4 / dim**0.5 * torch.randn(pixels, dim, generator=generator), dim=-1)
+    return torch.nn.functional.normalize(
+        centres[member] + 0.4 / dim**0.5 * torch.randn(pixels, dim, generator=generator), dim=-1
+    )
 
 
 @pytest.fixture(name="clustered")

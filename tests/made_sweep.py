@@ -35,22 +35,38 @@ def config_of(overrides: dict, whole: dict) -> dict:
 
 
 WHOLE = {
-    **{"data": {"seed": 0, "batch_size": 4}, "grouping": {"iterations": 1, "bandwidth": 0.3}, "loss": {"margin": 0.5, "pixels": 384}},
+    **{
+        "data": {"seed": 0, "batch_size": 4},
+        "grouping": {"iterations": 1, "bandwidth": 0.3},
+        "loss": {"margin": 0.5, "pixels": 384},
+    },
     **{"task": {"seed": 0}, "embedding": {"dimension": 3}, "backbone": {"width": 32, "levels": 3}},
-    **{f"group{number}": {f"key{index}": index for index in range(8)} for number in range(10)},  # about as long as a real one
+    **{
+        f"group{number}": {f"key{index}": index for index in range(8)} for number in range(10)
+    },  # about as long as a real one
 }
 
 
 def score(overrides: dict) -> float:
     """Best at dimension 8, then at margin 0.5; seeds differ by 0.01."""
-    return 0.5 - 0.01 * abs(overrides["embedding.dimension"] - 8) - 0.1 * abs(overrides["loss.margin"] - 0.5) + 0.01 * overrides["seed"]
+    return (
+        0.5
+        - 0.01 * abs(overrides["embedding.dimension"] - 8)
+        - 0.1 * abs(overrides["loss.margin"] - 0.5)
+        + 0.01 * overrides["seed"]
+    )
 
 
 def write_point(folder: Path, overrides: dict, epochs: int = 5, pictures: int = 2) -> None:
     """A finished point."""
     (folder / "pictures").mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.dump(config_of(overrides, WHOLE), Dumper=DUMPER, sort_keys=False))
-    rows = [f"{epoch},{epoch * 9},{1 / (epoch + 1)},{score(overrides) * epoch / epochs}" for epoch in range(epochs)]
+    (folder / "config.yaml").write_text(
+        yaml.dump(config_of(overrides, WHOLE), Dumper=DUMPER, sort_keys=False)
+    )
+    rows = [
+        f"{epoch},{epoch * 9},{1 / (epoch + 1)},{score(overrides) * epoch / epochs}"
+        for epoch in range(epochs)
+    ]
     (folder / "metrics.csv").write_text("\n".join(["epoch,step,train/loss,val/AR@10", *rows]) + "\n")
     for number in range(pictures):
         (folder / "pictures" / f"val-{number}.png").write_bytes(picture(number))
@@ -70,21 +86,66 @@ def failed(folder: Path) -> None:
 
 BREAKS = {
     "empty json": (lambda folder: (folder / "metrics.json").write_text(""), "metrics.json is empty"),
-    "torn json": (lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": 0.'), "metrics.json is not JSON"),
-    "binary json": (lambda folder: (folder / "metrics.json").write_bytes(b"\x80\xff\x00"), "metrics.json is not JSON"),
-    "json list": (lambda folder: (folder / "metrics.json").write_text("[1]"), "metrics.json holds no figures"),
-    "no figures": (lambda folder: (folder / "metrics.json").write_text('{"run": {}}'), "metrics.json holds no figures"),
-    "text as figure": (lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": "x"}}'), "AR@10 is 'x', no number"),
-    "NaN figure": (lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": NaN}, "run": 3}'), "metrics.json: AR@10 is nan"),
-    "yaml garbage": (lambda folder: (folder / "config.yaml").write_text("a: [\x00"), "config.yaml is not YAML"),
-    "yaml text": (lambda folder: (folder / "config.yaml").write_text("text"), "config.yaml holds no settings"),
-    "endless number": (lambda folder: (folder / "metrics.json").write_text(f'{{"figures": {{"AR@10": {10**400}}}}}'), "too large"),
-    "resumed garbage": (lambda folder: (folder / "resumed.yaml").write_text("a: ["), "resumed.yaml is not YAML"),
-    "resumed of another": (lambda folder: (folder / "resumed.yaml").write_text("seed.x.y: 1"), "resumed.yaml does not fit config.yaml"),
-    "torn csv": (lambda folder: (folder / "metrics.csv").write_text("epoch,step,train/loss\n0,9,0.5\n1,1"), "metrics.csv: row 2 has 2 of 3 columns"),
-    "csv of text": (lambda folder: (folder / "metrics.csv").write_text("epoch,step\nx,y\n"), "metrics.csv cannot be read after row 0"),
-    "binary csv": (lambda folder: (folder / "metrics.csv").write_bytes(b"\xff\x00\x80"), "metrics.csv cannot be read after row 0"),
-    "no picture": (lambda folder: (folder / "pictures" / "val-0.png").write_bytes(b"\x00\x01garbage"), "pictures/val-0.png is no picture"),
+    "torn json": (
+        lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": 0.'),
+        "metrics.json is not JSON",
+    ),
+    "binary json": (
+        lambda folder: (folder / "metrics.json").write_bytes(b"\x80\xff\x00"),
+        "metrics.json is not JSON",
+    ),
+    "json list": (
+        lambda folder: (folder / "metrics.json").write_text("[1]"),
+        "metrics.json holds no figures",
+    ),
+    "no figures": (
+        lambda folder: (folder / "metrics.json").write_text('{"run": {}}'),
+        "metrics.json holds no figures",
+    ),
+    "text as figure": (
+        lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": "x"}}'),
+        "AR@10 is 'x', no number",
+    ),
+    "NaN figure": (
+        lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": NaN}, "run": 3}'),
+        "metrics.json: AR@10 is nan",
+    ),
+    "yaml garbage": (
+        lambda folder: (folder / "config.yaml").write_text("a: [\x00"),
+        "config.yaml is not YAML",
+    ),
+    "yaml text": (
+        lambda folder: (folder / "config.yaml").write_text("text"),
+        "config.yaml holds no settings",
+    ),
+    "endless number": (
+        lambda folder: (folder / "metrics.json").write_text(f'{{"figures": {{"AR@10": {10**400}}}}}'),
+        "too large",
+    ),
+    "resumed garbage": (
+        lambda folder: (folder / "resumed.yaml").write_text("a: ["),
+        "resumed.yaml is not YAML",
+    ),
+    "resumed of another": (
+        lambda folder: (folder / "resumed.yaml").write_text("seed.x.y: 1"),
+        "resumed.yaml does not fit config.yaml",
+    ),
+    "torn csv": (
+        lambda folder: (folder / "metrics.csv").write_text("epoch,step,train/loss\n0,9,0.5\n1,1"),
+        "metrics.csv: row 2 has 2 of 3 columns",
+    ),
+    "csv of text": (
+        lambda folder: (folder / "metrics.csv").write_text("epoch,step\nx,y\n"),
+        "metrics.csv cannot be read after row 0",
+    ),
+    "binary csv": (
+        lambda folder: (folder / "metrics.csv").write_bytes(b"\xff\x00\x80"),
+        "metrics.csv cannot be read after row 0",
+    ),
+    "no picture": (
+        lambda folder: (folder / "pictures" / "val-0.png").write_bytes(b"\x00\x01garbage"),
+        "pictures/val-0.png is no picture",
+    ),
 }
 """What is done to a finished point, and what the report must say of it."""
 
@@ -96,10 +157,20 @@ def write_sweep(folder: Path, points: int, listed: bool = True) -> dict[str, str
     """
     said: dict[str, str] = {}
     listing: dict[str, dict] = {}
-    grid = [(dimension, margin, seed) for dimension in (2, 3, 4, 6, 8, 12, 16, 24, 32, 64) for margin in (0.1, 0.3, 0.5, 0.7) for seed in range(5)]
+    grid = [
+        (dimension, margin, seed)
+        for dimension in (2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+        for margin in (0.1, 0.3, 0.5, 0.7)
+        for seed in range(5)
+    ]
     breaks = list(BREAKS.items())
     for number, (dimension, margin, seed) in enumerate(grid[:points]):
-        overrides = {"experiment": "digits", "embedding.dimension": dimension, "loss.margin": margin, "seed": seed}
+        overrides = {
+            "experiment": "digits",
+            "embedding.dimension": dimension,
+            "loss.margin": margin,
+            "seed": seed,
+        }
         name = f"dimension-{dimension}_margin-{margin}_seed-{seed}"
         listing[name] = overrides
         kind = number % 12
@@ -118,5 +189,9 @@ def write_sweep(folder: Path, points: int, listed: bool = True) -> dict[str, str
             without(folder / name, "metrics.json")
             said[name] = "5 epochs; last wrote "
     if listed:
-        (folder / "sweep.yaml").write_text(yaml.safe_dump({"commands": ["python train.py -m sweep=made"], "points": listing}, sort_keys=False))
+        (folder / "sweep.yaml").write_text(
+            yaml.safe_dump(
+                {"commands": ["python train.py -m sweep=made"], "points": listing}, sort_keys=False
+            )
+        )
     return said

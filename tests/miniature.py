@@ -28,7 +28,9 @@ def write_miniature(root: Path, years: str = "2017") -> Path:
         folder.mkdir(parents=True)
         images, annotations = [], []
 
-        def add(image_id: int, code: object, area: float, category: int, crowd: int = 0, to: list = annotations) -> None:
+        def add(
+            image_id: int, code: object, area: float, category: int, crowd: int = 0, to: list = annotations
+        ) -> None:
             to.append(
                 {
                     "id": len(to) + 1,
@@ -50,14 +52,20 @@ def write_miniature(root: Path, years: str = "2017") -> Path:
                 mask = np.zeros((height, width), dtype=np.uint8)
                 mask[row : row + tall, column : column + wide] = 1
                 encoded = coco_mask.encode(np.asfortranarray(mask))
-                code = [polygon(row, column, tall, wide), uncompressed(mask), {"size": [height, width], "counts": encoded["counts"].decode()}][index]
+                code = [
+                    polygon(row, column, tall, wide),
+                    uncompressed(mask),
+                    {"size": [height, width], "counts": encoded["counts"].decode()},
+                ][index]
                 add(image_id, code, float(mask.sum()), 1 + index % 2)
             if number == 1:
                 crowd = np.zeros((height, width), dtype=np.uint8)
                 crowd[:6, 40:] = 1
                 add(image_id, uncompressed(crowd), float(crowd.sum()), 1, crowd=1)
             Image.fromarray(pixels).save(folder / f"{image_id:012d}.png")
-            images.append({"id": image_id, "file_name": f"{image_id:012d}.png", "height": height, "width": width})
+            images.append(
+                {"id": image_id, "file_name": f"{image_id:012d}.png", "height": height, "width": width}
+            )
         categories = [{"id": 1, "name": "box"}, {"id": 2, "name": "brick"}]
         file = root / "annotations" / f"instances_{split}{years}.json"
         file.parent.mkdir(exist_ok=True)

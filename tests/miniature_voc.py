@@ -80,7 +80,9 @@ def write_voc(root: Path) -> Path:
     return root
 
 
-def write_mat(folder: Path, name: str, objects: np.ndarray, classes: np.ndarray, categories: list[int]) -> None:
+def write_mat(
+    folder: Path, name: str, objects: np.ndarray, classes: np.ndarray, categories: list[int]
+) -> None:
     for part in ("inst", "cls"):
         (folder / part).mkdir(parents=True, exist_ok=True)
 
@@ -91,9 +93,15 @@ def write_mat(folder: Path, name: str, objects: np.ndarray, classes: np.ndarray,
         return empty
 
     column = np.array(categories, dtype=np.uint8).reshape(-1, 1)
-    savemat(folder / "inst" / f"{name}.mat", {"GTinst": {"Segmentation": objects, "Categories": column, "Boundaries": cells(max(1, len(column)))}})
+    savemat(
+        folder / "inst" / f"{name}.mat",
+        {"GTinst": {"Segmentation": objects, "Categories": column, "Boundaries": cells(max(1, len(column)))}},
+    )
     present = np.unique(column).reshape(-1, 1)
-    savemat(folder / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": classes, "CategoriesPresent": present, "Boundaries": cells(20)}})
+    savemat(
+        folder / "cls" / f"{name}.mat",
+        {"GTcls": {"Segmentation": classes, "CategoriesPresent": present, "Boundaries": cells(20)}},
+    )
 
 
 def write_sbd(root: Path) -> Path:

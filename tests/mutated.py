@@ -7,10 +7,63 @@ from typing import Any
 import numpy as np
 
 STRANGE: list[Any] = [
-    *(None, True, False, 0, 1, -1, 2, 1.0, 0.5, -0.0, 1e300, 2**31, 2**63, 10**30, 10**400, float("nan"), float("inf")),
-    *("", "1", "a", "é", "e\u0301", "\0", "\ud800", ".", "..", "/", "../x.png", "a\\b", "0" * 300, "PPPP", "1" * 40),
-    *([], [[]], [[[]]], [1], ["a"], [1, 2, 3, 4], [[0, 0, 1, 1]], [[1, 2], [3, 4], [5, 6]], [[1, 2, 3, 4, 5, 6, 7]], [None], [48, 64]),
-    *({}, {"size": [48, 64]}, {"size": [48, 64], "counts": [1]}, {"size": [48, 64], "counts": ""}, {"counts": []}, {"id": 1}),
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        2,
+        1.0,
+        0.5,
+        -0.0,
+        1e300,
+        2**31,
+        2**63,
+        10**30,
+        10**400,
+        float("nan"),
+        float("inf"),
+    ),
+    *(
+        "",
+        "1",
+        "a",
+        "é",
+        "e\u0301",
+        "\0",
+        "\ud800",
+        ".",
+        "..",
+        "/",
+        "../x.png",
+        "a\\b",
+        "0" * 300,
+        "PPPP",
+        "1" * 40,
+    ),
+    *(
+        [],
+        [[]],
+        [[[]]],
+        [1],
+        ["a"],
+        [1, 2, 3, 4],
+        [[0, 0, 1, 1]],
+        [[1, 2], [3, 4], [5, 6]],
+        [[1, 2, 3, 4, 5, 6, 7]],
+        [None],
+        [48, 64],
+    ),
+    *(
+        {},
+        {"size": [48, 64]},
+        {"size": [48, 64], "counts": [1]},
+        {"size": [48, 64], "counts": ""},
+        {"counts": []},
+        {"id": 1},
+    ),
 ]
 
 
@@ -45,7 +98,9 @@ def flipped(text: bytes, random: np.random.Generator) -> bytes:
     """The text with one to four bytes changed, or cut short, or with a part of it twice."""
     broken = bytearray(text)
     for _ in range(random.integers(1, 5)):
-        broken[random.integers(len(broken))] = random.integers(256) if random.random() < 0.5 else random.choice(list(b'0123456789.-eE[]{},":'))
+        broken[random.integers(len(broken))] = (
+            random.integers(256) if random.random() < 0.5 else random.choice(list(b'0123456789.-eE[]{},":'))
+        )
     kind, (start, stop) = random.integers(8), sorted(random.integers(0, len(broken), 2))
     if kind == 0:
         return bytes(broken[:stop])

@@ -2,16 +2,16 @@
 
 import torch
 
-from rpe.segment import Grouped
-from rpe.structures import Embedded, FeatureMap
+from rpe.segment import GroupMap
+from rpe.structures import FeatureMap, NetworkOutput
 
 
-def painted(labels: torch.Tensor, stride: int = 1, noise: float = 0.0) -> Embedded:
+def painted(labels: torch.Tensor, stride: int = 1, noise: float = 0.0) -> NetworkOutput:
     """Labels 0..3 on the network's grid as points of four axes; its features are the points again."""
     points = torch.eye(4)[labels.clamp(min=0)] + noise * torch.randn(*labels.shape, 4)
     points = torch.nn.functional.normalize(points, dim=-1).permute(2, 0, 1)[None]
     logits = torch.where(labels > 0, 8.0, -8.0)[None, None]
-    return Embedded(FeatureMap(points, stride), FeatureMap(logits, stride), FeatureMap(points, stride))
+    return NetworkOutput(FeatureMap(points, stride), FeatureMap(logits, stride), FeatureMap(points, stride))
 
 
 def squares() -> torch.Tensor:
@@ -21,6 +21,6 @@ def squares() -> torch.Tensor:
     return labels
 
 
-def grouped_of(labels: torch.Tensor, modes: torch.Tensor) -> Grouped:
+def grouped_of(labels: torch.Tensor, modes: torch.Tensor) -> GroupMap:
     """A partition of an image without padding."""
-    return Grouped(labels, modes, torch.ones_like(labels, dtype=torch.bool))
+    return GroupMap(labels, modes, torch.ones_like(labels, dtype=torch.bool))

@@ -45,11 +45,17 @@ def mask_of(polygon: Polygon, size: tuple[int, int]) -> np.ndarray:
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([polygon], *size))).astype(bool)
 
 
-def labels_of(objects: list[tuple[str, Polygon]], size: tuple[int, int], largest_first: bool = True) -> np.ndarray:
+def labels_of(
+    objects: list[tuple[str, Polygon]], size: tuple[int, int], largest_first: bool = True
+) -> np.ndarray:
     """Numbered as our reader numbers them, the largest first."""
     masks = [mask_of(polygon, size) for _, polygon in objects]
     labels = np.zeros(size, dtype=np.int64)
-    order = sorted(range(len(masks)), key=lambda place: -masks[place].sum()) if largest_first else range(len(masks))
+    order = (
+        sorted(range(len(masks)), key=lambda place: -masks[place].sum())
+        if largest_first
+        else range(len(masks))
+    )
     for number, place in enumerate(order, start=1):
         assert not labels[masks[place]].any()
         labels[masks[place]] = number
@@ -67,7 +73,9 @@ def write_coco(root: Path, scene: Scene, run_lengths: bool) -> None:
         for image in numbers:
             height, width = size_of(image)
             save(root / split / f"{image}.png", pixels_of(image))
-            images.append({"id": image % 3 + 1, "file_name": f"{image}.png", "height": height, "width": width})
+            images.append(
+                {"id": image % 3 + 1, "file_name": f"{image}.png", "height": height, "width": width}
+            )
             for name, polygon in scene[image]:
                 code = coco_mask.merge(coco_mask.frPyObjects([polygon], height, width))
                 annotations.append(
@@ -78,7 +86,9 @@ def write_coco(root: Path, scene: Scene, run_lengths: bool) -> None:
                         "iscrowd": 0,
                         "area": int(coco_mask.area(code)),
                         "bbox": coco_mask.toBbox(code).tolist(),
-                        "segmentation": {"size": [height, width], "counts": code["counts"].decode()} if run_lengths else [polygon],
+                        "segmentation": {"size": [height, width], "counts": code["counts"].decode()}
+                        if run_lengths
+                        else [polygon],
                     }
                 )
         categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
@@ -90,13 +100,18 @@ def write_coco(root: Path, scene: Scene, run_lengths: bool) -> None:
 def write_voc_png(root: Path, scene: Scene) -> None:
     folder = root / "VOCdevkit" / "VOC2012"
     for split, numbers in SPLITS.items():
-        write_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt", [f"2008_00000{image}" for image in numbers])
+        write_list(
+            folder / "ImageSets" / "Segmentation" / f"{split}.txt",
+            [f"2008_00000{image}" for image in numbers],
+        )
         for image in numbers:
             objects = labels_of(scene[image], size_of(image), largest_first=False)
             class_of = np.array([0] + [VOC_CLASS[name] for name, _ in scene[image]])
             write_picture(folder / "JPEGImages" / f"2008_00000{image}.jpg", pixels_of(image))
             write_palette(folder / "SegmentationObject" / f"2008_00000{image}.png", objects.astype(np.uint8))
-            write_palette(folder / "SegmentationClass" / f"2008_00000{image}.png", class_of[objects].astype(np.uint8))
+            write_palette(
+                folder / "SegmentationClass" / f"2008_00000{image}.png", class_of[objects].astype(np.uint8)
+            )
 
 
 def write_stardist(root: Path, scene: Scene) -> None:
@@ -113,7 +128,9 @@ def write_cellpose(root: Path, scene: Scene) -> None:
     for split, numbers in SPLITS.items():
         for image in numbers:
             save(root / split / f"{image}_img.png", pixels_of(image))
-            save(root / split / f"{image}_masks.png", labels_of(scene[image], size_of(image)).astype(np.uint8))
+            save(
+                root / split / f"{image}_masks.png", labels_of(scene[image], size_of(image)).astype(np.uint8)
+            )
             (root / split / f"{image}_cp_outlines.txt").write_text("1,2,3,4\n")
 
 
@@ -154,9 +171,13 @@ def write_labelme(root: Path, scene: Scene) -> None:
                 points = np.array(polygon).reshape(-1, 2).tolist()
                 kind = "polygon" if place else "rectangle"
                 points = points if place else [points[2], points[0]]
-                shapes.append({"label": name, "points": points, "group_id": None, "shape_type": kind, "flags": {}})
+                shapes.append(
+                    {"label": name, "points": points, "group_id": None, "shape_type": kind, "flags": {}}
+                )
             content = {"version": "5.4.1", "shapes": shapes, "imagePath": f"{image}.png", "imageData": None}
-            (root / split / f"{image}.json").write_text(json.dumps(content | {"imageHeight": height, "imageWidth": width}))
+            (root / split / f"{image}.json").write_text(
+                json.dumps(content | {"imageHeight": height, "imageWidth": width})
+            )
 
 
 FORMS: dict[str, tuple[str, Callable[[Path, Scene], None]]] = {

@@ -39,8 +39,15 @@ def deep_png(pixels: np.ndarray) -> bytes:
     height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     colour_type = {2: 4, 3: 2, 4: 6}[channels]
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    chunks = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
@@ -72,7 +79,10 @@ def mat(compressed: bool = False, **content: object) -> bytes:
 
 
 def people(kind: str) -> np.ndarray:
-    one = {"Segmentation": (GREY > 99).astype(np.uint16), "Boundaries": sparse.csc_matrix(GREY > 200) if kind == "sparse" else GREY > 200}
+    one = {
+        "Segmentation": (GREY > 99).astype(np.uint16),
+        "Boundaries": sparse.csc_matrix(GREY > 200) if kind == "sparse" else GREY > 200,
+    }
     if kind == "structs":
         return np.array([tuple(one.values())] * 2, dtype=[(name, object) for name in one])
     return np.array([one, one], dtype=object)
@@ -97,24 +107,39 @@ FILES: dict[str, tuple[Callable[[], bytes], Callable[[Path], object]]] = {
     "grey.png": (lambda: pillow(GREY, "PNG"), anything),
     "colour.png": (lambda: pillow(COLOUR, "PNG"), anything),
     "deep.png": (lambda: deep_png(COLOUR.astype(np.uint16) * 200), anything),
-    "alpha.png": (lambda: deep_png(np.dstack([COLOUR.astype(np.uint16) * 200, np.full(SIZE, 65535)])), anything),
+    "alpha.png": (
+        lambda: deep_png(np.dstack([COLOUR.astype(np.uint16) * 200, np.full(SIZE, 65535)])),
+        anything,
+    ),
     "colour.jpg": (lambda: pillow(COLOUR, "JPEG"), anything),
     "progressive.jpg": (lambda: pillow(COLOUR, "JPEG", progressive=True), anything),
     "colour.webp": (lambda: pillow(COLOUR, "WEBP"), anything),
     "colour.gif": (lambda: pillow(GREY, "GIF"), anything),
     "colour.tif": (lambda: tiff(COLOUR, photometric="rgb"), anything),
-    "deep.tif": (lambda: tiff(COLOUR.astype(np.uint16) * 200, photometric="rgb", compression="zlib", predictor=True), anything),
-    "tiles.tif": (lambda: tiff(COLOUR.astype(np.uint16), photometric="rgb", tile=(16, 16), compression="zlib"), anything),
+    "deep.tif": (
+        lambda: tiff(COLOUR.astype(np.uint16) * 200, photometric="rgb", compression="zlib", predictor=True),
+        anything,
+    ),
+    "tiles.tif": (
+        lambda: tiff(COLOUR.astype(np.uint16), photometric="rgb", tile=(16, 16), compression="zlib"),
+        anything,
+    ),
     "grey.tif": (lambda: tiff(GREY.astype(np.uint16) * 200), anything),
     "imagej.tif": (lambda: tiff(GREY, imagej=True), anything),
     "big.tif": (lambda: tiff(GREY.astype(np.int16), bigtiff=True), anything),
-    "five.tif": (lambda: tiff(np.dstack([COLOUR, GREY, GREY]), photometric="minisblack", planarconfig="contig"), anything),
+    "five.tif": (
+        lambda: tiff(np.dstack([COLOUR, GREY, GREY]), photometric="minisblack", planarconfig="contig"),
+        anything,
+    ),
     "lzw.tif": (lambda: pillow(COLOUR, "TIFF", compression="tiff_lzw"), anything),
     "mask.png": (palette_png, read_mask),
     "classes.png": (palette_png, lambda file: read_map(file, SIZE, 20)),
     "boundaries.png": (lambda: pillow(GREY, "PNG"), lambda file: read_prediction(file, SIZE)),
     "map.mat": (lambda: mat(map=GREY / 255), lambda file: read_prediction(file, SIZE)),
-    "segs.mat": (lambda: mat(segs=np.array([GREY, None], dtype=object)[:1]), lambda file: read_prediction(file, SIZE)),
+    "segs.mat": (
+        lambda: mat(segs=np.array([GREY, None], dtype=object)[:1]),
+        lambda file: read_prediction(file, SIZE),
+    ),
     "cells.mat": (lambda: mat(groundTruth=people("cells")), read_annotations),
     "structs.mat": (lambda: mat(groundTruth=people("structs")), read_annotations),
     "sparse.mat": (lambda: mat(groundTruth=people("sparse")), read_annotations),
@@ -137,7 +162,9 @@ def broken(whole: bytes, random: np.random.Generator) -> Iterator[bytes]:
         if number % 5 == 0:
             del content[int(random.integers(len(whole))) :]
         elif number % 5 < 4:
-            for place in random.integers(min(len(whole), 300) if number % 2 else len(whole), size=int(random.integers(1, 6))):
+            for place in random.integers(
+                min(len(whole), 300) if number % 2 else len(whole), size=int(random.integers(1, 6))
+            ):
                 content[int(place)] = int(random.choice([0, 1, 255, int(random.integers(256))]))
         else:
             start, end = sorted(int(place) for place in random.integers(len(whole), size=2))

@@ -26,14 +26,30 @@ OF_BOUNDARIES = {("task", "boundary"), ("loss", "boundary"), ("head", "boundary"
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_composes_and_builds(
+    group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path))
-    if (group, option) == ("launcher", "ray") and importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+    if (group, option) == ("launcher", "ray") and importlib.util.find_spec(
+        "hydra_plugins.hydra_ray_launcher"
+    ) is None:
         pytest.skip("the extra ray is not installed: it does not fit constraints.txt")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # the digits are made as training wants them and know no augmentation
-        experiment = "bsds" if (group, option) in OF_BOUNDARIES else "digits_semantic" if (group, option) in OF_CLASSES else "digits"
-        beside = ["data=coco"] if group == "augment" else [f"experiment={experiment}"] if group != "experiment" else []
+        experiment = (
+            "bsds"
+            if (group, option) in OF_BOUNDARIES
+            else "digits_semantic"
+            if (group, option) in OF_CLASSES
+            else "digits"
+        )
+        beside = (
+            ["data=coco"]
+            if group == "augment"
+            else [f"experiment={experiment}"]
+            if group != "experiment"
+            else []
+        )
         config = compose("train", [f"{group}={option}", *beside])
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = rpe.run.build_task(config)
@@ -48,7 +64,7 @@ def test_the_authors_experiment_on_voc_draws_the_authors_pixels() -> None:
     """All 230,400 of a crop would be minutes a step on a CPU."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["experiment=voc_paper"])
-    assert (config.loss.pixels, config.loss.sampling, config.data.crop) == (4000, "uniform", 480)
+    assert (config.loss.num_pixels, config.loss.sampling, config.data.crop) == (4000, "uniform", 480)
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
@@ -56,11 +72,20 @@ def test_every_experiment_takes_another_backbone(experiment: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}", "backbone=timm", "backbone.model=resnet10t"])
         check_config(config)
-        assert type(rpe.run.build_task(config).get_submodule("model" if "ranker" in config else "detector").backbone).__name__ == "TimmPyramid"
+        assert (
+            type(
+                rpe.run.build_task(config)
+                .get_submodule("model" if "ranker" in config else "detector")
+                .backbone
+            ).__name__
+            == "TimmPyramid"
+        )
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
-def test_every_experiment_trains_and_validates(experiment: str, door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_experiment_trains_and_validates(
+    experiment: str, door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path / "data"))
     write_miniature(tmp_path / "data" / "coco")
     write_miniature(tmp_path / "data" / "nuclei", years="")
@@ -72,11 +97,17 @@ def test_every_experiment_trains_and_validates(experiment: str, door: Callable[.
         "trainer.limit_val_batches=1",
         "trainer.limit_test_batches=1",
         "data.batch_size=2",
-        "data.workers=0",
+        "data.num_workers=0",
     ]
     if not experiment.startswith("digits"):
         small.append("data.crop=32")
     if experiment.startswith("voc_"):
         small.append("backbone.model=resnet10t")
-    door(train.main, f"experiment={experiment}", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}", *small)
+    door(
+        train.main,
+        f"experiment={experiment}",
+        "trainer.max_epochs=1",
+        f"hydra.run.dir={tmp_path / 'run'}",
+        *small,
+    )
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]["images"] >= 1

@@ -11,7 +11,9 @@ from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py")
+MODULES = sorted(
+    path.relative_to(ROOT) for path in (ROOT / "rpe").rglob("*.py") if path.name != "__init__.py"
+)
 # The rooms from the lowest to the highest: a room imports only rooms before it.
 # `errors` and `run_files` need no torch, so that commands which only read what runs have left start at once.
 # `pairs` (all pairs in tiles) serves grouping and loss. `__main__` is the command `rpe`, which runs the tools.
@@ -33,7 +35,7 @@ ORDER = [
     "segment",
     "picture",
     "task",
-    "callback",
+    "callbacks",
     "run",
     "sweep",
     "tools",
@@ -49,7 +51,11 @@ FORBIDDEN = {
     ("segment", "loss"),
     ("segment", "metric"),
 }
-MAY_USE = {"lightning": {"data", "task", "callback", "run"}, "hydra": {"run", "sweep"}, "omegaconf": {"run", "sweep", "tools"}}
+MAY_USE = {
+    "lightning": {"data", "task", "callbacks", "run"},
+    "hydra": {"run", "sweep"},
+    "omegaconf": {"run", "sweep", "tools"},
+}
 # where the target of a config group lies, unless in the room of its name; the ranker is a group of its own, so that the ablation is one word
 PLACE = {
     "backbone": "network.backbone",
@@ -87,7 +93,11 @@ def imports(module: Path) -> set[str]:
         name
         for node in nodes
         for name in (
-            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
         )
     }
 
@@ -114,17 +124,25 @@ def test_config_keys_are_the_constructors(option: Path) -> None:
     group = option.parent.name
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         node = compose("train", [f"{group}={option.stem}"])[group]
-    if group == "callback":
+    if group == "callbacks":
         for name in node:
             check(node[name], f"rpe.{group}", set())
     else:
-        check(node, f"rpe.{PLACE.get(group, group)}", GIVEN_BY_RUN.get(group, {"progress"} if group == "schedule" else set()))
+        check(
+            node,
+            f"rpe.{PLACE.get(group, group)}",
+            GIVEN_BY_RUN.get(group, {"progress"} if group == "schedule" else set()),
+        )
 
 
 def check(node, prefix: str, given: set[str]) -> None:
     target = node["_target_"]
     assert target.startswith(prefix), target
-    parameters = inspect.signature(get_method(target) if node.get("_partial_") else get_class(target).__init__).parameters
-    assert all(parameter.default is inspect.Parameter.empty for parameter in parameters.values()), "numbers live in the YAML"
+    parameters = inspect.signature(
+        get_method(target) if node.get("_partial_") else get_class(target).__init__
+    ).parameters
+    assert all(parameter.default is inspect.Parameter.empty for parameter in parameters.values()), (
+        "numbers live in the YAML"
+    )
     keys = {key for key in OmegaConf.to_container(node, resolve=False) if not str(key).startswith("_")}
     assert keys == set(parameters) - {"self"} - given

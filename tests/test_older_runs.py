@@ -7,7 +7,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import rpe.run
-from rpe.older_runs import ADDED, MOVED, with_todays_names, with_todays_weights
+from rpe.older_runs import (
+    ADDED,
+    MOVED,
+    OPTIONS,
+    todays_override,
+    todays_run,
+    with_todays_targets,
+    with_todays_weights,
+)
 from rpe.run_files import read_run
 
 ROOT = Path(__file__).parent.parent
@@ -21,13 +29,20 @@ def test_a_config_of_the_earlier_layout_is_read_as_one_of_today(tmp_path: Path) 
     assert "rpe.proposal.LearnedRanker" in text and "rpe.backbone.UNet" in text
     (tmp_path / "config.yaml").write_text(text)
     assert read_run(str(tmp_path)) == read_run(str(shipped))
-    (tmp_path / "config.yaml").write_text("callback:\n  - {_target_: rpe.head.Objectness}\n  - {_target_: torch.nn.Linear}\n")
-    assert read_run(str(tmp_path))["callback"] == [{"_target_": "rpe.network.head.Objectness"}, {"_target_": "torch.nn.Linear"}]
+    (tmp_path / "config.yaml").write_text(
+        "callback:\n  - {_target_: rpe.head.Objectness}\n  - {_target_: torch.nn.Linear}\n"
+    )
+    assert read_run(str(tmp_path))["callbacks"] == [
+        {"_target_": "rpe.network.head.Objectness"},
+        {"_target_": "torch.nn.Linear"},
+    ]
     for module in MOVED.values():
         importlib.import_module(module)
 
 
-@pytest.mark.parametrize("folder", sorted((ROOT / "weights").glob("*/config.yaml")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize(
+    "folder", sorted((ROOT / "weights").glob("*/config.yaml")), ids=lambda file: file.parent.name
+)
 def test_shipped_weights_have_every_option_of_today(folder: Path) -> None:
     config = OmegaConf.create(read_run(str(folder.parent)))
     rpe.run.build_task(OmegaConf.create(OmegaConf.to_container(config)))
@@ -35,21 +50,60 @@ def test_shipped_weights_have_every_option_of_today(folder: Path) -> None:
 
 def test_options_that_were_added_change_nothing_and_options_of_today_stay() -> None:
     old = {"_target_": "rpe.proposal.Proposer", "foreground": 0.3}
-    assert with_todays_names(old) == {"_target_": "rpe.segment.Proposer", "foreground_thresholds": [0.3]}
+    assert with_todays_targets(old) == {"_target_": "rpe.segment.Proposer", "foreground_thresholds": [0.3]}
     optimizer = {"_target_": "torch.optim.SGD", "lr": 0.5}
-    assert with_todays_names(optimizer) == {"_target_": "rpe.task.optimizer.sgd", "lr": 0.5, "encoder_scale": 1.0}
+    assert with_todays_targets(optimizer) == {
+        "_target_": "rpe.task.optimizer.sgd",
+        "lr": 0.5,
+        "encoder_scale": 1.0,
+    }
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         today = OmegaConf.to_container(compose("train", ["experiment=voc"]), resolve=True)
-    assert with_todays_names(today) == today
+    assert todays_run(today) == today
     for target in ADDED:
         module, _, name = target.rpartition(".")
         assert hasattr(importlib.import_module(module), name)
 
 
 def test_weights_of_the_ranker_are_found_where_it_lay() -> None:
-    state, average = {"model.ranker.layers.0.bias": 1, "model.embedding.a": 2}, {"model.ranker.layers.0.bias": 3}
+    state, average = (
+        {"model.ranker.layers.0.bias": 1, "model.embedding.a": 2},
+        {"model.ranker.layers.0.bias": 3},
+    )
     found = with_todays_weights({"epoch": 4, "state_dict": state, "current_model_state": average})
-    assert found["state_dict"] == {"proposal.ranker.layers.0.bias": 1, "model.embedding.a": 2} and found["epoch"] == 4
+    assert (
+        found["state_dict"] == {"proposal.ranker.layers.0.bias": 1, "model.embedding.a": 2}
+        and found["epoch"] == 4
+    )
     assert found["current_model_state"] == {"proposal.ranker.layers.0.bias": 3}
     assert list(found["state_dict"]) == ["proposal.ranker.layers.0.bias", "model.embedding.a"]
     assert with_todays_weights(found) == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("data.workers=0", "data.num_workers=0"),
+        ("+data.stretch=[1,99.8]", "+data.percentile_range=[1,99.8]"),
+        ("~callback.pictures", "~callbacks.pictures"),
+        ("init=a=b", "init_from=a=b"),
+        ("ranker=plain", "ranker=heuristic"),
+        ("proposal.least_score=0,1", "proposal.score_threshold=0,1"),
+        ("least_score=0", "score_threshold=0"),
+        ("loss.margin=0.5", "loss.margin=0.5"),
+        ("-m", "-m"),
+    ],
+)
+def test_commands_may_use_earlier_names(old: str, new: str) -> None:
+    assert todays_override(old) == new and todays_override(new) == new
+
+
+def test_every_name_of_today_is_an_option() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        configs = [
+            OmegaConf.to_container(compose("train", [f"experiment={name}", *more]), resolve=True)
+            for name, more in (("bsds", []), ("voc", []), ("coco", ["data=folder", "data.root=x"]))
+        ]
+    for group, options in OPTIONS.items():
+        keys = {key for config in configs for key in (config.get(group) or {})}
+        assert set(options.values()) <= keys and not set(options) & keys

@@ -21,7 +21,7 @@ SCRIPT = ROOT / "docs" / "optuna_study.py"
 
 @pytest.mark.slow
 def test_a_killed_study_resumes_and_ends_with_its_trials(tmp_path: Path) -> None:
-    fixed = [*tiny(8, 2, 1), "trainer.max_epochs=2", "callback.pictures=null"]
+    fixed = [*tiny(8, 2, 1), "trainer.max_epochs=2", "callbacks.pictures=null"]
     command = [sys.executable, str(SCRIPT), "trials=2", f"folder={tmp_path}", *fixed]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     study = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
@@ -39,7 +39,12 @@ def test_a_killed_study_resumes_and_ends_with_its_trials(tmp_path: Path) -> None
         folder = tmp_path / trial.user_attrs.get("folder", f"trial-{trial.number}")
         with (folder / "metrics.csv").open() as file:
             scores = [float(row["val/AR@10"]) for row in csv.DictReader(file)]
-        assert len(scores) == 2 and trial.value == pytest.approx(max(scores)) == json.loads((folder / "metrics.json").read_text())["monitored"]
+        assert (
+            len(scores) == 2
+            and trial.value
+            == pytest.approx(max(scores))
+            == json.loads((folder / "metrics.json").read_text())["monitored"]
+        )
 
 
 def test_a_study_that_is_finished_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +53,9 @@ def test_a_study_that_is_finished_trains_nothing(tmp_path: Path, monkeypatch: py
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     asked: list[list[str]] = []
-    monkeypatch.setattr(script, "train", lambda folder, overrides: asked.append([folder.name, *overrides]) or len(asked) / 10)
+    monkeypatch.setattr(
+        script, "train", lambda folder, overrides: asked.append([folder.name, *overrides]) or len(asked) / 10
+    )
     assert script.main(["trials=2", f"folder={tmp_path}", "experiment=digits"]).best_value == 0.2
     assert [one[:2] for one in asked] == [["trial-0", "experiment=digits"], ["trial-1", "experiment=digits"]]
     assert all(one[2].startswith("loss.margin=") for one in asked) and asked[0] != asked[1]

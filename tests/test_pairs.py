@@ -8,7 +8,10 @@ from rpe.structures import UserError
 def test_positions_in_use_are_finite_and_in_floating_point() -> None:
     positions = torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])
     assert checked_positions(positions, torch.tensor([True, False])) is positions
-    assert checked_positions(torch.ones(2, 2, dtype=torch.uint8), torch.tensor([True, True])).dtype == torch.float64
+    assert (
+        checked_positions(torch.ones(2, 2, dtype=torch.uint8), torch.tensor([True, True])).dtype
+        == torch.float64
+    )
     with pytest.raises(UserError, match="1 positions are not finite"):
         checked_positions(positions, torch.tensor([False, True]))
 

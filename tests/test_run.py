@@ -46,20 +46,45 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_a_run_folder_holds_what_it_should(run: Path) -> None:
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "checkpoints", "metrics.csv", "metrics.json", "pictures", "train.log"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml",
+        "checkpoints",
+        "metrics.csv",
+        "metrics.json",
+        "pictures",
+        "train.log",
+    }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     written = json.loads((run / "metrics.json").read_text())
-    assert {"AR@1", "AR@10", "AR@100", "AR@1000", "AR@100-small", "ARI-X0", "ARI-modes", "over-margin-X0", "over-margin-X1"} <= written[
-        "figures"
-    ].keys()
+    assert {
+        "AR@1",
+        "AR@10",
+        "AR@100",
+        "AR@1000",
+        "AR@100-small",
+        "ARI-X0",
+        "ARI-modes",
+        "margin_violations/X0",
+        "margin_violations/X1",
+    } <= written["figures"].keys()
     assert {"commit", "config", "data", "split", "hardware", "versions", "seconds"} == written["run"].keys()
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["backbone"]["width"] == 8 and config["grouping"]["margin"] == config["loss"]["margin"] and "hydra" not in config
+    assert (
+        config["backbone"]["width"] == 8
+        and config["grouping"]["margin"] == config["loss"]["margin"]
+        and "hydra" not in config
+    )
     rows = list(csv.DictReader((run / "metrics.csv").open()))
-    assert written["monitored"] == pytest.approx(max(float(row["val/AR@10"]) for row in rows)), "what sweepers maximize"
+    assert written["monitored"] == pytest.approx(max(float(row["val/AR@10"]) for row in rows)), (
+        "what sweepers maximize"
+    )
     log = (run / "train.log").read_text()
     assert "epoch 1/2  loss " in log and "epoch 2/2  loss " in log and "AR@10" in log and "\x1b" not in log
-    assert len(rows) == 2 and {"train/pairwise_0", "train/pairwise_1", "train/objectness", "val/AR@10", "val/ARI-X0"} <= rows[0].keys()
+    assert (
+        len(rows) == 2
+        and {"train/pairwise_0", "train/pairwise_1", "train/objectness", "val/AR@10", "val/ARI-X0"}
+        <= rows[0].keys()
+    )
 
 
 def test_checkpoints_hold_plain_data(run: Path) -> None:
@@ -67,13 +92,32 @@ def test_checkpoints_hold_plain_data(run: Path) -> None:
     assert state["epoch"] == 1 and state["global_step"] == 4
 
 
-def test_evaluate_a_run_equals_pycocotools_by_hand(run: Path, door: Door, coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    door(evaluate.main, f"run={run}", "data=coco", f"data.root={coco_folder}", "proposal.foreground_thresholds=[0.01]", "proposal.minimum_area=1")
+def test_evaluate_a_run_equals_pycocotools_by_hand(
+    run: Path, door: Door, coco_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door(
+        evaluate.main,
+        f"run={run}",
+        "data=coco",
+        f"data.root={coco_folder}",
+        "proposal.foreground_thresholds=[0.01]",
+        "proposal.min_area=1",
+    )
     folder = run / "evaluation" / "coco-val"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "proposals.json", "images.csv", "reliability.csv", "pictures"}
+    assert {path.name for path in folder.iterdir()} == {
+        "metrics.json",
+        "proposals.json",
+        "images.csv",
+        "reliability.csv",
+        "pictures",
+    }
     truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
     rows = json.loads((folder / "proposals.json").read_text())
-    assert rows and {row["category_id"] for row in rows} == {1} and isinstance(rows[0]["segmentation"]["counts"], str)
+    assert (
+        rows
+        and {row["category_id"] for row in rows} == {1}
+        and isinstance(rows[0]["segmentation"]["counts"], str)
+    )
     by_hand = COCOeval(truth, truth.loadRes(str(folder / "proposals.json")), "segm")
     by_hand.params.useCats, by_hand.params.maxDets = 0, [1, 10, 1000]
     by_hand.evaluate()
@@ -84,7 +128,7 @@ def test_evaluate_a_run_equals_pycocotools_by_hand(run: Path, door: Door, coco_f
 
 
 def test_evaluate_takes_data_and_proposal_from_the_run(run: Path, door: Door) -> None:
-    door(evaluate.main, f"run={run}", "data.val_scenes=2", "proposal.maximum=1")
+    door(evaluate.main, f"run={run}", "data.val_scenes=2", "proposal.max_proposals=1")
     assert figures(run / "evaluation" / "digits-val")["images"] == 2
     assert figures(run / "evaluation" / "digits-val")["masks-per-image"] <= 1
 
@@ -99,17 +143,48 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
         mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
         counts = mask["counts"] if isinstance(mask["counts"], str) else mask["counts"].decode()
         segmentation = {"size": list(mask["size"]), "counts": counts}
-        rows.append({"image_id": a["image_id"], "category_id": 1, "segmentation": segmentation, "score": 0.5 + 1 / (10 + a["area"])})
+        rows.append(
+            {
+                "image_id": a["image_id"],
+                "category_id": 1,
+                "segmentation": segmentation,
+                "score": 0.5 + 1 / (10 + a["area"]),
+            }
+        )
     (tmp_path / "results.json").write_text(json.dumps(rows))
-    door(evaluate.main, f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'out'}")
+    door(
+        evaluate.main,
+        f"predictions={tmp_path / 'results.json'}",
+        "data=coco",
+        f"data.root={coco_folder}",
+        f"hydra.run.dir={tmp_path / 'out'}",
+    )
     found = figures(tmp_path / "out")
-    assert found["AR@1000"] == found["AP50"] == found["AP90-pooled"] == found["PQ"] == found["recall50-touching"] == 1.0
+    assert (
+        found["AR@1000"]
+        == found["AP50"]
+        == found["AP90-pooled"]
+        == found["PQ"]
+        == found["recall50-touching"]
+        == 1.0
+    )
     assert found["images"] == 4 and found["masks-per-image"] == len(rows) / 4
     shutil.rmtree(coco_folder / "val2017")  # the annotations are enough
-    named = [f"predictions={tmp_path / 'results.json'}", "data=coco", f"data.root={coco_folder}", f"hydra.run.dir={tmp_path / 'none'}"]
-    door(evaluate.main, *named, "least_score=0.6")
-    assert figures(tmp_path / "none")["AP50"] == 0 and figures(tmp_path / "none")["AR@1000"] == 1, "no mask scores so much"
-    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {"recall-AR.png", "recall-AR11.png", "reliability.png"}
+    named = [
+        f"predictions={tmp_path / 'results.json'}",
+        "data=coco",
+        f"data.root={coco_folder}",
+        f"hydra.run.dir={tmp_path / 'none'}",
+    ]
+    door(evaluate.main, *named, "score_threshold=0.6")
+    assert figures(tmp_path / "none")["AP50"] == 0 and figures(tmp_path / "none")["AR@1000"] == 1, (
+        "no mask scores so much"
+    )
+    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {
+        "recall-AR.png",
+        "recall-AR_voc.png",
+        "reliability.png",
+    }
 
 
 @pytest.mark.parametrize("backend", ["own", "pycocotools", "faster"])
@@ -117,39 +192,71 @@ def test_the_backend_that_is_asked_for_computes_the_figures(
     backend: str, run: Path, door: Door, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(average_recall, "reference_table", lambda *given: asked.append(given[-1]) or reference_table(*given))
+    monkeypatch.setattr(
+        average_recall, "reference_table", lambda *given: asked.append(given[-1]) or reference_table(*given)
+    )
     (tmp_path / "results.json").write_text(json.dumps([]))
     out = ["data=coco", f"data.root={coco_folder}", f"backend={backend}", f"hydra.run.dir={tmp_path / 'out'}"]
     door(evaluate.main, f"predictions={tmp_path / 'results.json'}", *out)
-    door(evaluate.main, f"run={run}", *out, "proposal.foreground_thresholds=[0.01]", "proposal.minimum_area=1")
+    door(evaluate.main, f"run={run}", *out, "proposal.foreground_thresholds=[0.01]", "proposal.min_area=1")
     assert asked == ([] if backend == "own" else [backend] * 2) and figures(tmp_path / "out")["images"] == 4
 
 
-def test_the_table_of_baselines_tells_how_far_it_is(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_baselines_tells_how_far_it_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(proposal_baselines, "EVERY", -1.0)
     monkeypatch.setattr(sys, "argv", ["proposal_baselines.py", f"run={run}"])
     proposal_baselines.main()
     told = capsys.readouterr()
     rows = [line.split("|")[1].strip() for line in told.out.splitlines() if line.startswith("|")]
-    assert rows[:3] == ["what", "---", "this run"] and rows[-1] == "the untrained network" and len(rows) == 2 + 5 + 1 + 3
-    for line in ("this run: 1 of 1 batches", "multi-scale Felzenszwalb: 2 of 3 images", "bandwidth 0.3: 2 of 3 images"):
+    assert (
+        rows[:3] == ["what", "---", "this run"]
+        and rows[-1] == "the untrained network"
+        and len(rows) == 2 + 5 + 1 + 3
+    )
+    for line in (
+        "this run: 1 of 1 batches",
+        "multi-scale Felzenszwalb: 2 of 3 images",
+        "bandwidth 0.3: 2 of 3 images",
+    ):
         assert line in told.err
 
 
 def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:
     swept = ["embedding.dimension=3,8", "loss.margin=0.3,0.5"]
-    door(train.main, "-m", *swept, *TINY, "trainer.max_epochs=1", "data.val_scenes=1", "data.test_scenes=1", f"hydra.sweep.dir={tmp_path}")
+    door(
+        train.main,
+        "-m",
+        *swept,
+        *TINY,
+        "trainer.max_epochs=1",
+        "data.val_scenes=1",
+        "data.test_scenes=1",
+        f"hydra.sweep.dir={tmp_path}",
+    )
     folders = sorted(path.parent for path in tmp_path.rglob("metrics.json"))
     assert len(folders) == 4
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
-    points = {(config["embedding"]["dimension"], config["loss"]["margin"], config["grouping"]["margin"]) for config in configs}
+    points = {
+        (config["embedding"]["dimension"], config["loss"]["margin"], config["grouping"]["margin"])
+        for config in configs
+    }
     door(evaluate.main, f"run={folders[0]}")
     assert (folders[0] / "evaluation" / "digits-val" / "metrics.json").is_file()
     assert points == {(3, 0.3, 0.3), (3, 0.5, 0.5), (8, 0.3, 0.3), (8, 0.5, 0.5)}
 
 
 def test_init_starts_from_weights(run: Path, door: Door, tmp_path: Path) -> None:
-    door(train.main, *TINY, f"init={run}", "trainer.max_epochs=0", "grouping.iterations=4", "loss.margin=0.3", f"hydra.run.dir={tmp_path / 'new'}")
+    door(
+        train.main,
+        *TINY,
+        f"init_from={run}",
+        "trainer.max_epochs=0",
+        "grouping.iterations=4",
+        "loss.margin=0.3",
+        f"hydra.run.dir={tmp_path / 'new'}",
+    )
     before = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     after = torch.load(tmp_path / "new" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -162,7 +269,10 @@ def test_resumed_in_process_equals_uninterrupted(run: Path, door: Door, tmp_path
     door(train.main, *TINY, "trainer.max_epochs=2", "schedule=constant", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     assert one == pytest.approx(two, abs=1e-6)
-    states = [torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two")]
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    ]
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-6) for name in states[0])
     rows = list(csv.DictReader((tmp_path / "one" / "metrics.csv").open()))
     assert [float(row["epoch"]) for row in rows] == [0, 1]
@@ -174,7 +284,9 @@ def test_killed_and_resumed_from_another_folder_ends_as_uninterrupted(tmp_path: 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, env=environment)
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, env=environment
+        )
 
     assert start(ROOT, *tiny, f"hydra.run.dir={tmp_path / 'whole'}").wait() == 0
     killed = start(ROOT, *tiny, f"hydra.run.dir={tmp_path / 'killed'}")
@@ -187,7 +299,9 @@ def test_killed_and_resumed_from_another_folder_ends_as_uninterrupted(tmp_path: 
     (tmp_path / "elsewhere").mkdir()
     assert start(tmp_path / "elsewhere", "resume=../killed").wait() == 0
     assert figures(tmp_path / "killed") == pytest.approx(figures(tmp_path / "whole"), abs=1e-6)
-    assert list((tmp_path / "elsewhere").iterdir()) == [], "a resumed run writes into its own folder and no other"
+    assert list((tmp_path / "elsewhere").iterdir()) == [], (
+        "a resumed run writes into its own folder and no other"
+    )
 
 
 def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
@@ -208,39 +322,58 @@ def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
         ("loss.weighting=pixel", "weighting 'pixel' is unknown: choose group or uniform"),
         ("embedding.coordinates=polar", "embedding.coordinates 'polar' is unknown"),
         ("data.batch_size=20", "fewer than data.batch_size 20"),
-        ("init=nowhere", "checkpoint nowhere does not exist"),
+        ("init_from=nowhere", "checkpoint nowhere does not exist"),
         ("resume=nowhere", "run folder nowhere does not exist"),
     ],
 )
 def test_slips_while_training(argument: str, message: str, refused: Refused, tmp_path: Path) -> None:
-    line = refuse_train(refused, tmp_path, argument) if not argument.startswith("resume") else refused(train.main, argument)
+    line = (
+        refuse_train(refused, tmp_path, argument)
+        if not argument.startswith("resume")
+        else refused(train.main, argument)
+    )
     assert message in line, line
 
 
 def test_missing_data_is_named_before_training(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
-    coco = ["data=coco", "data.workers=0", f"hydra.run.dir={tmp_path / 'refused'}"]
+    coco = ["data=coco", "data.num_workers=0", f"hydra.run.dir={tmp_path / 'refused'}"]
     assert "nowhere does not exist: set data.root" in refused(train.main, *coco, "data.root=nowhere")
     assert not (tmp_path / "refused").exists(), "nothing is left of a run that never began"
     (coco_folder / "annotations" / "instances_val2017.json").rename(tmp_path / "away.json")
     assert "instances_val.json does not exist" in refused(train.main, *coco, f"data.root={coco_folder}")
 
 
-def test_an_image_that_fails_in_a_worker_is_still_one_line(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
+def test_an_image_that_fails_in_a_worker_is_still_one_line(
+    refused: Refused, tmp_path: Path, coco_folder: Path
+) -> None:
     file = coco_folder / "train2017" / "000000000002.png"
     file.write_bytes(file.read_bytes()[:200])
-    coco = ["data=coco", f"data.root={coco_folder}", "data.crop=32", "data.batch_size=4", "data.workers=1", "backbone.width=8"]
-    assert "000000000002.png does not decode" in refused(train.main, *coco, f"hydra.run.dir={tmp_path / 'refused'}")
+    coco = [
+        "data=coco",
+        f"data.root={coco_folder}",
+        "data.crop=32",
+        "data.batch_size=4",
+        "data.num_workers=1",
+        "backbone.width=8",
+    ]
+    assert "000000000002.png does not decode" in refused(
+        train.main, *coco, f"hydra.run.dir={tmp_path / 'refused'}"
+    )
 
 
 def test_checkpoint_of_another_model_and_no_checkpoint(run: Path, refused: Refused, tmp_path: Path) -> None:
-    line = refuse_train(refused, tmp_path, f"init={run}", "embedding.dimension=5")
+    line = refuse_train(refused, tmp_path, f"init_from={run}", "embedding.dimension=5")
     assert "is of another model: model.embedding.layers.2.bias is [16] there and [5] here" in line
     (tmp_path / "text.ckpt").write_text("no checkpoint")
-    assert "text.ckpt is not a checkpoint of this program" in refuse_train(refused, tmp_path, f"init={tmp_path / 'text.ckpt'}")
+    assert "text.ckpt is not a checkpoint of this program" in refuse_train(
+        refused, tmp_path, f"init_from={tmp_path / 'text.ckpt'}"
+    )
 
 
 def test_resume_refuses_other_settings(run: Path, refused: Refused, tmp_path: Path) -> None:
-    assert "loss.margin=0.2 cannot change while resuming" in refused(train.main, f"resume={run}", "loss.margin=0.2")
+    assert "loss.margin=0.2 cannot change while resuming" in refused(
+        train.main, f"resume={run}", "loss.margin=0.2"
+    )
     assert "hydra.run.dir=" in refused(train.main, f"resume={run}", f"hydra.run.dir={tmp_path / 'other'}")
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
     assert "has no checkpoints/last.ckpt" in refused(train.main, f"resume={tmp_path}")
@@ -251,13 +384,23 @@ def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> 
     assert "needs one of run=<run folder> and predictions=" in refused(evaluate.main, out)
     assert "run folder nowhere does not exist" in refused(evaluate.main, "run=nowhere")
     assert f"run folder {tmp_path} holds no config.yaml" in refused(evaluate.main, f"run={tmp_path}")
-    assert "split 'tset' is unknown: choose train, val, test" in refused(evaluate.main, f"run={run}", "split=tset", out)
+    assert "split 'tset' is unknown: choose train, val, test" in refused(
+        evaluate.main, f"run={run}", "split=tset", out
+    )
     assert "add data=coco data.root=<folder>" in refused(evaluate.main, "predictions=results.json", out)
-    assert "predictions nowhere.json does not exist" in refused(evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out)
+    assert "predictions nowhere.json does not exist" in refused(
+        evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out
+    )
     (tmp_path / "bad.json").write_text("{")
-    assert "bad.json is not JSON" in refused(evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out)
-    assert "checkpoint nothere.ckpt does not exist" in refused(evaluate.main, f"run={run}", "checkpoint=nothere.ckpt", out)
+    assert "bad.json is not JSON" in refused(
+        evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out
+    )
+    assert "checkpoint nothere.ckpt does not exist" in refused(
+        evaluate.main, f"run={run}", "checkpoint=nothere.ckpt", out
+    )
 
 
 def test_a_folder_with_a_run_is_not_written_into(run: Path, refused: Refused) -> None:
-    assert f"{run} holds a run already: go on with it by resume=" in refused(train.main, *TINY, f"hydra.run.dir={run}")
+    assert f"{run} holds a run already: go on with it by resume=" in refused(
+        train.main, *TINY, f"hydra.run.dir={run}"
+    )

@@ -15,7 +15,10 @@ def test_a_run_is_its_config_and_what_resuming_changed(tmp_path: Path) -> None:
     remember_changes(tmp_path, {"trainer.max_epochs": 2, "logger": {"wandb": {"mode": "online"}}})
     remember_changes(tmp_path, {"trainer.max_epochs": 3})
     remember_changes(tmp_path, {})
-    assert read_run(str(tmp_path)) == {"trainer": {"max_epochs": 3, "devices": 1}, "logger": {"wandb": {"mode": "online"}}}
+    assert read_run(str(tmp_path)) == {
+        "trainer": {"max_epochs": 3, "devices": 1},
+        "logger": {"wandb": {"mode": "online"}},
+    }
     assert (tmp_path / "config.yaml").read_text() == written
 
 
@@ -39,4 +42,9 @@ def test_write_whole_leaves_no_half(tmp_path: Path) -> None:
 
 def test_it_is_read_without_torch() -> None:
     program = "import sys, rpe.run_files, rpe.tools.command; raise SystemExit('torch' in sys.modules or 'lightning' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent
+        ).returncode
+        == 0
+    )

@@ -24,7 +24,9 @@ def test_calibrated_cosine_runs_from_zero_to_one() -> None:
 def test_cosine_distance_keeps_its_digits() -> None:
     angle = 1e-4
     near = torch.tensor([math.cos(angle), math.sin(angle)])
-    assert float(sphere.cosine_distance(torch.tensor([1.0, 0.0]), near)) == pytest.approx(angle**2 / 2, rel=1e-3)
+    assert float(sphere.cosine_distance(torch.tensor([1.0, 0.0]), near)) == pytest.approx(
+        angle**2 / 2, rel=1e-3
+    )
 
 
 def test_margin_and_bandwidth_are_bound_as_in_the_paper() -> None:
@@ -64,11 +66,17 @@ def test_what_half_precision_normalises_is_of_unit_length(dtype: torch.dtype) ->
 
 
 def test_in_single_is_single_or_double() -> None:
-    kinds = [sphere.in_single(torch.ones(1, dtype=kind)).dtype for kind in (torch.bfloat16, torch.int64, torch.float64)]
+    kinds = [
+        sphere.in_single(torch.ones(1, dtype=kind)).dtype
+        for kind in (torch.bfloat16, torch.int64, torch.float64)
+    ]
     assert kinds == [torch.float32, torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize(("points", "message"), [([1.0], "points: list found"), (torch.ones(2) + 0j, "complex64"), (torch.ones(0), r"\[0\]")])
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [([1.0], "points: list found"), (torch.ones(2) + 0j, "complex64"), (torch.ones(0), r"\[0\]")],
+)
 def test_what_is_no_tensor_of_points_is_refused(points: torch.Tensor, message: str, plain: None) -> None:
     with pytest.raises(UserError, match=message):
         sphere.check_points(points, dim=None)

@@ -1,7 +1,15 @@
 import numpy as np
 import torch
 
-from rpe.structures import FeatureMap, Geometry, Proposals, decode_mask, encode_labels, encode_mask, pixel_centres
+from rpe.structures import (
+    FeatureMap,
+    Geometry,
+    Proposals,
+    decode_mask,
+    encode_labels,
+    encode_mask,
+    pixel_centres,
+)
 
 
 def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
@@ -15,7 +23,14 @@ def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
 
 
 def test_pixel_centres_go_row_by_row() -> None:
-    assert pixel_centres((2, 3), torch.device("cpu")).tolist() == [[0.5, 0.5], [0.5, 1.5], [0.5, 2.5], [1.5, 0.5], [1.5, 1.5], [1.5, 2.5]]
+    assert pixel_centres((2, 3), torch.device("cpu")).tolist() == [
+        [0.5, 0.5],
+        [0.5, 1.5],
+        [0.5, 2.5],
+        [1.5, 0.5],
+        [1.5, 1.5],
+        [1.5, 2.5],
+    ]
 
 
 def test_masks_survive_their_code() -> None:
@@ -28,7 +43,12 @@ def test_masks_survive_their_code() -> None:
 def test_proposals_as_results_rows() -> None:
     proposals = Proposals([encode_mask(np.ones((2, 2), dtype=bool))], np.array([0.5]), (2, 2))
     (row,) = proposals.to_coco(7, [3, 4])
-    assert row["image_id"] == 7 and row["category_id"] == 3 and row["score"] == 0.5 and row["segmentation"]["size"] == [2, 2]
+    assert (
+        row["image_id"] == 7
+        and row["category_id"] == 3
+        and row["score"] == 0.5
+        and row["segmentation"]["size"] == [2, 2]
+    )
     proposals.classes = np.array([2])
     assert [row["category_id"] for row in proposals.to_coco(7, [3, 4])] == [4]
 

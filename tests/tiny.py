@@ -3,5 +3,14 @@
 
 def tiny(train: int, val: int, test: int, batch: int = 2, experiment: str = "digits") -> list[str]:
     """A small network on so many scenes of each split."""
-    scenes = [f"data.{split}_scenes={number}" for split, number in (("train", train), ("val", val), ("test", test))]
-    return [f"experiment={experiment}", "backbone.width=8", "backbone.levels=2", f"data.batch_size={batch}", *scenes, "loss.pixels=64"]
+    scenes = [
+        f"data.{split}_scenes={number}" for split, number in (("train", train), ("val", val), ("test", test))
+    ]
+    return [
+        f"experiment={experiment}",
+        "backbone.width=8",
+        "backbone.levels=2",
+        f"data.batch_size={batch}",
+        *scenes,
+        "loss.num_pixels=64",
+    ]

@@ -71,7 +71,13 @@ def read_wandb(file: Path) -> WandbFile:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = record.run
-            found.id, found.project, found.group, found.name, found.tags = run.run_id, run.project, run.run_group, run.display_name, list(run.tags)
+            found.id, found.project, found.group, found.name, found.tags = (
+                run.run_id,
+                run.project,
+                run.run_group,
+                run.display_name,
+                list(run.tags),
+            )
             found.sweep = run.sweep_id
             found.begun = run.start_time.ToNanoseconds() / 1e9
             found.config |= values(run.config.update)
@@ -90,4 +96,7 @@ def wandb_files(folder: Path) -> list[WandbFile]:
     """All below a folder, in the order in which they were begun. A run that has ended may still be on its way to the disk, in wandb's own process,
     which is therefore ended first."""
     wandb.teardown()
-    return [read_wandb(file) for file in sorted(folder.rglob("*.wandb"), key=lambda file: (file.parent.name, file))]
+    return [
+        read_wandb(file)
+        for file in sorted(folder.rglob("*.wandb"), key=lambda file: (file.parent.name, file))
+    ]

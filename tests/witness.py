@@ -26,7 +26,9 @@ class Witness(Callback):
         if margin == fails and os.environ.get("LOCAL_RANK", "0") == "0":
             raise RuntimeError("broken before its ranks were up")
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, task: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
         if "batch" not in self.said:
             self.said |= {
                 "dimension": task.model.embedding.dimension,
@@ -37,7 +39,9 @@ class Witness(Callback):
             self.said["batch"] = hashlib.sha256(batch.images.numpy().tobytes()).hexdigest()
             self.said["threads"] = torch.get_num_threads()
         self.said["losses"].append(float(outputs["loss"]))
-        (Path(trainer.default_root_dir) / f"rank-{trainer.global_rank}.json").write_text(json.dumps(self.said))
+        (Path(trainer.default_root_dir) / f"rank-{trainer.global_rank}.json").write_text(
+            json.dumps(self.said)
+        )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
         killed = Path(trainer.default_root_dir) / "killed"

@@ -22,5 +22,13 @@ def write_run(folder: Path, *overrides: str) -> Path:
     return folder
 
 
-SMALL = ("experiment=digits", "backbone.width=4", "backbone.levels=2", "embedding.hidden=8", "head.hidden=8", "ranker=plain", "data.val_scenes=4")
+SMALL = (
+    "experiment=digits",
+    "backbone.width=4",
+    "backbone.levels=2",
+    "embedding.hidden=8",
+    "head.hidden=8",
+    "ranker=heuristic",
+    "data.val_scenes=4",
+)
 """A network of the digits that takes no time."""

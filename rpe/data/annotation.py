@@ -52,13 +52,19 @@ def read_truth(file: Path) -> Truth:
         UserError: no such file, not JSON, not COCO's layout, no annotation, or an entry that `check_truth` refuses.
     """
     if not file.is_file():
-        raise UserError(f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies")
+        raise UserError(
+            f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies"
+        )
     truth: Truth = read_json(file, f"annotation file {file}")
     if not isinstance(truth, dict):
-        raise UserError(f"annotation file {file} {described(truth)}: COCO's instance format has images, annotations and categories")
+        raise UserError(
+            f"annotation file {file} {described(truth)}: COCO's instance format has images, annotations and categories"
+        )
     missing = [key for key in ("images", "annotations", "categories") if key not in truth]
     if missing:
-        raise UserError(f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format, but {described(truth)}")
+        raise UserError(
+            f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format, but {described(truth)}"
+        )
     if not truth["annotations"]:
         raise UserError(f"annotation file {file} holds no annotation at all: name the split's instance file")
     check_truth(truth, file)
@@ -82,7 +88,9 @@ def read_json(file: Path, what: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise UserError(f"{what} is not JSON that this program reads: lists within lists, hundreds of levels deep") from None
+        raise UserError(
+            f"{what} is not JSON that this program reads: lists within lists, hundreds of levels deep"
+        ) from None
     except ValueError as error:
         raise UserError(f"{what} is not JSON: {fault_of(text, error)}") from error
     finally:
@@ -96,7 +104,12 @@ def fault_of(text: bytes, error: ValueError) -> str:
     if not text.strip():
         return "it is empty; is the download complete?"
     if isinstance(error, UnicodeDecodeError):
-        known = {b"\x1f\x8b": "a gzip file; unpack it", b"PK": "a ZIP file; unpack it", b"\x89P": "a PNG image", b"\x93N": "a NumPy file"}
+        known = {
+            b"\x1f\x8b": "a gzip file; unpack it",
+            b"PK": "a ZIP file; unpack it",
+            b"\x89P": "a PNG image",
+            b"\x93N": "a NumPy file",
+        }
         return f"it is {known.get(text[:2], f'no UTF-8 text ({error.reason} at byte {error.start:,}); save it as UTF-8')}"
     if text[:2] == b"PK":
         return "it is a ZIP file; unpack it"
@@ -106,7 +119,11 @@ def fault_of(text: bytes, error: ValueError) -> str:
         where = f"{error.msg} at line {error.lineno:,}, column {error.colno:,}"
         if error.msg == "Extra data":
             return f"a second value follows the first ({where}); write one list, not one object a line"
-        return f"it ends too early ({where}); is the download complete?" if not error.doc[error.pos :].strip() else where
+        return (
+            f"it ends too early ({where}); is the download complete?"
+            if not error.doc[error.pos :].strip()
+            else where
+        )
     return str(error)
 
 
@@ -139,7 +156,9 @@ def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bo
     truth = only_categories(whole, chosen)
     if all(annotation["iscrowd"] for annotation in truth["annotations"]):
         within = f" of data.{key} {list(names)}" if names is not None else ""
-        raise UserError(f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some")
+        raise UserError(
+            f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some"
+        )
     return truth, chosen
 
 
@@ -154,7 +173,9 @@ def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int
     by_name = ids_by_name(truth)
     unknown = [name for name in names if normal_name(name) not in by_name]
     if unknown:
-        raise UserError(f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ...")
+        raise UserError(
+            f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ..."
+        )
     return {number for name in names for number in by_name[normal_name(name)]}
 
 
@@ -171,12 +192,18 @@ def tell_shared_names(truth: Truth, file: Path) -> None:
     shared = {name: ids for name, ids in ids_by_name(truth).items() if len(ids) > 1}
     if shared:
         named = "; ".join(f"{name!r} is {', '.join(map(str, ids))}" for name, ids in list(shared.items())[:5])
-        note(f"category names repeat in {file}: {named}; a name in data.*_categories means every id that bears it, classes go by id")
+        note(
+            f"category names repeat in {file}: {named}; a name in data.*_categories means every id that bears it, classes go by id"
+        )
 
 
 def only_categories(truth: Truth, chosen: set[int]) -> Truth:
     """The truth without the annotations of other categories; all images stay, and what is void, as it is of no category."""
-    kept = [annotation for annotation in truth["annotations"] if annotation["category_id"] in chosen or annotation.get("void", False)]
+    kept = [
+        annotation
+        for annotation in truth["annotations"]
+        if annotation["category_id"] in chosen or annotation.get("void", False)
+    ]
     return {**truth, "annotations": kept}
 
 
@@ -189,7 +216,9 @@ def compact(truth: Truth) -> Annotations:
     owners = np.array([place[annotation["image_id"]] for annotation in annotations], dtype=np.int64)
     return Annotations(
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),
-        sizes=np.array([(image["height"], image["width"]) for image in images], dtype=np.int64).reshape(-1, 2),
+        sizes=np.array([(image["height"], image["width"]) for image in images], dtype=np.int64).reshape(
+            -1, 2
+        ),
         names=np.array([image["file_name"].encode() for image in images]),
         first=np.searchsorted(owners, np.arange(len(images) + 1)).astype(np.int64),
         ids=np.array([annotation["id"] for annotation in annotations], dtype=np.int64),

@@ -65,7 +65,9 @@ def check_truth(truth: Entry, file: Path) -> None:
             refuse_missing(entry, wanted, what, file)
             refuse_wrong(entry, what, file)
         if len({entry["id"] for entry in truth[key]}) < len(truth[key]):
-            raise UserError(f"annotation file {file} names {what} id twice: {twice([entry['id'] for entry in truth[key]])}")
+            raise UserError(
+                f"annotation file {file} names {what} id twice: {twice([entry['id'] for entry in truth[key]])}"
+            )
     refuse_shared_files(truth["images"], file)
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     check_sizes(sizes, file)
@@ -76,7 +78,9 @@ def check_truth(truth: Entry, file: Path) -> None:
         if annotation["image_id"] not in sizes:
             raise UserError(f"{where} names image {annotation['image_id']}, which the file does not list")
         if annotation["category_id"] not in categories:
-            raise UserError(f"{where} names category {annotation['category_id']}, which the file does not list")
+            raise UserError(
+                f"{where} names category {annotation['category_id']}, which the file does not list"
+            )
         check_mask(annotation, sizes[annotation["image_id"]], where)
 
 
@@ -84,9 +88,13 @@ def check_sizes(sizes: Mapping[int, tuple[Any, Any]], file: Path) -> None:
     """Refuse a (height, width) that no image has, by image id."""
     for image_id, size in sizes.items():
         if not all(type(length) is int and length > 0 for length in size):
-            raise UserError(f"image {image_id} in {file} has the size {short(list(size))}: whole numbers above 0 are wanted")
+            raise UserError(
+                f"image {image_id} in {file} has the size {short(list(size))}: whole numbers above 0 are wanted"
+            )
         if size[0] * size[1] >= MOST_PIXELS:
-            raise UserError(f"image {image_id} in {file} has the size {list(size)}: {MOST_PIXELS:,} pixels or more fit no mask")
+            raise UserError(
+                f"image {image_id} in {file} has the size {list(size)}: {MOST_PIXELS:,} pixels or more fit no mask"
+            )
 
 
 def refuse_shared_files(images: list[Entry], file: Path) -> None:
@@ -112,7 +120,9 @@ def refuse_missing(entry: Any, keys: Sequence[str], what: str, file: Path) -> No
         UserError: naming the entry and the key.
     """
     if not isinstance(entry, dict):
-        raise UserError(f"{what} in {file} is {str(entry)[:100]}: a set of keys is wanted, with {', '.join(keys)}")
+        raise UserError(
+            f"{what} in {file} is {str(entry)[:100]}: a set of keys is wanted, with {', '.join(keys)}"
+        )
     missing = [key for key in keys if key not in entry]
     if missing:
         raise UserError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
@@ -126,22 +136,35 @@ def refuse_wrong(entry: Entry, what: str, file: Path) -> None:
     """
     for key in ("id", "image_id", "category_id"):
         if key in entry and type(entry[key]) is not int:
-            raise UserError(f"{what} in {file} has the {key} {short(entry[key])}: a whole number is wanted: {str(entry)[:100]}")
+            raise UserError(
+                f"{what} in {file} has the {key} {short(entry[key])}: a whole number is wanted: {str(entry)[:100]}"
+            )
         if key in entry and not -LARGEST_ID <= entry[key] < LARGEST_ID:
-            raise UserError(f"{what} in {file} has the {key} {str(entry[key])[:30]}: a whole number of at most 64 bits is wanted")
+            raise UserError(
+                f"{what} in {file} has the {key} {str(entry[key])[:30]}: a whole number of at most 64 bits is wanted"
+            )
     for key in ("file_name", "name"):
         if key in entry and not (isinstance(entry[key], str) and entry[key]):
-            raise UserError(f"{what} in {file} has the {key} {short(entry[key])}: text is wanted: {str(entry)[:100]}")
+            raise UserError(
+                f"{what} in {file} has the {key} {short(entry[key])}: text is wanted: {str(entry)[:100]}"
+            )
         # half of a surrogate pair, as JSON escapes allow, is no character
-        if key in entry and ("\0" in entry[key] or (not entry[key].isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry[key]))):
-            raise UserError(f"{what} in {file} has the {key} {ascii(entry[key])[:60]}: it holds what is no character")
+        if key in entry and (
+            "\0" in entry[key]
+            or (not entry[key].isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry[key]))
+        ):
+            raise UserError(
+                f"{what} in {file} has the {key} {ascii(entry[key])[:60]}: it holds what is no character"
+            )
 
 
 def check_numbers(annotation: Entry, where: str) -> None:
     """Refuse an area that no mask has, and a crowd that is neither one nor none."""
     area, crowd = annotation["area"], annotation.get("iscrowd", 0)
     if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < 1e18:
-        raise UserError(f"{where} has the area {short(area)}: a number of pixels from 0 on is wanted, as recall by size goes by it")
+        raise UserError(
+            f"{where} has the area {short(area)}: a number of pixels from 0 on is wanted, as recall by size goes by it"
+        )
     if crowd not in (0, 1):
         raise UserError(f"{where} has iscrowd {short(crowd)}: 0 (an object) or 1 (a crowd) is wanted")
 
@@ -166,16 +189,24 @@ def check_mask(annotation: Entry, size: tuple[int, int], where: str) -> None:
     if isinstance(code, list):
         check_nesting(code, where)
         for number, ring in enumerate(code, start=1):
-            check_ring(ring, size, where, "its polygon" if len(code) == 1 else f"its polygon {number} of {len(code)}")
+            check_ring(
+                ring, size, where, "its polygon" if len(code) == 1 else f"its polygon {number} of {len(code)}"
+            )
     elif not isinstance(code, dict):
-        raise UserError(f"{where} has the segmentation {str(code)[:60]!r}: a list of polygons or a run-length mask is wanted")
+        raise UserError(
+            f"{where} has the segmentation {str(code)[:60]!r}: a list of polygons or a run-length mask is wanted"
+        )
     elif not {"size", "counts"} <= code.keys():
         raise UserError(f"{where} has a run-length mask without size or counts")
     elif code["size"] != list(size) or not all(type(length) is int for length in code["size"]):
-        raise UserError(f"{where} has a mask of size {short(code['size'])}, but its image {annotation['image_id']} is {list(size)} (height, width)")
+        raise UserError(
+            f"{where} has a mask of size {short(code['size'])}, but its image {annotation['image_id']} is {list(size)} (height, width)"
+        )
     elif pixels_of(code["counts"]) != size[0] * size[1]:
         # pycocotools would fill what the runs do not reach with whatever lies in memory
-        raise UserError(f"{where} has a run-length mask whose counts are not those of {size[0]} x {size[1]} pixels: it is damaged")
+        raise UserError(
+            f"{where} has a run-length mask whose counts are not those of {size[0]} x {size[1]} pixels: it is damaged"
+        )
 
 
 def is_number(value: Any) -> bool:
@@ -190,9 +221,15 @@ def check_nesting(code: list[Any], where: str) -> None:
         UserError: naming how they are nested.
     """
     if is_number(code[0]):
-        raise UserError(f"{where} has the segmentation {str(code)[:40]} ..: it is one flat list, write a list of polygons, [[x, y, x, y, ..]]")
-    if len(code) > 1 and all(isinstance(ring, list) and len(ring) == 2 and all(map(is_number, ring)) for ring in code):
-        raise UserError(f"{where} has the segmentation {str(code)[:40]} ..: it is a list of corner pairs, write [[x, y, x, y, ..]]")
+        raise UserError(
+            f"{where} has the segmentation {str(code)[:40]} ..: it is one flat list, write a list of polygons, [[x, y, x, y, ..]]"
+        )
+    if len(code) > 1 and all(
+        isinstance(ring, list) and len(ring) == 2 and all(map(is_number, ring)) for ring in code
+    ):
+        raise UserError(
+            f"{where} has the segmentation {str(code)[:40]} ..: it is a list of corner pairs, write [[x, y, x, y, ..]]"
+        )
 
 
 def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "its polygon") -> None:
@@ -200,18 +237,26 @@ def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "its p
     if not isinstance(ring, list):
         raise UserError(f"{where} has no list of numbers: {which} is {str(ring)[:60]!r}")
     if any(isinstance(corner, list | dict) for corner in ring[:1]):
-        raise UserError(f"{where} has pairs or lists within a polygon: {which} is {str(ring)[:40]} .., write x, y, x, y, .. in one flat list")
+        raise UserError(
+            f"{where} has pairs or lists within a polygon: {which} is {str(ring)[:40]} .., write x, y, x, y, .. in one flat list"
+        )
     if len(ring) % 2:
-        raise UserError(f"{where} has a polygon with an odd count of numbers: {which} has {len(ring)}, x and y in turns are wanted")
+        raise UserError(
+            f"{where} has a polygon with an odd count of numbers: {which} has {len(ring)}, x and y in turns are wanted"
+        )
     if len(ring) < 6:
-        raise UserError(f"{where} has a polygon of fewer than three corners: {which} has {len(ring) // 2}{' (a box?)' if len(ring) == 4 else ''}")
+        raise UserError(
+            f"{where} has a polygon of fewer than three corners: {which} has {len(ring) // 2}{' (a box?)' if len(ring) == 4 else ''}"
+        )
     try:
         low, high, total = min(ring), max(ring), math.fsum(ring)
     except (TypeError, OverflowError):
         low = high = total = math.nan
     if not math.isfinite(total):
         wrong = [value for value in ring if not is_number(value) or not abs(value) < 1e18][:1]
-        raise UserError(f"{where} has a polygon with a corner that is no number: {which} holds {str(wrong[0] if wrong else total)[:60]!r}")
+        raise UserError(
+            f"{where} has a polygon with a corner that is no number: {which} holds {str(wrong[0] if wrong else total)[:60]!r}"
+        )
     if low >= 0 and high <= min(size):
         return  # nearly all of them: this is run a million times
     height, width = size
@@ -252,9 +297,17 @@ def drawn_areas(truth: Entry) -> dict[int, int]:
     annotations = truth["annotations"]
     count = len(annotations)
     places = set(range(0, count, 1 if count <= MASKS_DRAWN else -(-count // SAMPLED)))
-    places |= {place for place, annotation in enumerate(annotations) if annotation["area"] < SMALL and count > MASKS_DRAWN}
+    places |= {
+        place
+        for place, annotation in enumerate(annotations)
+        if annotation["area"] < SMALL and count > MASKS_DRAWN
+    }
     return {
-        place: int(coco_mask.area(run_length_of(annotations[place]["segmentation"], *sizes[annotations[place]["image_id"]])))
+        place: int(
+            coco_mask.area(
+                run_length_of(annotations[place]["segmentation"], *sizes[annotations[place]["image_id"]])
+            )
+        )
         for place in sorted(places)
     }
 
@@ -273,15 +326,25 @@ def refuse_empty(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
 
 def tell_areas(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
     """Print one line where the `area` field is a placeholder, or far from the masks' own pixels: recall by size goes by it."""
-    drawn = [(truth["annotations"][place], pixels) for place, pixels in areas.items() if not truth["annotations"][place]["iscrowd"]]
+    drawn = [
+        (truth["annotations"][place], pixels)
+        for place, pixels in areas.items()
+        if not truth["annotations"][place]["iscrowd"]
+    ]
     consequence = "AR by size (small, medium, large) goes by the field; what lies on top goes by the masks"
     far = [(one, pixels) for one, pixels in drawn if is_far(one["area"], pixels)]
     if drawn and len(far) >= FAR_SHARE * len(drawn) and far:
         one, pixels = far[0]
         among = f"{len(far):,} of {len(drawn):,} masks of {file}"
-        note(f"the field area is far from the pixels of {among} (annotation {one['id']}: {one['area']:g}, its mask {pixels:,}): {consequence}")
-    elif len({one["area"] for one, _ in drawn}) == 1 and max(pixels for _, pixels in drawn) > 1.5 * min(pixels for _, pixels in drawn):
-        note(f"the field area is {drawn[0][0]['area']:g} in all of {file}, whose masks differ in size: {consequence}")
+        note(
+            f"the field area is far from the pixels of {among} (annotation {one['id']}: {one['area']:g}, its mask {pixels:,}): {consequence}"
+        )
+    elif len({one["area"] for one, _ in drawn}) == 1 and max(pixels for _, pixels in drawn) > 1.5 * min(
+        pixels for _, pixels in drawn
+    ):
+        note(
+            f"the field area is {drawn[0][0]['area']:g} in all of {file}, whose masks differ in size: {consequence}"
+        )
 
 
 def is_far(area: float, pixels: int) -> bool:

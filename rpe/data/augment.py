@@ -34,7 +34,11 @@ class Chance(NamedTuple):
     def draw_several(self, count: int, random: np.random.Generator) -> list[float] | None:
         """Several values under one coin."""
         coin, *shares = random.random(1 + count).tolist()
-        return [self.low + share * (self.high - self.low) for share in shares] if coin < self.probability else None
+        return (
+            [self.low + share * (self.high - self.low) for share in shares]
+            if coin < self.probability
+            else None
+        )
 
 
 NEVER = Chance(0.0, 0.0, 0.0)
@@ -49,11 +53,15 @@ def chance_of(name: str, setting: Mapping[str, Any] | None, above: float) -> Cha
     if setting is None:
         return NEVER
     if set(setting) != set(Chance._fields):
-        raise UserError(f"augment.{name} needs {', '.join(Chance._fields)}, not {', '.join(map(str, setting))}; or null")
+        raise UserError(
+            f"augment.{name} needs {', '.join(Chance._fields)}, not {', '.join(map(str, setting))}; or null"
+        )
     chance = Chance(*(float(setting[key]) for key in Chance._fields))
     check_probability(f"augment.{name}", chance.probability)
     if not above < chance.low <= chance.high < math.inf:
-        raise UserError(f"augment.{name} from {chance.low:g} to {chance.high:g} is no range: low <= high, and above {above:g}")
+        raise UserError(
+            f"augment.{name} from {chance.low:g} to {chance.high:g} is no range: low <= high, and above {above:g}"
+        )
     return chance
 
 
@@ -99,9 +107,14 @@ class Augment:
         self.invert = check_probability("augment.invert", invert)
         self.rotation, self.scale = chance_of("rotation", rotation, -math.inf), chance_of("scale", scale, 0.0)
         self.gamma, self.brightness = chance_of("gamma", gamma, 0.0), chance_of("brightness", brightness, 0.0)
-        self.contrast, self.channels = chance_of("contrast", contrast, 0.0), chance_of("channels", channels, 0.0)
+        self.contrast, self.channels = (
+            chance_of("contrast", contrast, 0.0),
+            chance_of("channels", channels, 0.0),
+        )
 
-    def __call__(self, image: Tensor, labels: Tensor, side: int, random: np.random.Generator) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def __call__(
+        self, image: Tensor, labels: Tensor, side: int, random: np.random.Generator
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """Cut a random square of `side` pixels; beyond the image it is filled with the image's reflection, and void.
 
         A black fill would enter the statistics of every normalisation layer, which evaluation then does not see.
@@ -118,18 +131,26 @@ class Augment:
         angle, scale = self.rotation.draw(random) or 0.0, self.scale.draw(random) or 1.0
         shown, window, resized = extents(side, angle, scale)
         corner = [start_of(length, shown, random) - (window - shown) // 2 for length in labels.shape[-2:]]
-        rows, columns = (reflected(start, window, length) for start, length in zip(corner, labels.shape[-2:], strict=True))
-        pixels = self.coloured(transform.to_dtype(image[:, rows[:, None], columns], torch.float32, scale=True), random)
+        rows, columns = (
+            reflected(start, window, length) for start, length in zip(corner, labels.shape[-2:], strict=True)
+        )
+        pixels = self.coloured(
+            transform.to_dtype(image[:, rows[:, None], columns], torch.float32, scale=True), random
+        )
         ids = placed(within(labels[None], corner, window), corner, window, VOID)
         pixels, ids = self.flipped(pixels, ids, random)
         if resized != window:
-            pixels = transform.resize_image(pixels, [resized, resized], InterpolationMode.BILINEAR, antialias=True)
+            pixels = transform.resize_image(
+                pixels, [resized, resized], InterpolationMode.BILINEAR, antialias=True
+            )
             ids = transform.resize_image(ids, [resized, resized], InterpolationMode.NEAREST_EXACT)
         if angle:
             pixels = transform.rotate_image(pixels, angle, InterpolationMode.BILINEAR)
             ids = transform.rotate_mask(ids, angle, fill=VOID)
         square = [side, side]
-        return tv_tensors.Image(transform.center_crop(pixels, square)), tv_tensors.Mask(transform.center_crop(ids, square)[0])
+        return tv_tensors.Image(transform.center_crop(pixels, square)), tv_tensors.Mask(
+            transform.center_crop(ids, square)[0]
+        )
 
     def flipped(self, image: Tensor, labels: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Flips and quarter turns, of both alike; all of it is drawn whether it happens or not."""
@@ -142,9 +163,13 @@ class Augment:
             image, labels = image.rot90(turns, (-2, -1)), labels.rot90(turns, (-2, -1))
         return image, labels
 
-    def coloured(self, image: Float[Tensor, "3 height width"], random: np.random.Generator) -> Float[Tensor, "3 height width"]:
+    def coloured(
+        self, image: Float[Tensor, "3 height width"], random: np.random.Generator
+    ) -> Float[Tensor, "3 height width"]:
         """Gamma, brightness, contrast, channel factors, inversion; in [0, 1] again after each."""
-        gamma, brightness, contrast = (chance.draw(random) for chance in (self.gamma, self.brightness, self.contrast))
+        gamma, brightness, contrast = (
+            chance.draw(random) for chance in (self.gamma, self.brightness, self.contrast)
+        )
         channels = self.channels.draw_several(3, random)
         inverted = random.random() < self.invert
         if gamma is not None:

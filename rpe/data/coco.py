@@ -15,7 +15,14 @@ from torchvision.transforms.v2 import functional as transform
 from rpe.data.annotation import compact, only_categories, read_split, read_truth
 from rpe.data.annotation_check import empty
 from rpe.data.augment import Augment, placed, reflected, start_of, within
-from rpe.data.image import check_sides, check_stretch, read_header, read_image, smaller_size, tell_undecided
+from rpe.data.image import (
+    check_percentile_range,
+    check_sides,
+    read_header,
+    read_image,
+    smaller_size,
+    tell_undecided,
+)
 from rpe.data.listed import instead_of
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, normal_name
 from rpe.structures import BACKGROUND, VOID, UserError
@@ -36,7 +43,7 @@ class CocoImages:
         categories: names of the categories that are objects; the others are background.
         key: of the option that named them, for messages.
         augment: what is done to the crops; None leaves them as they are.
-        stretch: see `read_image`; None leaves the intensities as they are.
+        percentile_range: see `read_image`; None leaves the intensities as they are.
         cache: keep decoded images and labels in memory (7 bytes a pixel in each worker), for small datasets with many objects.
         skip_empty: a mask without a pixel is no fault.
     """
@@ -51,11 +58,11 @@ class CocoImages:
         categories: Sequence[str] | None,
         key: str,
         augment: Augment | None = None,
-        stretch: tuple[float, float] | None = None,
+        percentile_range: tuple[float, float] | None = None,
         cache: bool = False,
         skip_empty: bool = False,
     ) -> None:
-        self.stretch, self.cache, self.skip_empty = stretch, cache, skip_empty
+        self.percentile_range, self.cache, self.skip_empty = percentile_range, cache, skip_empty
         self.decoded: dict[int, tuple[Tensor, Tensor, Int64[np.ndarray, " label"]]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
@@ -78,7 +85,9 @@ class CocoImages:
             UserError: naming the folder or file.
         """
         if not self.folder.is_dir():
-            raise UserError(f"image folder {self.folder} does not exist: set data.root or RPE_DATA_DIR to where it lies")
+            raise UserError(
+                f"image folder {self.folder} does not exist: set data.root or RPE_DATA_DIR to where it lies"
+            )
         self.annotations.names = spelled_as_files(self.folder, self.annotations.names)
         names = [name.decode() for name in self.annotations.names]
         there = {path.name for path in self.folder.iterdir()}
@@ -100,7 +109,9 @@ class CocoImages:
                 upright by its EXIF orientation, in a set where others show that theirs were.
         """
         headers = {index: read_header(self.path_of(index)) for index in range(len(self))}
-        turns = {index: header.turn(self.path_of(index), self.size_of(index)) for index, header in headers.items()}
+        turns = {
+            index: header.turn(self.path_of(index), self.size_of(index)) for index, header in headers.items()
+        }
         unsure = [index for index, header in headers.items() if header.undecided]
         as_stored = [index for index, header in headers.items() if turns[index] != header.orientation]
         if unsure and as_stored:
@@ -122,7 +133,7 @@ class CocoImages:
 
     def read_image(self, index: int) -> UInt8[Tensor, "3 height width"]:
         """The pixels, lying as they were annotated, stretched where that is wanted."""
-        return read_image(self.path_of(index), self.stretch, self.size_of(index))
+        return read_image(self.path_of(index), self.percentile_range, self.size_of(index))
 
     def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
         """Image, labels and the class of each label, whole."""
@@ -134,18 +145,31 @@ class CocoImages:
         """The same, kept decoded in this process after the first time."""
         if index not in self.decoded:
             whole, painted, classes = self.read(index)
-            self.decoded[index] = (whole.as_subclass(Tensor), painted.as_subclass(Tensor).to(torch.int32), classes)
+            self.decoded[index] = (
+                whole.as_subclass(Tensor),
+                painted.as_subclass(Tensor).to(torch.int32),
+                classes,
+            )
         image, labels, categories = self.decoded[index]
         return tv_tensors.Image(image), tv_tensors.Mask(labels.long()), categories
 
-    def read_labels(self, index: int) -> tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " label"]]:
+    def read_labels(
+        self, index: int
+    ) -> tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " label"]]:
         """Crowds are void; of objects that overlap the one of fewer pixels is on top; ids are dense. And the class of each label, the background's 0
         first."""
         annotations = self.annotations
         mine = range(int(annotations.first[index]), int(annotations.first[index + 1]))
         codes = {annotation: annotations.mask(annotation, index) for annotation in mine}
         # never by the field `area`, which may be a placeholder
-        order = sorted(mine, key=lambda annotation: (not annotations.crowds[annotation], -int(coco_mask.area(codes[annotation])), annotation))
+        order = sorted(
+            mine,
+            key=lambda annotation: (
+                not annotations.crowds[annotation],
+                -int(coco_mask.area(codes[annotation])),
+                annotation,
+            ),
+        )
         labels = np.full(tuple(annotations.sizes[index]), BACKGROUND, dtype=np.int64)
         number, categories = BACKGROUND, [BACKGROUND]
         class_of = {category: number for number, category in enumerate(self.classes, start=1)}
@@ -159,7 +183,9 @@ class CocoImages:
                 categories.append(class_of[int(annotations.categories[annotation])])
             # only inside its box, as an image may have hundreds of small ones
             box = (slice(top, top + height), slice(left, left + width))
-            labels[box][coco_mask.decode(code)[box].astype(bool)] = VOID if annotations.crowds[annotation] else number
+            labels[box][coco_mask.decode(code)[box].astype(bool)] = (
+                VOID if annotations.crowds[annotation] else number
+            )
         seen = np.unique(labels[labels > BACKGROUND])
         return dense(labels), np.array(categories, dtype=np.int64)[np.append(BACKGROUND, seen)]
 
@@ -168,7 +194,9 @@ class CocoImages:
         image, labels, categories = self.cached(place) if self.cache else self.read(place)
         size = (int(image.shape[-2]), int(image.shape[-1]))
         random = generator_of(self.seed, 1, epoch, place)
-        pixels, dense_labels, of_labels = prepared(image, labels, categories, self.longest_side, self.crop, self.augment, random)
+        pixels, dense_labels, of_labels = prepared(
+            image, labels, categories, self.longest_side, self.crop, self.augment, random
+        )
         return Sample(pixels, dense_labels, int(self.annotations.image_ids[place]), size, of_labels)
 
     def truth(self) -> Truth:
@@ -179,12 +207,16 @@ class CocoImages:
 def spelled_as_files(folder: Path, names: np.ndarray) -> np.ndarray:
     """Return the names as the file system spells them: letters with marks may be composed in one place and decomposed in the other."""
     spelled = [name.decode() for name in names]
-    foreign = [place for place, name in enumerate(spelled) if not name.isascii() and not (folder / name).is_file()]
+    foreign = [
+        place for place, name in enumerate(spelled) if not name.isascii() and not (folder / name).is_file()
+    ]
     listed: dict[Path, dict[str, str]] = {}
     for place in foreign:
         parent = (folder / spelled[place]).parent
         if parent not in listed:
-            listed[parent] = {normal_name(path.name): path.name for path in parent.iterdir()} if parent.is_dir() else {}
+            listed[parent] = (
+                {normal_name(path.name): path.name for path in parent.iterdir()} if parent.is_dir() else {}
+            )
         name = Path(spelled[place])
         spelled[place] = str(name.parent / listed[parent].get(normal_name(name.name), name.name))
     return np.array([name.encode() for name in spelled]) if foreign else names
@@ -208,19 +240,29 @@ def prepared(
     if smaller is not None:
         image = transform.resize(image, smaller, antialias=True)
         # not transform.resize(Mask): its "nearest" takes the corner of a cell, which shifts the labels against the image by up to half a pixel
-        labels = tv_tensors.Mask(transform.resize_image(labels.as_subclass(Tensor)[None], smaller, InterpolationMode.NEAREST_EXACT)[0])
+        labels = tv_tensors.Mask(
+            transform.resize_image(
+                labels.as_subclass(Tensor)[None], smaller, InterpolationMode.NEAREST_EXACT
+            )[0]
+        )
     if crop is not None:
-        image, labels = cropped(image, labels, crop, random) if augment is None else augment(image, labels, crop, random)
+        image, labels = (
+            cropped(image, labels, crop, random) if augment is None else augment(image, labels, crop, random)
+        )
     pixels = transform.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
     ids = labels.as_subclass(Tensor).numpy()
     kept = np.append(BACKGROUND, np.unique(ids[ids > BACKGROUND]))
     return pixels, torch.from_numpy(dense(ids)), torch.from_numpy(categories[kept])
 
 
-def cropped(image: Tensor, labels: Tensor, side: int, random: np.random.Generator) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+def cropped(
+    image: Tensor, labels: Tensor, side: int, random: np.random.Generator
+) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     """Cut a random square; beyond the image it is filled with the image's reflection, and void."""
     corner = [start_of(length, side, random) for length in labels.shape]
-    rows, columns = (reflected(start, side, length) for start, length in zip(corner, labels.shape, strict=True))
+    rows, columns = (
+        reflected(start, side, length) for start, length in zip(corner, labels.shape, strict=True)
+    )
     ids = placed(within(labels[None], corner, side), corner, side, VOID)[0]
     return tv_tensors.Image(image[:, rows[:, None], columns]), tv_tensors.Mask(ids)
 
@@ -251,7 +293,7 @@ class Coco(InstanceData):
         root: str,
         batch_size: int,
         eval_batch_size: int,
-        workers: int,
+        num_workers: int,
         seed: int,
         longest_side: int | None,
         crop: int,
@@ -259,11 +301,14 @@ class Coco(InstanceData):
         eval_categories: list[str] | None,
         augment: Augment | None,
         empty_masks: str,
-        stretch: list[float] | None,
+        percentile_range: list[float] | None,
         cache: bool,
     ) -> None:
-        super().__init__(name, batch_size, eval_batch_size, workers, seed)
-        self.stretch, self.cache = None if stretch is None else check_stretch(stretch), cache
+        super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
+        self.percentile_range, self.cache = (
+            None if percentile_range is None else check_percentile_range(percentile_range),
+            cache,
+        )
         if empty_masks not in ("refuse", "skip"):
             raise UserError(f"data.empty_masks {empty_masks!r} is unknown: choose refuse or skip")
         self.skip_empty = empty_masks == "skip"
@@ -300,7 +345,7 @@ class Coco(InstanceData):
             self.train_categories if training else self.eval_categories,
             "train_categories" if training else "eval_categories",
             self.augment if training else None,
-            self.stretch,
+            self.percentile_range,
             self.cache,
             self.skip_empty,
         )

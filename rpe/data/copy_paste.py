@@ -30,4 +30,6 @@ def paste(front: Sample, behind: Sample, random: np.random.Generator) -> Sample:
     categories = torch.cat([behind.categories, front.categories[1:]])
     present, dense = torch.unique(labels[labels > BACKGROUND], return_inverse=True)
     labels[labels > BACKGROUND] = dense + 1
-    return Sample(image, labels, behind.image_id, behind.size, torch.cat([categories[:1], categories[present]]))
+    return Sample(
+        image, labels, behind.image_id, behind.size, torch.cat([categories[:1], categories[present]])
+    )

@@ -38,7 +38,9 @@ def enlarged_digits() -> tuple[Float[np.ndarray, "digit 28 28"], Int64[np.ndarra
     """scikit-learn's digits at 28 x 28 px in [0, 1] (bicubic from 8 x 8), shuffled once, and their classes."""
     bunch = load_digits()
     small = torch.from_numpy(bunch.images)[:, None] / 16
-    large = functional.interpolate(small, size=(DIGIT, DIGIT), mode="bicubic", align_corners=False)[:, 0].clamp(0, 1)
+    large = functional.interpolate(small, size=(DIGIT, DIGIT), mode="bicubic", align_corners=False)[
+        :, 0
+    ].clamp(0, 1)
     order = generator_of(SCENE_SEED).permutation(len(large))
     return large.numpy()[order].astype(np.float32), bunch.target[order].astype(np.int64)
 
@@ -63,13 +65,17 @@ class Scene:
             self.labels = np.zeros((SIDE, SIDE), dtype=np.int64)
             for number, mask in enumerate(masks, start=1):
                 self.labels[mask] = number
-            visible = [(self.labels == number).sum() / mask.sum() for number, mask in enumerate(masks, start=1)]
+            visible = [
+                (self.labels == number).sum() / mask.sum() for number, mask in enumerate(masks, start=1)
+            ]
             meet = any(touching(masks[i], masks[j]) for i in range(count) for j in range(i))
             if min(visible) >= LEAST_VISIBLE and (meet or not want_touching):
                 break
         self.image = self.paint(grey, masks, want_one_colour)
 
-    def place(self, count: int) -> tuple[list[Float[np.ndarray, "64 64"]], list[Bool[np.ndarray, "64 64"]], list[int]]:
+    def place(
+        self, count: int
+    ) -> tuple[list[Float[np.ndarray, "64 64"]], list[Bool[np.ndarray, "64 64"]], list[int]]:
         """Digits at random places: grey values, masks and classes."""
         images, classes = enlarged_digits()
         chosen = self.random.integers(*FIRST_OF_SPLIT[self.split], size=count)
@@ -82,7 +88,10 @@ class Scene:
         return greys, [grey > INK for grey in greys], [int(classes[digit]) for digit in chosen]
 
     def paint(
-        self, greys: list[Float[np.ndarray, "64 64"]], masks: list[Bool[np.ndarray, "64 64"]], one_colour: bool
+        self,
+        greys: list[Float[np.ndarray, "64 64"]],
+        masks: list[Bool[np.ndarray, "64 64"]],
+        one_colour: bool,
     ) -> Float[np.ndarray, "3 64 64"]:
         """Colours on dark noisy ground, in the order in which the digits lie on one another."""
         colours = self.random.uniform(0.3, 1.0, size=(len(greys), 3)).astype(np.float32)
@@ -115,7 +124,13 @@ class DigitScenes:
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
         categories = torch.tensor([BACKGROUND, *(digit + 1 for digit in scene.classes)])
-        return Sample(torch.from_numpy(scene.image), torch.from_numpy(scene.labels), index % self.length + 1, (SIDE, SIDE), categories)
+        return Sample(
+            torch.from_numpy(scene.image),
+            torch.from_numpy(scene.labels),
+            index % self.length + 1,
+            (SIDE, SIDE),
+            categories,
+        )
 
     def truth(self) -> Truth:
         """The scenes of the first epoch; category k + 1 is the digit k, image ids count from 1."""
@@ -123,7 +138,9 @@ class DigitScenes:
         annotations: list[dict[str, Any]] = []
         for index in range(self.length):
             scene = self.scene(index)
-            images.append({"id": index + 1, "file_name": f"{self.split}-{index}", "height": SIDE, "width": SIDE})
+            images.append(
+                {"id": index + 1, "file_name": f"{self.split}-{index}", "height": SIDE, "width": SIDE}
+            )
             for number, category in enumerate(scene.classes, start=1):
                 mask = scene.labels == number
                 rows, columns = np.nonzero(mask)
@@ -151,13 +168,13 @@ class Digits(InstanceData):
         name: str,
         batch_size: int,
         eval_batch_size: int,
-        workers: int,
+        num_workers: int,
         seed: int,
         train_scenes: int,
         val_scenes: int,
         test_scenes: int,
     ) -> None:
-        super().__init__(name, batch_size, eval_batch_size, workers, seed)
+        super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
         for split, scenes in (("train", train_scenes), ("val", val_scenes), ("test", test_scenes)):
             if scenes < 1:
                 raise UserError(f"data.{split}_scenes {scenes} is below 1: every split needs a scene")

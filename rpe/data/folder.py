@@ -34,7 +34,7 @@ from rpe.data.folder_mask import (
     read_object_masks,
     read_yolo,
 )
-from rpe.data.image import check_sides, check_stretch, open_image
+from rpe.data.image import check_percentile_range, check_sides, open_image
 from rpe.data.module import InstanceData, SplitDataset, Truth
 from rpe.structures import UserError
 
@@ -73,7 +73,7 @@ class Folder(InstanceData):
         split_seed: int,
         batch_size: int,
         eval_batch_size: int,
-        workers: int,
+        num_workers: int,
         seed: int,
         longest_side: int | None,
         crop: int,
@@ -82,14 +82,19 @@ class Folder(InstanceData):
         augment: Augment | None,
         void: int | None,
         empty_masks: str,
-        stretch: list[float] | None,
+        percentile_range: list[float] | None,
         cache: bool,
     ) -> None:
-        super().__init__(name, batch_size, eval_batch_size, workers, seed)
-        self.stretch, self.cache = None if stretch is None else check_stretch(stretch), cache
+        super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
+        self.percentile_range, self.cache = (
+            None if percentile_range is None else check_percentile_range(percentile_range),
+            cache,
+        )
         check_sides(longest_side, crop)
         if not (0 < val_share < 1 and 0 <= test_share < 1 - val_share):
-            raise UserError(f"data.val_share and data.test_share must leave a share for training, got {val_share:g} and {test_share:g}. Lower them")
+            raise UserError(
+                f"data.val_share and data.test_share must leave a share for training, got {val_share:g} and {test_share:g}. Lower them"
+            )
         if empty_masks not in ("refuse", "skip"):
             raise UserError(f"data.empty_masks must be refuse or skip, got {empty_masks!r}. Choose one")
         self.root, self.augment, self.void, self.skip_empty = Path(root), augment, void, empty_masks == "skip"
@@ -103,17 +108,26 @@ class Folder(InstanceData):
         """The folder of images and the pairs of each split."""
         if not self.root.is_dir():
             raise UserError(f"data.root must be a folder, got {self.root}. Set data.root=<folder>")
-        there = [split for split in SPLIT_NAMES if below(self.root, SPLIT_NAMES[split]) or folders_of(self.root, split, IMAGE_FOLDERS)]
+        there = [
+            split
+            for split in SPLIT_NAMES
+            if below(self.root, SPLIT_NAMES[split]) or folders_of(self.root, split, IMAGE_FOLDERS)
+        ]
         found = {split: find_pairs(self.root, split) for split in there}
         if not there:
             folder, pairs = find_pairs(self.root, None)
             parts = self.share_out(pairs, {"val": self.val_share, "test": self.test_share}, folder)
             found = {split: (folder, part) for split, part in parts.items()}
         elif "train" not in there:
-            raise UserError(f"data.root must hold train beside {' and '.join(there)}, got none in {self.root}. Add it, or remove the subfolders")
+            raise UserError(
+                f"data.root must hold train beside {' and '.join(there)}, got none in {self.root}. Add it, or remove the subfolders"
+            )
         elif "val" not in there:
             folder, pairs = found["train"]
-            found |= {split: (folder, part) for split, part in self.share_out(pairs, {"val": self.val_share}, folder).items()}
+            found |= {
+                split: (folder, part)
+                for split, part in self.share_out(pairs, {"val": self.val_share}, folder).items()
+            }
         return {"test": found["val"], **found}
 
     def share_out(self, pairs: list[Pair], shares: dict[str, float], where: Path) -> dict[str, list[Pair]]:
@@ -169,7 +183,9 @@ class Folder(InstanceData):
             return [OBJECT]
         if forms == {YOLO} and self.yolo_names is not None:
             return self.yolo_names
-        used = {found.name for pair in pairs for found in self.describe(pair).objects if found.name is not None}
+        used = {
+            found.name for pair in pairs for found in self.describe(pair).objects if found.name is not None
+        }
         return sorted(used, key=lambda name: (len(name), name) if forms == {YOLO} else (0, name))
 
     def whole_truth(self, split: str) -> Truth:
@@ -194,7 +210,9 @@ class Folder(InstanceData):
             for name, mask, where in self.describe(pair).objects:
                 area = int(coco_mask.area(mask))
                 if not area and not self.skip_empty:
-                    raise UserError(f"{where} must cover a pixel, got none. Mend or remove it, or leave such out with data.empty_masks=skip")
+                    raise UserError(
+                        f"{where} must cover a pixel, got none. Mend or remove it, or leave such out with data.empty_masks=skip"
+                    )
                 if area:
                     void = {"iscrowd": 1, "void": True} if name is None else {"iscrowd": 0}
                     category = 1 if name is None else 1 + self.names.index(name)
@@ -238,6 +256,6 @@ class Folder(InstanceData):
             self.train_categories if training else self.eval_categories,
             "train_categories" if training else "eval_categories",
             self.augment if training else None,
-            self.stretch,
+            self.percentile_range,
             self.cache,
         )

@@ -44,12 +44,20 @@ def key_of(name: str) -> str:
 
 def below(folder: Path, names: Sequence[str]) -> list[Path]:
     """Return the folders of these names, whatever their case."""
-    return [path for path in sorted(folder.iterdir()) if path.name.lower() in names and path.is_dir()] if folder.is_dir() else []
+    return (
+        [path for path in sorted(folder.iterdir()) if path.name.lower() in names and path.is_dir()]
+        if folder.is_dir()
+        else []
+    )
 
 
 def is_image(path: Path) -> bool:
     """Return whether the suffix is one that Pillow opens."""
-    return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN and not path.name.startswith(".") and path.is_file()
+    return (
+        Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
 
 
 def folders_of(root: Path, split: str | None, kinds: Sequence[str]) -> list[Path]:
@@ -69,7 +77,9 @@ def find_pairs(root: Path, split: str | None) -> tuple[Path, list[Pair]]:
     images, masks = folders_of(root, split, IMAGE_FOLDERS), folders_of(root, split, MASK_FOLDERS)
     if len(images) > 1 or (images and len(masks) > 1):
         found = " and ".join(str(path) for path in (images if len(images) > 1 else masks))
-        raise UserError(f"data.root must hold one folder of images and one of masks for a split, got {found}. Move one out of it")
+        raise UserError(
+            f"data.root must hold one folder of images and one of masks for a split, got {found}. Move one out of it"
+        )
     if images:
         return images[0], paired(images[0], masks[0] if masks else images[0])
     folder = root if split is None else below(root, SPLIT_NAMES[split])[0]
@@ -82,10 +92,14 @@ def find_pairs(root: Path, split: str | None) -> tuple[Path, list[Pair]]:
 def sample_of(number: int, folder: Path) -> Pair:
     """Return the pair of one of DSB2018's folders: one image in images/, a mask for each object in masks/."""
     images = [path for path in sorted(below(folder, IMAGE_FOLDERS)[0].iterdir()) if is_image(path)]
-    masks = [path for inside in below(folder, MASK_FOLDERS) for path in sorted(inside.iterdir()) if is_image(path)]
+    masks = [
+        path for inside in below(folder, MASK_FOLDERS) for path in sorted(inside.iterdir()) if is_image(path)
+    ]
     if len(images) != 1 or not masks:
         got = f"{len(images)} images and {len(masks)} masks"
-        raise UserError(f"{folder} must hold one image in images/ and the masks of its objects in masks/, got {got}. Complete it, or move it away")
+        raise UserError(
+            f"{folder} must hold one image in images/ and the masks of its objects in masks/, got {got}. Complete it, or move it away"
+        )
     return Pair(number, images[0], OBJECT_MASKS, masks)
 
 
@@ -107,8 +121,13 @@ def paired(folder: Path, masks: Path) -> list[Pair]:
         raise UserError(f"data.root must hold {what}; got {got}. See conf/data/folder.yaml")
     ((form, files),) = forms.items()
     refuse_unpaired(form, files, images, masks)
-    inside = {key: sorted(filter(is_image, found[0].iterdir())) if form == OBJECT_MASKS else found for key, found in files.items()}
-    return [Pair(place, path, form, inside.get(key, [])) for place, (key, path) in enumerate(images.items(), 1)]
+    inside = {
+        key: sorted(filter(is_image, found[0].iterdir())) if form == OBJECT_MASKS else found
+        for key, found in files.items()
+    }
+    return [
+        Pair(place, path, form, inside.get(key, [])) for place, (key, path) in enumerate(images.items(), 1)
+    ]
 
 
 def images_in(folder: Path, with_masks: bool) -> dict[str, Path]:
@@ -123,7 +142,9 @@ def images_in(folder: Path, with_masks: bool) -> dict[str, Path]:
             continue
         before = images.setdefault(key_of(path.stem), path)
         if before != path:
-            raise UserError(f"{folder} must hold each image once, got {before.name} and {path.name}. Move one away")
+            raise UserError(
+                f"{folder} must hold each image once, got {before.name} and {path.name}. Move one away"
+            )
     return images
 
 
@@ -135,7 +156,9 @@ def refuse_unpaired(form: str, files: dict[str, list[Path]], images: dict[str, P
     """
     orphans = [found[0] for key, found in files.items() if key not in images]
     if orphans:
-        raise UserError(f"{orphans[0]} must have an image of its name, got none ({len(orphans)} such). Add it, or move this away")
+        raise UserError(
+            f"{orphans[0]} must have an image of its name, got none ({len(orphans)} such). Add it, or move this away"
+        )
     missing = [path for key, path in images.items() if key not in files]
     if missing and form != YOLO:
         got = f"none in {masks} ({len(missing)} such)"

@@ -52,17 +52,23 @@ def read_pixels(file: Path) -> np.ndarray:
         UserError: it does not decode, has several pages or colours, or was compressed with loss.
     """
     if file.suffix.lower() in LOSSY:
-        raise UserError(f"mask {file} must be PNG or TIFF, got JPEG, whose values are not exact. Export the masks anew")
+        raise UserError(
+            f"mask {file} must be PNG or TIFF, got JPEG, whose values are not exact. Export the masks anew"
+        )
     with open_image(file) as image:
         check_single(image, file)
         pixels = decode(image, file)
         if image.mode in ("LA", "RGBA", "RGB"):
             channels = pixels[..., : 1 if image.mode == "LA" else 3]
             if (channels != channels[..., :1]).any():
-                raise UserError(f"mask {file} must have one channel of object numbers, got colours ({image.mode}). Save it as grey PNG or TIFF")
+                raise UserError(
+                    f"mask {file} must have one channel of object numbers, got colours ({image.mode}). Save it as grey PNG or TIFF"
+                )
             pixels = channels[..., 0]
     if pixels.ndim != 2:
-        raise UserError(f"mask {file} must have one channel of object numbers, got the shape {list(pixels.shape)}. Save it as grey PNG or TIFF")
+        raise UserError(
+            f"mask {file} must have one channel of object numbers, got the shape {list(pixels.shape)}. Save it as grey PNG or TIFF"
+        )
     return pixels
 
 
@@ -75,14 +81,17 @@ def read_label_map(file: Path, void: int | None) -> Described:
     pixels = read_pixels(file)
     whole = np.isfinite(pixels).all() and (pixels == np.rint(pixels)).all()
     if not whole or pixels.min() < 0 or pixels.max() >= 2**53:
-        raise UserError(f"mask {file} must hold whole numbers from 0 on, got {pixels.min():g} to {pixels.max():g}. Save object numbers 1, 2, ..")
+        raise UserError(
+            f"mask {file} must hold whole numbers from 0 on, got {pixels.min():g} to {pixels.max():g}. Save object numbers 1, 2, .."
+        )
     labels: Int64[np.ndarray, "height width"] = pixels.astype(np.int64)
     values = np.unique(labels)
     numbers = values[values > 0]
     binary = pixels.dtype == bool or (set(values.tolist()) == {0, 255} and void != 255)
     masks = encode_labels(labels, numbers)
     found = [
-        Found(None if number == void else OBJECT, mask, f"object {number} of {file}") for number, mask in zip(numbers.tolist(), masks, strict=True)
+        Found(None if number == void else OBJECT, mask, f"object {number} of {file}")
+        for number, mask in zip(numbers.tolist(), masks, strict=True)
     ]
     return Described((labels.shape[0], labels.shape[1]), found, binary)
 
@@ -98,7 +107,9 @@ def read_object_masks(files: Sequence[Path]) -> Described:
         mask = encode_mask(read_pixels(file) != 0)
         if found and mask["size"] != found[0].mask["size"]:
             sizes = f"{mask['size']}, not {found[0].mask['size']}"
-            raise UserError(f"mask {file} must have the size of its image's other masks, got {sizes} (height, width). Export the masks anew")
+            raise UserError(
+                f"mask {file} must have the size of its image's other masks, got {sizes} (height, width). Export the masks anew"
+            )
         found.append(Found(OBJECT, mask, str(file)))
     height, width = found[0].mask["size"]
     return Described((height, width), found)
@@ -123,15 +134,27 @@ def read_yolo(file: Path | None, size: Size, names: Sequence[str] | None) -> Des
         try:
             values = [float(word) for word in line.split()]
         except ValueError as error:
-            raise UserError(f"{where} must hold numbers, got {line[:60]!r}. Export the labels anew as YOLO segmentation") from error
+            raise UserError(
+                f"{where} must hold numbers, got {line[:60]!r}. Export the labels anew as YOLO segmentation"
+            ) from error
         if len(values) == 5:
-            raise UserError(f"{where} must hold a class and 3 or more corners, got a box. Export masks (YOLO segmentation), not boxes")
+            raise UserError(
+                f"{where} must hold a class and 3 or more corners, got a box. Export masks (YOLO segmentation), not boxes"
+            )
         kind, corners = values[0], values[1:]
         if not (kind >= 0 and kind.is_integer()) or (names is not None and kind >= len(names)):
-            known = "a whole number from 0 on" if names is None else f"0 to {len(names) - 1} (the names of the set)"
-            raise UserError(f"{where} must begin with the class, {known}, got {kind:g}. Mend the line or the list of names")
+            known = (
+                "a whole number from 0 on"
+                if names is None
+                else f"0 to {len(names) - 1} (the names of the set)"
+            )
+            raise UserError(
+                f"{where} must begin with the class, {known}, got {kind:g}. Mend the line or the list of names"
+            )
         if not all(-1 <= corner <= 2 for corner in corners):
-            raise UserError(f"{where} must hold corners as shares of width and height, got {max(corners, key=abs):g}. Divide pixels by them")
+            raise UserError(
+                f"{where} must hold corners as shares of width and height, got {max(corners, key=abs):g}. Divide pixels by them"
+            )
         scaled = [corner * size[1 - place % 2] for place, corner in enumerate(corners)]
         name = f"class {kind:.0f}" if names is None else names[int(kind)]
         found.append(Found(name, fill([scaled], size, where), where))
@@ -154,10 +177,16 @@ def read_labelme(file: Path, size: Size) -> Described:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} must be JSON as labelme writes it, got {error}. Save it anew") from error
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        raise UserError(f"{file} must be JSON as labelme writes it, got no list of shapes. Move other files out of the folder")
-    height, width = (content.get(key) or length for key, length in zip(("imageHeight", "imageWidth"), size, strict=True))
+        raise UserError(
+            f"{file} must be JSON as labelme writes it, got no list of shapes. Move other files out of the folder"
+        )
+    height, width = (
+        content.get(key) or length for key, length in zip(("imageHeight", "imageWidth"), size, strict=True)
+    )
     if (height, width) not in (size, size[::-1]):
-        raise UserError(f"{file} must be made for its image of {size[0]} x {size[1]} (height x width), got {height} x {width}. Is it another's?")
+        raise UserError(
+            f"{file} must be made for its image of {size[0]} x {size[1]} (height x width), got {height} x {width}. Is it another's?"
+        )
     parts: dict[tuple[str, Any], list[Found]] = {}
     for number, shape in enumerate(content["shapes"], start=1):
         where = f"shape {number} of {file}"
@@ -165,7 +194,9 @@ def read_labelme(file: Path, size: Size) -> Described:
             raise UserError(f"{where} must have a label, got {str(shape)[:60]}. Save it anew")
         group = shape.get("group_id")
         mask = mask_of_shape(shape, (height, width), where)
-        parts.setdefault((shape["label"], f"alone {number}" if group is None else str(group)), []).append(Found(shape["label"], mask, where))
+        parts.setdefault((shape["label"], f"alone {number}" if group is None else str(group)), []).append(
+            Found(shape["label"], mask, where)
+        )
     return Described((height, width), [joined(objects) for objects in parts.values()])
 
 
@@ -193,7 +224,9 @@ def mask_of_shape(shape: dict[str, Any], size: Size, where: str) -> RunLength:
         if kind in ("rectangle", "circle") and more:
             raise ValueError(kind)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where} must have the points of a {kind}, got {str(points)[:60]}. Draw it anew") from error
+        raise UserError(
+            f"{where} must have the points of a {kind}, got {str(points)[:60]}. Draw it anew"
+        ) from error
     if kind == "mask":
         return pasted(shape.get("mask"), first, size, where)
     if kind == "rectangle":
@@ -202,7 +235,9 @@ def mask_of_shape(shape: dict[str, Any], size: Size, where: str) -> RunLength:
         angles = np.linspace(0, 2 * math.pi, CIRCLE_CORNERS, endpoint=False)
         corners = first + math.dist(first, second) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     elif kind not in ("polygon", "oriented_rectangle"):
-        raise UserError(f"{where} must have an area (polygon, rectangle, circle or mask), got a {kind}. Remove or redraw it")
+        raise UserError(
+            f"{where} must have an area (polygon, rectangle, circle or mask), got a {kind}. Remove or redraw it"
+        )
     return fill([corners.ravel().tolist()], size, where)
 
 
@@ -212,7 +247,9 @@ def pasted(text: Any, corner: np.ndarray, size: Size, where: str) -> RunLength:
         with Image.open(io.BytesIO(base64.b64decode(text))) as image:
             part = np.array(image.convert("L")) > 0
     except Exception as error:  # garbage makes Pillow fail in every way there is
-        raise UserError(f"{where} must hold its mask as PNG in base64, got {str(text)[:20]!r} ... Draw it anew") from error
+        raise UserError(
+            f"{where} must hold its mask as PNG in base64, got {str(text)[:20]!r} ... Draw it anew"
+        ) from error
     left, top = (round(value) for value in corner)
     whole = np.zeros(size, dtype=bool)
     inside = whole[max(0, top) : max(0, top + part.shape[0]), max(0, left) : max(0, left + part.shape[1])]
@@ -255,7 +292,9 @@ def listed_names(folders: Sequence[Path]) -> Iterator[list[str]]:
             try:
                 content = yaml.safe_load(read_text(file))
             except yaml.YAMLError as error:
-                raise UserError(f"{file} must be YAML, got {' '.join(str(error).split())[:80]}. Mend it") from error
+                raise UserError(
+                    f"{file} must be YAML, got {' '.join(str(error).split())[:80]}. Mend it"
+                ) from error
             names = content.get("names") if isinstance(content, dict) else None
             if isinstance(names, dict) and sorted(names) == list(range(len(names))):
                 names = [names[number] for number in sorted(names)]

@@ -106,8 +106,14 @@ class Header(NamedTuple):
         if self.stored == size:
             return 1
         (height, width), (rows, columns) = self.stored, self.upright
-        exif = f" ({rows} x {columns} when its EXIF orientation {self.orientation} is applied)" if self.orientation > 1 else ""
-        raise UserError(f"image {path} is {height} x {width}{exif}, but {annotated} {size[0]} x {size[1]} (height x width)")
+        exif = (
+            f" ({rows} x {columns} when its EXIF orientation {self.orientation} is applied)"
+            if self.orientation > 1
+            else ""
+        )
+        raise UserError(
+            f"image {path} is {height} x {width}{exif}, but {annotated} {size[0]} x {size[1]} (height x width)"
+        )
 
 
 def read_header(path: Path) -> Header:
@@ -130,7 +136,10 @@ def read_header(path: Path) -> Header:
 
 
 def read_image(
-    path: Path, percentiles: tuple[float, float] | None = None, size: tuple[int, int] | None = None, annotated: str = "annotated as"
+    path: Path,
+    percentiles: tuple[float, float] | None = None,
+    size: tuple[int, int] | None = None,
+    annotated: str = "annotated as",
 ) -> UInt8[Tensor, "3 height width"]:
     """Return an image file as RGB, upright: the one reader of datasets and predictions.
 
@@ -187,7 +196,11 @@ def as_bytes(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> np.
         return np.rint(np.arange(DEEPEST + 1) * (255 / DEEPEST)).astype(np.uint8)[pixels]
     levels = 2 ** max(8, int(pixels.max()).bit_length())
     low, high = np.percentile(pixels, percentiles)
-    table = np.rint((np.arange(levels) - low) * 255 / max(high - low, LEAST_RANGE * levels / 256)).clip(0, 255).astype(np.uint8)
+    table = (
+        np.rint((np.arange(levels) - low) * 255 / max(high - low, LEAST_RANGE * levels / 256))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     return table[pixels]
 
 
@@ -205,7 +218,11 @@ def describe_fault(image: UInt8[Tensor, "3 height width"]) -> str | None:
     if high - low < LEAST_RANGE:
         return f"nearly constant, its values lie from {low} to {high} of 255"
     white = float((colours.amin(0) == high).float().mean())
-    return f"saturated or with a white background, {white:.0%} of its pixels have the largest value {high}" if white > SATURATED else None
+    return (
+        f"saturated or with a white background, {white:.0%} of its pixels have the largest value {high}"
+        if white > SATURATED
+        else None
+    )
 
 
 def check_sides(longest_side: int | None, crop: int) -> None:
@@ -219,18 +236,22 @@ def check_sides(longest_side: int | None, crop: int) -> None:
             raise UserError(f"data.{option} {side} is below 1: it is a length in pixels")
 
 
-def check_stretch(percentiles: list[float]) -> tuple[float, float]:
+def check_percentile_range(percentiles: list[float]) -> tuple[float, float]:
     """The pair, if it is one.
 
     Raises:
         UserError: not two percentiles in order.
     """
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise UserError(f"data.stretch {percentiles} is no pair of percentiles: name the darker and the brighter one, such as [1, 99.8], or null")
+        raise UserError(
+            f"data.percentile_range {percentiles} is no pair of percentiles: name the darker and the brighter one, such as [1, 99.8], or null"
+        )
     return percentiles[0], percentiles[1]
 
 
-def stretched(image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, float]) -> UInt8[Tensor, "3 height width"]:
+def stretched(
+    image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, float]
+) -> UInt8[Tensor, "3 height width"]:
     """The intensities, alike in all channels, so that the darker percentile becomes 0 and the brighter one 255."""
     low, high = np.percentile(image.numpy(), percentiles)
     levels = torch.arange(256, dtype=torch.float32)
@@ -253,11 +274,11 @@ class Reader:
 
     Args:
         longest_side: images are made smaller until this fits, in pixels; None keeps them.
-        stretch: percentiles of the intensities that become black and white; None leaves the intensities as they are.
+        percentile_range: percentiles of the intensities that become black and white; None leaves the intensities as they are.
     """
 
     longest_side: int | None = None
-    stretch: tuple[float, float] | None = None
+    percentile_range: tuple[float, float] | None = None
 
     def read(self, image: np.ndarray | Image.Image | str | Path) -> UInt8[Tensor, "3 height width"]:
         """Return an image of any size with the intensities that evaluation would give it, at its own size, upright by its EXIF orientation.
@@ -271,18 +292,22 @@ class Reader:
         if isinstance(image, np.ndarray):
             return self.read_array(image)
         with of_any_size():
-            return self.read_opened(image) if isinstance(image, Image.Image) else read_image(Path(image), self.stretch)
+            return (
+                self.read_opened(image)
+                if isinstance(image, Image.Image)
+                else read_image(Path(image), self.percentile_range)
+            )
 
     def read_opened(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
         """Return a Pillow image as `read_image` would its file: from that where nothing is decoded yet, as Pillow drops bits of some."""
         file = Path(os.fsdecode(getattr(image, "filename", None) or "(in memory)"))
         if tiles_of(image) and file.is_file():
-            return read_image(file, self.stretch)
+            return read_image(file, self.percentile_range)
         check_single(image, file)
         with decoding(file):
             # of a copy Pillow knows no file, so that nothing is decoded again
             decoded = image.copy()
-        return as_rgb(turned(image_pixels(decoded, file), orientation_of(decoded)), self.stretch)
+        return as_rgb(turned(image_pixels(decoded, file), orientation_of(decoded)), self.percentile_range)
 
     def read_array(self, pixels: np.ndarray) -> UInt8[Tensor, "3 height width"]:
         """Return an array as `read` would a file of these pixels.
@@ -294,15 +319,23 @@ class Reader:
             UserError: another shape, type or range.
         """
         if pixels.size == 0 or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
-            raise UserError(f"image must be [height, width] or [height, width, 3], got {list(pixels.shape)}. Choose its channels.")
+            raise UserError(
+                f"image must be [height, width] or [height, width, 3], got {list(pixels.shape)}. Choose its channels."
+            )
         if pixels.dtype.kind == "f":
             low, high = float(pixels.min()), float(pixels.max())
             if not 0 <= low <= high <= 1:
-                raise UserError(f"image must lie in [0, 1] where it is floating-point, got {low:g} to {high:g}. Divide it by white.")
+                raise UserError(
+                    f"image must lie in [0, 1] where it is floating-point, got {low:g} to {high:g}. Divide it by white."
+                )
             pixels = np.rint(pixels.astype(np.float64) * DEEPEST).astype(np.uint16)
         if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
-            raise UserError(f"image must be uint8, uint16 or floating-point, got {pixels.dtype}. Convert it by image.astype(numpy.uint16).")
-        return as_rgb(pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16), self.stretch)
+            raise UserError(
+                f"image must be uint8, uint16 or floating-point, got {pixels.dtype}. Convert it by image.astype(numpy.uint16)."
+            )
+        return as_rgb(
+            pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16), self.percentile_range
+        )
 
     def for_network(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
         """Return an image at the size that evaluation would give it."""

@@ -35,7 +35,13 @@ def suffixes_in(folder: Path, known: Iterable[str], ignored: Iterable[str] = ())
     """Count the files of a folder that end otherwise than in the known suffixes; hidden ones apart."""
     passed = {*known, *ignored}
     others = folder.iterdir() if folder.is_dir() else ()
-    return count_suffixes(sorted(file for file in others if file.suffix not in passed and not file.name.startswith(".") and file.is_file()))
+    return count_suffixes(
+        sorted(
+            file
+            for file in others
+            if file.suffix not in passed and not file.name.startswith(".") and file.is_file()
+        )
+    )
 
 
 def instead_of(file: Path) -> str:
@@ -91,7 +97,9 @@ def of_bsds(root: Path) -> Iterator[Path]:
     """To each image its annotations, and to these the image: there is no list."""
     for split in ("train", "val", "test"):
         images, drawn = root / BSDS / "images" / split, root / BSDS / "groundTruth" / split
-        for name in {path.stem for path in images.glob("*.jpg")} | {path.stem for path in drawn.glob("*.mat")}:
+        for name in {path.stem for path in images.glob("*.jpg")} | {
+            path.stem for path in drawn.glob("*.mat")
+        }:
             yield images / f"{name}.jpg"
             yield drawn / f"{name}.mat"
 

@@ -18,7 +18,9 @@ HDF5 = b"\x89HDF"
 
 def refuse_hdf5(file: Path, what: str) -> NoReturn:
     """Raises: UserError: a file of MATLAB 7.3 cannot be read."""
-    raise UserError(f"{what} {file} is of MATLAB's version 7.3 (HDF5), which is not read: save it anew with save(.., '-v7')")
+    raise UserError(
+        f"{what} {file} is of MATLAB's version 7.3 (HDF5), which is not read: save it anew with save(.., '-v7')"
+    )
 
 
 def read_mat(file: Path, what: str) -> dict[str, Any]:
@@ -41,5 +43,7 @@ def read_mat(file: Path, what: str) -> dict[str, Any]:
             variables = io.loadmat(streams.BytesIO(content))
     except Exception as error:  # scipy lets through whatever its parsing and zlib raise
         reason = str(error).splitlines()[0] if str(error) else ""
-        raise UserError(f"{what} {file} does not decode as a MATLAB file ({type(error).__name__}: {reason}): download or save it anew") from error
+        raise UserError(
+            f"{what} {file} does not decode as a MATLAB file ({type(error).__name__}: {reason}): download or save it anew"
+        ) from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}

@@ -35,7 +35,9 @@ class Element(NamedTuple):
         """The content as numbers of 4 bytes."""
         if self.kind not in (5, 6):
             raise ValueError(f"an element of type {self.kind} instead of whole numbers")
-        return list(struct.unpack(f"{order}{len(self.content) // 4}i", self.content[: len(self.content) // 4 * 4]))
+        return list(
+            struct.unpack(f"{order}{len(self.content) // 4}i", self.content[: len(self.content) // 4 * 4])
+        )
 
     def values(self) -> int:
         """How many values the content holds."""
@@ -101,7 +103,9 @@ def check_array(element: Element, order: str, depth: int) -> None:
         ValueError: what does not fit.
     """
     if element.kind != MATRIX or depth > DEEPEST_NESTING:
-        raise ValueError(f"an element of type {element.kind} instead of an array, or too many within each other")
+        raise ValueError(
+            f"an element of type {element.kind} instead of an array, or too many within each other"
+        )
     if not element.content:
         return
     parts = Elements(element.content, order)
@@ -129,7 +133,9 @@ def check_parts(parts: Elements, count: int, depth: int) -> None:
     Raises:
         ValueError: what does not fit.
     """
-    if count * TAG > len(parts.content):  # each has a tag, so sizes without end are seen before they are counted
+    if count * TAG > len(
+        parts.content
+    ):  # each has a tag, so sizes without end are seen before they are counted
         raise ValueError(f"{count} parts in {len(parts.content)} bytes")
     for _ in range(count):
         check_array(parts.next(), parts.order, depth + 1)

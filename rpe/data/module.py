@@ -79,10 +79,14 @@ def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[st
     """
     spelling = {normal_name(name): name for name in known}
     wanted = [normal_name(str(name)) for name in names or []]
-    chosen = list(known) if names is None else list(dict.fromkeys(spelling.get(name, name) for name in wanted))
+    chosen = (
+        list(known) if names is None else list(dict.fromkeys(spelling.get(name, name) for name in wanted))
+    )
     unknown = [name for name in wanted if name not in spelling]
     if unknown:
-        raise UserError(f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0")
+        raise UserError(
+            f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0"
+        )
     if not chosen:
         raise UserError("names is empty: leave it out to score the whole split")
     return chosen
@@ -132,7 +136,9 @@ def collate(samples: list[Sample]) -> InstanceBatch:
     images, labels, image_ids, sizes, categories = zip(*samples, strict=True)
     if len({image.shape for image in images}) > 1:
         raise UserError("the images of a batch differ in size: set data.eval_batch_size=1")
-    return InstanceBatch(torch.stack(images), torch.stack(labels), list(image_ids), list(sizes), list(categories))
+    return InstanceBatch(
+        torch.stack(images), torch.stack(labels), list(image_ids), list(sizes), list(categories)
+    )
 
 
 def one_thread(_: int) -> None:
@@ -147,23 +153,33 @@ class SplitData(lightning.LightningDataModule):
         name: of the data, in results and folders.
         batch_size: images of one training step, on each rank.
         eval_batch_size: images of one validation step; more than 1 needs images of one size.
-        workers: loading processes; 0 loads in the training process.
+        num_workers: loading processes; 0 loads in the training process.
         seed: of the order of the training images, and of what is drawn for them.
     """
 
     longest_side: int | None = None
     """What is made of an image file before the network sees it, in evaluation and prediction alike; data without the option leave it so."""
 
-    stretch: tuple[float, float] | None = None
+    percentile_range: tuple[float, float] | None = None
 
-    def __init__(self, name: str, batch_size: int, eval_batch_size: int, workers: int, seed: int) -> None:
+    def __init__(self, name: str, batch_size: int, eval_batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
-        least = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "workers": (workers, 0), "seed": (seed, 0)}
+        least = {
+            "batch_size": (batch_size, 1),
+            "eval_batch_size": (eval_batch_size, 1),
+            "num_workers": (num_workers, 0),
+            "seed": (seed, 0),
+        }
         for key, (value, low) in least.items():
             if value < low:
                 raise UserError(f"data.{key} {value} is below {low}")
         self.name = name
-        self.batch_size, self.eval_batch_size, self.workers, self.seed = batch_size, eval_batch_size, workers, seed
+        self.batch_size, self.eval_batch_size, self.num_workers, self.seed = (
+            batch_size,
+            eval_batch_size,
+            num_workers,
+            seed,
+        )
         self.datasets: dict[tuple[str, bool], Split] = {}
 
     @staticmethod
@@ -174,7 +190,7 @@ class SplitData(lightning.LightningDataModule):
     @property
     def reader(self) -> Reader:
         """Return what reads an image file as evaluation does."""
-        return Reader(self.longest_side, self.stretch)
+        return Reader(self.longest_side, self.percentile_range)
 
     def open_split(self, split: str, training: bool) -> Split:
         """The dataset of a split, whole images or as training sees them; raises `UserError` where its files are missing or wrong."""
@@ -198,16 +214,18 @@ class SplitData(lightning.LightningDataModule):
                 f"{self.name} {split} holds {len(dataset)} images, fewer than data.batch_size {self.batch_size} on each of {ranks} ranks: lower it"
             )
         if len(dataset) < ranks:
-            raise UserError(f"{self.name} {split} holds {len(dataset)} images, fewer than the {ranks} ranks that share them: lower trainer.devices")
+            raise UserError(
+                f"{self.name} {split} holds {len(dataset)} images, fewer than the {ranks} ranks that share them: lower trainer.devices"
+            )
         torch_dataset: Dataset[Any] = dataset  # type: ignore[assignment]
         return DataLoader(
             torch_dataset,
             batch_size=self.batch_size if training else self.eval_batch_size,
             sampler=sampler,
             collate_fn=self.collate,
-            num_workers=self.workers,
+            num_workers=self.num_workers,
             drop_last=training,
-            persistent_workers=self.workers > 0 and training,
+            persistent_workers=self.num_workers > 0 and training,
             worker_init_fn=one_thread,
             pin_memory=torch.cuda.is_available(),
         )

@@ -57,8 +57,12 @@ def decoding(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = str(error).splitlines()[0].replace(str(path), "") if str(error) else ""
         if "imagecodecs" in reason:
-            raise UserError(f"image {path} needs a decoder ({reason}): pip install imagecodecs, or save it uncompressed") from error
-        raise UserError(f"image {path} does not decode ({type(error).__name__}: {reason}): replace or remove it") from error
+            raise UserError(
+                f"image {path} needs a decoder ({reason}): pip install imagecodecs, or save it uncompressed"
+            ) from error
+        raise UserError(
+            f"image {path} does not decode ({type(error).__name__}: {reason}): replace or remove it"
+        ) from error
 
 
 def is_tiff(path: Path) -> bool:
@@ -98,7 +102,9 @@ def check_page(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
     if bound is not None and page.imagelength * page.imagewidth > 2 * bound:
         raise UserError(f"image {path} is too large ({page.imagelength} x {page.imagewidth} pixels): cut it")
     if not 0 < page.imagelength * page.imagewidth < LARGEST_RATIO * path.stat().st_size:
-        raise UserError(f"image {path} cannot have {page.imagelength} x {page.imagewidth} pixels, as its header tells: replace or remove it")
+        raise UserError(
+            f"image {path} cannot have {page.imagelength} x {page.imagewidth} pixels, as its header tells: replace or remove it"
+        )
     return page
 
 
@@ -127,7 +133,11 @@ def tiff_pixels(path: Path) -> np.ndarray:
         named_rgb = page.photometric == tifffile.PHOTOMETRIC.RGB or page.samplesperpixel == 1
         plain = few_bits and named_rgb and not extra and not (bits == 12 and channels > 1)
         grey = page.samplesperpixel == 1 and page.dtype in (np.uint16, np.int16, np.float32)
-        deep = page.dtype == np.uint16 and page.photometric == tifffile.PHOTOMETRIC.RGB and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+        deep = (
+            page.dtype == np.uint16
+            and page.photometric == tifffile.PHOTOMETRIC.RGB
+            and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+        )
         if not of_colours or plain or grey or (deep and extra in ((), (2,))):
             pixels = opened_pixels(path)
         else:
@@ -201,13 +211,18 @@ def both_bytes(image: Image.Image, path: Path) -> UInt16[np.ndarray, "height wid
     raw = {str(word[0]) for word in words}
     given = raw.pop() if len(raw) == 1 else ""
     if given[:-1] not in ("RGB;16", "RGBA;16") or "transparency" in image.info:
-        raise UserError(f"image {path} has more than 8 bits in each of {image.mode}, of which 8 would be read: save it as a plain RGB PNG or TIFF")
-    swapped = given[:-1] + ("B" if given[-1] == "L" or (given[-1] == "N" and sys.byteorder == "little") else "L")
+        raise UserError(
+            f"image {path} has more than 8 bits in each of {image.mode}, of which 8 would be read: save it as a plain RGB PNG or TIFF"
+        )
+    swapped = given[:-1] + (
+        "B" if given[-1] == "L" or (given[-1] == "N" and sys.byteorder == "little") else "L"
+    )
     upper = values_of(image)
     with Image.open(path) as again:
         # "RGB;16L" of big-endian values is their lower byte
         again.tile = [  # type: ignore[attr-defined]
-            tile._replace(args=(swapped, *tile[3][1:]) if isinstance(tile[3], tuple) else swapped) for tile in tiles_of(again)
+            tile._replace(args=(swapped, *tile[3][1:]) if isinstance(tile[3], tuple) else swapped)
+            for tile in tiles_of(again)
         ]
         lower = values_of(again)
     return upper.astype(np.uint16) << 8 | lower
@@ -255,8 +270,12 @@ def of_16_bits(pixels: np.ndarray, path: Path) -> UInt16[np.ndarray, "*shape"]:
         UserError: they are not, so that white is unknown.
     """
     if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > DEEPEST:
-        bounds = f"values from {pixels.min():g} to {pixels.max():g}" if pixels.dtype.kind in "iuf" else "values"
-        raise UserError(f"image {path} has {pixels.dtype} {bounds}: save it with 8 or 16 bits, so that white is known")
+        bounds = (
+            f"values from {pixels.min():g} to {pixels.max():g}" if pixels.dtype.kind in "iuf" else "values"
+        )
+        raise UserError(
+            f"image {path} has {pixels.dtype} {bounds}: save it with 8 or 16 bits, so that white is known"
+        )
     return pixels.astype(np.uint16, copy=False)
 
 
@@ -273,5 +292,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return pixels [height, width, ..] turned upright from an EXIF orientation."""
     if orientation >= 5:  # 5: transposed; 6, 7, 8: mirrored after that
         pixels = pixels.swapaxes(0, 1)
-    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
+    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(
+        orientation, (1, 1)
+    )
     return pixels[::rows, ::columns]

@@ -16,7 +16,11 @@ HEADER, TAG = 128, 8
 """Bytes of a MATLAB 5 file's header, and of what each part begins with: its type and its length."""
 
 
-def read_sbd(folder: Path, name: str) -> tuple[UInt8[np.ndarray, "height width"], UInt8[np.ndarray, "rows columns"], Int64[np.ndarray, " object"]]:
+def read_sbd(
+    folder: Path, name: str
+) -> tuple[
+    UInt8[np.ndarray, "height width"], UInt8[np.ndarray, "rows columns"], Int64[np.ndarray, " object"]
+]:
     """An image's object map (0 background, k the k-th object), its class map, and the class of each object.
 
     Args:
@@ -31,10 +35,14 @@ def read_sbd(folder: Path, name: str) -> tuple[UInt8[np.ndarray, "height width"]
     classes, _ = fields(class_file, "GTcls", "Segmentation", "CategoriesPresent")
     for file, pixels in ((instance_file, objects), (class_file, classes)):
         if pixels.ndim != 2 or pixels.dtype != np.uint8:
-            raise UserError(f"{file} has another structure than SBD's: Segmentation is {pixels.dtype}{list(pixels.shape)}, not uint8[height, width]")
+            raise UserError(
+                f"{file} has another structure than SBD's: Segmentation is {pixels.dtype}{list(pixels.shape)}, not uint8[height, width]"
+            )
     class_of = categories.astype(np.int64).ravel()
     if not len(class_of) or not ((objects > 0) & (objects < 255)).any():
-        raise UserError(f"{instance_file} holds no instance: replace it, or take {name} out of SBD's train.txt and val.txt")
+        raise UserError(
+            f"{instance_file} holds no instance: replace it, or take {name} out of SBD's train.txt and val.txt"
+        )
     highest = int(objects[objects < 255].max())
     if highest > len(class_of):
         raise UserError(f"{instance_file} has an object {highest}, but categories for {len(class_of)} alone")
@@ -54,7 +62,9 @@ def check_file(file: Path) -> None:
             refuse_hdf5(file, "annotation file")
         order = {b"IM": "<", b"MI": ">"}.get(header[-2:])
         if len(header) < HEADER or not header.startswith(b"MATLAB 5.0") or order is None:
-            raise UserError(f"{file} is no MATLAB file that can be read (it begins with {header[:10]!r}): download it anew")
+            raise UserError(
+                f"{file} is no MATLAB file that can be read (it begins with {header[:10]!r}): download it anew"
+            )
         end = HEADER
         while end + TAG <= size:
             content.seek(end)
@@ -71,7 +81,9 @@ def fields(file: Path, name: str, *wanted: str) -> list[Any]:
         )
     content = read_mat(file, "annotation file")
     entry = content.get(name)
-    while isinstance(entry, np.ndarray) and entry.dtype == object and entry.size == 1:  # a cell around the struct
+    while (
+        isinstance(entry, np.ndarray) and entry.dtype == object and entry.size == 1
+    ):  # a cell around the struct
         entry = entry.item()
     names = entry.dtype.names or () if isinstance(entry, np.ndarray) else ()
     if not isinstance(entry, np.ndarray) or entry.size != 1 or not set(wanted) <= set(names):
@@ -81,6 +93,8 @@ def fields(file: Path, name: str, *wanted: str) -> list[Any]:
             if getattr(value, "dtype", None) and value.dtype.names
         }
         found = ", ".join(f"{key} ({held[key]})" if key in held else key for key in content)
-        raise UserError(f"{file} has another structure than SBD's: {name} with {' and '.join(wanted)} is wanted, it holds {found or 'nothing'}")
+        raise UserError(
+            f"{file} has another structure than SBD's: {name} with {' and '.join(wanted)} is wanted, it holds {found or 'nothing'}"
+        )
     values = [entry.flat[0][field] for field in wanted]
     return [value.toarray() if sparse.issparse(value) else np.asarray(value) for value in values]

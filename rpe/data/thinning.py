@@ -42,7 +42,16 @@ def removable(bits: UInt64[np.ndarray, " word"], words: int, half: int) -> UInt6
     west[1:] |= bits[:-1] >> carry
     above, here, below = slice(None, -2 * words), slice(words, -words), slice(2 * words, None)
     # x_1 .. x_8 counter-clockwise from the east
-    ring = [east[here], east[above], bits[above], west[above], west[here], west[below], bits[below], east[below]]
+    ring = [
+        east[here],
+        east[above],
+        bits[above],
+        west[above],
+        west[here],
+        west[below],
+        bits[below],
+        east[below],
+    ]
     # crossing number 1: exactly one of four is set
     a, b, c, d = (~ring[i] & (ring[i + 1] | ring[(i + 2) % 8]) for i in (0, 2, 4, 6))
     removed = (a ^ b ^ c ^ d) & ~((a & b) | (c & d)) & bits[here]

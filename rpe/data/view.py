@@ -33,7 +33,14 @@ class View:
     centre: tuple[float, float]
 
     @staticmethod
-    def draw(size: tuple[int, int], side: int, scales: tuple[float, float], rotation: float, flip: bool, random: np.random.Generator) -> "View":
+    def draw(
+        size: tuple[int, int],
+        side: int,
+        scales: tuple[float, float],
+        rotation: float,
+        flip: bool,
+        random: np.random.Generator,
+    ) -> "View":
         """Scale evenly in logarithm between `scales`, angle within +-`rotation` degrees; inside the image where the image is large enough."""
         scale = math.exp(random.uniform(math.log(scales[0]), math.log(scales[1])))
         angle = math.radians(random.uniform(-rotation, rotation))
@@ -42,15 +49,24 @@ class View:
         half = side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
         scaled = [round(length * scale) for length in size]
         # whole steps from a corner: without scale and turn the pixels are copied
-        corners = [random.uniform(half, max(half, length - half)) - side / 2 if length > 2 * half else (length - side) / 2 for length in scaled]
-        return View(side, scale, angle, mirror, (math.floor(corners[0]) + side / 2, math.floor(corners[1]) + side / 2))
+        corners = [
+            random.uniform(half, max(half, length - half)) - side / 2
+            if length > 2 * half
+            else (length - side) / 2
+            for length in scaled
+        ]
+        return View(
+            side, scale, angle, mirror, (math.floor(corners[0]) + side / 2, math.floor(corners[1]) + side / 2)
+        )
 
     def positions(self) -> Float[np.ndarray, "2 side side"]:
         """(row, column) in the scaled image of the view's pixels; a pixel's centre lies at its index + 1/2."""
         steps = np.arange(self.side) + 0.5 - self.side / 2
         down, right = np.meshgrid(steps, -steps if self.flip else steps, indexing="ij")
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
-        return np.stack([self.centre[0] + cosine * down + sine * right, self.centre[1] - sine * down + cosine * right])
+        return np.stack(
+            [self.centre[0] + cosine * down + sine * right, self.centre[1] - sine * down + cosine * right]
+        )
 
     def image(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 side side"]:
         """Return the view, bilinear; beyond the image it shows the reflection."""
@@ -58,14 +74,21 @@ class View:
         scaled = transform.resize(image, [height, width], antialias=True)
         rows, columns = self.positions()
         grid = torch.from_numpy(np.stack([2 * columns / width - 1, 2 * rows / height - 1], axis=-1)).float()
-        return functional.grid_sample(scaled[None], grid[None], padding_mode="reflection", align_corners=False)[0]
+        return functional.grid_sample(
+            scaled[None], grid[None], padding_mode="reflection", align_corners=False
+        )[0]
 
     def annotation(self, one: Annotation) -> Annotation:
         """The nearest segment, void outside, and the boundaries anew."""
         size = one.segments.shape
         scaled = [round(length * self.scale) for length in size]
-        there = [np.floor(part * length / total).astype(np.int64) for part, length, total in zip(self.positions(), size, scaled, strict=True)]
-        inside = np.all([(part >= 0) & (part < length) for part, length in zip(there, size, strict=True)], axis=0)
+        there = [
+            np.floor(part * length / total).astype(np.int64)
+            for part, length, total in zip(self.positions(), size, scaled, strict=True)
+        ]
+        inside = np.all(
+            [(part >= 0) & (part < length) for part, length in zip(there, size, strict=True)], axis=0
+        )
         # beyond the border the outermost segments go on, so that no boundary runs along it
         segments = one.segments[there[0].clip(0, size[0] - 1), there[1].clip(0, size[1] - 1)]
         return Annotation(np.where(inside, segments, VOID), thin(segment_changes(segments)) & inside)

@@ -30,11 +30,15 @@ def read_names(file: Path) -> list[str]:
         UserError: no such file, no name, a line that is none, a name that comes twice.
     """
     if not file.is_file():
-        raise UserError(f"split file {file} does not exist: complete the download (python -m rpe.tools.download)")
+        raise UserError(
+            f"split file {file} does not exist: complete the download (python -m rpe.tools.download)"
+        )
     names = file.read_text().split()
     wrong = [name for name in names if not re.fullmatch(r"\d{4}_\d{6}", name)]
     if wrong or not names:
-        raise UserError(f"split file {file} lists {repr(wrong[0]) if wrong else 'nothing'}: names such as 2008_000215 are wanted, one a line")
+        raise UserError(
+            f"split file {file} lists {repr(wrong[0]) if wrong else 'nothing'}: names such as 2008_000215 are wanted, one a line"
+        )
     if len(set(names)) < len(names):
         raise UserError(f"split file {file} lists {max(names, key=names.count)} twice")
     return names
@@ -97,7 +101,11 @@ class VocImages:
         name = self.names[place].decode()
         picture = self.voc / "JPEGImages" / f"{name}.jpg"
         if self.is_own[place] or self.sbd is None:
-            return [picture, self.voc / "SegmentationObject" / f"{name}.png", self.voc / "SegmentationClass" / f"{name}.png"]
+            return [
+                picture,
+                self.voc / "SegmentationObject" / f"{name}.png",
+                self.voc / "SegmentationClass" / f"{name}.png",
+            ]
         if not picture.is_file():
             picture = self.sbd / "img" / f"{name}.jpg"
         return [picture, self.sbd / "inst" / f"{name}.mat", self.sbd / "cls" / f"{name}.mat"]
@@ -156,7 +164,9 @@ class VocImages:
         image = self.read_image(place, size)
         mask = tv_tensors.Mask(torch.from_numpy(labels))
         categories = np.append(BACKGROUND, classes)
-        pixels, dense_labels, of_labels = prepared(image, mask, categories, self.longest_side, self.crop, self.augment, random)
+        pixels, dense_labels, of_labels = prepared(
+            image, mask, categories, self.longest_side, self.crop, self.augment, random
+        )
         return Sample(pixels, dense_labels, image_id_of(self.names[place].decode()), size, of_labels)
 
     def truth(self) -> Truth:
@@ -173,11 +183,23 @@ class VocImages:
             for place in range(len(self)):
                 name, (labels, classes) = self.names[place].decode(), self.annotated(place)
                 image_id = image_id_of(name)
-                images.append({"id": image_id, "file_name": f"{name}.jpg", "height": labels.shape[0], "width": labels.shape[1]})
+                images.append(
+                    {
+                        "id": image_id,
+                        "file_name": f"{name}.jpg",
+                        "height": labels.shape[0],
+                        "width": labels.shape[1],
+                    }
+                )
                 for number, category in enumerate(classes.tolist(), start=1):
-                    annotations.append(annotation_of(len(annotations) + 1, image_id, category, labels == number))
+                    annotations.append(
+                        annotation_of(len(annotations) + 1, image_id, category, labels == number)
+                    )
                 if (labels == VOID).any():
-                    annotations.append(annotation_of(len(annotations) + 1, image_id, 1, labels == VOID) | {"iscrowd": 1, "void": True})
+                    annotations.append(
+                        annotation_of(len(annotations) + 1, image_id, 1, labels == VOID)
+                        | {"iscrowd": 1, "void": True}
+                    )
             categories = [{"id": number, "name": name} for number, name in self.classes.items()]
             self.known_truth = {"images": images, "annotations": annotations, "categories": categories}
         return self.known_truth
@@ -222,14 +244,14 @@ class Voc(InstanceData):
         use_sbd: bool,
         batch_size: int,
         eval_batch_size: int,
-        workers: int,
+        num_workers: int,
         seed: int,
         longest_side: int | None,
         crop: int,
         augment: Augment | None,
         copy_paste: float,
     ) -> None:
-        super().__init__(name, batch_size, eval_batch_size, workers, seed)
+        super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
         check_sides(longest_side, crop)
         self.root, self.use_sbd = Path(root), use_sbd
         self.longest_side, self.crop, self.augment = longest_side, crop, augment
@@ -239,14 +261,18 @@ class Voc(InstanceData):
         voc, sbd = self.places(split)
         augment, crop = (self.augment, self.crop) if training else (None, None)
         copy_paste = self.copy_paste if training else 0.0
-        return VocImages(voc, official(split), sbd, self.longest_side, crop, self.seed, augment, copy_paste=copy_paste)
+        return VocImages(
+            voc, official(split), sbd, self.longest_side, crop, self.seed, augment, copy_paste=copy_paste
+        )
 
     def places(self, split: str) -> tuple[Path, Path | None]:
         """Where VOC and, for training with it, SBD lie."""
         voc = self.folder(("VOCdevkit/VOC2012", "VOC2012", "."), "ImageSets/Segmentation", "VOC 2012", "voc")
         if not self.use_sbd or split != "train":
             return voc, None
-        return voc, self.folder((".", "..", "../.."), "benchmark_RELEASE/dataset", "SBD (data.use_sbd=true)", "sbd") / "benchmark_RELEASE/dataset"
+        return voc, self.folder(
+            (".", "..", "../.."), "benchmark_RELEASE/dataset", "SBD (data.use_sbd=true)", "sbd"
+        ) / "benchmark_RELEASE/dataset"
 
     def read_truth(self, split: str) -> Truth:
         voc, sbd = self.places(split)

@@ -33,14 +33,19 @@ Annotated = tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " object"
 def palette() -> UInt8[np.ndarray, "256 3"]:
     """VOC's colours: bit i of red, green, blue comes from bit 3 i, 3 i + 1, 3 i + 2 of the index, highest first (devkit, VOCcolormap)."""
     index = np.arange(256)
-    return np.stack([sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)], axis=1).astype(np.uint8)
+    return np.stack(
+        [sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)],
+        axis=1,
+    ).astype(np.uint8)
 
 
 def open_mask(file: Path) -> Image.Image:
     """A palette image, its header read; refuses any other."""
     image = open_image(file)
     if image.mode != "P":
-        raise UserError(f"mask {file} is no palette image but {image.mode}: VOC's own masks are wanted, not coloured or converted ones")
+        raise UserError(
+            f"mask {file} is no palette image but {image.mode}: VOC's own masks are wanted, not coloured or converted ones"
+        )
     return image
 
 
@@ -55,12 +60,17 @@ def read_mask(file: Path) -> UInt8[np.ndarray, "height width"]:
         colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     used = np.unique(indices)
     if int(used[-1]) >= len(colours) or (colours[used] != palette()[used]).any():
-        raise UserError(f"mask {file} has another palette than VOC's: its indices may mean other objects; download it anew")
+        raise UserError(
+            f"mask {file} has another palette than VOC's: its indices may mean other objects; download it anew"
+        )
     return indices
 
 
 def joined(
-    objects: UInt8[np.ndarray, "height width"], classes: UInt8[np.ndarray, "rows columns"], class_of: Int64[np.ndarray, " object"] | None, where: str
+    objects: UInt8[np.ndarray, "height width"],
+    classes: UInt8[np.ndarray, "rows columns"],
+    class_of: Int64[np.ndarray, " object"] | None,
+    where: str,
 ) -> Annotated:
     """Object map and class map as one: void where either is, ids dense.
 
@@ -74,7 +84,9 @@ def joined(
         UserError: no object, an object without a class of VOC's, maps of two sizes or that disagree.
     """
     if objects.shape != classes.shape:
-        raise UserError(f"{where}: the object mask is {describe(objects)}, the class mask {describe(classes)} (height x width)")
+        raise UserError(
+            f"{where}: the object mask is {describe(objects)}, the class mask {describe(classes)} (height x width)"
+        )
     void = (objects == VOID_IN_FILES) | (classes == VOID_IN_FILES)
     ids = np.unique(objects[(objects > BACKGROUND) & (objects != VOID_IN_FILES)])
     if not len(ids) and not void.any():
@@ -89,11 +101,15 @@ def joined(
             )
     differ = (lookup[objects] != classes) & ~void
     if differ.sum() > DISAGREEMENT * (~void).sum():
-        raise UserError(f"{where}: object mask and class mask disagree on {differ.sum()} of {(~void).sum()} pixels: they are not of the same image")
+        raise UserError(
+            f"{where}: object mask and class mask disagree on {differ.sum()} of {(~void).sum()} pixels: they are not of the same image"
+        )
     labels = np.where(void | differ, VOID, objects.astype(np.int64))
     kept = np.unique(labels[labels > BACKGROUND])
     if len(kept) < len(ids):
-        raise UserError(f"{where}: object {sorted(set(ids.tolist()) - set(kept.tolist()))[0]} lies nowhere on its class")
+        raise UserError(
+            f"{where}: object {sorted(set(ids.tolist()) - set(kept.tolist()))[0]} lies nowhere on its class"
+        )
     return dense(labels), lookup[kept]
 
 

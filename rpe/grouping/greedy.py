@@ -59,7 +59,9 @@ def take_greedily(
     while len(left):
         block = left[:size]
         heads = block[first_independent(within(points, block, block, tolerance, places, reach))]
-        first = torch.cat([first_takers(points, rows, heads, tolerance, places, reach) for rows in left.split(ROWS)])
+        first = torch.cat(
+            [first_takers(points, rows, heads, tolerance, places, reach) for rows in left.split(ROWS)]
+        )
         taken = first < len(heads)
         taker[left[taken]] = heads[first[taken]]
         spared = int(taken.sum()) - len(heads)
@@ -108,7 +110,9 @@ def first_takers(
     first = first_of(near)
     found = (first < len(heads)).nonzero()[:, 0]
     one, other = rows[found], heads[first[found]]
-    sure = (normalise(points[one].double()) * normalise(points[other].double())).sum(1) >= 1 - tolerance - SLACK
+    sure = (normalise(points[one].double()) * normalise(points[other].double())).sum(
+        1
+    ) >= 1 - tolerance - SLACK
     if places is not None:
         sure &= (places[one].double() - places[other].double()).square().sum(1).sqrt() <= reach
     doubtful = found[~sure]

@@ -57,26 +57,40 @@ class Logits:
         spatial_bandwidth: float,
     ) -> None:
         extra = 0 if places is None else 4
-        self.left = torch.cat([points, -torch.ones_like(points[:, :1]), points.new_zeros(len(points), extra)], 1).mul_(BITS * concentration)
-        self.right = torch.cat([others, torch.ones_like(others[:, :1]), others.new_zeros(len(others), extra)], 1)
+        self.left = torch.cat(
+            [points, -torch.ones_like(points[:, :1]), points.new_zeros(len(points), extra)], 1
+        ).mul_(BITS * concentration)
+        self.right = torch.cat(
+            [others, torch.ones_like(others[:, :1]), others.new_zeros(len(others), extra)], 1
+        )
         self.places, self.other_places, self.spatial_bandwidth = places, other_places, spatial_bandwidth
         self.turned_to: slice | None = None
         if places is not None:
             self.left[:, -1], self.right[:, -2] = BITS, 1
 
-    def tile(self, buffer: Float[Tensor, " size"], spare: Float[Tensor, " size"] | None, rows: slice, columns: slice) -> Float[Tensor, "row column"]:
+    def tile(
+        self,
+        buffer: Float[Tensor, " size"],
+        spare: Float[Tensor, " size"] | None,
+        rows: slice,
+        columns: slice,
+    ) -> Float[Tensor, "row column"]:
         """The logits of the rows and columns, written into the buffer; `spare`, as long, is needed with places and overwritten."""
         if self.places is None or self.other_places is None or spare is None:
             return tile_of(buffer, self.left[rows], self.right[columns])
         if rows != self.turned_to:
             self.turn_to(rows, self.places[rows])
         if self.close_together:
-            self.right[columns, -4:-2] = relative = (self.other_places[columns] - self.middle) / self.spatial_bandwidth
+            self.right[columns, -4:-2] = relative = (
+                self.other_places[columns] - self.middle
+            ) / self.spatial_bandwidth
             self.right[columns, -1] = relative.square().sum(1) / -2
             return tile_of(buffer, self.left[rows], self.right[columns])
         tile = tile_of(buffer, self.left[rows, :-4], self.right[columns, :-4])
         difference = spare[: tile.numel()].view_as(tile)
-        for row, column in zip(self.places[rows].t(), self.other_places[columns].t().contiguous(), strict=True):
+        for row, column in zip(
+            self.places[rows].t(), self.other_places[columns].t().contiguous(), strict=True
+        ):
             torch.sub(row[:, None], column, out=difference)
             tile.addcmul_(difference, difference, value=-BITS / (2 * self.spatial_bandwidth**2))
         return tile
@@ -188,7 +202,9 @@ def fused_kernel_mean(
     return mean[:, 0, :, :dim]
 
 
-def centred(places: Float[Tensor, "batch pixel 2"], present: Bool[Tensor, "batch pixel"]) -> Float[Tensor, "batch pixel 2"]:
+def centred(
+    places: Float[Tensor, "batch pixel 2"], present: Bool[Tensor, "batch pixel"]
+) -> Float[Tensor, "batch pixel 2"]:
     """Relative to the mean of those present; the others lie there."""
     places = torch.where(present[..., None], places, torch.zeros_like(places))
     centre = places.sum(1, keepdim=True) / present.sum(1).clamp(min=1)[:, None, None]
@@ -207,17 +223,25 @@ def kernel_mean(
     Points of mass 0 are absent: they count for nobody, and their own mean is undefined (zero on the CPU). `places` are positions in the
     unit of the spatial bandwidth h, best near zero, as fp32 carries them.
     """
-    if points.is_cuda and (places is None or bool((centred(places, mass > 0).abs() <= PRODUCT_REACH * spatial_bandwidth).all())):
+    if points.is_cuda and (
+        places is None or bool((centred(places, mass > 0).abs() <= PRODUCT_REACH * spatial_bandwidth).all())
+    ):
         return fused_kernel_mean(points, concentration, mass, places, spatial_bandwidth)
     means = []
     for image in range(len(points)):
         present = mass[image] > 0
         if bool(present.all()):
             place = None if places is None else places[image]
-            means.append(TiledKernelMean.apply(points[image], concentration[image], mass[image], place, spatial_bandwidth))
+            means.append(
+                TiledKernelMean.apply(
+                    points[image], concentration[image], mass[image], place, spatial_bandwidth
+                )
+            )
             continue
         place = None if places is None else places[image, present]
-        mean = TiledKernelMean.apply(points[image, present], concentration[image], mass[image, present], place, spatial_bandwidth)
+        mean = TiledKernelMean.apply(
+            points[image, present], concentration[image], mass[image, present], place, spatial_bandwidth
+        )
         means.append(torch.zeros_like(points[image]).index_put((present,), mean))
     return torch.stack(means)
 
@@ -239,7 +263,9 @@ def mean_over_keys(
     kappa = queries.new_tensor(concentration)
     values = mass[:, None] * torch.cat([keys, torch.ones_like(mass[:, None])], 1)
     sums = queries.new_zeros(dim + 1, len(queries))
-    for rows, columns, logits in keyed_logits(Logits(queries, keys, kappa, query_places, key_places, spatial_bandwidth)):
+    for rows, columns, logits in keyed_logits(
+        Logits(queries, keys, kappa, query_places, key_places, spatial_bandwidth)
+    ):
         sums[:, rows].addmm_(values[columns].t(), logits.exp2_().t())
     faint = (sums[dim] < FAINT * mass.amax()).nonzero()[:, 0]
     if len(faint):

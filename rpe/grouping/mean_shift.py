@@ -41,10 +41,16 @@ def check_concentration(concentration: float | Tensor, images: int) -> None:
         if concentration is None or not isinstance(concentration, Tensor):
             raise UserError(f"concentration is {concentration!r}: give a number, or a tensor of one an image")
         check_tensor("concentration", concentration)
-    if isinstance(concentration, Tensor) and (concentration.dim() > 1 or concentration.numel() not in (1, images)):
-        raise UserError(f"concentration has the shape {list(concentration.shape)}: give one number, or one for each of the {images} images")
+    if isinstance(concentration, Tensor) and (
+        concentration.dim() > 1 or concentration.numel() not in (1, images)
+    ):
+        raise UserError(
+            f"concentration has the shape {list(concentration.shape)}: give one number, or one for each of the {images} images"
+        )
     low, high = (1 / bandwidth**2 for bandwidth in reversed(BANDWIDTH_RANGE))
-    values = concentration.detach().flatten().tolist() if isinstance(concentration, Tensor) else [concentration]
+    values = (
+        concentration.detach().flatten().tolist() if isinstance(concentration, Tensor) else [concentration]
+    )
     for value in values:
         # a learned bandwidth is clamped in fp32, hence the slack
         if not low * (1 - 1e-4) <= value <= high * (1 + 1e-4):
@@ -65,7 +71,9 @@ def check_loops(iterations: int, step: float) -> None:
 
 
 def local_places(
-    positions: Real[Tensor, "*batch pixel 2"] | None, spatial_bandwidth: float | None, present: Bool[Tensor, "*batch pixel"]
+    positions: Real[Tensor, "*batch pixel 2"] | None,
+    spatial_bandwidth: float | None,
+    present: Bool[Tensor, "*batch pixel"],
 ) -> Float[Tensor, "*batch pixel 2"] | None:
     """Positions relative to the first present pixel of their image, which keeps whole and half pixels exact; 0 where no pixel is present.
 
@@ -79,15 +87,21 @@ def local_places(
         return None
     check_tensor("positions", positions)
     if positions.shape != (*present.shape, 2):
-        raise UserError(f"positions have the shape {list(positions.shape)}: the points want {[*present.shape, 2]}, a row and a column each")
+        raise UserError(
+            f"positions have the shape {list(positions.shape)}: the points want {[*present.shape, 2]}, a row and a column each"
+        )
     low, high = SPATIAL_RANGE
     if not low <= spatial_bandwidth <= high:
-        raise UserError(f"spatial_bandwidth {spatial_bandwidth} is outside [{low:g}, {high:g}]: it is a distance in the positions' unit")
+        raise UserError(
+            f"spatial_bandwidth {spatial_bandwidth} is outside [{low:g}, {high:g}]: it is a distance in the positions' unit"
+        )
     positions = checked_positions(positions, present)
     if present.numel() == 0:
         return positions
     first = present.int().argmax(-1)[..., None, None].expand(*present.shape[:-1], 1, 2)
-    return torch.where(present[..., None], positions - positions.gather(-2, first), torch.zeros_like(positions))
+    return torch.where(
+        present[..., None], positions - positions.gather(-2, first), torch.zeros_like(positions)
+    )
 
 
 def check_mass(mass: Tensor, least: float) -> None:
@@ -144,7 +158,9 @@ def mean_shift(
             check_tensor(name, values)
             check_shape(name, values, batch=points.shape[0], pixel=points.shape[1])
     if mask is not None and mask.dtype != torch.bool:
-        raise UserError(f"mask is not boolean but {mask.dtype}: compare it, so that True marks the pixels that are there")
+        raise UserError(
+            f"mask is not boolean but {mask.dtype}: compare it, so that True marks the pixels that are there"
+        )
     with torch.autocast(points.device.type, enabled=False):
         mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach()
         check_mass(mass, least=0)
@@ -160,20 +176,26 @@ def mean_shift(
         here = points if everywhere else torch.where(present[..., None], points, first_axis_like(points))
         iterates = [points]
         for _ in range(iterations if points.numel() else 0):
-            mean = kernel_mean(here, kappa, mass, places, 1.0 if spatial_bandwidth is None else spatial_bandwidth)
-            here = moved(here, mean, step)
+            mean = kernel_mean(
+                here, kappa, mass, places, 1.0 if spatial_bandwidth is None else spatial_bandwidth
+            )
+            here = mean_shift_update(here, mean, step)
             iterates.append(here if everywhere else torch.where(present[..., None], here, points))
     return iterates if points.numel() else [points] * (iterations + 1)
 
 
-def moved(points: Float[Tensor, "*shape dim"], mean: Float[Tensor, "*shape dim"], step: float) -> Float[Tensor, "*shape dim"]:
+def mean_shift_update(
+    points: Float[Tensor, "*shape dim"], mean: Float[Tensor, "*shape dim"], step: float
+) -> Float[Tensor, "*shape dim"]:
     """normalise((1 - eta) X + eta O): what a loop makes of the points and the means that they see."""
     return normalise(mean if step == 1 else (1 - step) * points + step * mean)
 
 
 def on_the_sphere(points: Float[Tensor, "batch pixel dim"]) -> Float[Tensor, "batch pixel dim"]:
     """In fp32 or fp64; what half precision has rounded off the sphere is put back."""
-    return normalise(in_single(points)) if points.dtype in (torch.float16, torch.bfloat16) else in_single(points)
+    return (
+        normalise(in_single(points)) if points.dtype in (torch.float16, torch.bfloat16) else in_single(points)
+    )
 
 
 class LeadBack(torch.autograd.Function):
@@ -210,7 +232,9 @@ class MeanShift(nn.Module):
 
     log_bandwidth: Tensor
 
-    def __init__(self, iterations: int, bandwidth: float | None, margin: float, learn_bandwidth: bool, step: float) -> None:
+    def __init__(
+        self, iterations: int, bandwidth: float | None, margin: float, learn_bandwidth: bool, step: float
+    ) -> None:
         super().__init__()
         check_loops(iterations, step)
         self.iterations = iterations

@@ -8,7 +8,7 @@ from rpe.grouping.greedy import by_mass, take_greedily
 from rpe.grouping.kernel import kernel_mean, mean_over_keys
 from rpe.grouping.mean_shift import MASS_RANGE, check_concentration, check_loops, check_mass, local_places
 from rpe.grouping.parts import connected_parts
-from rpe.grouping.swarm import Swarm, in_order_of_pixels, merged, sample_of, swarm_of
+from rpe.grouping.weighted_points import WeightedPoints, in_order_of_pixels, merge_close, sample_of, swarm_of
 from rpe.sphere import check_points, check_tensor, check_unit_length, cosine_distance, in_single, normalise
 from rpe.structures import Modes, UserError, check_count, check_shape
 
@@ -57,8 +57,12 @@ def find_modes(
         places = local_places(positions, spatial_bandwidth, weights > 0)
         if len(points) == 0:
             return Modes(points, weights, torch.arange(0, device=points.device), points.new_zeros(0))
-        swarm = swarm_of(points, weights, None if places is None else places.to(points.dtype), spatial_bandwidth or 1.0)
-        swarm, moves = run_loops(swarm, float(concentration), iterations, merge_tolerance, move_tolerance, keys, blurring)
+        swarm = swarm_of(
+            points, weights, None if places is None else places.to(points.dtype), spatial_bandwidth or 1.0
+        )
+        swarm, moves = run_loops(
+            swarm, float(concentration), iterations, merge_tolerance, move_tolerance, keys, blurring
+        )
         swarm = in_order_of_pixels(swarm)
         if places is None:
             leader = take_greedily(swarm.points, by_mass(swarm.mass), merge_tolerance, None, worthwhile=0.0)
@@ -66,8 +70,12 @@ def find_modes(
             labels = label[swarm.owner]
         else:
             labels, heads = connected_parts(swarm, places, weights, merge_tolerance)
-        total = torch.zeros(len(heads), dtype=weights.dtype, device=weights.device).index_add(0, labels, weights)
-        return Modes(swarm.points[heads], total, labels, torch.tensor(moves, dtype=points.dtype, device=points.device))
+        total = torch.zeros(len(heads), dtype=weights.dtype, device=weights.device).index_add(
+            0, labels, weights
+        )
+        return Modes(
+            swarm.points[heads], total, labels, torch.tensor(moves, dtype=points.dtype, device=points.device)
+        )
 
 
 def check_settings(
@@ -88,9 +96,13 @@ def check_settings(
     check_concentration(concentration, 1)
     check_loops(iterations, 1.0)
     if not 0 <= merge_tolerance < 1:
-        raise UserError(f"merge_tolerance {merge_tolerance} is outside [0, 1): it is a cosine distance, usually 0.001 to 0.05")
+        raise UserError(
+            f"merge_tolerance {merge_tolerance} is outside [0, 1): it is a cosine distance, usually 0.001 to 0.05"
+        )
     if not move_tolerance >= 0:
-        raise UserError(f"move_tolerance {move_tolerance} is not a distance: name the cosine distance from which a point counts as moving, 0 or more")
+        raise UserError(
+            f"move_tolerance {move_tolerance} is not a distance: name the cosine distance from which a point counts as moving, 0 or more"
+        )
     if keys is not None:
         check_count("keys", keys, 1, "name how many pixels the kernel sums over, or null for all")
     if mass is not None:
@@ -101,37 +113,55 @@ def check_settings(
 
 
 def run_loops(
-    swarm: Swarm, concentration: float, iterations: int, merge_tolerance: float, move_tolerance: float, keys: int | None, blurring: bool
-) -> tuple[Swarm, list[float]]:
+    swarm: WeightedPoints,
+    concentration: float,
+    iterations: int,
+    merge_tolerance: float,
+    move_tolerance: float,
+    keys: int | None,
+    blurring: bool,
+) -> tuple[WeightedPoints, list[float]]:
     """Loop and merge until nothing moves; the swarm at the end, and how far the farthest mover went in each loop."""
     sample = None
     if not blurring or (keys is not None and keys < len(swarm.points)):
         sample = sample_of(swarm, len(swarm.points) if keys is None else keys)
     moves: list[float] = []
     for _ in range(iterations):
-        swarm = merged(swarm, merge_tolerance)
+        swarm = merge_close(swarm, merge_tolerance)
         if sample is None:
             there = shifted(swarm, concentration)
         else:
-            sample = merged(sample, merge_tolerance) if blurring else sample
-            seen = mean_over_keys(swarm.points, sample.points, sample.mass, concentration, swarm.places, sample.places, swarm.spatial_bandwidth)
+            sample = merge_close(sample, merge_tolerance) if blurring else sample
+            seen = mean_over_keys(
+                swarm.points,
+                sample.points,
+                sample.mass,
+                concentration,
+                swarm.places,
+                sample.places,
+                swarm.spatial_bandwidth,
+            )
             there = normalise(seen)
             sample.points = shifted(sample, concentration) if blurring else sample.points
         moves.append(float(cosine_distance(there, swarm.points).max()))
         swarm.points = there
         if moves[-1] <= move_tolerance:
             break
-    return merged(swarm, merge_tolerance), moves
+    return merge_close(swarm, merge_tolerance), moves
 
 
-def shifted(swarm: Swarm, concentration: float) -> Float[Tensor, "point dim"]:
+def shifted(swarm: WeightedPoints, concentration: float) -> Float[Tensor, "point dim"]:
     """Where one full step carries the points."""
     places = None if swarm.places is None else swarm.places[None]
     kappa = swarm.points.new_tensor([concentration])
-    return normalise(kernel_mean(swarm.points[None], kappa, swarm.mass[None], places, swarm.spatial_bandwidth)[0])
+    return normalise(
+        kernel_mean(swarm.points[None], kappa, swarm.mass[None], places, swarm.spatial_bandwidth)[0]
+    )
 
 
-def dense_in_order_of(order: Int64[Tensor, " point"], leader: Int64[Tensor, " point"]) -> tuple[Int64[Tensor, " point"], Int64[Tensor, " mode"]]:
+def dense_in_order_of(
+    order: Int64[Tensor, " point"], leader: Int64[Tensor, " point"]
+) -> tuple[Int64[Tensor, " point"], Int64[Tensor, " mode"]]:
     """Labels 0, 1, .. in the order in which the leaders come, and the leaders."""
     heads = order[leader[order] == order]
     number = torch.full_like(order, -1)

@@ -14,14 +14,15 @@ from scipy import sparse
 from torch import Tensor
 
 from rpe.grouping.greedy import SLACK, by_mass
-from rpe.grouping.swarm import Swarm
+from rpe.grouping.weighted_points import WeightedPoints
 from rpe.sphere import normalise
 
 CELL = 0.7
 """Side of a cell in spatial bandwidths: its diagonal is 0.99."""
 
 NEAR_CELLS = sorted(
-    ((down, right) for down in range(3) for right in range(-2, 3) if (down, right) >= (0, 0)), key=lambda cell: cell[0] ** 2 + cell[1] ** 2
+    ((down, right) for down in range(3) for right in range(-2, 3) if (down, right) >= (0, 0)),
+    key=lambda cell: cell[0] ** 2 + cell[1] ** 2,
 )
 """Steps to the cells that hold pixels within a bandwidth, one of each two opposite ones, the nearest first."""
 
@@ -44,12 +45,17 @@ class Clumps:
 
 
 def connected_parts(
-    swarm: Swarm, places: Float[Tensor, "pixel 2"], weights: Float[Tensor, " pixel"], tolerance: float
+    swarm: WeightedPoints,
+    places: Float[Tensor, "pixel 2"],
+    weights: Float[Tensor, " pixel"],
+    tolerance: float,
 ) -> tuple[Int64[Tensor, " pixel"], Int64[Tensor, " mode"]]:
     """Labels of the parts that pixels within the spatial bandwidth and points within tolerance hang together in, the heaviest first, ties by
     lowest pixel; and the heaviest point of each part."""
     owner, points = swarm.owner.cpu(), normalise(swarm.points.double().cpu()).numpy()
-    part = touching_parts(places.double().cpu().numpy(), owner.numpy(), points, swarm.spatial_bandwidth, tolerance)
+    part = touching_parts(
+        places.double().cpu().numpy(), owner.numpy(), points, swarm.spatial_bandwidth, tolerance
+    )
     names, first_pixel, part = np.unique(part, return_index=True, return_inverse=True)
     parts = len(names)
     total = np.bincount(part, weights=weights.double().cpu().numpy(), minlength=parts)
@@ -66,7 +72,11 @@ def connected_parts(
 
 
 def touching_parts(
-    places: Float[np.ndarray, "pixel 2"], owner: Int64[np.ndarray, " pixel"], points: Float[np.ndarray, "point dim"], reach: float, tolerance: float
+    places: Float[np.ndarray, "pixel 2"],
+    owner: Int64[np.ndarray, " pixel"],
+    points: Float[np.ndarray, "point dim"],
+    reach: float,
+    tolerance: float,
 ) -> Int64[np.ndarray, " pixel"]:
     """A name for the part of each pixel. Distances are not divided by `reach`, so that those between pixel centres are exact."""
     clumps = clumps_of(places, owner, CELL * reach)
@@ -74,13 +84,19 @@ def touching_parts(
     for one, other in near_clumps(clumps):
         apart = part[one] != part[other]
         one, other = one[apart], other[apart]
-        gap = np.maximum(np.maximum(clumps.low[one] - clumps.high[other], clumps.low[other] - clumps.high[one]), 0)
+        gap = np.maximum(
+            np.maximum(clumps.low[one] - clumps.high[other], clumps.low[other] - clumps.high[one]), 0
+        )
         near = (gap**2).sum(1) <= reach**2
         one, other = one[near], other[near]
         mine, theirs = clumps.owner[one], clumps.owner[other]
-        alike = (mine == theirs) | (np.einsum("pd,pd->p", points[mine], points[theirs]) >= 1 - tolerance - SLACK)
+        alike = (mine == theirs) | (
+            np.einsum("pd,pd->p", points[mine], points[theirs]) >= 1 - tolerance - SLACK
+        )
         one, other = one[alike], other[alike]
-        span = np.maximum(clumps.high[one], clumps.high[other]) - np.minimum(clumps.low[one], clumps.low[other])
+        span = np.maximum(clumps.high[one], clumps.high[other]) - np.minimum(
+            clumps.low[one], clumps.low[other]
+        )
         sure = (span**2).sum(1) <= reach**2
         part = joined(part, one[sure], other[sure])
         apart = part[one] != part[other]
@@ -90,7 +106,9 @@ def touching_parts(
     return part[clumps.of_pixel]
 
 
-def clumps_of(places: Float[np.ndarray, "pixel 2"], owner: Int64[np.ndarray, " pixel"], side: float) -> Clumps:
+def clumps_of(
+    places: Float[np.ndarray, "pixel 2"], owner: Int64[np.ndarray, " pixel"], side: float
+) -> Clumps:
     """The clumps, sorted by cell row, cell column and point."""
     cell = np.stack([without_wide_gaps(np.floor(along / side)) for along in places.T])
     pixels = np.lexsort((owner, cell[1], cell[0]))
@@ -101,7 +119,9 @@ def clumps_of(places: Float[np.ndarray, "pixel 2"], owner: Int64[np.ndarray, " p
     of_pixel[pixels] = new.cumsum() - 1
     first, ordered = pixels[start], places[pixels]
     low, high = np.minimum.reduceat(ordered, start), np.maximum.reduceat(ordered, start)
-    return Clumps(pixels, of_pixel, start, np.diff(start, append=len(pixels)), cell[:, first], owner[first], low, high)
+    return Clumps(
+        pixels, of_pixel, start, np.diff(start, append=len(pixels)), cell[:, first], owner[first], low, high
+    )
 
 
 def without_wide_gaps(cells: Float[np.ndarray, " pixel"]) -> Int64[np.ndarray, " pixel"]:
@@ -122,7 +142,9 @@ def near_clumps(clumps: Clumps) -> Iterator[tuple[Int64[np.ndarray, " pair"], In
         yield from expanded(first, last - first)
 
 
-def expanded(first: Int64[np.ndarray, " range"], length: Int64[np.ndarray, " range"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def expanded(
+    first: Int64[np.ndarray, " range"], length: Int64[np.ndarray, " range"]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For ranges of whole numbers, (which range, which number) of all their members, in portions of whole ranges."""
     ends = length.cumsum()
     start = 0
@@ -135,7 +157,11 @@ def expanded(first: Int64[np.ndarray, " range"], length: Int64[np.ndarray, " ran
 
 
 def touching(
-    places: Float[np.ndarray, "pixel 2"], clumps: Clumps, one: Int64[np.ndarray, " pair"], other: Int64[np.ndarray, " pair"], reach: float
+    places: Float[np.ndarray, "pixel 2"],
+    clumps: Clumps,
+    one: Int64[np.ndarray, " pair"],
+    other: Int64[np.ndarray, " pair"],
+    reach: float,
 ) -> Bool[np.ndarray, " pair"]:
     """Which pairs of clumps have a pixel each within reach: by pixel and box, pixel and first pixel, and where that leaves it open all pixels."""
     found = np.zeros(len(one), dtype=bool)
@@ -154,13 +180,17 @@ def touching(
     return found
 
 
-def joined(part: Int64[np.ndarray, " clump"], one: Int64[np.ndarray, " pair"], other: Int64[np.ndarray, " pair"]) -> Int64[np.ndarray, " clump"]:
+def joined(
+    part: Int64[np.ndarray, " clump"], one: Int64[np.ndarray, " pair"], other: Int64[np.ndarray, " pair"]
+) -> Int64[np.ndarray, " clump"]:
     """The parts once those of each pair have become one, named by its lowest."""
     if len(one) == 0:
         return part
     names, ends = np.unique(np.stack([part[one], part[other]]), return_inverse=True)
     rows, columns = ends.reshape(2, -1)
-    graph = sparse.coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(names), len(names)))
+    graph = sparse.coo_matrix(
+        (np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(names), len(names))
+    )
     together = sparse.csgraph.connected_components(graph, directed=False)[1]
     lowest = np.unique(together, return_index=True)[1]
     renamed = np.arange(len(part))

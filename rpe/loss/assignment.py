@@ -9,7 +9,9 @@ from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, FeatureMap
 
 
-def assignment_loss(points: FeatureMap, labels: Int64[Tensor, "batch height width"], concentration: float) -> Float[Tensor, ""]:
+def assignment_loss(
+    points: FeatureMap, labels: Int64[Tensor, "batch height width"], concentration: float
+) -> Float[Tensor, ""]:
     """Return the mean over images of the cross-entropy and the Dice loss of the soft assignment of cells to groups.
 
     With m_c the mean direction of group c (each object, and the background), cell i is of group c with probability

@@ -13,8 +13,8 @@ class BoundaryLoss(SampledPairwiseLoss):
     """All terms of boundary training (paper, section 5.2).
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
-        groups: what the pixels are grouped by: "boundary", into boundary and not boundary, as in the paper, or "segments", into those of one
+        margin, negative_weight, weighting, squared, negative_range, num_pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
+        grouping_target: what the pixels are grouped by: "boundary", into boundary and not boundary, as in the paper, or "segments", into those of one
             annotator, drawn anew for each image and step.
         pairwise_weight: of the pairwise terms, which are means over the stages; 0 leaves them out: the ablation.
         stage_weight: of the stages' logistic losses, the mean over them, beside the fused map's.
@@ -32,27 +32,38 @@ class BoundaryLoss(SampledPairwiseLoss):
         weighting: str,
         squared: bool,
         negative_range: float | None,
-        pixels: int | None,
+        num_pixels: int | None,
         sampling: str,
         iterate_weights: str,
-        groups: str,
+        grouping_target: str,
         pairwise_weight: float,
         stage_weight: float,
         boundary_share: float,
     ) -> None:
-        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
-        if groups not in ("boundary", "segments"):
-            raise UserError(f"loss.groups {groups!r} is unknown: choose boundary or segments")
+        super().__init__(
+            margin, negative_weight, weighting, squared, negative_range, num_pixels, sampling, iterate_weights
+        )
+        if grouping_target not in ("boundary", "segments"):
+            raise UserError(
+                f"loss.grouping_target {grouping_target!r} is unknown: choose boundary or segments"
+            )
         for name, value in (("pairwise_weight", pairwise_weight), ("stage_weight", stage_weight)):
             if value < 0:
                 raise UserError(f"loss.{name} {value} is negative")
         if not 0 < boundary_share < 1:
             raise UserError(f"loss.boundary_share {boundary_share} is not between 0 and 1")
-        self.groups, self.pairwise_weight, self.stage_weight, self.boundary_share = groups, pairwise_weight, stage_weight, boundary_share
+        self.grouping_target, self.pairwise_weight, self.stage_weight, self.boundary_share = (
+            grouping_target,
+            pairwise_weight,
+            stage_weight,
+            boundary_share,
+        )
 
-    def groups_of(self, batch: BoundaryBatch, generator: torch.Generator) -> Int64[Tensor, "batch height width"]:
+    def groups_of(
+        self, batch: BoundaryBatch, generator: torch.Generator
+    ) -> Int64[Tensor, "batch height width"]:
         """The labels by which pairs are alike or not; the generator draws an annotator of each image."""
-        if self.groups == "boundary":
+        if self.grouping_target == "boundary":
             return batch.labels
         people = (batch.segments != VOID).any(-1).any(-1).sum(1).clamp(min=1).cpu()
         drawn = (torch.rand(len(people), generator=generator) * people).long()
@@ -78,12 +89,19 @@ class BoundaryLoss(SampledPairwiseLoss):
         """
         by_stage = [self.pairwise(one, positions, groups) for one in iterates]
         names = by_stage[0] if by_stage else {}
-        terms = {name: self.pairwise_weight * torch.stack([one[name] for one in by_stage]).mean() for name in names}
-        terms["stages"] = self.stage_weight * torch.stack([balanced_logistic(one, labels, self.boundary_share) for one in stages]).mean()
+        terms = {
+            name: self.pairwise_weight * torch.stack([one[name] for one in by_stage]).mean() for name in names
+        }
+        terms["stages"] = (
+            self.stage_weight
+            * torch.stack([balanced_logistic(one, labels, self.boundary_share) for one in stages]).mean()
+        )
         return terms | {"fused": balanced_logistic(fused, labels, self.boundary_share)}
 
 
-def balanced_logistic(logits: FeatureMap, labels: Int64[Tensor, "batch height width"], boundary_share: float) -> Float[Tensor, ""]:
+def balanced_logistic(
+    logits: FeatureMap, labels: Int64[Tensor, "batch height width"], boundary_share: float
+) -> Float[Tensor, ""]:
     """Logistic loss at every pixel: in each image all boundary pixels together weigh `boundary_share`, all others the rest, void nothing.
 
     The mean over the images; one without a boundary, or without anything else, has the other half of the loss alone.

@@ -15,7 +15,7 @@ class InstanceLoss(SampledPairwiseLoss):
     """All terms of instance training.
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
+        margin, negative_weight, weighting, squared, negative_range, num_pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
         objectness_weight: of the cross-entropy beside the pairwise terms.
         assignment_weight, assignment_concentration: of `assignment_loss` beside them, and its kappa; weight 0 leaves it out.
     """
@@ -27,20 +27,24 @@ class InstanceLoss(SampledPairwiseLoss):
         weighting: str,
         squared: bool,
         negative_range: float | None,
-        pixels: int | None,
+        num_pixels: int | None,
         sampling: str,
         iterate_weights: str,
         objectness_weight: float,
         assignment_weight: float,
         assignment_concentration: float,
     ) -> None:
-        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
+        super().__init__(
+            margin, negative_weight, weighting, squared, negative_range, num_pixels, sampling, iterate_weights
+        )
         if objectness_weight < 0:
             raise UserError(f"loss.objectness_weight {objectness_weight} is negative")
         if not 0 <= assignment_weight < math.inf:
             raise UserError(f"loss.assignment_weight must be finite and >= 0, got {assignment_weight}.")
         if not 0 < assignment_concentration < math.inf:
-            raise UserError(f"loss.assignment_concentration must be finite and > 0, got {assignment_concentration}.")
+            raise UserError(
+                f"loss.assignment_concentration must be finite and > 0, got {assignment_concentration}."
+            )
         self.objectness_weight = objectness_weight
         self.assignment_weight, self.assignment_concentration = assignment_weight, assignment_concentration
 
@@ -54,9 +58,13 @@ class InstanceLoss(SampledPairwiseLoss):
         points: FeatureMap,
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms by name, already weighted, so that their sum is the loss: `pairwise_0` .. `pairwise_T`, `objectness`."""
-        terms = self.pairwise(iterates, positions, labels) | {"objectness": self.objectness_weight * objectness_loss(objectness, full_labels)}
+        terms = self.pairwise(iterates, positions, labels) | {
+            "objectness": self.objectness_weight * objectness_loss(objectness, full_labels)
+        }
         if self.assignment_weight:
-            terms["assignment"] = self.assignment_weight * assignment_loss(points, full_labels, self.assignment_concentration)
+            terms["assignment"] = self.assignment_weight * assignment_loss(
+                points, full_labels, self.assignment_concentration
+            )
         return terms
 
 

@@ -8,8 +8,23 @@ from jaxtyping import Float, Int64, Real
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rpe.pairs import GPU_TILE, TILE, add_products, checked_positions, refuse_second_derivative, tile_of, upper_tiles
-from rpe.sphere import check_margin, check_points, check_tensor, check_unit_length, cosine_of_margin, in_single
+from rpe.pairs import (
+    GPU_TILE,
+    TILE,
+    add_products,
+    checked_positions,
+    refuse_second_derivative,
+    tile_of,
+    upper_tiles,
+)
+from rpe.sphere import (
+    check_margin,
+    check_points,
+    check_tensor,
+    check_unit_length,
+    cosine_of_margin,
+    in_single,
+)
 from rpe.structures import VOID, UserError, check_shape
 
 
@@ -52,7 +67,9 @@ class TiledHinge(torch.autograd.Function):
         return (weights.double() * excess.double()).sum().to(points.dtype) / (8 if squared else 2)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None, None, None]:  # type: ignore[override]
+    def backward(
+        ctx: FunctionCtx, gradient: Float[Tensor, ""]
+    ) -> tuple[Tensor, None, None, None, None, None, None]:  # type: ignore[override]
         (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * to_points, None, None, None, None, None, None
 
@@ -117,10 +134,18 @@ def squared_shortfall_within_groups(points: Float[Tensor, "pixel dim"], groups: 
     With y = x - mean_c and a = |y|^2, sum_ij |x_i - x_j|^4 = 2 |c| sum a^2 + 2 (sum a)^2 + 4 |Y^T Y|^2: no term cancels another.
     """
     terms = []
-    for part, weight in zip(points.split(groups.counts.int().tolist()), groups.weights.split(groups.counts.int().tolist()), strict=True):
+    for part, weight in zip(
+        points.split(groups.counts.int().tolist()),
+        groups.weights.split(groups.counts.int().tolist()),
+        strict=True,
+    ):
         centred = part - part.mean(dim=0)
         length = centred.square().sum(1)
-        fourth = 2 * len(part) * length.square().sum() + 2 * length.sum().square() + 4 * (centred.t() @ centred).square().sum()
+        fourth = (
+            2 * len(part) * length.square().sum()
+            + 2 * length.sum().square()
+            + 4 * (centred.t() @ centred).square().sum()
+        )
         terms.append(weight[0].square().to(points.dtype) * fourth / 32)
     return torch.stack(terms).sum()
 
@@ -153,7 +178,9 @@ def margin_loss_of_groups(
                     # about one of the pixels, which keeps whole and half pixels exact
                     places = (places - places[0]).to(points.dtype)
                 reach = math.inf if negative_range is None else negative_range
-                hinge = TiledHinge.apply(chosen, here.labels, here.weights.to(points.dtype), threshold, places, reach, squared)
+                hinge = TiledHinge.apply(
+                    chosen, here.labels, here.weights.to(points.dtype), threshold, places, reach, squared
+                )
                 loss = loss + negative_weight * hinge
             losses.append(loss)
         # no coordinate's sum is 0, with a gradient of 0, whatever the void points are
@@ -222,9 +249,13 @@ def check_pair_options(weighting: str, negative_weight: float, negative_range: f
     if weighting not in ("group", "uniform"):
         raise UserError(f"weighting {weighting!r} is unknown: choose group or uniform")
     if not 0 <= negative_weight < math.inf:
-        raise UserError(f"negative_weight {negative_weight} is negative or not finite: 0 takes no part, less would reward groups that meet")
+        raise UserError(
+            f"negative_weight {negative_weight} is negative or not finite: 0 takes no part, less would reward groups that meet"
+        )
     if negative_range is not None and not negative_range > 0:
-        raise UserError(f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs")
+        raise UserError(
+            f"negative_range {negative_range} is not positive: it is a distance in pixels, or null for all pairs"
+        )
 
 
 def different_groups(labels: Int64[Tensor, " pixel"]) -> Float[Tensor, "pixel pixel"]:
@@ -234,7 +265,9 @@ def different_groups(labels: Int64[Tensor, " pixel"]) -> Float[Tensor, "pixel pi
     return weights[:, None] * weights * (labels[:, None] != labels)
 
 
-def share_over_margin(points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float) -> float:
+def share_over_margin(
+    points: Float[Tensor, "pixel dim"], labels: Int64[Tensor, " pixel"], margin: float
+) -> float:
     """Return the fraction of different-group pairs whose similarity exceeds the margin.
 
     Weighted by group like the loss, without void; NaN where there is no such pair.

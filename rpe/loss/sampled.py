@@ -14,7 +14,7 @@ class SampledPairwiseLoss(nn.Module):
 
     Args:
         margin, negative_weight, weighting, squared, negative_range: see `pairwise_margin_loss`; the range in pixels of the network's image.
-        pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
+        num_pixels: how many pixels of an image take part, drawn anew each step (the authors draw 4,000 at most); None takes all.
         sampling: "uniform" as the authors, or "group": each group, the background too, is drawn about equally often, so that
             small objects are seen whole and the background does not fill the sample (digits: three quarters of all pixels).
         iterate_weights: "sum" as the authors, each of the T + 1 terms with weight 1, or "mean", each with 1 / (T + 1): the terms beside
@@ -28,7 +28,7 @@ class SampledPairwiseLoss(nn.Module):
         weighting: str,
         squared: bool,
         negative_range: float | None,
-        pixels: int | None,
+        num_pixels: int | None,
         sampling: str,
         iterate_weights: str,
     ) -> None:
@@ -45,9 +45,9 @@ class SampledPairwiseLoss(nn.Module):
         self.weighting = weighting
         self.squared = squared
         self.negative_range = negative_range
-        if pixels is not None and pixels < 2:
-            raise UserError(f"loss.pixels {pixels} makes no pair: name 2 or more, or null for all")
-        self.pixels = pixels
+        if num_pixels is not None and num_pixels < 2:
+            raise UserError(f"loss.num_pixels {num_pixels} makes no pair: name 2 or more, or null for all")
+        self.num_pixels = num_pixels
 
     def choose_pixels(
         self, labels: Int64[Tensor, "batch height width"], generator: torch.Generator
@@ -59,21 +59,27 @@ class SampledPairwiseLoss(nn.Module):
         batch, height, width = labels.shape
         flat = labels.reshape(batch, -1)
         everywhere = pixel_centres((height, width), labels.device)
-        if self.pixels is None or self.pixels >= flat.shape[1]:
+        if self.num_pixels is None or self.num_pixels >= flat.shape[1]:
             return everywhere.expand(batch, -1, -1), flat
         # the smallest of exponential waiting times with rate w are a weighted draw without replacement (Efraimidis and Spirakis, 2006)
         waiting = torch.empty(flat.shape).exponential_(generator=generator).to(labels.device)
         if self.sampling == "group":
             rates = torch.stack([pair_weights(image, "group") for image in flat])
             waiting = waiting / rates  # void waits for ever
-        chosen = waiting.topk(self.pixels, dim=1, largest=False).indices
+        chosen = waiting.topk(self.num_pixels, dim=1, largest=False).indices
         return everywhere[chosen], flat.gather(1, chosen)
 
     def pairwise(
-        self, iterates: Iterates, positions: Float[Tensor, "batch pixel 2"], labels: Int64[Tensor, "batch pixel"]
+        self,
+        iterates: Iterates,
+        positions: Float[Tensor, "batch pixel 2"],
+        labels: Int64[Tensor, "batch pixel"],
     ) -> dict[str, Float[Tensor, ""]]:
         """The loss of each iterate: `pairwise_0` .. `pairwise_T`."""
         groups = [groups_of(image, self.weighting) for image in labels]
         share = 1 / len(iterates) if self.iterate_weights == "mean" and iterates else 1.0
         options = (self.margin, self.negative_weight, positions, self.negative_range, self.squared)
-        return {f"pairwise_{loop}": share * margin_loss_of_groups(points, groups, *options) for loop, points in enumerate(iterates)}
+        return {
+            f"pairwise_{loop}": share * margin_loss_of_groups(points, groups, *options)
+            for loop, points in enumerate(iterates)
+        }

@@ -12,7 +12,7 @@ class SemanticLoss(SampledPairwiseLoss):
     """All terms of training with classes: the grouping loss beside the cross-entropy, as the paper trains semantic segmentation.
 
     Args:
-        margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
+        margin, negative_weight, weighting, squared, negative_range, num_pixels, sampling, iterate_weights: see `SampledPairwiseLoss`.
         pairwise_weight: of each pairwise term; 0 leaves the grouping out of the training: the ablation.
         class_weight: of the cross-entropy.
 
@@ -27,13 +27,15 @@ class SemanticLoss(SampledPairwiseLoss):
         weighting: str,
         squared: bool,
         negative_range: float | None,
-        pixels: int | None,
+        num_pixels: int | None,
         sampling: str,
         iterate_weights: str,
         pairwise_weight: float,
         class_weight: float,
     ) -> None:
-        super().__init__(margin, negative_weight, weighting, squared, negative_range, pixels, sampling, iterate_weights)
+        super().__init__(
+            margin, negative_weight, weighting, squared, negative_range, num_pixels, sampling, iterate_weights
+        )
         for name, value in (("pairwise_weight", pairwise_weight), ("class_weight", class_weight)):
             if value < 0:
                 raise UserError(f"loss.{name} {value} is negative")
@@ -57,7 +59,10 @@ class SemanticLoss(SampledPairwiseLoss):
             logits: of the classes, the background's first.
             classes: of each pixel, 0 the background, void left out.
         """
-        terms = {name: self.pairwise_weight * value for name, value in self.pairwise(iterates, positions, labels).items()}
+        terms = {
+            name: self.pairwise_weight * value
+            for name, value in self.pairwise(iterates, positions, labels).items()
+        }
         return terms | {"classes": self.class_weight * class_loss(logits, classes)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from rpe.metric.matching import Pairs, ranks_of_takers
+from rpe.metric.matching import Pairs, matched_rank
 from rpe.metric.reference import reference_table
 from rpe.metric.results import categories_of, check_results, check_rows, read_masks
 from rpe.metric.run_length import close_masks, compressed, offsets, parse, some_of
@@ -48,8 +48,8 @@ def average_recall(truth: Truth, results: list[Result], backend: str = "own") ->
         backend: one of `BACKENDS`; the figures are the same.
 
     Returns:
-        COCO's `AR@1 AR@10 AR@100 AR@1000` over IoU 0.5:0.05:0.95, `AR@100-small` .. `AR@1000-large`, and the VOC protocol's `AR11@10
-        AR11@30 AR11@60` over 0.5:0.05:1.0, objects and masks paired one to one as COCO does; a range without objects is left out.
+        COCO's `AR@1 AR@10 AR@100 AR@1000` over IoU 0.5:0.05:0.95, `AR@100-small` .. `AR@1000-large`, and the VOC protocol's `AR_voc@10
+        AR_voc@30 AR_voc@60` over 0.5:0.05:1.0, objects and masks paired one to one as COCO does; a range without objects is left out.
 
     Raises:
         UserError: an unknown backend, or results that `check_results` refuses.
@@ -60,13 +60,21 @@ def average_recall(truth: Truth, results: list[Result], backend: str = "own") ->
     everything = list(AREAS).index("all")
     figures = {f"AR@{limit}": table[:ten, everything, limits.index(limit)] for limit in COCO_LIMITS}
     for limit in BY_SIZE_AT:
-        figures |= {f"AR@{limit}-{area}": table[:ten, index, limits.index(limit)] for index, area in enumerate(AREAS) if area != "all"}
-    figures |= {f"AR11@{limit}": table[:, everything, limits.index(limit)] for limit in VOC_LIMITS}
+        figures |= {
+            f"AR@{limit}-{area}": table[:ten, index, limits.index(limit)]
+            for index, area in enumerate(AREAS)
+            if area != "all"
+        }
+    figures |= {f"AR_voc@{limit}": table[:, everything, limits.index(limit)] for limit in VOC_LIMITS}
     return {name: float(values.mean()) for name, values in figures.items() if (values > -1).all()}
 
 
 def recall_table(
-    truth: Truth, results: list[Result], thresholds: Float[np.ndarray, " threshold"], limits: Sequence[int], backend: str = "own"
+    truth: Truth,
+    results: list[Result],
+    thresholds: Float[np.ndarray, " threshold"],
+    limits: Sequence[int],
+    backend: str = "own",
 ) -> Table:
     """Recall at each IoU threshold, for each of `AREAS`, within each number of masks an image; -1 where there is no object.
 
@@ -82,13 +90,17 @@ def recall_table(
         raise UserError(f"backend {backend!r} is unknown: choose {', '.join(BACKENDS)}")
     if backend != "own":
         check_results(truth, results)
-        return reference_table(truth, without_void(truth, results), thresholds, list(AREAS.values()), limits, backend)
+        return reference_table(
+            truth, without_void(truth, results), thresholds, list(AREAS.values()), limits, backend
+        )
     check_rows(truth, results)
     results = without_void(truth, results)
     objects = ordered_objects(truth)
     areas = np.array([annotation["area"] for annotation in objects], dtype=np.float64)
     counted = np.array([(areas >= least) & (areas <= most) for least, most in AREAS.values()])
-    taken = ranks_of_takers(overlapping(truth, objects, results, float(thresholds.min()), max(limits)), thresholds, counted)
+    taken = matched_rank(
+        overlapping(truth, objects, results, float(thresholds.min()), max(limits)), thresholds, counted
+    )
     found = np.stack([((taken < limit) & counted[:, None]).sum(2) for limit in limits], axis=-1)
     there = counted.sum(1)[:, None, None]
     return np.where(there > 0, found / np.maximum(there, 1), -1.0).transpose(1, 0, 2)
@@ -100,7 +112,9 @@ def ordered_objects(truth: Truth) -> list[dict[str, Any]]:
     return sorted(objects, key=lambda annotation: annotation["category_id"])
 
 
-def overlapping(truth: Truth, objects: list[dict[str, Any]], results: list[Result], least: float, limit: int) -> Pairs:
+def overlapping(
+    truth: Truth, objects: list[dict[str, Any]], results: list[Result], least: float, limit: int
+) -> Pairs:
     """All pairs of a mask within the limit and an object of its image with an IoU of `least` or more; masks are numbered by image and rank."""
     place = {image["id"]: index for index, image in enumerate(truth["images"])}
     images = np.array([place[result["image_id"]] for result in results], dtype=np.int64)
@@ -119,7 +133,9 @@ def overlapping(truth: Truth, objects: list[dict[str, Any]], results: list[Resul
         # those beyond the limit are looked at too, as a broken one is to be refused wherever it stands
         masks = some_of(read_masks(results, order[start:stop].tolist()), 0, limit)
         size = (truth["images"][image]["height"], truth["images"][image]["width"])
-        painted = parse([compressed(objects[number]["segmentation"], size)["counts"] for number in things[image]])
+        painted = parse(
+            [compressed(objects[number]["segmentation"], size)["counts"] for number in things[image]]
+        )
         for index, number in enumerate(things[image]):
             close, ious = close_masks(masks, some_of(painted, index, index + 1), least)
             parts.append(Pairs(start + close, close, np.full(len(close), number), ious))

@@ -108,13 +108,17 @@ def reliability(scores: Float[np.ndarray, " mask"], ious: Float[np.ndarray, " ma
     return Reliability(edges, masks, *means)
 
 
-def fit_calibration(scores: Float[np.ndarray, " mask"], ious: Float[np.ndarray, " mask"]) -> Float[np.ndarray, "2 knot"]:
+def fit_calibration(
+    scores: Float[np.ndarray, " mask"], ious: Float[np.ndarray, " mask"]
+) -> Float[np.ndarray, "2 knot"]:
     """Return the knots (score, IoU) of the best piecewise linear map that never falls, by least squares.
 
     Raises:
         UserError: fewer than two different scores.
     """
     if len(np.unique(scores)) < 2:
-        raise UserError(f"calibration needs masks of two or more different scores, got {len(np.unique(scores))}.")
+        raise UserError(
+            f"calibration needs masks of two or more different scores, got {len(np.unique(scores))}."
+        )
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, ious)
     return np.stack([fitted.X_thresholds_, fitted.y_thresholds_])

@@ -42,10 +42,19 @@ def class_precision(
     check_results(truth, results)
     for row, result in enumerate(results):
         if "category_id" not in result:
-            raise UserError(f"result {row} (image {result['image_id']}) has no category_id: average precision asks for the class of each mask")
-    known = {**truth, "annotations": [annotation for annotation in truth["annotations"] if not annotation.get("void", False)]}
+            raise UserError(
+                f"result {row} (image {result['image_id']}) has no category_id: average precision asks for the class of each mask"
+            )
+    known = {
+        **truth,
+        "annotations": [
+            annotation for annotation in truth["annotations"] if not annotation.get("void", False)
+        ],
+    }
     masks = [
-        after for before, after in zip(results, without_void(truth, results), strict=True) if after is before or area_of(after) or not area_of(before)
+        after
+        for before, after in zip(results, without_void(truth, results), strict=True)
+        if after is before or area_of(after) or not area_of(before)
     ]
     chosen = "faster" if backend == "faster" else "pycocotools"
     return reference_precision(known, masks, COCO_THRESHOLDS, LIMIT, list(categories), chosen)

@@ -45,7 +45,9 @@ def find_maps(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
     missing = [file for file in files.values() if not file.is_file()]
     if missing:
         other = instead_of(missing[0])
-        raise UserError(f"class map {missing[0]} is missing ({len(missing)} such{other}): every image of the split needs one, or restrict names")
+        raise UserError(
+            f"class map {missing[0]} is missing ({len(missing)} such{other}): every image of the split needs one, or restrict names"
+        )
     return files
 
 
@@ -57,19 +59,31 @@ def read_map(file: Path, size: tuple[int, int], classes: int) -> Int64[np.ndarra
     """
     with open_image(file) as image:
         if image.mode not in INDEXED:
-            raise UserError(f"class map {file} is {image.mode}, not an 8-bit palette or grey image: its values are class indices, not colours")
+            raise UserError(
+                f"class map {file} is {image.mode}, not an 8-bit palette or grey image: its values are class indices, not colours"
+            )
         values = decode(image, file).astype(np.int64)
-        colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3) if image.mode == "P" else None
+        colours = (
+            np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+            if image.mode == "P"
+            else None
+        )
     if values.shape != size:
-        raise UserError(f"class map {file} is {values.shape[0]} x {values.shape[1]}, but its image {size[0]} x {size[1]} (height x width)")
+        raise UserError(
+            f"class map {file} is {values.shape[0]} x {values.shape[1]}, but its image {size[0]} x {size[1]} (height x width)"
+        )
     if values.max() > classes:
-        raise UserError(f"class map {file} holds {values.max()}, but the data have the classes 0 (background) to {classes}; void is never predicted")
+        raise UserError(
+            f"class map {file} holds {values.max()}, but the data have the classes 0 (background) to {classes}; void is never predicted"
+        )
     if colours is not None:
         warn_of_palette(colours, np.unique(values), file)
     return values
 
 
-def warn_of_palette(colours: UInt8[np.ndarray, "colour 3"], used: Int64[np.ndarray, " value"], file: Path) -> None:
+def warn_of_palette(
+    colours: UInt8[np.ndarray, "colour 3"], used: Int64[np.ndarray, " value"], file: Path
+) -> None:
     """Warn, once a folder, of a palette in which the used indices have other colours than VOC's or their own grey."""
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     inside = used[used < len(colours)]

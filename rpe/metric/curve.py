@@ -30,11 +30,11 @@ PUBLISHED = {
         Curve("SAM ViT-B (published)", np.array([1000.0]), np.array([0.496])),
         Curve("UnSAM+ R50 (published)", np.array([1000.0]), np.array([0.522])),
     ],
-    "AR11": [Curve("Kong and Fowlkes 2018, VOC 2012 val (published)", np.array([60.0]), np.array([0.814]))],
+    "AR_voc": [Curve("Kong and Fowlkes 2018, VOC 2012 val (published)", np.array([60.0]), np.array([0.814]))],
 }
 """By protocol: on COCO val masks over IoU 0.5:0.05:0.95, and on VOC 2012 val over 0.5:0.05:1.0. Their splits and evaluators may differ."""
 
-OFFICIAL = {"AR": ("coco", 5000), "AR11": ("voc", 1449)}
+OFFICIAL = {"AR": ("coco", 5000), "AR_voc": ("voc", 1449)}
 """The data on which a protocol's points were published: their name, and how many images the whole val split has (val2017; VOC 2012's segmentation)."""
 
 
@@ -51,23 +51,29 @@ def published(protocol: str, name: str | None, split: str, images: int, all_cate
     return PUBLISHED[protocol] if official else []
 
 
-def recall_against_overlap(truth: dict[str, Any], results: list[dict[str, Any]], limits: Sequence[int]) -> list[Curve]:
+def recall_against_overlap(
+    truth: dict[str, Any], results: list[dict[str, Any]], limits: Sequence[int]
+) -> list[Curve]:
     """For each number of masks an image, the share of all objects that is found, against the IoU asked for (`OVERLAPS`); empty without objects.
 
     Raises:
         UserError: results that `check_results` refuses.
     """
     table = recall_table(truth, results, OVERLAPS, limits)[:, list(AREAS).index("all")]
-    return [Curve(f"{limit} masks", OVERLAPS, table[:, index]) for index, limit in enumerate(limits) if (table[:, index] > -1).all()]
+    return [
+        Curve(f"{limit} masks", OVERLAPS, table[:, index])
+        for index, limit in enumerate(limits)
+        if (table[:, index] > -1).all()
+    ]
 
 
 def recall_against_number(truth: dict[str, Any], results: list[dict[str, Any]], protocol: str) -> Curve:
-    """Average recall of all objects against the number of masks an image (`NUMBERS`), by protocol: "AR" (COCO's) or "AR11" (VOC's); NaN
+    """Average recall of all objects against the number of masks an image (`NUMBERS`), by protocol: "AR" (COCO's) or "AR_voc" (VOC's); NaN
     without objects.
 
     Raises:
         UserError: results that `check_results` refuses.
     """
-    thresholds = {"AR": COCO_THRESHOLDS, "AR11": VOC_THRESHOLDS}[protocol]
+    thresholds = {"AR": COCO_THRESHOLDS, "AR_voc": VOC_THRESHOLDS}[protocol]
     table = recall_table(truth, results, thresholds, NUMBERS)[:, list(AREAS).index("all")]
     return Curve(protocol, np.array(NUMBERS, dtype=np.float64), np.where(table > -1, table, np.nan).mean(0))

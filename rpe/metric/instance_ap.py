@@ -72,7 +72,9 @@ class Counts:
         return float(quality[0]), float(ratio(self.iou, self.tp)[0]), float(recognised[0])
 
 
-def ratio(part: Float[np.ndarray, " threshold"], whole: Float[np.ndarray, " threshold"]) -> Float[np.ndarray, " threshold"]:
+def ratio(
+    part: Float[np.ndarray, " threshold"], whole: Float[np.ndarray, " threshold"]
+) -> Float[np.ndarray, " threshold"]:
     """NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
@@ -89,7 +91,9 @@ def overlaps_of(truth: Labels, prediction: Labels) -> Overlaps:
     return Overlaps(truths, predictions, shared, shared / union, true_areas, areas)
 
 
-def dense(labels: Int64[np.ndarray, " pixel"]) -> tuple[Int64[np.ndarray, " object"], Int64[np.ndarray, " object"], Int64[np.ndarray, " pixel"]]:
+def dense(
+    labels: Int64[np.ndarray, " pixel"],
+) -> tuple[Int64[np.ndarray, " object"], Int64[np.ndarray, " object"], Int64[np.ndarray, " pixel"]]:
     """Labels and areas of all objects, and the pixels with the objects' numbers from 0, -1 for the background."""
     areas = np.bincount(labels.clip(min=BACKGROUND))
     areas[:1] = 0
@@ -115,7 +119,9 @@ def match(overlaps: Overlaps, threshold: float) -> Int64[np.ndarray, " match"]:
     return pairs[np.unique(overlaps.predictions[pairs], return_index=True)[1]]
 
 
-def count_matches(overlaps: Overlaps, truths: Bool[np.ndarray, " truth"], predictions: Bool[np.ndarray, " prediction"]) -> Counts:
+def count_matches(
+    overlaps: Overlaps, truths: Bool[np.ndarray, " truth"], predictions: Bool[np.ndarray, " prediction"]
+) -> Counts:
     """The counts of an image at each of `THRESHOLDS`, of the chosen true objects and, where they match none at all, the chosen predictions."""
     rows = []
     for threshold in THRESHOLDS:
@@ -136,7 +142,9 @@ def count_image(truth: Labels, prediction: Labels) -> tuple[Counts, Counts]:
     order = np.argsort(overlaps.shared, kind="stable")
     most[overlaps.predictions[order]] = overlaps.truths[order]
     on_close = np.append(close, False)[most]
-    everything = count_matches(overlaps, np.ones(overlaps.truth_count, dtype=bool), np.ones(overlaps.prediction_count, dtype=bool))
+    everything = count_matches(
+        overlaps, np.ones(overlaps.truth_count, dtype=bool), np.ones(overlaps.prediction_count, dtype=bool)
+    )
     return everything, count_matches(overlaps, close, on_close)
 
 
@@ -170,7 +178,10 @@ def instance_figures(pairs: Iterable[LabelPair]) -> dict[str, float]:
     if not images:
         return {}
     rows = [figures_of(*counts) for counts in images]
-    pooled = figures_of(sum((counts[0] for counts in images[1:]), images[0][0]), sum((counts[1] for counts in images[1:]), images[0][1]))
+    pooled = figures_of(
+        sum((counts[0] for counts in images[1:]), images[0][0]),
+        sum((counts[1] for counts in images[1:]), images[0][1]),
+    )
     figures = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
@@ -181,12 +192,20 @@ def instance_figures(pairs: Iterable[LabelPair]) -> dict[str, float]:
 
 def figures_of(everything: Counts, close: Counts) -> dict[str, float]:
     """The figures of one image, or of the sum of several; NaN where undefined."""
-    figures = {f"AP{round(100 * threshold)}": float(value) for threshold, value in zip(THRESHOLDS, everything.average_precision(), strict=True)}
+    figures = {
+        f"AP{round(100 * threshold)}": float(value)
+        for threshold, value in zip(THRESHOLDS, everything.average_precision(), strict=True)
+    }
     figures |= dict(zip(("PQ", "SQ", "RQ"), everything.panoptic(), strict=True))
-    return figures | {"AP50-touching": float(close.average_precision()[0]), "recall50-touching": float(close.recall()[0])}
+    return figures | {
+        "AP50-touching": float(close.average_precision()[0]),
+        "recall50-touching": float(close.recall()[0]),
+    }
 
 
-def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Callable[[Proposals], Labels]) -> Iterator[LabelPair]:
+def label_maps(
+    truth: dict[str, Any], results: list[dict[str, Any]], select: Callable[[Proposals], Labels]
+) -> Iterator[LabelPair]:
     """The label maps of all images of the truth, one after the other, at original size.
 
     Args:
@@ -204,14 +223,19 @@ def label_maps(truth: dict[str, Any], results: list[dict[str, Any]], select: Cal
         size = (int(image["height"]), int(image["width"]))
         ranked = sorted(rows[image["id"]], key=lambda row: -row["score"])
         scores = np.array([row["score"] for row in ranked], dtype=np.float64)
-        yield true_labels(annotations[image["id"]], size), select(Proposals([compressed(row["segmentation"], size) for row in ranked], scores, size))
+        yield (
+            true_labels(annotations[image["id"]], size),
+            select(Proposals([compressed(row["segmentation"], size) for row in ranked], scores, size)),
+        )
 
 
 def true_labels(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Labels:
     """One image's annotations as a label map."""
     labels = np.full(size, BACKGROUND, dtype=np.int64)
     for number, annotation in enumerate(painting_order(annotations, size), start=1):
-        labels[decode_mask(compressed(annotation["segmentation"], size))] = VOID if annotation.get("iscrowd", 0) else number
+        labels[decode_mask(compressed(annotation["segmentation"], size))] = (
+            VOID if annotation.get("iscrowd", 0) else number
+        )
     return labels
 
 
@@ -221,5 +245,7 @@ def painting_order(annotations: list[dict[str, Any]], size: tuple[int, int]) -> 
     The field `area` decides nothing, as it may be a placeholder.
     """
     pixels = [int(coco_mask.area(compressed(annotation["segmentation"], size))) for annotation in annotations]
-    order = sorted(range(len(annotations)), key=lambda place: (not annotations[place].get("iscrowd", 0), -pixels[place]))
+    order = sorted(
+        range(len(annotations)), key=lambda place: (not annotations[place].get("iscrowd", 0), -pixels[place])
+    )
     return [annotations[place] for place in order]

@@ -25,7 +25,7 @@ class Pairs(NamedTuple):
     ious: Float[np.ndarray, " pair"]
 
 
-def ranks_of_takers(
+def matched_rank(
     pairs: Pairs, thresholds: Float[np.ndarray, " threshold"], counted: Bool[np.ndarray, "area object"]
 ) -> Int64[np.ndarray, "area threshold object"]:
     """At which rank each object is taken, `NEVER` where it is not.
@@ -68,7 +68,10 @@ def has_choice(pairs: Pairs, objects: int) -> Bool[np.ndarray, " pair"]:
 
 
 def take(
-    taken: Int64[np.ndarray, "threshold object"], pairs: Pairs, mine: Int64[np.ndarray, " pair_of_mask"], thresholds: Float[np.ndarray, " threshold"]
+    taken: Int64[np.ndarray, "threshold object"],
+    pairs: Pairs,
+    mine: Int64[np.ndarray, " pair_of_mask"],
+    thresholds: Float[np.ndarray, " threshold"],
 ) -> None:
     """One mask's choice at every threshold; its pairs come with the best last."""
     if not len(mine):

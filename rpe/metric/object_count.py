@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 from rpe.metric.average_recall import COCO_THRESHOLDS, Result, Truth, ordered_objects, overlapping
 from rpe.metric.instance_ap import TOUCHING_GAP
-from rpe.metric.matching import ranks_of_takers
+from rpe.metric.matching import matched_rank
 from rpe.metric.run_length import compressed
 from rpe.metric.void import without_void
 
@@ -39,7 +39,7 @@ def recall_by_object_count(truth: Truth, results: list[Result]) -> dict[str, flo
         "touching": touching_objects(truth, objects, place),
     }
     pairs = overlapping(truth, objects, without_void(truth, results), float(COCO_THRESHOLDS.min()), LIMIT)
-    taken = ranks_of_takers(pairs, COCO_THRESHOLDS, np.stack(list(subsets.values())))
+    taken = matched_rank(pairs, COCO_THRESHOLDS, np.stack(list(subsets.values())))
     figures = {}
     for (name, subset), ranks in zip(subsets.items(), taken, strict=True):
         if subset.any():
@@ -50,7 +50,9 @@ def recall_by_object_count(truth: Truth, results: list[Result]) -> dict[str, flo
     return figures
 
 
-def touching_objects(truth: Truth, objects: list[dict[str, Any]], place: Int64[np.ndarray, " object"]) -> Bool[np.ndarray, " object"]:
+def touching_objects(
+    truth: Truth, objects: list[dict[str, Any]], place: Int64[np.ndarray, " object"]
+) -> Bool[np.ndarray, " object"]:
     """Return which objects have a box closer than `TOUCHING_GAP` pixels to the box of another object of their image."""
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in truth["images"]}
     boxes = np.zeros((len(objects), 4))

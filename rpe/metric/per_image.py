@@ -86,7 +86,9 @@ def image_row(image: dict[str, Any], proposals: int, truth: Labels, prediction: 
     )
 
 
-def record_images(truth: dict[str, Any], results: list[dict[str, Any]], pairs: Iterable[LabelPair], rows: list[ImageRow]) -> Iterator[LabelPair]:
+def record_images(
+    truth: dict[str, Any], results: list[dict[str, Any]], pairs: Iterable[LabelPair], rows: list[ImageRow]
+) -> Iterator[LabelPair]:
     """Yield the label maps of all images of the truth as they come, and append the row of each to `rows`."""
     proposals = Counter(result["image_id"] for result in results)
     for image, pair in zip(truth["images"], pairs, strict=True):

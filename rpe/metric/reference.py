@@ -31,12 +31,21 @@ def reference_table(
     """The recall with categories ignored, of results that have been checked; -1 where there is no object."""
     if not truth["annotations"] or not results:
         there = [any(within(annotation, area) for annotation in truth["annotations"]) for area in areas]
-        return np.broadcast_to(np.where(there, 0.0, -1.0)[:, None], (len(thresholds), len(areas), len(limits))).copy()
-    return np.asarray(evaluated(truth, results, thresholds, areas, limits, backend, by_class=False).eval["recall"])[:, 0]
+        return np.broadcast_to(
+            np.where(there, 0.0, -1.0)[:, None], (len(thresholds), len(areas), len(limits))
+        ).copy()
+    return np.asarray(
+        evaluated(truth, results, thresholds, areas, limits, backend, by_class=False).eval["recall"]
+    )[:, 0]
 
 
 def reference_precision(
-    truth: dict[str, Any], results: list[dict[str, Any]], thresholds: Float[np.ndarray, " threshold"], limit: int, categories: list[int], backend: str
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    thresholds: Float[np.ndarray, " threshold"],
+    limit: int,
+    categories: list[int],
+    backend: str,
 ) -> Float[np.ndarray, "threshold category"]:
     """The mean of the interpolated precision over COCO's 101 recalls, of results that have been checked; NaN where a category has no object.
 
@@ -44,7 +53,9 @@ def reference_precision(
         limit: masks of a category in an image, the best first.
         categories: ids, in the order of the columns.
     """
-    there = {annotation["category_id"] for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)}
+    there = {
+        annotation["category_id"] for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)
+    }
     found = np.where([category in there for category in categories], 0.0, np.nan)
     table = np.broadcast_to(found, (len(thresholds), len(categories))).copy()
     if results:
@@ -52,7 +63,9 @@ def reference_precision(
         columns = list(evaluation.params.catIds)
         for index, category in enumerate(categories):
             if category in there:
-                table[:, index] = np.asarray(evaluation.eval["precision"])[:, :, columns.index(category), 0, 0].mean(1)
+                table[:, index] = np.asarray(evaluation.eval["precision"])[
+                    :, :, columns.index(category), 0, 0
+                ].mean(1)
     return table
 
 
@@ -78,7 +91,10 @@ def evaluated(
         ground.dataset = {
             **truth,
             "categories": [{"id": category, "name": str(category)} for category in categories],
-            "annotations": [{"iscrowd": 0} | annotation | {"id": number} for number, annotation in enumerate(truth["annotations"], start=1)],
+            "annotations": [
+                {"iscrowd": 0} | annotation | {"id": number}
+                for number, annotation in enumerate(truth["annotations"], start=1)
+            ],
         }
         ground.createIndex()
         rows = [

@@ -12,10 +12,15 @@ from scipy import ndimage
 Segments = Int64[np.ndarray, "height width"]
 
 
-def hierarchy(contours: Float[np.ndarray, "double_height double_width"], thresholds: Float[np.ndarray, " threshold"]) -> list[Segments]:
+def hierarchy(
+    contours: Float[np.ndarray, "double_height double_width"], thresholds: Float[np.ndarray, " threshold"]
+) -> list[Segments]:
     """The segments of an ultrametric contour map in double size `[2 height + 1, 2 width + 1]` at each threshold: what its lines above the
     threshold separate. As in the official program cells that touch at a corner are one; in a true ultrametric map that makes no difference."""
-    return [ndimage.label(contours <= threshold, np.ones((3, 3)))[0][1::2, 1::2].astype(np.int64) - 1 for threshold in thresholds]
+    return [
+        ndimage.label(contours <= threshold, np.ones((3, 3)))[0][1::2, 1::2].astype(np.int64) - 1
+        for threshold in thresholds
+    ]
 
 
 def dense(segments: Segments) -> Segments:
@@ -81,10 +86,14 @@ def count_regions(segmentations: list[Segments], annotators: list[Segments]) -> 
         covered.append(float(sizes @ overlap))
         rand.append(float(np.mean([rand_index(one) for one in shared])))
         information.append(float(np.mean([variation_of_information(one) for one in shared])))
-    return RegionCounts(np.array(covered), int(sizes.sum()), float(sizes @ reached), np.array(rand), np.array(information))
+    return RegionCounts(
+        np.array(covered), int(sizes.sum()), float(sizes @ reached), np.array(rand), np.array(information)
+    )
 
 
-def region_figures(counts: list[RegionCounts], thresholds: Float[np.ndarray, " threshold"]) -> dict[str, float]:
+def region_figures(
+    counts: list[RegionCounts], thresholds: Float[np.ndarray, " threshold"]
+) -> dict[str, float]:
     """Figures of all images: at one threshold for all (ODS) and at each image's own (OIS).
 
     Returns:

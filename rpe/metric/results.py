@@ -36,7 +36,10 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
     """
     sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
     if not isinstance(results, list):
-        raise UserError("a results file holds a list of {image_id, category_id, segmentation, score}, not " + type(results).__name__)
+        raise UserError(
+            "a results file holds a list of {image_id, category_id, segmentation, score}, not "
+            + type(results).__name__
+        )
     categories = known_categories(truth)
     if looks_sound(results, sizes, categories):
         return
@@ -45,9 +48,16 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
         check_row(row, result, sizes)
         check_category(row, result, categories)
         counts = result["segmentation"]["counts"]
-        key = (result["image_id"], result.get("category_id"), result["score"], counts if isinstance(counts, str) else json.dumps(counts))
+        key = (
+            result["image_id"],
+            result.get("category_id"),
+            result["score"],
+            counts if isinstance(counts, str) else json.dumps(counts),
+        )
         if seen.setdefault(key, row) != row:
-            raise UserError(f"result {row} is result {seen[key]} again (image {result['image_id']}): are files joined that share rows?")
+            raise UserError(
+                f"result {row} is result {seen[key]} again (image {result['image_id']}): are files joined that share rows?"
+            )
 
 
 def looks_sound(results: list[Any], sizes: dict[int, list[int]], categories: set[int]) -> bool:
@@ -55,7 +65,10 @@ def looks_sound(results: list[Any], sizes: dict[int, list[int]], categories: set
     if not only_of(results, dict) or not all(key in row for row in results for key in KEYS):
         return False
     images, masks, scores = ([row[key] for row in results] for key in KEYS)
-    if not (only_of(images, int) and only_of(scores, int, float) and only_of(masks, dict)) or not set(images) <= sizes.keys():
+    if (
+        not (only_of(images, int) and only_of(scores, int, float) and only_of(masks, dict))
+        or not set(images) <= sizes.keys()
+    ):
         return False
     counts = [mask.get("counts") for mask in masks]
     named = [row["category_id"] for row in results if "category_id" in row]
@@ -89,23 +102,43 @@ def shown(value: Any) -> str:
 def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     """Refuse a row whose keys, image, score or mask's size are wrong."""
     if not isinstance(result, dict):
-        raise UserError(f"result {row} is {shown(result)}: each row is {{image_id, category_id, segmentation, score}}")
+        raise UserError(
+            f"result {row} is {shown(result)}: each row is {{image_id, category_id, segmentation, score}}"
+        )
     for key in KEYS:
         if key not in result:
-            raise UserError(f"result {row} has no {key}: each row is {{image_id, category_id, segmentation, score}}")
+            raise UserError(
+                f"result {row} has no {key}: each row is {{image_id, category_id, segmentation, score}}"
+            )
     image, score, mask = result["image_id"], result["score"], result["segmentation"]
     if not is_id(image):
-        raise UserError(f"result {row} has the image_id {shown(image)}: a whole number is wanted, the id of an image of the truth")
+        raise UserError(
+            f"result {row} has the image_id {shown(image)}: a whole number is wanted, the id of an image of the truth"
+        )
     if image not in sizes:
-        raise UserError(f"result {row} names image {image}, which the truth does not hold: is this another split's file?")
+        raise UserError(
+            f"result {row} names image {image}, which the truth does not hold: is this another split's file?"
+        )
     if type(score) not in (int, float) or not -1e300 < score < 1e300:
-        raise UserError(f"result {row} (image {image}) has the score {shown(score)}: a finite number ranks it")
+        raise UserError(
+            f"result {row} (image {image}) has the score {shown(score)}: a finite number ranks it"
+        )
     if isinstance(mask, list):
-        raise UserError(f"result {row} (image {image}) has no run-length mask but {shown(mask)}: segmentation holds size and counts, not polygons")
-    if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or not isinstance(mask.get("counts"), str | list):
-        raise UserError(f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts")
+        raise UserError(
+            f"result {row} (image {image}) has no run-length mask but {shown(mask)}: segmentation holds size and counts, not polygons"
+        )
+    if (
+        not isinstance(mask, dict)
+        or not isinstance(mask.get("size"), list)
+        or not isinstance(mask.get("counts"), str | list)
+    ):
+        raise UserError(
+            f"result {row} (image {image}) has no run-length mask: segmentation holds size and counts"
+        )
     if mask["size"] != sizes[image] or not all(type(length) is int for length in mask["size"]):
-        raise UserError(f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)")
+        raise UserError(
+            f"result {row} has a mask of size {mask['size']}, but image {image} is {sizes[image]} (height, width)"
+        )
 
 
 def check_category(row: int, result: dict[str, Any], known: set[int]) -> None:
@@ -127,7 +160,9 @@ def categories_of(truth: dict[str, Any], results: list[dict[str, Any]]) -> Int64
 
 def known_categories(truth: dict[str, Any]) -> set[int]:
     """All category ids that the truth lists or uses."""
-    return {category["id"] for category in truth["categories"]} | {annotation["category_id"] for annotation in truth["annotations"]}
+    return {category["id"] for category in truth["categories"]} | {
+        annotation["category_id"] for annotation in truth["annotations"]
+    }
 
 
 def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> Stretches:
@@ -148,7 +183,9 @@ def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> Stretches:
     if len(wrong):
         row = rows[int(wrong[0])]
         where = f"result {row} (image {results[row]['image_id']})"
-        raise UserError(f"{where} has a broken mask: its counts add up to {masks.pixels[wrong[0]]} pixels, its image has {wanted[wrong[0]]}")
+        raise UserError(
+            f"{where} has a broken mask: its counts add up to {masks.pixels[wrong[0]]} pixels, its image has {wanted[wrong[0]]}"
+        )
     return masks
 
 
@@ -158,7 +195,9 @@ def text_of(row: int, mask: dict[str, Any]) -> str:
     if isinstance(counts, str):
         return counts
     if not whole_numbers(counts) or sum(counts) != math.prod(mask["size"]):
-        raise UserError(f"result {row} has a broken mask: its counts are no whole numbers from 0 on that add up to {math.prod(mask['size'])} pixels")
+        raise UserError(
+            f"result {row} has a broken mask: its counts are no whole numbers from 0 on that add up to {math.prod(mask['size'])} pixels"
+        )
     text: str = compressed(mask, mask["size"])["counts"]
     return text
 

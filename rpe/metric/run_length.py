@@ -38,12 +38,16 @@ class Stretches:
     pixels: Int64[np.ndarray, " mask"]
 
 
-def offsets(lengths: Bool[np.ndarray, " part"] | Int[np.ndarray, " part"]) -> Int64[np.ndarray, " part_and_one"]:
+def offsets(
+    lengths: Bool[np.ndarray, " part"] | Int[np.ndarray, " part"],
+) -> Int64[np.ndarray, " part_and_one"]:
     """Where parts of these lengths begin when they lie one after the other, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
-def cumulated(values: Int64[np.ndarray, " value"], first: Int64[np.ndarray, " part"]) -> Int64[np.ndarray, " value"]:
+def cumulated(
+    values: Int64[np.ndarray, " value"], first: Int64[np.ndarray, " part"]
+) -> Int64[np.ndarray, " value"]:
     """Running sums that start anew at each of `first`, of parts that hold something each."""
     values = values.copy()
     values[first[1:]] -= np.add.reduceat(values, first)[:-1] if len(first) else 0
@@ -72,7 +76,11 @@ def parse(codes: Sequence[str]) -> Stretches:
         refuse(np.array([error.start]), text, "its counts hold a character that no run-length code has")
         raise
     if symbols.max(initial=0) >= 2 * MORE:
-        refuse(np.nonzero(symbols >= 2 * MORE)[0], text, "its counts hold a character that no run-length code has")
+        refuse(
+            np.nonzero(symbols >= 2 * MORE)[0],
+            text,
+            "its counts hold a character that no run-length code has",
+        )
     final = text[1:][np.diff(text) > 0] - 1
     refuse(final[symbols[final] >= MORE], text, "its counts stop in the middle of a number")
     stops = np.nonzero(symbols < MORE)[0]
@@ -86,7 +94,9 @@ def refuse(places: Int64[np.ndarray, " place"], first: Int64[np.ndarray, " mask_
 
 
 def numbers_of(
-    symbols: UInt8[np.ndarray, " symbol"], stops: Int64[np.ndarray, " run"], text: Int64[np.ndarray, " mask_and_one"]
+    symbols: UInt8[np.ndarray, " symbol"],
+    stops: Int64[np.ndarray, " run"],
+    text: Int64[np.ndarray, " mask_and_one"],
 ) -> Int64[np.ndarray, " run"]:
     """The signed numbers whose last digits lie at `stops`, read backwards, a digit of all of them at a time."""
     numbers = LAST_DIGIT.take(symbols[stops])
@@ -124,7 +134,9 @@ def stretches_of(numbers: Int64[np.ndarray, " run"], first: Int64[np.ndarray, " 
     # the slot that was filled up is no run
     outside[mine[1:][runs % 2 == 0] - 1] = 0
     if min(inside.min(initial=0), outside.min(initial=0), leading.min(initial=0)) < 0:
-        wrong = np.concatenate([mine_of(inside < 0, mine), mine_of(outside < 0, mine), np.nonzero(leading < 0)[0]])
+        wrong = np.concatenate(
+            [mine_of(inside < 0, mine), mine_of(outside < 0, mine), np.nonzero(leading < 0)[0]]
+        )
         raise UserError(f"mask {wrong.min()}: its counts hold a negative run")
     both = inside + outside
     both[mine[:-1]] += leading
@@ -134,12 +146,16 @@ def stretches_of(numbers: Int64[np.ndarray, " run"], first: Int64[np.ndarray, " 
     return Stretches(ends - inside, ends, mine, areas, after[mine[1:] - 1])
 
 
-def mine_of(wrong: Bool[np.ndarray, " pair"], mine: Int64[np.ndarray, " mask_and_one"]) -> Int64[np.ndarray, " wrong"]:
+def mine_of(
+    wrong: Bool[np.ndarray, " pair"], mine: Int64[np.ndarray, " mask_and_one"]
+) -> Int64[np.ndarray, " wrong"]:
     """The masks of the pairs."""
     return np.searchsorted(mine, np.nonzero(wrong)[0], side="right") - 1
 
 
-def close_masks(masks: Stretches, thing: Stretches, least: float) -> tuple[Int64[np.ndarray, " close"], Float[np.ndarray, " close"]]:
+def close_masks(
+    masks: Stretches, thing: Stretches, least: float
+) -> tuple[Int64[np.ndarray, " close"], Float[np.ndarray, " close"]]:
     """Which masks overlap a thing of their image by an IoU of `least` > 0 or more, ascending, and their IoU.
 
     Whatever bounds the intersection bounds the IoU, rounded or not, so that most masks are left out by their area and by where they begin and end.
@@ -153,7 +169,9 @@ def close_masks(masks: Stretches, thing: Stretches, least: float) -> tuple[Int64
     before = offsets(np.repeat(np.arange(len(edges) - 1) % 2 == 0, np.diff(edges)))
     smaller = np.minimum(masks.areas, area)
     chosen = np.nonzero(smaller >= least * (masks.areas + area - smaller))[0]
-    bound = shared_between(before, begin, masks.starts[masks.first[chosen]], masks.ends[masks.first[chosen + 1] - 1])
+    bound = shared_between(
+        before, begin, masks.starts[masks.first[chosen]], masks.ends[masks.first[chosen + 1] - 1]
+    )
     bound = np.minimum(bound, smaller[chosen])
     chosen = chosen[bound >= least * (masks.areas[chosen] + area - bound)]
     lengths = masks.first[chosen + 1] - masks.first[chosen]
@@ -168,7 +186,10 @@ def close_masks(masks: Stretches, thing: Stretches, least: float) -> tuple[Int64
 
 
 def shared_between(
-    before: Int64[np.ndarray, " place"], begin: int, starts: Int64[np.ndarray, " stretch"], ends: Int64[np.ndarray, " stretch"]
+    before: Int64[np.ndarray, " place"],
+    begin: int,
+    starts: Int64[np.ndarray, " stretch"],
+    ends: Int64[np.ndarray, " stretch"],
 ) -> Int64[np.ndarray, " stretch"]:
     """Pixels of a thing in each stretch; `before[k]` counts those ahead of pixel `begin + k`, and the thing begins and ends with `before`."""
     last = len(before) - 1
@@ -179,4 +200,10 @@ def some_of(masks: Stretches, start: int, stop: int) -> Stretches:
     """The masks from number `start` to `stop - 1`."""
     first = masks.first[start : stop + 1]
     stretches = slice(first[0], first[-1])
-    return Stretches(masks.starts[stretches], masks.ends[stretches], first - first[0], masks.areas[start:stop], masks.pixels[start:stop])
+    return Stretches(
+        masks.starts[stretches],
+        masks.ends[stretches],
+        first - first[0],
+        masks.areas[start:stop],
+        masks.pixels[start:stop],
+    )

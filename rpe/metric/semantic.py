@@ -38,11 +38,18 @@ def semantic_figures(confusion: Confusion, names: Sequence[str]) -> dict[str, fl
     if not confusion.any():
         return {}
     ious = class_ious(confusion)
-    figures = {"mIoU": float(np.nanmean(ious)), "accuracy": float(confusion.diagonal().sum() / confusion.sum())}
-    return figures | {f"IoU-{name}": float(iou) for name, iou in zip(names, ious, strict=True) if not np.isnan(iou)}
+    figures = {
+        "mIoU": float(np.nanmean(ious)),
+        "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
+    }
+    return figures | {
+        f"IoU-{name}": float(iou) for name, iou in zip(names, ious, strict=True) if not np.isnan(iou)
+    }
 
 
-def true_class_maps(truth: dict[str, Any], categories: Sequence[int]) -> Iterator[tuple[int, Int64[np.ndarray, "height width"]]]:
+def true_class_maps(
+    truth: dict[str, Any], categories: Sequence[int]
+) -> Iterator[tuple[int, Int64[np.ndarray, "height width"]]]:
     """Id and class map of each image, at its original size: crowds are void, of objects that overlap the one of fewer pixels is on top, as in
     training.
 
@@ -58,5 +65,11 @@ def true_class_maps(truth: dict[str, Any], categories: Sequence[int]) -> Iterato
         mine = annotations[image["id"]]
         size = (int(image["height"]), int(image["width"]))
         labels = true_labels(mine, size)
-        classes = np.array([BACKGROUND, *(number_of[annotation["category_id"]] for annotation in painting_order(mine, size))], dtype=np.int64)
+        classes = np.array(
+            [
+                BACKGROUND,
+                *(number_of[annotation["category_id"]] for annotation in painting_order(mine, size)),
+            ],
+            dtype=np.int64,
+        )
         yield image["id"], np.where(labels == VOID, VOID, classes[labels.clip(min=BACKGROUND)])

@@ -19,7 +19,9 @@ def known_areas(truth: dict[str, Any]) -> dict[int, RunLength]:
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     for annotation in truth["annotations"]:
         if annotation.get("void", False) and annotation.get("iscrowd", 0):
-            voids[annotation["image_id"]].append(compressed(annotation["segmentation"], sizes[annotation["image_id"]]))
+            voids[annotation["image_id"]].append(
+                compressed(annotation["segmentation"], sizes[annotation["image_id"]])
+            )
     known = {}
     for image, masks in voids.items():
         void = coco_mask.decode(coco_mask.merge(masks))
@@ -46,5 +48,7 @@ def without_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[d
         for row in rows:
             mask = compressed(results[row]["segmentation"], results[row]["segmentation"]["size"])
             rest = coco_mask.merge([mask, known[image]], intersect=True)
-            cleared[row] = results[row] | {"segmentation": {"size": list(rest["size"]), "counts": rest["counts"].decode()}}
+            cleared[row] = results[row] | {
+                "segmentation": {"size": list(rest["size"]), "counts": rest["counts"].decode()}
+            }
     return cleared

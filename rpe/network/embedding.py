@@ -10,7 +10,9 @@ from rpe.sphere import normalise
 from rpe.structures import FeatureMap, UserError, pixel_centres
 
 
-def periodic_coordinates(feature: FeatureMap, periods: list[int]) -> Float[Tensor, "batch coordinate rows columns"]:
+def periodic_coordinates(
+    feature: FeatureMap, periods: list[int]
+) -> Float[Tensor, "batch coordinate rows columns"]:
     """sin and cos of row and column at the given periods in pixels.
 
     Never scaled by the image's size: a crop and the whole image then agree on what a distance is (method: a translation-equivariant
@@ -24,10 +26,14 @@ def periodic_coordinates(feature: FeatureMap, periods: list[int]) -> Float[Tenso
 def cell_centres(feature: FeatureMap) -> Float[Tensor, "1 2 rows columns"]:
     """Row and column of each cell's centre, in pixels of the network's image."""
     rows, columns = feature.values.shape[-2:]
-    return (pixel_centres((rows, columns), feature.values.device) * feature.stride).T.reshape(1, 2, rows, columns)
+    return (pixel_centres((rows, columns), feature.values.device) * feature.stride).T.reshape(
+        1, 2, rows, columns
+    )
 
 
-def periodic_code(places: Float[Tensor, "batch 2 rows columns"], periods: list[int]) -> Float[Tensor, "batch coordinate rows columns"]:
+def periodic_code(
+    places: Float[Tensor, "batch 2 rows columns"], periods: list[int]
+) -> Float[Tensor, "batch coordinate rows columns"]:
     """sin and cos of places in pixels at the given periods."""
     angles = torch.cat([2 * math.pi * places / period for period in periods], 1)
     return torch.cat([angles.sin(), angles.cos()], 1)
@@ -49,19 +55,25 @@ class Embedding(nn.Module):
     DISPLACEMENT = 16.0
     """Pixels that an output of 1 displaces by: about an object's radius, so that the weights need not grow for it."""
 
-    def __init__(self, channels: int, dimension: int, hidden: int, coordinates: str, periods: list[int]) -> None:
+    def __init__(
+        self, channels: int, dimension: int, hidden: int, coordinates: str, periods: list[int]
+    ) -> None:
         super().__init__()
         if dimension < 2:
             raise UserError(f"embedding.dimension {dimension} leaves no room: points need 2 or more numbers")
         if hidden < 1 or any(period <= 0 for period in periods):
             raise UserError(f"embedding.hidden {hidden} and embedding.periods {periods} must be over 0")
         if coordinates not in ("none", "periodic", "displaced"):
-            raise UserError(f"embedding.coordinates {coordinates!r} is unknown: choose none, periodic or displaced")
+            raise UserError(
+                f"embedding.coordinates {coordinates!r} is unknown: choose none, periodic or displaced"
+            )
         self.periods, self.coordinates, self.dimension = list(periods), coordinates, dimension
         codes = 4 * len(periods)
         given = channels + (codes if coordinates == "periodic" else 0)
         outputs = dimension + (2 if coordinates == "displaced" else 0)
-        self.layers = nn.Sequential(nn.Conv2d(given, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, outputs, 1))
+        self.layers = nn.Sequential(
+            nn.Conv2d(given, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, outputs, 1)
+        )
         if coordinates == "displaced":
             self.placed = nn.Conv2d(codes, dimension, 1, bias=False)
             nn.init.orthogonal_(self.placed.weight)

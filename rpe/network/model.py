@@ -8,7 +8,7 @@ from rpe.network.backbone import Backbone
 from rpe.network.embedding import Embedding
 from rpe.network.head import BoundaryClassifier, Classifier, Objectness
 from rpe.sphere import normalise
-from rpe.structures import Boundaries, Embedded, FeatureMap, Iterates
+from rpe.structures import Boundaries, FeatureMap, Iterates, NetworkOutput
 
 
 class PixelEmbedding(nn.Module):
@@ -17,25 +17,29 @@ class PixelEmbedding(nn.Module):
     `backbone` is any `rpe.network.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
     """
 
-    def __init__(self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness) -> None:
+    def __init__(
+        self, backbone: Backbone, embedding: Embedding, grouping: MeanShift, objectness: Objectness
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.embedding = embedding
         self.grouping = grouping
         self.objectness = objectness
 
-    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> NetworkOutput:
         """The network alone, without loops: what inference groups."""
         finest = self.backbone(images)[0]
         objectness, classes = self.objectness.read(finest)
-        return Embedded(self.embedding(finest), objectness, finest, classes)
+        return NetworkOutput(self.embedding(finest), objectness, finest, classes)
 
     def classify(self, images: Float[Tensor, "batch 3 height width"]) -> FeatureMap:
         """The logits of the classes alone, of a network whose head knows classes: what is left of it without the grouping."""
         assert isinstance(self.objectness, Classifier)
         return self.objectness(self.backbone(images)[0])
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Embedded, Iterates]:
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]
+    ) -> tuple[NetworkOutput, Iterates]:
         """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""
         embedded = self.embed(images)
         return embedded, self.grouping(normalise(embedded.points.at(positions)))
@@ -44,7 +48,13 @@ class PixelEmbedding(nn.Module):
 class BoundaryDetector(nn.Module):
     """On each of the backbone's stages an embedding and a classifier, and one of all (Kong and Fowlkes, CVPR 2018, section 5.2)."""
 
-    def __init__(self, backbone: Backbone, embeddings: list[Embedding], grouping: MeanShift, classifier: BoundaryClassifier) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        embeddings: list[Embedding],
+        grouping: MeanShift,
+        classifier: BoundaryClassifier,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.embeddings = nn.ModuleList(embeddings)
@@ -53,11 +63,15 @@ class BoundaryDetector(nn.Module):
 
     def detect(self, images: Float[Tensor, "batch 3 height width"]) -> Boundaries:
         """The network alone, without loops: what inference reads."""
-        points = [embedding(stage) for embedding, stage in zip(self.embeddings, self.backbone(images), strict=True)]
+        points = [
+            embedding(stage) for embedding, stage in zip(self.embeddings, self.backbone(images), strict=True)
+        ]
         single, fused = self.classifier(points)
         return Boundaries(points, single, fused)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]) -> tuple[Boundaries, list[Iterates]]:
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]
+    ) -> tuple[Boundaries, list[Iterates]]:
         """The network, and for each stage the iterates X_0 .. X_T of the pixels at `positions`."""
         found = self.detect(images)
         return found, [self.grouping(normalise(stage.at(positions))) for stage in found.points]

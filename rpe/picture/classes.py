@@ -33,13 +33,24 @@ def draw_class_sheet(
         found: of the original image.
         names: of the classes, the background's first.
     """
-    panels = [("image", image), ("true classes", class_colours(truth)), ("found classes", class_colours(found))]
+    panels = [
+        ("image", image),
+        ("true classes", class_colours(truth)),
+        ("found classes", class_colours(found)),
+    ]
     labels, chosen = (found, []) if instances is None else selected(instances, 0.0)
     panels += [] if instances is None else [("groups and their classes", colours_of(labels))]
     there = np.union1d(truth[truth != VOID], found)
-    figure = Figure(figsize=(2.6 * len(panels), 2.6 * image.shape[0] / image.shape[1] + 0.6), layout="constrained")
-    patches = [Patch(facecolor=palette()[number] / 255, edgecolor="grey", label=names[number]) for number in there.tolist()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(11, len(patches)), fontsize=8, frameon=False)
+    figure = Figure(
+        figsize=(2.6 * len(panels), 2.6 * image.shape[0] / image.shape[1] + 0.6), layout="constrained"
+    )
+    patches = [
+        Patch(facecolor=palette()[number] / 255, edgecolor="grey", label=names[number])
+        for number in there.tolist()
+    ]
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=min(11, len(patches)), fontsize=8, frameon=False
+    )
     for axis, (title, panel) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axis.imshow(panel, interpolation="nearest")
         axis.set_title(title, fontsize=9)
@@ -48,19 +59,28 @@ def draw_class_sheet(
         assert instances is not None and instances.classes is not None
         row, column = (float(np.median(places)) for places in np.nonzero(labels == number))
         box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8}
-        axis.text(column, row, names[int(instances.classes[index])], fontsize=8, ha="center", va="center", bbox=box)
+        axis.text(
+            column, row, names[int(instances.classes[index])], fontsize=8, ha="center", va="center", bbox=box
+        )
     figure.savefig(file, dpi=110)
 
 
 def draw_classes(names: list[str], columns: dict[str, Float[np.ndarray, " class"]], file: Path) -> None:
     """Bars of each figure for each class, the counts of objects beside the names."""
-    shown = {name: values for name, values in columns.items() if name in ("IoU", "AP", "APr50", "components-APr50")}
+    shown = {
+        name: values for name, values in columns.items() if name in ("IoU", "AP", "APr50", "components-APr50")
+    }
     figure = Figure(figsize=(max(5.0, 0.45 * len(names) + 2), 3.6), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / max(1, len(shown))
     for index, (name, values) in enumerate(shown.items()):
-        axis.bar(np.arange(len(names)) + (index + 0.5) * width - 0.4, np.nan_to_num(values), width, label=name)
-    counts = [name if np.isnan(count) else f"{name} ({count:.0f})" for name, count in zip(names, columns["objects"], strict=True)]
+        axis.bar(
+            np.arange(len(names)) + (index + 0.5) * width - 0.4, np.nan_to_num(values), width, label=name
+        )
+    counts = [
+        name if np.isnan(count) else f"{name} ({count:.0f})"
+        for name, count in zip(names, columns["objects"], strict=True)
+    ]
     axis.set_xticks(range(len(names)), counts, rotation=90 if len(names) > 5 else 0, fontsize=8)
     axis.set(ylim=(0, 1))
     axis.grid(axis="y", alpha=0.3)

@@ -19,7 +19,9 @@ def random_axes(dimension: int, seed: int) -> Float[Tensor, "dim axis"]:
     return torch.linalg.qr(drawn).Q.float()
 
 
-def projected(iterates: list[Float[Tensor, "pixel dim"]], axes: Float[Tensor, "dim axis"]) -> list[Float[np.ndarray, "pixel 3"]]:
+def projected(
+    iterates: list[Float[Tensor, "pixel dim"]], axes: Float[Tensor, "dim axis"]
+) -> list[Float[np.ndarray, "pixel 3"]]:
     """All iterates in the same three colours: their coordinates along the axes, each scaled to [0, 1] over all of them; equal points have equal colours."""
     together = torch.cat(iterates)
     flat = (together - together.mean(0)) @ axes.to(together)

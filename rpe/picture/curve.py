@@ -37,10 +37,19 @@ def draw_lines(axis: Axes) -> None:
     recall = np.linspace(0.001, 1, 1000)
     for score in LINES:
         axis.plot(recall, precision_at(recall, score), color="0.85", linewidth=0.7, zorder=0)
-        axis.text(1.01, float(precision_at(np.ones(1), score)[0]), f"{score:.1f}", fontsize=6, color="0.6", va="center")
+        axis.text(
+            1.01,
+            float(precision_at(np.ones(1), score)[0]),
+            f"{score:.1f}",
+            fontsize=6,
+            color="0.6",
+            va="center",
+        )
 
 
-def draw_curve(curves: dict[str, Curve], best: dict[str, float], published: dict[str, float], file: Path) -> None:
+def draw_curve(
+    curves: dict[str, Curve], best: dict[str, float], published: dict[str, float], file: Path
+) -> None:
     """Recall and precision of each named curve, its `best` F in the legend.
 
     Of published results only F is known: their marks stand on its line where precision equals recall. Thresholds at which nothing is

@@ -19,8 +19,13 @@ Picture = Float[np.ndarray, "height width 3"]
 def moves_table(motions: dict[str, Motion]) -> str:
     """A row for each loop: the largest and the mean cosine distance that the points of each motion went."""
     header = ["loop", *(f"{name} {what}" for name in motions for what in ("largest", "mean"))]
-    columns = [column for motion in motions.values() for column in (motion.moves().amax(1), motion.moves().mean(1))]
-    rows = [[str(loop), *(f"{float(column[loop - 1]):.3e}" for column in columns)] for loop in range(1, 1 + min(map(len, columns), default=0))]
+    columns = [
+        column for motion in motions.values() for column in (motion.moves().amax(1), motion.moves().mean(1))
+    ]
+    rows = [
+        [str(loop), *(f"{float(column[loop - 1]):.3e}" for column in columns)]
+        for loop in range(1, 1 + min(map(len, columns), default=0))
+    ]
     return "\n".join(",".join(row) for row in [header, *rows]) + "\n"
 
 
@@ -30,13 +35,17 @@ def draw_moves(axis: Axes, motions: dict[str, Motion]) -> None:
         moves = motion.moves().clamp(min=FAINTEST)
         loops = range(1, 1 + len(moves))
         axis.plot(loops, moves.amax(1).cpu(), color=f"C{index}", marker=".", label=f"{name}, largest")
-        axis.plot(loops, moves.mean(1).cpu(), color=f"C{index}", marker=".", linestyle="--", label=f"{name}, mean")
+        axis.plot(
+            loops, moves.mean(1).cpu(), color=f"C{index}", marker=".", linestyle="--", label=f"{name}, mean"
+        )
     axis.set(yscale="log", xlabel="loop", ylabel="move (cosine distance)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7, frameon=False)
 
 
-def draw_comparison(motions: dict[str, Motion], loops: list[int], image: Picture, truth: Picture, file: Path) -> None:
+def draw_comparison(
+    motions: dict[str, Motion], loops: list[int], image: Picture, truth: Picture, file: Path
+) -> None:
     """A row for each kind: the embedding after the named loops, all by one projection; their moves below."""
     colours = one_projection([iterate for motion in motions.values() for iterate in motion.iterates])
     figure = Figure(figsize=(1.55 * (len(loops) + 1), 1.7 * len(motions) + 2.6), layout="constrained")
@@ -53,7 +62,9 @@ def draw_comparison(motions: dict[str, Motion], loops: list[int], image: Picture
     figure.savefig(file, dpi=110)
 
 
-def draw_projections(motion: Motion, loops: list[int], image: Picture, truth: Picture, seeds: list[int], file: Path) -> None:
+def draw_projections(
+    motion: Motion, loops: list[int], image: Picture, truth: Picture, seeds: list[int], file: Path
+) -> None:
     """The embedding as RGB after the named loops: in the first row along the principal axes of all iterates, in the others along random ones."""
     rows = [("principal axes", principal_axes(motion.iterates))]
     rows += [(f"random axes {seed}", random_axes(motion.iterates[0].shape[1], seed)) for seed in seeds]
@@ -63,7 +74,11 @@ def draw_projections(motion: Motion, loops: list[int], image: Picture, truth: Pi
         row[0].axis("off")
         colours = projected(motion.iterates, directions)
         for axis, loop in zip(row[1:], loops, strict=True):
-            show(axis, colours[loop].reshape(*motion.size, 3), f"$X_{{{loop}}}$, {name}" if loop == loops[0] else f"$X_{{{loop}}}$")
+            show(
+                axis,
+                colours[loop].reshape(*motion.size, 3),
+                f"$X_{{{loop}}}$, {name}" if loop == loops[0] else f"$X_{{{loop}}}$",
+            )
     for row, (name, picture) in zip(axes, (("image", image), ("true objects", truth)), strict=False):
         show(row[0], picture, name)
     figure.savefig(file, dpi=110)

@@ -50,13 +50,24 @@ def two_groups(outlier: float, members: int) -> tuple[Float[Tensor, " point"], I
     return torch.deg2rad(degrees), labels
 
 
-def flow(angles: Float[Tensor, " point"], labels: Int64[Tensor, " point"], loops: int, bandwidth: float, margin: float) -> Flow:
+def flow(
+    angles: Float[Tensor, " point"],
+    labels: Int64[Tensor, " point"],
+    loops: int,
+    bandwidth: float,
+    margin: float,
+) -> Flow:
     """Points on the circle through so many loops, and the pairwise loss on where they end, differentiated to where they start."""
     start = angles.clone().requires_grad_()
-    iterates = mean_shift(torch.stack([start.cos(), start.sin()], -1)[None], concentration_of_bandwidth(bandwidth), loops)
+    iterates = mean_shift(
+        torch.stack([start.cos(), start.sin()], -1)[None], concentration_of_bandwidth(bandwidth), loops
+    )
     loss = pairwise_margin_loss(iterates[-1], labels[None], margin)
     (gradient,) = torch.autograd.grad(loss, start)
-    return Flow(torch.stack([torch.atan2(points[0, :, 1], points[0, :, 0]) for points in iterates]).detach(), -gradient)
+    return Flow(
+        torch.stack([torch.atan2(points[0, :, 1], points[0, :, 0]) for points in iterates]).detach(),
+        -gradient,
+    )
 
 
 def forces_on_outlier(
@@ -66,10 +77,14 @@ def forces_on_outlier(
     angles = torch.stack([two_groups(float(place), members)[0] for place in places])
     labels = two_groups(0.0, members)[1].expand(len(places), -1)
     start = angles.requires_grad_()
-    iterates = mean_shift(torch.stack([start.cos(), start.sin()], -1), concentration_of_bandwidth(bandwidth), max(loops))
+    iterates = mean_shift(
+        torch.stack([start.cos(), start.sin()], -1), concentration_of_bandwidth(bandwidth), max(loops)
+    )
     # the loss of a batch is a mean over its images, each of which has a place of its own here
     losses = [len(places) * pairwise_margin_loss(iterates[number], labels, margin) for number in loops]
-    return np.stack([-torch.autograd.grad(loss, start, retain_graph=True)[0][:, -1].numpy() for loss in losses])
+    return np.stack(
+        [-torch.autograd.grad(loss, start, retain_graph=True)[0][:, -1].numpy() for loss in losses]
+    )
 
 
 def draw_gradients(outlier: float, members: int, bandwidth: float, margin: float, file: Path) -> None:
@@ -85,7 +100,9 @@ def draw_gradients(outlier: float, members: int, bandwidth: float, margin: float
         axis.set_title("no loop" if loops == 0 else f"{loops} loop{'s' if loops > 1 else ''}", fontsize=10)
         axis.set(xlim=(-0.3, max(LOOPS) + 0.3), ylim=(-90, 90), yticks=(-55, 0, 55), xlabel="loop")
         force_axis.set_yscale("symlog", linthresh=0.01, linscale=0.7)
-        force_axis.set(xlim=(-90, 90), ylim=(-2 * largest, 2 * largest), xticks=(-55, 0, 55), xlabel="start, degrees")
+        force_axis.set(
+            xlim=(-90, 90), ylim=(-2 * largest, 2 * largest), xticks=(-55, 0, 55), xlabel="start, degrees"
+        )
     top[0].set_ylabel("angle, degrees")
     below[0].set_ylabel("force at the start")
     for axis in [*top[1:], *below[1:]]:
@@ -107,9 +124,24 @@ def draw_flow(axis: Axes, force_axis: Axes, one: Flow, labels: Int64[Tensor, " p
         if kind < 2:
             chosen[:-1] = labels.numpy()[:-1] == kind + 1
         wide = 1.8 if kind == 2 else 0.7
-        axis.plot(loops, degrees[:, chosen], color=colour, linewidth=wide, marker="o", markersize=3 if kind == 2 else 1.5, zorder=kind)
+        axis.plot(
+            loops,
+            degrees[:, chosen],
+            color=colour,
+            linewidth=wide,
+            marker="o",
+            markersize=3 if kind == 2 else 1.5,
+            zorder=kind,
+        )
         force_axis.vlines(degrees[0, chosen], 0, force[chosen], color=colour, linewidth=wide)
-        force_axis.plot(degrees[0, chosen], force[chosen], "o", color=colour, markersize=4.5 if kind == 2 else 2, zorder=kind + 2)
+        force_axis.plot(
+            degrees[0, chosen],
+            force[chosen],
+            "o",
+            color=colour,
+            markersize=4.5 if kind == 2 else 2,
+            zorder=kind + 2,
+        )
     force_axis.axhline(0, color="0.6", linewidth=0.6, zorder=0)
     for each in (axis, force_axis):
         each.tick_params(labelsize=8)
@@ -120,8 +152,12 @@ def draw_watershed(axis: Axes, members: int, bandwidth: float, margin: float, ou
     """The outlier's force over its place, a line for each number of loops."""
     places = np.linspace(-45, 45, 181)
     shades = [str(shade) for shade in np.linspace(0.75, 0, len(LOOPS))]
-    for loops, shade, force in zip(LOOPS, shades, forces_on_outlier(places, LOOPS, members, bandwidth, margin), strict=True):
-        axis.plot(places, np.abs(force), color=shade, linewidth=1.5, label="no loop" if loops == 0 else str(loops))
+    for loops, shade, force in zip(
+        LOOPS, shades, forces_on_outlier(places, LOOPS, members, bandwidth, margin), strict=True
+    ):
+        axis.plot(
+            places, np.abs(force), color=shade, linewidth=1.5, label="no loop" if loops == 0 else str(loops)
+        )
     axis.axvline(outlier, color=COLOURS[2], linewidth=0.8, linestyle="--")
     axis.set(
         xlabel="place of the outlier, degrees (its own group at -55, the other at 55)",

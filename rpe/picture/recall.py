@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 from rpe.metric.curve import Curve
 
 
-def draw_recall(against_overlap: list[Curve], against_number: list[Curve], published: list[Curve], protocol: str, file: Path) -> None:
+def draw_recall(
+    against_overlap: list[Curve],
+    against_number: list[Curve],
+    published: list[Curve],
+    protocol: str,
+    file: Path,
+) -> None:
     """Recall against the IoU asked for, and average recall against the number of masks an image; published points are hollow, never joined to ours."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -16,7 +22,15 @@ def draw_recall(against_overlap: list[Curve], against_number: list[Curve], publi
     for curve in against_number:
         right.plot(curve.x, curve.y, marker=".", label=curve.name)
     for index, curve in enumerate(published):
-        right.plot(curve.x, curve.y, linestyle="none", marker="osD^v<>"[index % 7], markerfacecolor="none", color="grey", label=curve.name)
+        right.plot(
+            curve.x,
+            curve.y,
+            linestyle="none",
+            marker="osD^v<>"[index % 7],
+            markerfacecolor="none",
+            color="grey",
+            label=curve.name,
+        )
     left.set(xlabel="IoU", ylabel="recall", xlim=(0.5, 1), ylim=(0, 1))
     right.set(xlabel="masks an image", ylabel=f"{protocol}: average recall", xscale="log", ylim=(0, 1))
     for axis in (left, right):

@@ -24,6 +24,8 @@ def draw_reliability(bins: Reliability, file: Path) -> None:
     upper.set(xlim=(low, high), ylim=(0, 1), ylabel="mean IoU", title=title)
     upper.legend(fontsize=8, loc="upper left")
     upper.grid(alpha=0.3)
-    lower.bar(bins.edges[:-1], np.maximum(bins.masks, 0), width=np.diff(bins.edges), align="edge", edgecolor="white")
+    lower.bar(
+        bins.edges[:-1], np.maximum(bins.masks, 0), width=np.diff(bins.edges), align="edge", edgecolor="white"
+    )
     lower.set(xlabel="score", ylabel="masks", yscale="symlog")
     figure.savefig(file, dpi=110)

@@ -14,26 +14,34 @@ from rpe.overlay import colours_of
 from rpe.picture.colour import one_projection
 from rpe.segment import Segmenter
 from rpe.sphere import cosine_distance, normalise
-from rpe.structures import Batch, Embedded, Geometry, pixel_centres
+from rpe.structures import Batch, Geometry, NetworkOutput, pixel_centres
 
 LARGEST = 128
 """Longest side of the drawn iterates: pictures need no more, and all their pixels take part in the loops."""
 
 
-def embedded_pixels(embedded: Embedded, labels: Int64[Tensor, "1 height width"]) -> tuple[Float[Tensor, "1 pixel dim"], tuple[int, int]]:
+def embedded_pixels(
+    embedded: NetworkOutput, labels: Int64[Tensor, "1 height width"]
+) -> tuple[Float[Tensor, "1 pixel dim"], tuple[int, int]]:
     """The points of an image's pixels, row by row, and how many rows and columns: its own, or fewer, so that the longest side has `LARGEST`."""
     height, width = labels.shape[1:]
     shrink = max(1.0, max(height, width) / LARGEST)
     small = (max(1, round(height / shrink)), max(1, round(width / shrink)))
     device = embedded.points.values.device
-    centres = pixel_centres(small, device) * torch.tensor([height / small[0], width / small[1]], device=device)
+    centres = pixel_centres(small, device) * torch.tensor(
+        [height / small[0], width / small[1]], device=device
+    )
     return normalise(embedded.points.at(centres[None])), small
 
 
-def embedding_colours(batch: Batch, embedded: Embedded, grouping: MeanShift) -> list[Float[np.ndarray, "rows columns 3"]]:
+def embedding_colours(
+    batch: Batch, embedded: NetworkOutput, grouping: MeanShift
+) -> list[Float[np.ndarray, "rows columns 3"]]:
     """The embedding of a batch of one image at X_0 .. X_T as RGB by one projection, its longest side at most `LARGEST`."""
     points, small = embedded_pixels(embedded, batch.labels)
-    return [colour.reshape(*small, 3) for colour in one_projection([iterate[0] for iterate in grouping(points)])]
+    return [
+        colour.reshape(*small, 3) for colour in one_projection([iterate[0] for iterate in grouping(points)])
+    ]
 
 
 def draw_sheet(batch: Batch, segmenter: Segmenter, file: Path) -> None:
@@ -45,11 +53,17 @@ def draw_sheet(batch: Batch, segmenter: Segmenter, file: Path) -> None:
     points, small = embedded_pixels(embedded, batch.labels)
     with torch.no_grad():
         iterates = [iterate[0] for iterate in segmenter.network.grouping(points)]
-    moves = [f"\nmoved {float(cosine_distance(one, other).max()):.2g} at most" for one, other in pairwise(iterates)]
+    moves = [
+        f"\nmoved {float(cosine_distance(one, other).max()):.2g} at most" for one, other in pairwise(iterates)
+    ]
     partitions = [labels for labels, _ in segmenter.proposer.partitions(embedded, geometry)]
-    panels = [("image", batch.images[0].permute(1, 2, 0).cpu().numpy()), ("truth", colours_of(batch.labels[0].cpu().numpy()))]
+    panels = [
+        ("image", batch.images[0].permute(1, 2, 0).cpu().numpy()),
+        ("truth", colours_of(batch.labels[0].cpu().numpy())),
+    ]
     panels += [
-        (f"X_{loop}{move}", colour.reshape(*small, 3)) for loop, (colour, move) in enumerate(zip(one_projection(iterates), ["", *moves], strict=True))
+        (f"X_{loop}{move}", colour.reshape(*small, 3))
+        for loop, (colour, move) in enumerate(zip(one_projection(iterates), ["", *moves], strict=True))
     ]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
     panels += [("instances", colours_of(segmenter.piece(embedded, geometry).labels))]
@@ -70,13 +84,18 @@ def draw_boundaries(
     file: Path,
 ) -> None:
     """Image, truth (boundaries white, void grey), the embedding of each stage as RGB, the map, and what suppression leaves of it."""
-    panels: list[tuple[str, np.ndarray]] = [("image", image.permute(1, 2, 0).numpy()), ("truth", np.array([0, 1, 0.5])[labels.numpy()])]
+    panels: list[tuple[str, np.ndarray]] = [
+        ("image", image.permute(1, 2, 0).numpy()),
+        ("truth", np.array([0, 1, 0.5])[labels.numpy()]),
+    ]
     for number, points in enumerate(stages, start=1):
         colour = one_projection([points.flatten(1).T])[0]
         panels.append((f"stage {number}", colour.reshape(*points.shape[1:], 3)))
     panels += [("map", strength), ("crests", crests)]
     columns = -(-len(panels) // 2)
-    figure = Figure(figsize=(3.2 * columns, 6.4 * image.shape[1] / image.shape[2] + 0.6), layout="constrained")
+    figure = Figure(
+        figsize=(3.2 * columns, 6.4 * image.shape[1] / image.shape[2] + 0.6), layout="constrained"
+    )
     axes = figure.subplots(2, columns).ravel()
     for axis in axes:
         axis.axis("off")

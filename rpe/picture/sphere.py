@@ -49,7 +49,12 @@ class Motion:
 
     def moves(self) -> Float[Tensor, "loop pixel"]:
         """Cosine distance that each point went in each loop."""
-        return torch.stack([cosine_distance(one, other) for one, other in zip(self.iterates[:-1], self.iterates[1:], strict=True)])
+        return torch.stack(
+            [
+                cosine_distance(one, other)
+                for one, other in zip(self.iterates[:-1], self.iterates[1:], strict=True)
+            ]
+        )
 
 
 Camera = Float[np.ndarray, "3 3"]
@@ -69,9 +74,16 @@ def in_space(motion: Motion) -> list[Float[np.ndarray, "pixel 3"]]:
 def camera_before(points: Float[np.ndarray, "pixel 3"], labels: Int64[np.ndarray, " pixel"]) -> Camera:
     """Where most of the groups, each counted once, are seen and lie far from the rim; their longest spread from left to right."""
     number = np.arange(VIEWS) + 0.5
-    height, angle = 1 - 2 * number / VIEWS, np.pi * (1 + 5**0.5) * number  # points spread evenly over the sphere, along a spiral
-    ways = np.stack([np.sqrt(1 - height**2) * np.cos(angle), np.sqrt(1 - height**2) * np.sin(angle), height], 1)
-    seen = np.stack([np.sqrt((points[labels == label] @ ways.T).clip(0)).mean(0) for label in np.unique(labels)])
+    height, angle = (
+        1 - 2 * number / VIEWS,
+        np.pi * (1 + 5**0.5) * number,
+    )  # points spread evenly over the sphere, along a spiral
+    ways = np.stack(
+        [np.sqrt(1 - height**2) * np.cos(angle), np.sqrt(1 - height**2) * np.sin(angle), height], 1
+    )
+    seen = np.stack(
+        [np.sqrt((points[labels == label] @ ways.T).clip(0)).mean(0) for label in np.unique(labels)]
+    )
     towards = ways[seen.mean(0).argmax()]
     across = points - np.outer(points @ towards, towards)
     right = np.linalg.svd(across.T @ across + 1e-12 * np.eye(3))[0][:, 0]
@@ -92,9 +104,13 @@ def graticule(camera: Camera) -> list[Float[np.ndarray, "point 2"]]:
     """Circles of latitude and longitude every 30 degrees about the upright axis, what of them is on the near side, as seen by the camera."""
     sweep = np.radians(np.arange(0, 361, 5))
     circles = [
-        np.stack([np.cos(a) * np.cos(sweep), np.full_like(sweep, np.sin(a)), np.cos(a) * np.sin(sweep)], 1) for a in np.radians([-60, -30, 0, 30, 60])
+        np.stack([np.cos(a) * np.cos(sweep), np.full_like(sweep, np.sin(a)), np.cos(a) * np.sin(sweep)], 1)
+        for a in np.radians([-60, -30, 0, 30, 60])
     ]
-    circles += [np.stack([np.cos(sweep) * np.cos(a), np.sin(sweep), np.cos(sweep) * np.sin(a)], 1) for a in np.radians(range(0, 180, 30))]
+    circles += [
+        np.stack([np.cos(sweep) * np.cos(a), np.sin(sweep), np.cos(sweep) * np.sin(a)], 1)
+        for a in np.radians(range(0, 180, 30))
+    ]
     # as drawn on the sphere: the camera that the axis is upright in turns about it
     seen = [circle @ camera.T for circle in circles]
     return [np.where(circle[:, 2:] >= -0.02, circle[:, :2], np.nan) for circle in seen]
@@ -103,10 +119,17 @@ def graticule(camera: Camera) -> list[Float[np.ndarray, "point 2"]]:
 def chosen_points(labels: Int64[np.ndarray, " pixel"]) -> Int64[np.ndarray, " some"]:
     """At most `MOST_OF_A_GROUP` pixels of each group, evenly spaced, the background's first."""
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    return np.concatenate([group[np.linspace(0, len(group) - 1, min(len(group), MOST_OF_A_GROUP)).astype(int)] for group in groups])
+    return np.concatenate(
+        [
+            group[np.linspace(0, len(group) - 1, min(len(group), MOST_OF_A_GROUP)).astype(int)]
+            for group in groups
+        ]
+    )
 
 
-def point_sizes(points: Float[np.ndarray, "pixel 3"], labels: Int64[np.ndarray, " pixel"]) -> Float[np.ndarray, " pixel"]:
+def point_sizes(
+    points: Float[np.ndarray, "pixel 3"], labels: Int64[np.ndarray, " pixel"]
+) -> Float[np.ndarray, " pixel"]:
     """Areas (square points) by how many lie just there. Where several objects meet, the later ones lie as discs on the earlier, and what is seen of each,
     disc or ring, is as large as its part is."""
     near = ((points[:, None] - points) ** 2).sum(-1) < NEAR**2
@@ -148,9 +171,19 @@ def draw_sphere(motion: Motion, loops: list[int], file: Path) -> None:
             areas = point_sizes(seen, labels[some])
             order = np.argsort(-areas, kind="stable")
             order = order[seen[order, 2] >= 0]
-            axis.scatter(*seen[order, :2].T, s=areas[order], color=colours[order], edgecolors="black", linewidths=0.2, zorder=2)
+            axis.scatter(
+                *seen[order, :2].T,
+                s=areas[order],
+                color=colours[order],
+                edgecolors="black",
+                linewidths=0.2,
+                zorder=2,
+            )
             if row == 0:
-                axis.set_title(f"$X_{{{loop}}}$" + (f"   moved {float(moves[loop - 1]):.2g} at most" if loop else ""), fontsize=8)
+                axis.set_title(
+                    f"$X_{{{loop}}}$" + (f"   moved {float(moves[loop - 1]):.2g} at most" if loop else ""),
+                    fontsize=8,
+                )
             if column == 0:
                 axis.text(-1.12, 0, side, rotation=90, fontsize=8, ha="right", va="center")
     figure.savefig(file, dpi=95)
@@ -200,4 +233,6 @@ def animate_sphere(motion: Motion, truth: Float[np.ndarray, "height width 3"], f
         title.set_text(f"loop {moment:.1f} of {last}" if moment < last else f"after {last} loops")
         shown.set_data(pictures[min(round(moment), last)])
 
-    FuncAnimation(figure, draw, frames=FRAMES * last + HOLD).save(str(file), writer=PillowWriter(fps=10), dpi=80)
+    FuncAnimation(figure, draw, frames=FRAMES * last + HOLD).save(
+        str(file), writer=PillowWriter(fps=10), dpi=80
+    )

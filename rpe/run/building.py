@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.callback.checkpoint import WholeCheckpoints
+from rpe.callbacks.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitData
 from rpe.network.head import BoundaryClassifier, Objectness
 from rpe.network.model import BoundaryDetector, PixelEmbedding
@@ -39,8 +39,15 @@ LEAST_OF_TRAINER = {"max_epochs": 0, "accumulate_grad_batches": 1, "gradient_cli
 
 def targets(config: DictConfig) -> dict[str, dict[str, Any]]:
     """All groups and named entries that are built, as plain values by their path in the config."""
-    paths = [str(group) for group in config if OmegaConf.is_dict(config[group]) and group not in NAMED_ENTRIES]
-    paths += [f"{group}.{name}" for group in NAMED_ENTRIES for name in config.get(group) or {} if config[group][name] is not None]
+    paths = [
+        str(group) for group in config if OmegaConf.is_dict(config[group]) and group not in NAMED_ENTRIES
+    ]
+    paths += [
+        f"{group}.{name}"
+        for group in NAMED_ENTRIES
+        for name in config.get(group) or {}
+        if config[group][name] is not None
+    ]
     return {path: options_of(config, path) for path in paths}
 
 
@@ -51,9 +58,13 @@ def options_of(config: DictConfig, path: str) -> dict[str, Any]:
         UserError: it has no class.
     """
     node = OmegaConf.select(config, path)
-    options = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_dict(node) else None
+    options = (
+        OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_dict(node) else None
+    )
     if not isinstance(options, dict) or not isinstance(options.get("_target_"), str):
-        raise UserError(f"{path} has no _target_: choose one of the options that --help lists for the group {path.split('.')[0]}")
+        raise UserError(
+            f"{path} has no _target_: choose one of the options that --help lists for the group {path.split('.')[0]}"
+        )
     return {str(name): value for name, value in options.items()}
 
 
@@ -67,7 +78,9 @@ def target_of(config: DictConfig, path: str) -> Any:
     try:
         return get_object(name)
     except (ImportError, ValueError) as error:
-        raise UserError(f"{path}._target_ {name} cannot be imported: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{path}._target_ {name} cannot be imported: {' '.join(str(error).split())}"
+        ) from error
 
 
 def check_config(config: DictConfig) -> None:
@@ -81,7 +94,11 @@ def check_config(config: DictConfig) -> None:
         raise UserError(f"seed {seed} is no whole number from 0 on")
     for path, options in targets(config).items():
         # a value that stands elsewhere is named where it stands
-        own = {name: value for name, value in options.items() if not OmegaConf.is_interpolation(OmegaConf.select(config, path), name)}
+        own = {
+            name: value
+            for name, value in options.items()
+            if not OmegaConf.is_interpolation(OmegaConf.select(config, path), name)
+        }
         check_options(target_of(config, path), own, path)
 
 
@@ -108,7 +125,9 @@ def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
     try:
         return make()
     except (HydraException, *REFUSALS) as error:
-        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+        cause = (
+            error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+        )
         if isinstance(cause, UserError) and path not in str(cause):
             raise UserError(f"{path}: {cause}") from None
         if isinstance(cause, UserError) or str(target.__module__).startswith("rpe."):
@@ -125,22 +144,33 @@ def build_part(config: DictConfig, path: str, expected: Any, **given: Any) -> An
         UserError: there is none, or one for another task.
     """
     if OmegaConf.select(config, path) is None:
-        raise UserError(f"{config.task['_target_']} needs the group {path}: choose one of its options, or {experiment_of(config)}")
+        raise UserError(
+            f"{config.task['_target_']} needs the group {path}: choose one of its options, or {experiment_of(config)}"
+        )
     target = target_of(config, path)
     if expected is not Any and isinstance(target, type) and not issubclass(target, expected):
         wanted = " or ".join(member.__name__ for member in members(expected))
-        raise UserError(f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; add {experiment_of(config)}")
+        raise UserError(
+            f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; add {experiment_of(config)}"
+        )
     return build(config, path, **given)
 
 
 def experiment_of(config: DictConfig) -> str:
     """Return the experiments of the config's task as a user names them."""
-    return " or ".join(f"experiment={name}" for name in experiments_of(config.task["_target_"])) or "an experiment of that task"
+    return (
+        " or ".join(f"experiment={name}" for name in experiments_of(config.task["_target_"]))
+        or "an experiment of that task"
+    )
 
 
 def build_named(config: DictConfig, group: str, **given: Any) -> list[Any]:
     """All entries of `logger` or `callback` that are not null."""
-    return [build(config, f"{group}.{name}", **given) for name, node in (config.get(group) or {}).items() if node is not None]
+    return [
+        build(config, f"{group}.{name}", **given)
+        for name, node in (config.get(group) or {}).items()
+        if node is not None
+    ]
 
 
 def build_data(config: DictConfig) -> SplitData:
@@ -153,7 +183,9 @@ def build_data(config: DictConfig) -> SplitData:
 def build_optimizer(config: DictConfig) -> Any:
     """The optimiser without its parameters; tried on one, as it refuses its options only then."""
     optimizer = build(config, "optimizer")
-    refused_in_one_line(partial(optimizer, torch.nn.LayerNorm(1)), "optimizer", target_of(config, "optimizer"))
+    refused_in_one_line(
+        partial(optimizer, torch.nn.LayerNorm(1)), "optimizer", target_of(config, "optimizer")
+    )
     return optimizer
 
 
@@ -185,7 +217,9 @@ def build_detector(config: DictConfig) -> BoundaryDetector:
     """On each of the backbone's stages an embedding, and one classifier of all."""
     backbone = build(config, "backbone")
     embeddings = [build(config, "embedding", channels=channels) for channels in backbone.channels]
-    classifier = build_part(config, "head", BoundaryClassifier, dimension=embeddings[0].dimension, stages=len(embeddings))
+    classifier = build_part(
+        config, "head", BoundaryClassifier, dimension=embeddings[0].dimension, stages=len(embeddings)
+    )
     return BoundaryDetector(backbone, embeddings, build(config, "grouping"), classifier)
 
 
@@ -234,7 +268,9 @@ def check_pair(task: type[Task], data: SplitData, config: DictConfig) -> None:
         )
 
 
-def build_trainer(config: DictConfig, folder: Path, callbacks: list[lightning.Callback], loggers: list[Any]) -> lightning.Trainer:
+def build_trainer(
+    config: DictConfig, folder: Path, callbacks: list[lightning.Callback], loggers: list[Any]
+) -> lightning.Trainer:
     """A trainer that writes into the folder and nowhere else.
 
     Raises:
@@ -244,11 +280,15 @@ def build_trainer(config: DictConfig, folder: Path, callbacks: list[lightning.Ca
     for key, least in LEAST_OF_TRAINER.items():
         value = options.get(key, least)
         if value is None and key == "max_epochs":
-            raise UserError("trainer.max_epochs is null: name how many epochs, as the schedule stretches over them")
+            raise UserError(
+                "trainer.max_epochs is null: name how many epochs, as the schedule stretches over them"
+            )
         if isinstance(value, int | float) and value < least:
             raise UserError(f"trainer.{key} {value} is below {least}")
     if options.get("limit_test_batches") == 0:
-        raise UserError("trainer.limit_test_batches 0 tests nothing: name a number of batches, or 1.0 for all")
+        raise UserError(
+            "trainer.limit_test_batches 0 tests nothing: name a number of batches, or 1.0 for all"
+        )
     trainer = build(
         config,
         "trainer",

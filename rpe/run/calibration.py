@@ -24,7 +24,9 @@ def fitted_for(run: DictConfig, checkpoint: Path) -> dict[str, Any]:
     return {"weights": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16], "ranker": ranker}
 
 
-def write_calibration(folder: Path, knots: Float[np.ndarray, "2 knot"], fitted: dict[str, Any], about: dict[str, Any]) -> None:
+def write_calibration(
+    folder: Path, knots: Float[np.ndarray, "2 knot"], fitted: dict[str, Any], about: dict[str, Any]
+) -> None:
     """Write the knots of the map into the run's folder."""
     scores, ious = knots.tolist()
     content = {"scores": scores, "ious": ious, "fitted_for": fitted, "about": about}
@@ -49,7 +51,9 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
         raise UserError("calibrated must be false for a run without grouping, got true. Leave it out.")
     file = Path(config.run) / FILE
     if not file.is_file():
-        raise UserError(f"calibrated must be false without {file}, got true. Run python -m rpe.tools.calibrate run={config.run} first.")
+        raise UserError(
+            f"calibrated must be false without {file}, got true. Run python -m rpe.tools.calibrate run={config.run} first."
+        )
     try:
         content = json.loads(file.read_text())
         scores, ious = [[float(value) for value in content[key]] for key in ("scores", "ious")]
@@ -59,7 +63,9 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
         if np.diff(scores).min() <= 0 or np.diff(ious).min() < 0:
             raise ValueError("scores or ious fall")
     except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} must be as rpe.tools.calibrate wrote it, got {type(error).__name__} ({error}). Write it again.") from error
+        raise UserError(
+            f"{file} must be as rpe.tools.calibrate wrote it, got {type(error).__name__} ({error}). Write it again."
+        ) from error
     now = fitted_for(run, checkpoint)
     if different := [key for key in now if not isinstance(fitted, dict) or fitted.get(key) != now[key]]:
         raise UserError(

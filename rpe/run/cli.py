@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rpe.errors import did_you_mean
+from rpe.older_runs import todays_override
 from rpe.run import sweep
 from rpe.run.experiments import options_of_group
 from rpe.run.run_name import job
@@ -37,7 +38,7 @@ FROM_RUN = ("data", "ranker", "proposal", "detection", "trainer")
 PATHS = (
     "run",
     "resume",
-    "init",
+    "init_from",
     "predictions",
     "images",
     "output",
@@ -52,7 +53,16 @@ PATHS = (
 LAUNCHERS = ("joblib", "submitit", "ray")
 """Extras of this package."""
 
-OF_THE_FILE_SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
+OF_THE_FILE_SYSTEM = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.ENAMETOOLONG,
+)
 """Errors that speak of a path or a disk, whatever the program does; a file that is missing may be our own fault."""
 
 OFF_BY_DEFAULT = ("experiment", "debug", "sweep", "launcher", "precision")
@@ -67,7 +77,9 @@ def enter(main: Callable[[], Any]) -> None:
         sys.argv[1:] = prepared(sys.argv[1:])
         main()
     except KeyboardInterrupt:
-        print(f"error: stopped by Ctrl-C{'; the same command goes on' if sweep.asked else ''}", file=sys.stderr)
+        print(
+            f"error: stopped by Ctrl-C{'; the same command goes on' if sweep.asked else ''}", file=sys.stderr
+        )
         raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,11 +98,15 @@ def enter(main: Callable[[], Any]) -> None:
 def quieten() -> None:
     """Of what other libraries say, leave what a user can act on; in each process, as a sweep's points may run in others."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands errors on instead of printing them
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch.callbacks"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.pytorch.callbacks",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says in three lines what the error says too
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # loading as many scenes ahead as there are cores is the user's choice, data.workers
+    # loading as many scenes ahead as there are cores is the user's choice, data.num_workers
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # epochs without a validation have no figure by which the best checkpoint could be chosen
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
@@ -108,7 +124,12 @@ def ended(failed: dict[str, str]) -> str:
 
 def killed(error: BaseException) -> str | None:
     """What to say where a process that ran a sweep's points is gone, whichever launcher had started it; None for all else."""
-    if not sweep.asked or type(error).__name__ not in ("TerminatedWorkerError", "BrokenProcessPool", "WorkerCrashedError", "UncompletedJobError"):
+    if not sweep.asked or type(error).__name__ not in (
+        "TerminatedWorkerError",
+        "BrokenProcessPool",
+        "WorkerCrashedError",
+        "UncompletedJobError",
+    ):
         return None
     done, points = sweep.finished_points(sweep.asked[-1]), len(sweep.asked[-1].points)
     return f"a process of the sweep was killed, or ran out of memory; {done} of {points} points are done: the same command goes on"
@@ -116,7 +137,9 @@ def killed(error: BaseException) -> str | None:
 
 def hydra_command(name: str, function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
     """Return Hydra's command line for a function of the composed config `conf/<name>.yaml`."""
-    command: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(function)
+    command: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(
+        function
+    )
     return command
 
 
@@ -133,7 +156,9 @@ def plainly(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any
             if sweeping:
                 reason.unlink(missing_ok=True)
             return function(config)
-        except SIGTERMException:  # a SystemExit without a status: whoever started us would take the work for done
+        except (
+            SIGTERMException
+        ):  # a SystemExit without a status: whoever started us would take the work for done
             print(f"error: stopped by SIGTERM; what was finished lies in {reason.parent}", file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM) from None
         except (KeyboardInterrupt, SystemExit) as stop:
@@ -187,8 +212,17 @@ def one_line(error: BaseException) -> str:
         if group and error.options:
             known = ", ".join(sorted(error.options))
             return f"{group} must be one of {known}, got {option}{did_you_mean(option, error.options)}"
-    noise = ("full_key", "object_type", "reference_type", "See https://hydra.cc", "Config search path", "provider=")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)]
+    noise = (
+        "full_key",
+        "object_type",
+        "reference_type",
+        "See https://hydra.cc",
+        "Config search path",
+        "provider=",
+    )
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(noise)
+    ]
     return "; ".join(lines)
 
 
@@ -201,7 +235,11 @@ def similar_key(error: BaseException) -> str:
     siblings = did_you_mean(wrong, [str(key) for key in node])
     root = node._get_root()
     groups = {group: root._get_node(group) for group in root}
-    elsewhere = [f"{group}.{wrong}" for group, keys in groups.items() if OmegaConf.is_dict(keys) and wrong in list(keys)]
+    elsewhere = [
+        f"{group}.{wrong}"
+        for group, keys in groups.items()
+        if OmegaConf.is_dict(keys) and wrong in list(keys)
+    ]
     return siblings or (f". Did you mean {' or '.join(elsewhere)}?" if elsewhere else "")
 
 
@@ -237,8 +275,10 @@ def prepared(arguments: list[str]) -> list[str]:
     """
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     sweeping = bool(flags)
-    arguments = flags + [argument for argument in arguments if argument not in flags]  # Hydra's parser wants no flag between overrides
-    arguments = without_null_groups(arguments)
+    arguments = flags + [
+        argument for argument in arguments if argument not in flags
+    ]  # Hydra's parser wants no flag between overrides
+    arguments = without_null_groups([todays_override(argument) for argument in arguments])
     resume = named(arguments, "resume")
     if resume is not None and sweeping:
         raise UserError("resume goes on with one run: leave -m out")
@@ -271,20 +311,33 @@ def check_launcher(launcher: str | None) -> None:
 
 def named(arguments: list[str], key: str) -> str | None:
     """What the last argument `key=value` names; None without one, or for null."""
-    values = [argument.removeprefix(f"{key}=").strip("'\"") for argument in arguments if argument.startswith(f"{key}=")]
+    values = [
+        argument.removeprefix(f"{key}=").strip("'\"")
+        for argument in arguments
+        if argument.startswith(f"{key}=")
+    ]
     return values[-1] if values and values[-1] not in ("", "null") else None
 
 
 def quoted(argument: str, sweeping: bool) -> str:
     """`key='value'` for the keys that take paths; commas part the values of a sweep, and what is quoted or interpolated stays."""
     key, given, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS or value in ("", "null") or value[0] in "'\"" or "${" in value or re.match(r"(choice|glob)\(", value):
+    if (
+        key.lstrip("+") not in PATHS
+        or value in ("", "null")
+        or value[0] in "'\""
+        or "${" in value
+        or re.match(r"(choice|glob)\(", value)
+    ):
         return argument
     if value[0] == "[" and value[-1] == "]" and not os.path.exists(value):  # noqa: PTH110 (of a long list Path's raises)
         # a list of files, whose names may hold brackets too; where it has quotes, it is as Hydra wants it
         if re.search("['\"]", value):
             return argument
-        items = [item if re.fullmatch(r"[\w./-]*", item) else in_quotes(item) for item in map(str.strip, value[1:-1].split(","))]
+        items = [
+            item if re.fullmatch(r"[\w./-]*", item) else in_quotes(item)
+            for item in map(str.strip, value[1:-1].split(","))
+        ]
         return f"{key}{given}[{','.join(items)}]"
     values = value.split(",") if sweeping and not key.startswith("hydra.") else [value]
     return key + given + ",".join(map(in_quotes, values))
@@ -301,7 +354,9 @@ def offer_run(run: str | None, resume: str | None) -> None:
     for group in FROM_RUN:
         node = saved.get(group, {"name": None} if group == "data" else {})
         if group == "trainer" and node:
-            node["limit_test_batches"] = 1.0  # a run that was tried on two batches is evaluated on the whole split
+            node["limit_test_batches"] = (
+                1.0  # a run that was tried on two batches is evaluated on the whole split
+            )
         ConfigStore.instance().store(group=group, name="run", node=node, provider="run folder")
     logger = read_run(resume).get("logger", {}) if resume is not None else {}
     ConfigStore.instance().store(group="logger", name="run", node=logger, provider="run folder")
@@ -319,14 +374,20 @@ def prediction_folder(output: str | None, now: str) -> str:
 
 def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -> str:
     """Where an evaluation writes: into the run that it evaluates, else among the outputs."""
-    return f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
+    return (
+        f"outputs/evaluate/{now}" if run is None else str(run_folder(run) / "evaluation" / f"{data}-{split}")
+    )
 
 
 OmegaConf.register_new_resolver("rpe.train_folder", train_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.title", sweep.title, replace=True)
-OmegaConf.register_new_resolver("rpe.point_folder", lambda overrides, folder: sweep.point_name(list(overrides), folder), replace=True)
+OmegaConf.register_new_resolver(
+    "rpe.point_folder", lambda overrides, folder: sweep.point_name(list(overrides), folder), replace=True
+)
 OmegaConf.register_new_resolver("rpe.gpus", lambda least: max(least, torch.cuda.device_count()), replace=True)
-OmegaConf.register_new_resolver("rpe.gpus_of_a_point", lambda: min(1, torch.cuda.device_count()), replace=True)
+OmegaConf.register_new_resolver(
+    "rpe.gpus_of_a_point", lambda: min(1, torch.cuda.device_count()), replace=True
+)
 OmegaConf.register_new_resolver("rpe.prediction_folder", prediction_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.evaluation_folder", evaluation_folder, replace=True)
 OmegaConf.register_new_resolver("rpe.job", job, replace=True)

@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from rpe.older_runs import todays_override
 from rpe.run_files import CONF
 from rpe.structures import UserError
 
@@ -18,6 +19,7 @@ def composed(overrides: list[str], hydra: bool = False) -> DictConfig:
     Raises:
         UserError: an override that there is not.
     """
+    overrides = [todays_override(override) for override in overrides]
     before = HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
     try:
@@ -37,9 +39,13 @@ def composed_jobs(overrides: list[str]) -> dict[str, DictConfig]:
     """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
-        fixed = [text for text, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()]
+        fixed = [
+            text for text, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()
+        ]
         preset = composed(fixed, hydra=True).hydra.sweeper.params or {}
-        every = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in preset.items()), *overrides])
+        every = OverridesParser.create().parse_overrides(
+            [*(f"{key}={value}" for key, value in preset.items()), *overrides]
+        )
         (jobs,) = BasicSweeper.split_arguments(every, None)
     except HydraException as error:
         raise UserError(str(error).splitlines()[0]) from error

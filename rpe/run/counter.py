@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from rpe.callback.progress import clock
+from rpe.callbacks.progress import clock
 
 EVERY_SECONDS = 15.0
 """Between two plain lines."""
@@ -20,7 +20,13 @@ class Counter:
         self.total, self.start, self.last = total, time.monotonic(), time.monotonic()
         self.bar: Bar | None = None
         if sys.stdout.isatty() and total:
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self.bar = Bar(*columns, console=Console())
             self.bar.start()
             self.line = self.bar.add_task("predicting", total=total)

@@ -28,11 +28,15 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """
     started = time.monotonic()
     if (config.run is None) == (config.predictions is None):
-        raise UserError("evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>")
+        raise UserError(
+            "evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>"
+        )
     if config.names is not None and config.predictions is None:
         raise UserError("names restricts predictions=; a run is evaluated on its whole split")
     if config.calibrated and config.predictions is not None:
-        raise UserError("calibrated must be false beside predictions=, got true. Predict with calibrated=true instead.")
+        raise UserError(
+            "calibrated must be false beside predictions=, got true. Predict with calibrated=true instead."
+        )
     if "_target_" not in config.data:
         raise UserError("predictions= needs the data that they are for: add data=coco data.root=<folder>")
     if config.predictions is not None:
@@ -49,8 +53,12 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     names = OmegaConf.to_container(config.names) if OmegaConf.is_list(config.names) else config.names
     if names is not None and not isinstance(names, list):
         raise UserError(f"names {names} is no list: write names=[100007,100039], or null for all")
-    if names is not None and (odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]):
-        raise UserError(f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']")
+    if names is not None and (
+        odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]
+    ):
+        raise UserError(
+            f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']"
+        )
     scoring = Scoring(backend_of(config, task), least_score_of(config), thresholds_of(config))
     result = task.score(data, config.split, Path(config.predictions), folder, names, scoring)
     plain = {
@@ -58,7 +66,7 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
         "predictions": str(config.predictions),
         "names": names,
         "backend": config.backend,
-        "least_score": config.least_score,
+        "score_threshold": config.score_threshold,
         "thresholds": config.thresholds,
     }
     return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
@@ -81,9 +89,11 @@ def least_score_of(config: DictConfig) -> float:
     Raises:
         UserError: no finite number.
     """
-    score = config.least_score
+    score = config.score_threshold
     if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
-        raise UserError(f"least_score {score} is no number: masks of that score or a better one become one label map, for AP and PQ")
+        raise UserError(
+            f"score_threshold {score} is no number: masks of that score or a better one become one label map, for AP and PQ"
+        )
     return float(score)
 
 
@@ -94,17 +104,21 @@ def thresholds_of(config: DictConfig) -> int | None:
         UserError: too few for a curve, or no whole number.
     """
     if config.thresholds is not None:
-        check_count("thresholds", config.thresholds, 2, "it makes the curve of boundary maps; null is the official 99")
+        check_count(
+            "thresholds", config.thresholds, 2, "it makes the curve of boundary maps; null is the official 99"
+        )
     return config.thresholds
 
 
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
     """Rebuild a run from its own config, but for the groups that are named here, and test its weights."""
     changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
-    if "least_score" in changed:
-        raise UserError("least_score is for predictions=; of a run, proposal.least_score says it")
+    if "score_threshold" in changed:
+        raise UserError("score_threshold is for predictions=; of a run, proposal.score_threshold says it")
     if "thresholds" in changed:
-        raise UserError("thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>")
+        raise UserError(
+            "thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>"
+        )
     if any(key.split(".")[0] == "task" for key in changed):
         raise UserError("task is what the run was trained for: leave it out beside run=")
     run = run_as_asked(config)
@@ -143,7 +157,9 @@ def run_as_asked(config: DictConfig) -> DictConfig:
     return run
 
 
-def write_result(result: Result, folder: Path, data: SplitData, split: str, run: dict[str, Any]) -> dict[str, float]:
+def write_result(
+    result: Result, folder: Path, data: SplitData, split: str, run: dict[str, Any]
+) -> dict[str, float]:
     """Files, pictures and figures, these last, as they say that all is there; returns them."""
     for name, content in result.files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

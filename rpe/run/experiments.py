@@ -21,7 +21,9 @@ def needs() -> dict[str, str]:
     """Return what each experiment needs: the brackets of its first comment, `# python train.py ...  (COCO 2017)`."""
     found = {}
     for name in options_of_group("experiment"):
-        comments = re.findall(r"^# (python .*)$", (CONF / "experiment" / f"{name}.yaml").read_text(), re.MULTILINE)
+        comments = re.findall(
+            r"^# (python .*)$", (CONF / "experiment" / f"{name}.yaml").read_text(), re.MULTILINE
+        )
         brackets = re.search(r"\((.*)\)\s*$", comments[0]) if comments else None
         found[name] = brackets[1] if brackets else ""
     return found
@@ -32,8 +34,12 @@ def experiments_of(task: str) -> list[str]:
     targets = {name: read_option("task", name)["_target_"] for name in options_of_group("task")}
     found = []
     for name in options_of_group("experiment"):
-        defaults = [entry for entry in read_option("experiment", name).get("defaults", []) if isinstance(entry, dict)]
-        chosen = next((entry["override /task"] for entry in defaults if "override /task" in entry), "instance")
+        defaults = [
+            entry for entry in read_option("experiment", name).get("defaults", []) if isinstance(entry, dict)
+        ]
+        chosen = next(
+            (entry["override /task"] for entry in defaults if "override /task" in entry), "instance"
+        )
         if task in (chosen, targets[chosen]):
             found.append(name)
     return found

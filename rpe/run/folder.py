@@ -31,7 +31,9 @@ def checkpoint_of(name: str) -> Path:
     best, last = (path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     file = path if not path.is_dir() else last if last.is_file() and not best.is_file() else best
     if not file.is_file():
-        raise UserError(f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file")
+        raise UserError(
+            f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file"
+        )
     return file
 
 
@@ -46,7 +48,9 @@ def read_checkpoint(file: Path) -> Node:
         if not isinstance(content["state_dict"], dict):
             raise TypeError("no weights")
     except Exception as error:  # garbage makes unpickling fail in every way there is
-        raise UserError(f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote") from error
+        raise UserError(
+            f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote"
+        ) from error
     return with_todays_weights(dict(content))
 
 
@@ -84,20 +88,39 @@ def fingerprint_of(config: Node) -> str:
 def provenance(config: Node, split: str, started: float) -> Node:
     """What a result needs to be repeated: commit, config hash, data, hardware, versions, seconds."""
     git = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = subprocess.run(git, capture_output=True, text=True, check=False) if (SOURCE / ".git").exists() else None
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    answer = (
+        subprocess.run(git, capture_output=True, text=True, check=False)
+        if (SOURCE / ".git").exists()
+        else None
+    )
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine()
+    )
     return {
         "commit": answer.stdout.strip() if answer and answer.returncode == 0 else "unknown",
         "config": fingerprint_of(config),
         "data": config["data"],
         "split": split,
         "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+        },
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
-def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str, notes: Sequence[str] = (), monitored: float | None = None) -> None:
+def write_figures(
+    folder: Path,
+    figures: dict[str, float],
+    run: Node,
+    title: str,
+    notes: Sequence[str] = (),
+    monitored: float | None = None,
+) -> None:
     """Write `metrics.json` and print its figures as a table.
 
     Args:
@@ -105,7 +128,10 @@ def write_figures(folder: Path, figures: dict[str, float], run: Node, title: str
         monitored: of a training, the best validation score, which hyper-parameter searches maximize.
     """
     content = (
-        {"figures": figures} | ({} if monitored is None else {"monitored": monitored}) | {"run": run} | ({"notes": list(notes)} if notes else {})
+        {"figures": figures}
+        | ({} if monitored is None else {"monitored": monitored})
+        | {"run": run}
+        | ({"notes": list(notes)} if notes else {})
     )
     write_whole(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     table = Table("figure", "value", title=title)

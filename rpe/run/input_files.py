@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from rpe.data.listed import count_suffixes
-from rpe.run.findings import PARTS
+from rpe.run.prediction_writer import PARTS
 from rpe.structures import UserError
 
 
@@ -32,7 +32,9 @@ def image_files(images: Any) -> list[Path]:
             found |= {file for file in matching if file.is_file() and not is_predicted(file)}
     if not found:
         others = f" ({others} there)" if (others := left_out(images)) else ""
-        raise UserError(f"images {images} names no image{others}: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'")
+        raise UserError(
+            f"images {images} names no image{others}: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'"
+        )
     return sorted(found)
 
 
@@ -56,7 +58,14 @@ def left_out(images: Any) -> str:
     """Count by suffix the files that the named folders hold beside images; empty where there are none."""
     suffixes = image_suffixes()
     folders = [path for path in map(Path, names_of(images)) if path.is_dir()]
-    return count_suffixes(sorted(file for folder in folders for file in visible_files(folder) if file.suffix.lower() not in suffixes))
+    return count_suffixes(
+        sorted(
+            file
+            for folder in folders
+            for file in visible_files(folder)
+            if file.suffix.lower() not in suffixes
+        )
+    )
 
 
 def is_predicted(file: Path) -> bool:

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from rpe.callback.progress import clock
+from rpe.callbacks.progress import clock
 from rpe.data.image import Reader, describe_fault
 from rpe.data.module import SplitData
 from rpe.overlay import drawn_boundaries
@@ -29,9 +29,9 @@ from rpe.run.calibration import apply_calibration
 from rpe.run.cli import FROM_RUN, plainly
 from rpe.run.counter import Counter
 from rpe.run.evaluate import chosen_checkpoint, run_as_asked
-from rpe.run.findings import Findings, rows_of
 from rpe.run.folder import load_weights, provenance
 from rpe.run.input_files import image_files, left_out
+from rpe.run.prediction_writer import PredictionWriter, rows_of
 from rpe.run.trained import precision_of
 from rpe.segment import Segmenter, Tile, check_step, multiple_of, tiles_of, within
 from rpe.structures import UserError, check_count
@@ -63,7 +63,9 @@ def predict(config: DictConfig) -> dict[str, float]:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError("predict takes one run at a time: leave -m out")
     if config.run is None or config.images is None:
-        raise UserError("predict needs run=<run folder, such as weights/nuclei> and images=<file, folder or pattern>")
+        raise UserError(
+            "predict needs run=<run folder, such as weights/nuclei> and images=<file, folder or pattern>"
+        )
     check_count("batch", config.batch, 1, "it is how many tiles the network sees at once")
     check_count("overlap", config.overlap, 0, "it is a number of pixels")
     if config.tile not in (None, "auto"):
@@ -77,7 +79,10 @@ def predict(config: DictConfig) -> dict[str, float]:
     plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
     plain |= apply_calibration(config, run, checkpoint, task)
     made = made_of(config, plain, checkpoint, isinstance(task, InstanceTask))
-    about: dict[str, Any] = {"run": str(config.run), "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)}}
+    about: dict[str, Any] = {
+        "run": str(config.run),
+        "settings": {key: plain[key] for key in FROM_RUN if plain.get(key)},
+    }
     precision = precision_of(run)
     answer: Callable[..., Answer]
     if isinstance(task, InstanceTask):
@@ -89,17 +94,28 @@ def predict(config: DictConfig) -> dict[str, float]:
         tiles = partial(tiles_of, tile=config.tile, overlap=config.overlap, multiple=multiple_of(task))
         answer = partial(boundaries_of, task, data.reader, tiles, precision)
     made_by = provenance({**plain, "data": plain["data"]["name"]}, "images", started)
-    findings = Findings(Path(HydraConfig.get().runtime.output_dir), made, about | {key: made_by[key] for key in ("commit", "config")})
+    findings = PredictionWriter(
+        Path(HydraConfig.get().runtime.output_dir),
+        made,
+        about | {key: made_by[key] for key in ("commit", "config")},
+    )
     refused, faults = go_through(files, findings, data.reader, answer)
-    print(f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}")
+    print(
+        f"{len(files) - len(refused)} of {len(files)} images in {clock(time.monotonic() - started)}: {findings.folder}"
+    )
     if isinstance(task, InstanceTask) and findings.images and not findings.objects:
         settings = ", ".join(
-            f"proposal.{key} {run.proposal[key]}" for key in ("foreground_thresholds", "least_score", "minimum_area") if key in run.proposal
+            f"proposal.{key} {run.proposal[key]}"
+            for key in ("foreground_thresholds", "score_threshold", "min_area")
+            if key in run.proposal
         )
         print(f"note: no object in any image: {settings} leave none")
     print_doubts(faults, left_out(config.images))
     if refused:
-        print(f"error: {len(refused)} of {len(files)} images could not be done, all others are done", file=sys.stderr)
+        print(
+            f"error: {len(refused)} of {len(files)} images could not be done, all others are done",
+            file=sys.stderr,
+        )
         for file, reason in refused.items():
             print(f"  {file}: {reason}", file=sys.stderr)
         raise SystemExit(1)
@@ -116,25 +132,42 @@ def print_doubts(faults: dict[str, str], others: str) -> None:
             print(f"  {name}: {fault}")
 
 
-def loaded(run: DictConfig, checkpoint: Path, device: torch.device) -> tuple[SplitData, InstanceTask | BoundaryTask]:
+def loaded(
+    run: DictConfig, checkpoint: Path, device: torch.device
+) -> tuple[SplitData, InstanceTask | BoundaryTask]:
     """The run's data, of which only the handling of images is used, and its task with its weights."""
     data = build_data(run)
     check_pair(task_class(run), data, run)
     task = build_task(run)
     task.on_load_checkpoint(load_weights(task, checkpoint))
     if not isinstance(task, InstanceTask | BoundaryTask):
-        raise UserError(f"{type(task).__name__} has no prediction: it is made for tasks that find objects, classes or boundaries")
+        raise UserError(
+            f"{type(task).__name__} has no prediction: it is made for tasks that find objects, classes or boundaries"
+        )
     return data, task.to(device).eval()
 
 
 def made_of(config: DictConfig, run: dict[str, Any], checkpoint: Path, objects: bool) -> dict[str, Any]:
     """What decides an answer, so that one folder holds answers of one kind."""
-    settings = {key: value for key, value in run.items() if key not in ("data", "trainer", "logger", "callback", "resume", "init")}
-    handling = {key: run["data"].get(key) for key in ("longest_side", "stretch")}
-    digests = {"weights": hashlib.sha256(checkpoint.read_bytes()), "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode())}
+    settings = {
+        key: value
+        for key, value in run.items()
+        if key not in ("data", "trainer", "logger", "callback", "resume", "init_from")
+    }
+    handling = {key: run["data"].get(key) for key in ("longest_side", "percentile_range")}
+    digests = {
+        "weights": hashlib.sha256(checkpoint.read_bytes()),
+        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()),
+    }
     cut = {"tile": config.tile, "overlap": config.overlap, "precision": str(run["trainer"].get("precision"))}
     # answers of before this key lie as stored, whatever the EXIF orientation
-    return {"objects": objects, "orientation": "upright", **{key: digest.hexdigest()[:16] for key, digest in digests.items()}, **cut, **handling}
+    return {
+        "objects": objects,
+        "orientation": "upright",
+        **{key: digest.hexdigest()[:16] for key, digest in digests.items()},
+        **cut,
+        **handling,
+    }
 
 
 def device_of(name: str) -> torch.device:
@@ -158,7 +191,12 @@ def objects_of(segmenter: Segmenter, image: UInt8[Tensor, "3 _ _"], advance: Adv
 
 @torch.no_grad()
 def boundaries_of(
-    task: BoundaryTask, reader: Reader, cut: Callable[..., list[Tile]], precision: torch.dtype | None, image: UInt8[Tensor, "3 _ _"], advance: Advance
+    task: BoundaryTask,
+    reader: Reader,
+    cut: Callable[..., list[Tile]],
+    precision: torch.dtype | None,
+    image: UInt8[Tensor, "3 _ _"],
+    advance: Advance,
 ) -> Answer:
     """Return an image's boundary map, those of its tiles' cores side by side, and its overlay."""
     seen = reader.for_network(image)
@@ -168,7 +206,9 @@ def boundaries_of(
         part = (seen[:, tile.rows, tile.columns].float() / 255).to(task.device)
         with torch.autocast(task.device.type, precision or torch.bfloat16, enabled=precision is not None):
             whole = task.detection(task.detector.detect, part)
-        strength[tile.core_rows, tile.core_columns] = whole[within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)]
+        strength[tile.core_rows, tile.core_columns] = whole[
+            within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)
+        ]
         advance(number / len(tiles))
     return {"boundaries": strength, "overlays": drawn_boundaries(shown(image), strength)}, []
 
@@ -178,7 +218,9 @@ def shown(image: UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height w
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
-def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Callable[..., Answer]) -> tuple[dict[Path, str], dict[str, str]]:
+def go_through(
+    files: list[Path], findings: PredictionWriter, reader: Reader, answer: Callable[..., Answer]
+) -> tuple[dict[Path, str], dict[str, str]]:
     """Predict on all images that are not done. The tables are written on the way and at the end, however that comes.
 
     Returns:
@@ -199,7 +241,9 @@ def go_through(files: list[Path], findings: Findings, reader: Reader, answer: Ca
                 image = reader.read(file)
                 if (fault := describe_fault(image)) is not None:
                     faults[name] = fault
-                maps, rows = answer(image, lambda share, number=number, name=name: counter.show(number + share, name))
+                maps, rows = answer(
+                    image, lambda share, number=number, name=name: counter.show(number + share, name)
+                )
                 findings.write(name, file, maps, rows, (image.shape[1], image.shape[2]))
             except UserError as error:
                 refused[file] = str(error)

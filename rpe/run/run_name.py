@@ -16,7 +16,7 @@ LONGEST_NAME = 128
 LONGEST_TAG = 64
 """The same of a tag."""
 
-UNSAID = ("experiment", "logger", "resume", "init", "sweep", "hydra")
+UNSAID = ("experiment", "logger", "resume", "init_from", "sweep", "hydra")
 """Overrides that are no part of a name: they are tags, or say where something is written or read."""
 
 
@@ -24,7 +24,11 @@ def record_of(hydra: Any) -> Path | None:
     """The record of the sweep that the job is a point of; None of a run alone. A point of several ranks is a command of its own, so Hydra's mode does not tell."""
     folder = Path(hydra.runtime.output_dir)
     record = folder.parent / RECORD
-    return record if record.is_file() and folder.name in points_of_record(record, record.stat().st_mtime_ns) else None
+    return (
+        record
+        if record.is_file() and folder.name in points_of_record(record, record.stat().st_mtime_ns)
+        else None
+    )
 
 
 def sweep_of(hydra: Any) -> str | None:
@@ -43,7 +47,11 @@ def swept_of(hydra: Any) -> list[str]:
         return []
     points = points_of_record(record, record.stat().st_mtime_ns)
     mine = points[Path(hydra.runtime.output_dir).name]
-    return [f"{key}={value}" for key, value in mine.items() if any(point.get(key) != value for point in points.values())]
+    return [
+        f"{key}={value}"
+        for key, value in mine.items()
+        if any(point.get(key) != value for point in points.values())
+    ]
 
 
 @functools.lru_cache(maxsize=1)

@@ -92,10 +92,18 @@ def sweep_folder(arguments: list[str]) -> str:
         HydraException: an argument that Hydra cannot read.
     """
     # flags and their values are none of Hydra's overrides
-    overrides = [argument for argument in arguments if not argument.startswith("-") and ("=" in argument or argument.startswith("~"))]
+    overrides = [
+        argument
+        for argument in arguments
+        if not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+    ]
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = [text for text, override in zip(overrides, parsed, strict=True) if override.is_sweep_override()]
-    values = {override.key_or_group: str(override.get_value_element_as_str()) for override in parsed if not override.is_sweep_override()}
+    values = {
+        override.key_or_group: str(override.get_value_element_as_str())
+        for override in parsed
+        if not override.is_sweep_override()
+    }
     # an experiment that is swept is an axis of a sweep that belongs to no single one
     several = any(key_of(text) in ("experiment", "data") for text in swept)
     name = values.get("sweep", "null")
@@ -117,7 +125,9 @@ def points_of(config: DictConfig) -> dict[str, list[str]]:
         name = point_name(overrides, config.hydra.sweep.dir)
         if named.setdefault(name, overrides) != overrides:
             (one, *_) = sorted(set(overrides) ^ set(named[name]))
-            raise UserError(f"{key_of(one)} cannot be swept: it changes no figure, or is a sweep of its own; give each of its values a command")
+            raise UserError(
+                f"{key_of(one)} cannot be swept: it changes no figure, or is a sweep of its own; give each of its values a command"
+            )
     return named
 
 
@@ -152,18 +162,26 @@ def record(folder: Path, command: str | None, points: dict[str, list[str]]) -> N
         commands = list(dict.fromkeys([*known.get("commands", []), *([] if command is None else [command])]))
         every = known.get("points", {}) | {name: values_of(overrides) for name, overrides in points.items()}
         said = known.get("overrides", {}) | {
-            name: [text for text in overrides if key_of(text) not in UNRECORDED] for name, overrides in points.items()
+            name: [text for text in overrides if key_of(text) not in UNRECORDED]
+            for name, overrides in points.items()
         }
-        write_whole(folder / RECORD, yaml.safe_dump({"commands": commands, "points": every, "overrides": said}, sort_keys=False))
+        write_whole(
+            folder / RECORD,
+            yaml.safe_dump({"commands": commands, "points": every, "overrides": said}, sort_keys=False),
+        )
 
 
 class Remember(Callback):
     """Writes down what is asked for before the first point runs, and says at the end where it lies."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        HydraConfig.instance().set_config(config)  # Hydra does so after its callbacks, and folders' names ask it
+        HydraConfig.instance().set_config(
+            config
+        )  # Hydra does so after its callbacks, and folders' names ask it
         folder = Path(config.hydra.sweep.dir)
-        if "experiment" not in config.hydra.runtime.choices:  # scorings lie side by side and are not gone on with
+        if (
+            "experiment" not in config.hydra.runtime.choices
+        ):  # scorings lie side by side and are not gone on with
             asked.append(Sweep(folder, []))
             return
         try:
@@ -176,25 +194,39 @@ class Remember(Callback):
         """Write the record before the first job runs."""
         points = points_of(config) if is_grid(config) else {}
         asked.append(Sweep(folder, list(points)))
-        of_hydra = [text for text in config.hydra.overrides.hydra if not text.startswith("hydra.mode") and not is_own_folder(text)]
+        of_hydra = [
+            text
+            for text in config.hydra.overrides.hydra
+            if not text.startswith("hydra.mode") and not is_own_folder(text)
+        ]
         said = [shlex.quote(str(override)) for override in (*config.hydra.overrides.task, *of_hydra)]
         record(folder, " ".join(["python train.py -m", *said]), points)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Record a job that a sweeper chose by the scores of earlier ones, so that no record could be made before."""
-        if config.hydra.mode == RunMode.MULTIRUN and "experiment" in config.hydra.runtime.choices and not is_grid(config):
+        if (
+            config.hydra.mode == RunMode.MULTIRUN
+            and "experiment" in config.hydra.runtime.choices
+            and not is_grid(config)
+        ):
             folder = Path(config.hydra.runtime.output_dir)
             record(folder.parent, None, {folder.name: list(config.hydra.overrides.task)})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if asked and asked[-1].points:
-            print(f"{len(asked[-1].points)} points are done: python -m rpe.tools.report sweep={shlex.quote(str(asked[-1].folder))}", flush=True)
+            print(
+                f"{len(asked[-1].points)} points are done: python -m rpe.tools.report sweep={shlex.quote(str(asked[-1].folder))}",
+                flush=True,
+            )
 
 
 def failed_points(sweep: Sweep) -> dict[str, str]:
     """The points of this command that failed, by their folder, and the last line of the reason."""
     reasons = sorted(sweep.folder.rglob(REASON), key=lambda file: (file.stat().st_mtime_ns, file))
-    mine = {str(file.parent.relative_to(sweep.folder)): file.read_text().strip().splitlines()[-1] for file in reasons}
+    mine = {
+        str(file.parent.relative_to(sweep.folder)): file.read_text().strip().splitlines()[-1]
+        for file in reasons
+    }
     return {point: reason for point, reason in mine.items() if not sweep.points or point in sweep.points}
 
 

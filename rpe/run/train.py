@@ -14,12 +14,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.callback.agreement import Agreement
-from rpe.callback.checkpoint import Checkpoint
-from rpe.callback.wandb_run import wandb_runs
+from rpe.callbacks.agreement import Agreement
+from rpe.callbacks.checkpoint import Checkpoint
+from rpe.callbacks.wandb_run import wandb_runs
 from rpe.data.module import SPLITS, SplitData
 from rpe.network.backbone.encoder import CHECKPOINT
-from rpe.run.building import build_data, build_named, build_task, build_trainer, check_config, check_pair, task_class
+from rpe.run.building import (
+    build_data,
+    build_named,
+    build_task,
+    build_trainer,
+    check_config,
+    check_pair,
+    task_class,
+)
 from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
 from rpe.run.lock import free_gpu
 from rpe.run.sweep import key_of
@@ -67,12 +75,14 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> float | None:
             if is_first_rank():
                 remember_changes(folder, changes)
                 (folder / "metrics.json").unlink(missing_ok=True)  # of the weights before
-        elif config.init is not None:
-            load_weights(task, checkpoint_of(config.init))
+        elif config.init_from is not None:
+            load_weights(task, checkpoint_of(config.init_from))
         else:
             first = data.dataset("train", training=True)
             task.calibrate([first[index] for index in range(min(data.batch_size, len(first)))])
-        if not going_on and is_first_rank():  # settings, data and weights are sound: from here on there is a run
+        if (
+            not going_on and is_first_rank()
+        ):  # settings, data and weights are sound: from here on there is a run
             write_whole(folder / "config.yaml", yaml.safe_dump(plain_config(config), sort_keys=False))
         return fit_and_test(config, folder, trainer, data, task, started)
 
@@ -84,7 +94,10 @@ def last_checkpoint(folder: Path) -> Path:
 
 def is_first_rank() -> bool:
     """Whether this process is a training's only one, or the first of several."""
-    return next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0") == "0"
+    return (
+        next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+        == "0"
+    )
 
 
 def jobs_at_once() -> int:
@@ -98,7 +111,12 @@ def jobs_at_once() -> int:
 def gpu_of_this_job(config: DictConfig) -> Iterator[list[int] | None]:
     """The GPU that this job has to itself, where others run beside it on a machine with several; else None: what `trainer.devices` says."""
     gpus = torch.cuda.device_count()
-    if jobs_at_once() < 2 or gpus < 2 or config.trainer.devices != 1 or config.trainer.accelerator not in ("auto", "gpu", "cuda"):
+    if (
+        jobs_at_once() < 2
+        or gpus < 2
+        or config.trainer.devices != 1
+        or config.trainer.accelerator not in ("auto", "gpu", "cuda")
+    ):
         yield None
         return
     with free_gpu([str(torch.cuda.get_device_properties(index).uuid) for index in range(gpus)]) as index:
@@ -112,26 +130,40 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         UserError: another override, or no checkpoint to go on from.
     """
     hydra = HydraConfig.get()
-    overrides = [override for override in hydra.overrides.task if not override.startswith("resume=") and override != "logger=run"]
+    overrides = [
+        override
+        for override in hydra.overrides.task
+        if not override.startswith("resume=") and override != "logger=run"
+    ]
     # Lightning tells its ranks, which it starts by the same command, where the first one writes
-    of_hydra = [text for text in hydra.overrides.hydra if not text.startswith("hydra.mode")] if is_first_rank() else []
+    of_hydra = (
+        [text for text in hydra.overrides.hydra if not text.startswith("hydra.mode")]
+        if is_first_rank()
+        else []
+    )
     for override in [*overrides, *of_hydra]:
         key = key_of(override)
         if key not in RESUMABLE and not key.startswith("logger."):
             raise UserError(
                 f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: "
-                f"for other settings start a new run with init={config.resume}"
+                f"for other settings start a new run with init_from={config.resume}"
             )
     keys = {key_of(override) for override in overrides}
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    changes = {key: plain["trainer"][key.removeprefix("trainer.")] for key in sorted(keys) if key.startswith("trainer.")}
+    changes = {
+        key: plain["trainer"][key.removeprefix("trainer.")]
+        for key in sorted(keys)
+        if key.startswith("trainer.")
+    }
     if any(key.split(".")[0] == "logger" for key in keys):
         changes["logger"] = plain["logger"]
     saved = OmegaConf.create(read_run(config.resume))
     for node, value in changes.items():
         OmegaConf.update(saved, node, value, merge=False)
     if not last_checkpoint(run_folder(config.resume)).is_file():
-        raise UserError(f"{config.resume} has no checkpoints/last.ckpt: it stopped before its first epoch ended; start it anew")
+        raise UserError(
+            f"{config.resume} has no checkpoints/last.ckpt: it stopped before its first epoch ended; start it anew"
+        )
     return saved, changes
 
 
@@ -150,7 +182,9 @@ def check_unused(folder: Path) -> None:
         UserError: the folder holds a run already.
     """
     if is_first_rank() and (folder / "checkpoints").exists():
-        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or name another folder")
+        raise UserError(
+            f"{folder} holds a run already: go on with it by resume={folder}, or name another folder"
+        )
 
 
 def make_root_absolute(config: DictConfig) -> None:
@@ -173,7 +207,9 @@ def check_progress(checkpoint: dict[str, Any], epochs: int) -> None:
     """
     done = int(checkpoint["epoch"]) + 1
     if epochs < done:
-        raise UserError(f"trainer.max_epochs {epochs} is below the {done} epochs that the run has trained: name {done} or more")
+        raise UserError(
+            f"trainer.max_epochs {epochs} is below the {done} epochs that the run has trained: name {done} or more"
+        )
 
 
 def build_training(config: DictConfig, folder: Path, devices: list[int] | None) -> lightning.Trainer:
@@ -183,7 +219,11 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
         Checkpoint(folder / "checkpoints", filename="best", monitor=task_class(config).monitor),
         Checkpoint(folder / "checkpoints", filename="last", monitor=None),
     ]
-    callbacks = [*build_named(config, "callback"), Agreement(fingerprint_of(plain_config(config))), *checkpoints]
+    callbacks = [
+        *build_named(config, "callback"),
+        Agreement(fingerprint_of(plain_config(config))),
+        *checkpoints,
+    ]
     loggers = build_named(config, "logger", save_dir=str(folder))
     if devices is not None:
         config = config.copy()
@@ -191,7 +231,9 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
     return build_trainer(config, folder, callbacks, loggers)
 
 
-def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float) -> float | None:
+def fit_and_test(
+    config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float
+) -> float | None:
     """Fit, test with the best weights, and return the best validation score."""
     plain = plain_config(config)
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
@@ -212,9 +254,20 @@ def fit_and_test(config: DictConfig, folder: Path, trainer: lightning.Trainer, d
     finally:
         for run in wandb_runs(trainer.loggers):
             run.finish(failed)
-    score = next(one.best_model_score for one in trainer.checkpoint_callbacks if isinstance(one, Checkpoint) and one.monitor)
+    score = next(
+        one.best_model_score
+        for one in trainer.checkpoint_callbacks
+        if isinstance(one, Checkpoint) and one.monitor
+    )
     monitored = None if score is None else float(score)
     if trainer.is_global_zero:  # last of all, as it says that all is there
         notes = task.result.notes()
-        write_figures(folder, task.result.figures, provenance(plain, "test", started), f"{data.name} test", notes, monitored)
+        write_figures(
+            folder,
+            task.result.figures,
+            provenance(plain, "test", started),
+            f"{data.name} test",
+            notes,
+            monitored,
+        )
     return monitored

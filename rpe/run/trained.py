@@ -27,7 +27,7 @@ class Trained(NamedTuple):
     task: Task
 
 
-def read_trained(folder: str | None) -> Trained:
+def load_run(folder: str | None) -> Trained:
     """The run's task in evaluation mode, on the CPU, with its best weights (the last where nothing was validated).
 
     Raises:
@@ -56,9 +56,11 @@ def load(run: str | Path, device: str | torch.device | None = None) -> Segmenter
     Raises:
         UserError: no run lies there, it has not trained, or it finds boundaries and no objects.
     """
-    config, task = read_trained(str(run))
+    config, task = load_run(str(run))
     if not isinstance(task, InstanceTask):
-        raise UserError(f"run must be one that finds objects, got {run} ({type(task).__name__}). Use predict.py run={run}.")
+        raise UserError(
+            f"run must be one that finds objects, got {run} ({type(task).__name__}). Use predict.py run={run}."
+        )
     task.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return replace(task.segmenter, reader=build_data(config).reader, precision=precision_of(config))
 

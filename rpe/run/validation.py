@@ -8,7 +8,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rpe.errors import UserError, did_you_mean
 
-WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
 """The plain types that an annotation may name, as a person says them."""
 
 
@@ -35,7 +41,11 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
             remedy = f"it has {', '.join(options_of_target)}{did_you_mean(name, options_of_target)}"
             raise UserError(f"{where}.{name} is no option of {where}: {remedy}")
         if name in hints and not fits(value, hints[name]):
-            remedy = f": write [{value}]" if wants_list(hints[name]) and not isinstance(value, list) and value is not None else ""
+            remedy = (
+                f": write [{value}]"
+                if wants_list(hints[name]) and not isinstance(value, list) and value is not None
+                else ""
+            )
             raise UserError(f"{where}.{name} must be {wanted(hints[name])}, not {shown(value)}{remedy}")
 
 
@@ -46,8 +56,14 @@ def check_complete(target: Callable[..., Any], given: set[str], where: str) -> N
         UserError: naming the first that is missing.
     """
     for name, parameter in inspect.signature(target).parameters.items():
-        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name not in given:
-            raise UserError(f"{where}.{name} is missing: every option has its value in the YAML of {where}, so leave it there")
+        if (
+            parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+            and name not in given
+        ):
+            raise UserError(
+                f"{where}.{name} is missing: every option has its value in the YAML of {where}, so leave it there"
+            )
 
 
 def members(expected: Any) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ maps, never of a mask an object.
 
 from rpe.segment.classes import class_components, class_probability, classified
 from rpe.segment.features import Description, describe, quality_of
-from rpe.segment.groups import Grouped, at_original_size, cells_inside, detached, image_of, truth_on_grid
+from rpe.segment.groups import GroupMap, at_original_size, cells_inside, detached, image_of, truth_on_grid
 from rpe.segment.instances import Instances
 from rpe.segment.proposer import Proposer
 from rpe.segment.ranker import LearnedRanker, PlainRanker, RandomRanker, Ranker
@@ -18,7 +18,7 @@ from rpe.segment.tiles import Tile, check_step, tiles_of, within
 
 __all__ = [
     "Description",
-    "Grouped",
+    "GroupMap",
     "Instances",
     "LearnedRanker",
     "Piece",

@@ -29,23 +29,29 @@ class Detection:
 
     Args:
         scales: of the image; the probabilities at several are averaged at its original size.
-        suppression: whether only the crests of the map's ridges are kept.
+        nms: whether only the crests of the map's ridges are kept.
 
     Raises:
         UserError: no scale, or one that is not above 0.
     """
 
-    def __init__(self, scales: list[float], suppression: bool) -> None:
+    def __init__(self, scales: list[float], nms: bool) -> None:
         if not scales or min(scales) <= 0:
-            raise UserError(f"detection.scales {scales}: name one or more, all above 0, such as [0.5, 1, 1.5]")
-        self.scales, self.suppression = list(scales), suppression
+            raise UserError(
+                f"detection.scales {scales}: name one or more, all above 0, such as [0.5, 1, 1.5]"
+            )
+        self.scales, self.nms = list(scales), nms
 
-    def __call__(self, detect: Detect, image: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width"]:
+    def __call__(
+        self, detect: Detect, image: Float[Tensor, "3 height width"]
+    ) -> UInt8[np.ndarray, "height width"]:
         """The boundary map in steps of 1/255, as files keep it."""
         strength = self.probability(detect, image)
-        return np.round(255 * (suppressed(strength) if self.suppression else strength)).astype(np.uint8)
+        return np.round(255 * (suppressed(strength) if self.nms else strength)).astype(np.uint8)
 
-    def probability(self, detect: Detect, image: Float[Tensor, "3 height width"]) -> Float[np.ndarray, "height width"]:
+    def probability(
+        self, detect: Detect, image: Float[Tensor, "3 height width"]
+    ) -> Float[np.ndarray, "height width"]:
         """Of a boundary at each pixel: the mean over the scales."""
         height, width = image.shape[1:]
         total = torch.zeros(height * width, device=image.device)
@@ -67,12 +73,17 @@ def suppressed(strength: Float[np.ndarray, "height width"]) -> Float[np.ndarray,
     """
     smooth = ndimage.gaussian_filter(strength.astype(np.float64), SMOOTHING, mode="nearest")
     slope = np.gradient(smooth)
-    rows, mixed, columns = (ndimage.gaussian_filter(one * other, SURROUNDINGS) for one, other in ((slope[0], slope[0]), slope, (slope[1], slope[1])))
+    rows, mixed, columns = (
+        ndimage.gaussian_filter(one * other, SURROUNDINGS)
+        for one, other in ((slope[0], slope[0]), slope, (slope[1], slope[1]))
+    )
     across = 0.5 * np.arctan2(2 * mixed, rows - columns)
     down, right = np.cos(across), np.sin(across)
     here = np.indices(smooth.shape)
     crest = np.ones(smooth.shape, dtype=bool)
     for side in (-1, 1):
-        beside = ndimage.map_coordinates(smooth, [here[0] + side * down, here[1] + side * right], order=1, mode="nearest")
+        beside = ndimage.map_coordinates(
+            smooth, [here[0] + side * down, here[1] + side * right], order=1, mode="nearest"
+        )
         crest &= smooth * SLACK >= beside
     return np.where(crest, strength, 0).astype(strength.dtype)

@@ -30,7 +30,9 @@ def classified(proposals: Proposals, probability: Probability) -> Proposals:
     classes = means.argmax(1) + 1
     scores = proposals.scores * means.max(1, initial=0)
     order = np.argsort(-scores, kind="stable")
-    return Proposals([proposals.masks[index] for index in order], scores[order], proposals.size, classes[order])
+    return Proposals(
+        [proposals.masks[index] for index in order], scores[order], proposals.size, classes[order]
+    )
 
 
 def means_inside(masks: list[RunLength], probability: Probability) -> Float[np.ndarray, "mask class"]:
@@ -49,17 +51,24 @@ def means_inside(masks: list[RunLength], probability: Probability) -> Float[np.n
     return means
 
 
-def class_components(probability: Probability, minimum_area: int) -> Proposals:
+def class_components(probability: Probability, min_area: int) -> Proposals:
     """What the classes alone make of objects: the connected parts of each class in the map of the likeliest ones (pixels that touch at a side or corner).
 
-    Scored by the mean probability of the class inside; parts of fewer than `minimum_area` pixels are none. Touching objects of a class are one.
+    Scored by the mean probability of the class inside; parts of fewer than `min_area` pixels are none. Touching objects of a class are one.
     """
     classes = probability.argmax(0)
     regions, count = connected_regions(classes, background=BACKGROUND, connectivity=2, return_num=True)
     areas = np.bincount(regions.ravel(), minlength=count + 1)
-    sure = np.bincount(regions.ravel(), weights=probability.max(0).ravel(), minlength=count + 1) / np.maximum(areas, 1)
+    sure = np.bincount(regions.ravel(), weights=probability.max(0).ravel(), minlength=count + 1) / np.maximum(
+        areas, 1
+    )
     class_of = np.zeros(count + 1, dtype=np.int64)
     class_of[regions.ravel()] = classes.ravel()
-    large = np.nonzero(areas[1:] >= max(1, minimum_area))[0] + 1
+    large = np.nonzero(areas[1:] >= max(1, min_area))[0] + 1
     order = large[np.argsort(-sure[large], kind="stable")]
-    return Proposals(encode_labels(regions.astype(np.int64), order), sure[order], (classes.shape[0], classes.shape[1]), class_of[order])
+    return Proposals(
+        encode_labels(regions.astype(np.int64), order),
+        sure[order],
+        (classes.shape[0], classes.shape[1]),
+        class_of[order],
+    )

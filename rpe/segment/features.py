@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rpe.segment.groups import NOBODY, Grouped, cell_centres, probability_at
-from rpe.structures import BACKGROUND, VOID, Embedded
+from rpe.segment.groups import UNGROUPED, GroupMap, cell_centres, probability_at
+from rpe.structures import BACKGROUND, VOID, NetworkOutput
 
 PLAIN = (
     "log-area",
@@ -31,14 +31,16 @@ class Description(NamedTuple):
     pooled: Float[Tensor, "group channel"]
 
 
-def mean_over(values: Float[Tensor, "cell *rest"], member: Int64[Tensor, " cell"], groups: int) -> Float[Tensor, "group *rest"]:
+def mean_over(
+    values: Float[Tensor, "cell *rest"], member: Int64[Tensor, " cell"], groups: int
+) -> Float[Tensor, "group *rest"]:
     """The mean of each group's cells; 0 for a group without any."""
     total = values.new_zeros(groups, *values.shape[1:]).index_add(0, member, values)
     count = torch.bincount(member, minlength=groups).clamp(min=1).to(values.dtype)
     return total / count.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def describe(grouped: Grouped, embedded: Embedded) -> Description:
+def describe(grouped: GroupMap, embedded: NetworkOutput) -> Description:
     """Features of each group on the grid of one image, without gradient.
 
     `log-area` of the pixels covered; mean and standard deviation of the `objectness` inside; mean (`cohesion`) and least (`loosest`)
@@ -50,7 +52,7 @@ def describe(grouped: Grouped, embedded: Embedded) -> Description:
         points = embedded.points
         groups, stride = len(grouped.modes), points.stride
         flat = grouped.labels.flatten()
-        cells = (flat != NOBODY).nonzero()[:, 0]
+        cells = (flat != UNGROUPED).nonzero()[:, 0]
         member = flat[cells] - 1
         vectors = points.values[0].flatten(1).T
         probability = probability_at(embedded.objectness, cell_centres(points))
@@ -58,7 +60,9 @@ def describe(grouped: Grouped, embedded: Embedded) -> Description:
         area = torch.bincount(member, minlength=groups).to(vectors.dtype)
         sure = mean_over(probability[cells], member, groups)
         spread = (mean_over(probability[cells].square(), member, groups) - sure.square()).clamp(min=0).sqrt()
-        loosest = torch.ones(groups, dtype=similarity.dtype, device=flat.device).scatter_reduce(0, member, similarity, "amin")
+        loosest = torch.ones(groups, dtype=similarity.dtype, device=flat.device).scatter_reduce(
+            0, member, similarity, "amin"
+        )
         around, alike, perimeter = across_the_border(grouped, vectors, probability)
         height, width = box_sides(grouped)
         plain = [
@@ -78,7 +82,7 @@ def describe(grouped: Grouped, embedded: Embedded) -> Description:
 
 
 def across_the_border(
-    grouped: Grouped, vectors: Float[Tensor, "cell dim"], probability: Float[Tensor, " cell"]
+    grouped: GroupMap, vectors: Float[Tensor, "cell dim"], probability: Float[Tensor, " cell"]
 ) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"], Float[Tensor, " group"]]:
     """Means over the sides that a group's cells share with others': objectness there, similarity of what is there to the group's mode; and how many
     sides there are."""
@@ -90,27 +94,31 @@ def across_the_border(
     other = torch.cat([pair[1].flatten() for pair in ends])
     inside, outside = torch.cat([one, other]), torch.cat([other, one])
     flat = grouped.labels.flatten()
-    crossing = (flat[inside] != NOBODY) & (flat[inside] != flat[outside]) & grouped.inside.flatten()[outside]
+    crossing = (
+        (flat[inside] != UNGROUPED) & (flat[inside] != flat[outside]) & grouped.inside.flatten()[outside]
+    )
     member, outside = flat[inside[crossing]] - 1, outside[crossing]
     alike = (1 + (vectors[outside] * grouped.modes[member]).sum(1)) / 2
     sides = torch.bincount(member, minlength=groups).to(vectors.dtype)
     return mean_over(probability[outside], member, groups), mean_over(alike, member, groups), sides
 
 
-def box_sides(grouped: Grouped) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"]]:
+def box_sides(grouped: GroupMap) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"]]:
     """Height and width in cells of each group's bounding box."""
     groups = len(grouped.modes)
-    where = (grouped.labels != NOBODY).nonzero()
+    where = (grouped.labels != UNGROUPED).nonzero()
     member = grouped.labels[where[:, 0], where[:, 1]] - 1
     sides = []
     for axis in range(2):
-        low = where.new_full((groups,), max(grouped.labels.shape)).scatter_reduce(0, member, where[:, axis], "amin")
+        low = where.new_full((groups,), max(grouped.labels.shape)).scatter_reduce(
+            0, member, where[:, axis], "amin"
+        )
         high = where.new_full((groups,), -1).scatter_reduce(0, member, where[:, axis], "amax")
         sides.append((high - low + 1).clamp(min=1).float())
     return sides[0], sides[1]
 
 
-def quality_of(grouped: Grouped, truth: Int64[Tensor, "rows columns"]) -> Float[Tensor, " group"]:
+def quality_of(grouped: GroupMap, truth: Int64[Tensor, "rows columns"]) -> Float[Tensor, " group"]:
     """The best intersection over union of each group with a true object, on the grid; void cells do not count."""
     groups = len(grouped.modes)
     known = truth != VOID

@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpe.sphere import normalise
-from rpe.structures import VOID, Embedded, FeatureMap, pixel_centres
+from rpe.structures import VOID, FeatureMap, NetworkOutput, pixel_centres
 
 PORTION = 65536
 """Pixels that are compared with the modes at a time, to bound the memory."""
 
-NOBODY = 0
+UNGROUPED = 0
 """The label of cells and pixels that belong to no group; group k has label k + 1."""
 
 
 @dataclass
-class Grouped:
+class GroupMap:
     """One partition of an image's foreground: labels of the cells, each group's mode, and which cells lie in the image rather than its padding."""
 
     labels: Int64[Tensor, "rows columns"]
@@ -28,20 +28,20 @@ class Grouped:
     inside: Bool[Tensor, "rows columns"]
 
 
-def image_of(embedded: Embedded, index: int) -> Embedded:
+def image_of(embedded: NetworkOutput, index: int) -> NetworkOutput:
     """One image of a batch."""
 
     def part(feature: FeatureMap) -> FeatureMap:
         return FeatureMap(feature.values[index : index + 1], feature.stride)
 
     classes = None if embedded.classes is None else part(embedded.classes)
-    return Embedded(part(embedded.points), part(embedded.objectness), part(embedded.features), classes)
+    return NetworkOutput(part(embedded.points), part(embedded.objectness), part(embedded.features), classes)
 
 
-def detached(embedded: Embedded) -> Embedded:
+def detached(embedded: NetworkOutput) -> NetworkOutput:
     """The same without gradient, and without the classes, which no ranking looks at."""
     maps = (embedded.points, embedded.objectness, embedded.features)
-    return Embedded(*(FeatureMap(feature.values.detach().float(), feature.stride) for feature in maps))
+    return NetworkOutput(*(FeatureMap(feature.values.detach().float(), feature.stride) for feature in maps))
 
 
 def cell_centres(feature: FeatureMap) -> Float[Tensor, "cell 2"]:
@@ -56,7 +56,9 @@ def cells_inside(feature: FeatureMap, size: tuple[int, int]) -> Bool[Tensor, " c
     return (centres[:, 0] < size[0]) & (centres[:, 1] < size[1])
 
 
-def truth_on_grid(labels: Int64[Tensor, "height width"], feature: FeatureMap) -> Int64[Tensor, "rows columns"]:
+def truth_on_grid(
+    labels: Int64[Tensor, "height width"], feature: FeatureMap
+) -> Int64[Tensor, "rows columns"]:
     """The label of the pixel in which each cell's centre lies; void in the padding."""
     rows, columns = feature.values.shape[-2:]
     row, column = cell_centres(feature).long().unbind(1)
@@ -71,12 +73,16 @@ def probability_at(objectness: FeatureMap, positions: Float[Tensor, "pixel 2"]) 
     return torch.cat([objectness.at(part[None])[0, :, 0].sigmoid() for part in positions.split(PORTION)])
 
 
-def connected(grouped: Grouped) -> Grouped:
+def connected(grouped: GroupMap) -> GroupMap:
     """The parts that each group falls into on the grid (cells that touch at a side or corner), each with its group's mode."""
-    regions, count = connected_regions(grouped.labels.cpu().numpy(), background=NOBODY, connectivity=2, return_num=True)
+    regions, count = connected_regions(
+        grouped.labels.cpu().numpy(), background=UNGROUPED, connectivity=2, return_num=True
+    )
     labels = torch.from_numpy(regions).to(grouped.labels)
-    of_group = torch.zeros(count + 1, dtype=torch.int64, device=labels.device).scatter_(0, labels.flatten(), grouped.labels.flatten())
-    return Grouped(labels, grouped.modes[of_group[1:] - 1], grouped.inside)
+    of_group = torch.zeros(count + 1, dtype=torch.int64, device=labels.device).scatter_(
+        0, labels.flatten(), grouped.labels.flatten()
+    )
+    return GroupMap(labels, grouped.modes[of_group[1:] - 1], grouped.inside)
 
 
 def parted(
@@ -87,7 +93,7 @@ def parted(
     The largest part of a group keeps its score; of the others the score is less by their share of the largest's area, as the group was described as a
     whole and a few pixels astray are no such object.
     """
-    regions, count = connected_regions(labels, background=NOBODY, connectivity=2, return_num=True)
+    regions, count = connected_regions(labels, background=UNGROUPED, connectivity=2, return_num=True)
     of_group = np.zeros(count + 1, dtype=np.int64)
     of_group[regions.ravel()] = labels.ravel()
     groups, areas = of_group[1:] - 1, np.bincount(regions.ravel(), minlength=count + 1)[1:]
@@ -96,17 +102,17 @@ def parted(
     return regions.astype(np.int64), scores[groups] * areas / np.maximum(largest[groups], 1)
 
 
-def without_small(grouped: Grouped, cells: float) -> Grouped:
+def without_small(grouped: GroupMap, cells: float) -> GroupMap:
     """The groups of at least so many cells; the cells of the others are nobody's."""
     area = torch.bincount(grouped.labels.flatten(), minlength=len(grouped.modes) + 1)[1:]
     kept = area >= cells
     number = torch.zeros(len(area) + 1, dtype=torch.int64, device=area.device)
     number[1:][kept] = torch.arange(1, int(kept.sum()) + 1, device=area.device)
-    return Grouped(number[grouped.labels], grouped.modes[kept], grouped.inside)
+    return GroupMap(number[grouped.labels], grouped.modes[kept], grouped.inside)
 
 
 def at_original_size(
-    grouped: Grouped, points: FeatureMap, positions: Float[Tensor, "pixel 2"], local: bool
+    grouped: GroupMap, points: FeatureMap, positions: Float[Tensor, "pixel 2"], local: bool
 ) -> tuple[Int64[Tensor, " pixel"], Float[Tensor, " pixel"]]:
     """Each pixel's label, and the calibrated similarity to its mode, by its own bilinear point: a label map enlarged from the grid would cap
     small objects.
@@ -132,21 +138,21 @@ def at_original_size(
 
 
 def nearest_around(
-    grouped: Grouped, stride: int, positions: Float[Tensor, "pixel 2"], here: Float[Tensor, "pixel dim"]
+    grouped: GroupMap, stride: int, positions: Float[Tensor, "pixel 2"], here: Float[Tensor, "pixel dim"]
 ) -> tuple[Int64[Tensor, " pixel"], Float[Tensor, " pixel"]]:
     """Of the groups of the 3 x 3 cells around each position the label of the one whose mode is nearest to the point there, and the cosine."""
     rows, columns = grouped.labels.shape
-    ringed = functional.pad(grouped.labels, (1, 1, 1, 1), value=NOBODY)
+    ringed = functional.pad(grouped.labels, (1, 1, 1, 1), value=UNGROUPED)
     cell = (positions / stride).long()
     row, column = cell[:, 0].clamp(max=rows - 1), cell[:, 1].clamp(max=columns - 1)
-    label = torch.full_like(row, NOBODY)
+    label = torch.full_like(row, UNGROUPED)
     cosine = torch.full_like(here[:, 0], -1)
     for down in range(3):
         for right in range(3):
             candidate = ringed[row + down, column + right]
-            grouped_here = (candidate != NOBODY).nonzero()[:, 0]
+            grouped_here = (candidate != UNGROUPED).nonzero()[:, 0]
             value = (here[grouped_here] * grouped.modes[candidate[grouped_here] - 1]).sum(1)
-            better = (value > cosine[grouped_here]) | (label[grouped_here] == NOBODY)
+            better = (value > cosine[grouped_here]) | (label[grouped_here] == UNGROUPED)
             taken = grouped_here[better]
             label[taken], cosine[taken] = candidate[taken], value[better]
     return label, cosine

@@ -52,7 +52,14 @@ class Instances:
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Return rows of a COCO results file, with area and bbox in pixels; without classes all are of category 1."""
         ids = list(self.categories) or [1]
-        columns = zip(self.classes.tolist(), self.masks, self.scores.tolist(), self.areas.tolist(), self.boxes.tolist(), strict=True)
+        columns = zip(
+            self.classes.tolist(),
+            self.masks,
+            self.scores.tolist(),
+            self.areas.tolist(),
+            self.boxes.tolist(),
+            strict=True,
+        )
         return [
             {
                 "image_id": image_id,
@@ -77,5 +84,7 @@ class Instances:
         colour = image if image.ndim == 3 else np.stack([image] * 3, -1)
         if colour.dtype != np.uint8 or colour.shape != (*self.labels.shape, 3):
             wanted = " x ".join(map(str, self.labels.shape))
-            raise UserError(f"image must be uint8 of {wanted} pixels, got {image.dtype} {list(image.shape)}. Take segmenter.read(image).")
+            raise UserError(
+                f"image must be uint8 of {wanted} pixels, got {image.dtype} {list(image.shape)}. Take segmenter.read(image)."
+            )
         return overlay(colour, self.labels)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rpe.grouping import find_modes
 from rpe.segment.features import describe
 from rpe.segment.groups import (
-    NOBODY,
-    Grouped,
+    UNGROUPED,
+    GroupMap,
     at_original_size,
     cell_centres,
     cells_inside,
@@ -24,7 +24,7 @@ from rpe.segment.groups import (
 )
 from rpe.segment.ranker import Ranker
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
-from rpe.structures import Embedded, Geometry, Modes, Proposals, UserError, encode_labels
+from rpe.structures import Geometry, Modes, NetworkOutput, Proposals, UserError, encode_labels
 
 
 class Setting(NamedTuple):
@@ -42,21 +42,21 @@ class Proposer(nn.Module):
 
     These are inference's own settings, never inherited from what training unrolls. There is one partition for each triple of
     `foreground_thresholds`, `bandwidths` and `iterations`: small bandwidths and few loops give parts, large ones and many loops clumps. With
-    `components` each has a second partition, of the first one's connected parts, so that a clump stands beside what it falls into.
-    Near-duplicates among all masks are removed, then the best `maximum` stay.
+    `split_components` each has a second partition, of the first one's connected parts, so that a clump stands beside what it falls into.
+    Near-duplicates among all masks are removed, then the best `max_proposals` stay.
 
     Args:
         bandwidths: b of each partition, in [0.02, 2].
         iterations: the most loops; several numbers make several partitions.
-        merge_tolerance, move_tolerance, keys: see `find_modes`.
+        merge_tolerance, move_tolerance, max_keys: see `find_modes`.
         spatial_bandwidth: of the joint kernel, in pixels of the network's image; None lets all pixels average with all.
-        components: take each group's connected parts too, on the grid and again at the original size.
+        split_components: take each group's connected parts too, on the grid and again at the original size.
         foreground_thresholds: probabilities of objectness from which a pixel takes part, in (0, 1); each has partitions of its own, since no one
             threshold fits every object.
-        minimum_area: groups of fewer pixels are none; in original pixels.
-        duplicate_iou: of two masks that overlap by more, the better scored stays.
-        maximum: masks of an image.
-        least_score: of the masks that `select_instances` takes into the one label map.
+        min_area: groups of fewer pixels are none; in original pixels.
+        nms_iou: of two masks that overlap by more, the better scored stays.
+        max_proposals: masks of an image.
+        score_threshold: of the masks that `select_instances` takes into the one label map.
         ranker: scores the groups.
 
     Raises:
@@ -69,35 +69,47 @@ class Proposer(nn.Module):
         iterations: list[int],
         merge_tolerance: float,
         move_tolerance: float,
-        keys: int | None,
+        max_keys: int | None,
         spatial_bandwidth: float | None,
-        components: bool,
+        split_components: bool,
         foreground_thresholds: list[float],
-        minimum_area: int,
-        duplicate_iou: float,
-        maximum: int,
-        least_score: float,
+        min_area: int,
+        nms_iou: float,
+        max_proposals: int,
+        score_threshold: float,
         ranker: Ranker,
     ) -> None:
         super().__init__()
-        several = (("bandwidths", bandwidths, 0.2), ("iterations", iterations, 10), ("foreground_thresholds", foreground_thresholds, 0.5))
+        several = (
+            ("bandwidths", bandwidths, 0.2),
+            ("iterations", iterations, 10),
+            ("foreground_thresholds", foreground_thresholds, 0.5),
+        )
         for name, values, example in several:
             if not values:
                 raise UserError(f"proposal.{name} is empty: name one or more, such as [{example}]")
         if min(iterations) < 0:
             raise UserError(f"proposal.iterations {iterations} holds a negative number")
         if not 0 < min(foreground_thresholds) <= max(foreground_thresholds) < 1:
-            raise UserError(f"proposal.foreground_thresholds must be probabilities in (0, 1), got {foreground_thresholds}.")
+            raise UserError(
+                f"proposal.foreground_thresholds must be probabilities in (0, 1), got {foreground_thresholds}."
+            )
         if spatial_bandwidth is not None and not spatial_bandwidth > 0:
-            raise UserError(f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null")
-        for name, value, least in (("maximum", maximum, 1), ("keys", keys, 1), ("minimum_area", minimum_area, 0)):
+            raise UserError(
+                f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null"
+            )
+        for name, value, least in (
+            ("max_proposals", max_proposals, 1),
+            ("max_keys", max_keys, 1),
+            ("min_area", min_area, 0),
+        ):
             if value is not None and value < least:
                 raise UserError(f"proposal.{name} {value} is below {least}")
         shares = {
-            "duplicate_iou": duplicate_iou,
+            "nms_iou": nms_iou,
             "merge_tolerance": merge_tolerance,
             "move_tolerance": move_tolerance,
-            "least_score": least_score,
+            "score_threshold": score_threshold,
         }
         for name, share in shares.items():
             if not 0 <= share <= 1:
@@ -107,15 +119,20 @@ class Proposer(nn.Module):
             for foreground in foreground_thresholds
             for bandwidth in bandwidths
             for loops in iterations
-            for split in ((False, True) if components else (False,))
+            for split in ((False, True) if split_components else (False,))
         ]
-        self.merge_tolerance, self.move_tolerance, self.keys = merge_tolerance, move_tolerance, keys
+        self.merge_tolerance, self.move_tolerance, self.max_keys = merge_tolerance, move_tolerance, max_keys
         self.spatial_bandwidth = spatial_bandwidth
-        self.minimum_area = minimum_area
-        self.duplicate_iou, self.maximum, self.least_score = duplicate_iou, maximum, least_score
+        self.min_area = min_area
+        self.nms_iou, self.max_proposals, self.score_threshold = nms_iou, max_proposals, score_threshold
         self.ranker = ranker
 
-    def modes(self, points: Float[Tensor, "pixel dim"], setting: Setting, positions: Float[Tensor, "pixel 2"] | None = None) -> Modes:
+    def modes(
+        self,
+        points: Float[Tensor, "pixel dim"],
+        setting: Setting,
+        positions: Float[Tensor, "pixel 2"] | None = None,
+    ) -> Modes:
         """The modes of some pixels under a setting's concentration and loops; with positions where `spatial_bandwidth` is given."""
         local = self.spatial_bandwidth is not None and positions is not None
         return find_modes(
@@ -124,37 +141,41 @@ class Proposer(nn.Module):
             iterations=setting.loops,
             merge_tolerance=self.merge_tolerance,
             move_tolerance=self.move_tolerance,
-            keys=None if local else self.keys,
+            keys=None if local else self.max_keys,
             positions=positions if local else None,
             spatial_bandwidth=self.spatial_bandwidth if local else None,
         )
 
     @torch.no_grad()
-    def grouped(self, embedded: Embedded, network_size: tuple[int, int], setting: Setting, cells: float = 0) -> Grouped:
+    def grouped(
+        self, embedded: NetworkOutput, network_size: tuple[int, int], setting: Setting, cells: float = 0
+    ) -> GroupMap:
         """The foreground's groups, or their parts, on the grid of one image, those of fewer than `cells` cells left out."""
         whole = self.unsplit(embedded, network_size, setting)
         return without_small(connected(whole) if setting.split else whole, cells)
 
-    def unsplit(self, embedded: Embedded, network_size: tuple[int, int], setting: Setting) -> Grouped:
+    def unsplit(self, embedded: NetworkOutput, network_size: tuple[int, int], setting: Setting) -> GroupMap:
         """All groups as they are, connected or not."""
         points = embedded.points
         centres = cell_centres(points)
         inside = cells_inside(points, network_size)
         taking_part = inside & (probability_at(embedded.objectness, centres) > setting.foreground)
         modes = self.modes(points.values[0].flatten(1).T[taking_part], setting, centres[taking_part])
-        labels = torch.full_like(taking_part, NOBODY, dtype=torch.int64)
+        labels = torch.full_like(taking_part, UNGROUPED, dtype=torch.int64)
         labels[taking_part] = modes.labels + 1
         grid = points.values.shape[-2:]
-        return Grouped(labels.reshape(grid), modes.points, inside.reshape(grid))
+        return GroupMap(labels.reshape(grid), modes.points, inside.reshape(grid))
 
     @torch.no_grad()
-    def partitions(self, embedded: Embedded, geometry: Geometry) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
+    def partitions(
+        self, embedded: NetworkOutput, geometry: Geometry
+    ) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
         """For each setting the label map of the original image and the groups' scores (group k has label k + 1)."""
         points = embedded.points
         device = points.values.device
         ratio, centres = geometry.ratio(device), geometry.centres(device)
         probability = probability_at(embedded.objectness, centres)
-        small = self.minimum_area * float(ratio[0] * ratio[1]) / points.stride**2
+        small = self.min_area * float(ratio[0] * ratio[1]) / points.stride**2
         whole = None
         for setting in self.settings:
             chosen = (probability > setting.foreground).nonzero()[:, 0]
@@ -162,26 +183,30 @@ class Proposer(nn.Module):
             if whole is None or not setting.split:  # the parts follow what they are parts of
                 whole = self.unsplit(embedded, geometry.network_size, setting)
             grouped = without_small(connected(whole) if setting.split else whole, small if local else 0)
-            label = torch.full((len(centres),), NOBODY, dtype=torch.int64, device=device)
+            label = torch.full((len(centres),), UNGROUPED, dtype=torch.int64, device=device)
             if len(chosen) and len(grouped.modes):
                 label[chosen], _ = at_original_size(grouped, points, centres[chosen], local)
             score = self.ranker(describe(grouped, embedded))
             found = label.reshape(geometry.size).cpu().numpy(), score.double().cpu().numpy()
             yield parted(*found) if setting.split else found
 
-    def forward(self, embedded: Embedded, geometry: Geometry) -> Proposals:
+    def forward(self, embedded: NetworkOutput, geometry: Geometry) -> Proposals:
         """Return the ranked masks of one image, without classes; `embedded` is that of a batch of one."""
         masks, scores = [], []
         for label, score in self.partitions(embedded, geometry):
             areas = np.bincount(label.ravel(), minlength=len(score) + 1)[1:]
-            large = np.nonzero(areas >= max(1, self.minimum_area))[0]
+            large = np.nonzero(areas >= max(1, self.min_area))[0]
             masks += encode_labels(label, large + 1)
             scores += score[large].tolist()
         order = np.argsort(-np.array(scores), kind="stable")
         if len(self.settings) > 1:
-            order = order[without_duplicates([masks[index] for index in order], self.duplicate_iou)]
-        order = order[: self.maximum]
-        return Proposals([masks[index] for index in order], np.array([scores[index] for index in order], dtype=np.float64), geometry.size)
+            order = order[without_duplicates([masks[index] for index in order], self.nms_iou)]
+        order = order[: self.max_proposals]
+        return Proposals(
+            [masks[index] for index in order],
+            np.array([scores[index] for index in order], dtype=np.float64),
+            geometry.size,
+        )
 
 
 def without_duplicates(masks: list[dict[str, object]], iou: float) -> list[int]:

@@ -25,7 +25,7 @@ from rpe.segment.selection import selected
 from rpe.segment.stitching import Piece, enlarged, stitched
 from rpe.segment.tiles import Side, Tile, tiles_of
 from rpe.sphere import normalise
-from rpe.structures import Embedded, FeatureMap, Geometry, Proposals
+from rpe.structures import FeatureMap, Geometry, NetworkOutput, Proposals
 
 GRID = 64
 """Pixels at whose multiples tiles start, so that a network's grids (a stride of 2, halved five times) lie the same in all tiles."""
@@ -74,7 +74,9 @@ class Segmenter:
         """Return an image in 8 bits with the intensities that the network sees; raises `UserError` as a call does."""
         return np.ascontiguousarray(self.reader.read(image).permute(1, 2, 0).numpy())
 
-    def find(self, image: UInt8[Tensor, "3 height width"], advance: Callable[[float], None] = lambda share: None) -> Instances:
+    def find(
+        self, image: UInt8[Tensor, "3 height width"], advance: Callable[[float], None] = lambda share: None
+    ) -> Instances:
         """Return the objects of an image as `Reader.read` gives it; `advance` is told the share that is done."""
         size = (image.shape[1], image.shape[2])
         seen = self.reader.for_network(image)
@@ -90,7 +92,13 @@ class Segmenter:
         found.categories = self.categories
         return found
 
-    def pieces(self, seen: UInt8[Tensor, "3 _ _"], tiles: list[Tile], size: tuple[int, int] | None, advance: Callable[[float], None]) -> list[Piece]:
+    def pieces(
+        self,
+        seen: UInt8[Tensor, "3 _ _"],
+        tiles: list[Tile],
+        size: tuple[int, int] | None,
+        advance: Callable[[float], None],
+    ) -> list[Piece]:
         """Return the objects of each tile, at `size` where it is given; tiles of one size go through the network together."""
         pieces: dict[int, Piece] = {}
         order = sorted(range(len(tiles)), key=lambda number: (tiles[number].size, number))
@@ -106,7 +114,7 @@ class Segmenter:
         return [pieces[number] for number in range(len(tiles))]
 
     @torch.no_grad()
-    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> NetworkOutput:
         """Return the network's output for images in [0, 1]."""
         device = next(self.network.parameters()).device
         half: AbstractContextManager[object] = nullcontext()
@@ -116,19 +124,19 @@ class Segmenter:
             return self.network.embed(images.to(device))
 
     @torch.no_grad()
-    def propose(self, embedded: Embedded, geometry: Geometry) -> tuple[Proposals, Probability | None]:
+    def propose(self, embedded: NetworkOutput, geometry: Geometry) -> tuple[Proposals, Probability | None]:
         """Return the ranked masks of one image, and each pixel's probability of each class where the network knows classes."""
         probability = None if embedded.classes is None else class_probability(embedded.classes, geometry)
         if self.groups:
             return self.proposer(embedded, geometry), probability
         assert probability is not None
-        return class_components(probability, self.proposer.minimum_area), probability
+        return class_components(probability, self.proposer.min_area), probability
 
     @torch.no_grad()
-    def piece(self, embedded: Embedded, geometry: Geometry) -> Piece:
-        """Return the label map of one image: of its proposals those of `least_score` or more, the best first."""
+    def piece(self, embedded: NetworkOutput, geometry: Geometry) -> Piece:
+        """Return the label map of one image: of its proposals those of `score_threshold` or more, the best first."""
         proposals, probability = self.propose(embedded, geometry)
-        labels, chosen = selected(proposals, self.proposer.least_score)
+        labels, chosen = selected(proposals, self.proposer.score_threshold)
         scores = proposals.scores[chosen]
         if proposals.classes is not None and probability is not None:
             # nothing but its class is known of such a part: that stands for its mode
@@ -136,22 +144,32 @@ class Segmenter:
             return Piece(labels.astype(np.int32), scores, np.eye(len(probability))[classes], classes)
         classes = np.zeros(len(chosen), dtype=np.int64)
         if probability is not None and chosen:
-            classes = means_inside([proposals.masks[index] for index in chosen], probability)[:, 1:].argmax(1) + 1
-        return Piece(labels.astype(np.int32), scores, modes_of(labels, len(chosen), embedded.points, geometry), classes)
+            classes = (
+                means_inside([proposals.masks[index] for index in chosen], probability)[:, 1:].argmax(1) + 1
+            )
+        return Piece(
+            labels.astype(np.int32), scores, modes_of(labels, len(chosen), embedded.points, geometry), classes
+        )
 
 
 def multiple_of(network: torch.nn.Module) -> int:
     """Return the step in pixels after which a network's grids and the coordinates of its embedding repeat."""
-    embeddings = [part for part in network.modules() if isinstance(part, Embedding) and part.coordinates != "none"]
+    embeddings = [
+        part for part in network.modules() if isinstance(part, Embedding) and part.coordinates != "none"
+    ]
     return math.lcm(GRID, *(period for part in embeddings for period in part.periods))
 
 
-def modes_of(labels: Int64[np.ndarray, "height width"], objects: int, points: FeatureMap, geometry: Geometry) -> Float[np.ndarray, "object dim"]:
+def modes_of(
+    labels: Int64[np.ndarray, "height width"], objects: int, points: FeatureMap, geometry: Geometry
+) -> Float[np.ndarray, "object dim"]:
     """Return the mean direction of each object's points."""
     device = points.values.device
     flat = torch.from_numpy(labels).flatten().to(device)
     where = (flat > 0).nonzero()[:, 0]
     total = torch.zeros(objects, points.values.shape[1], device=device)
-    for part, mine in zip(geometry.centres(device)[where].split(PORTION), flat[where].split(PORTION), strict=True):
+    for part, mine in zip(
+        geometry.centres(device)[where].split(PORTION), flat[where].split(PORTION), strict=True
+    ):
         total.index_add_(0, mine - 1, points.at(part[None])[0].float())
     return normalise(total).double().cpu().numpy()

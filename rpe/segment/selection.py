@@ -25,7 +25,10 @@ def selected(proposals: Proposals, threshold: float) -> tuple[Int64[np.ndarray, 
         if score < threshold:
             continue
         # only inside its box, as an image may have a thousand
-        area, (left, top, width, height) = int(coco_mask.area(mask)), coco_mask.toBbox(mask).astype(np.int64).tolist()
+        area, (left, top, width, height) = (
+            int(coco_mask.area(mask)),
+            coco_mask.toBbox(mask).astype(np.int64).tolist(),
+        )
         box = (slice(top, top + height), slice(left, left + width))
         unclaimed = label[box] == BACKGROUND
         if 2 * np.count_nonzero(unclaimed) < area:

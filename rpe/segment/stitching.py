@@ -59,7 +59,10 @@ def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> I
     and only there where most of it lies in the tile's core; of one that all tiles cut, all parts together do. What overlaps is settled as by `select_instances`: best
     score first, each takes the free pixels of its mask and is dropped when less than half of it is left. A single tile's labels stay as they are.
     """
-    members = [members_of(number, tile, piece, size) for number, (tile, piece) in enumerate(zip(tiles, pieces, strict=True))]
+    members = [
+        members_of(number, tile, piece, size)
+        for number, (tile, piece) in enumerate(zip(tiles, pieces, strict=True))
+    ]
     first = [0, *accumulate(len(mine) for mine in members)]
     parent = np.arange(first[-1])
     same: set[tuple[Key, Key]] = set()
@@ -89,7 +92,10 @@ def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> 
     area = np.bincount(labels.ravel(), minlength=count + 1)
     core = labels[within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)]
     in_core = np.bincount(core.ravel(), minlength=count + 1)
-    boxes = [box and (shifted(box[0], tile.core_rows.start), shifted(box[1], tile.core_columns.start)) for box in find_objects(core, count)]
+    boxes = [
+        box and (shifted(box[0], tile.core_rows.start), shifted(box[1], tile.core_columns.start))
+        for box in find_objects(core, count)
+    ]
     edges = [
         edge
         for edge, inner in (
@@ -103,7 +109,10 @@ def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> 
     cut = np.zeros(count + 1, dtype=bool)
     for edge in edges:
         cut[edge] = True
-    return [Member(number, label, int(area[label]), int(in_core[label]), bool(cut[label]), boxes[label - 1]) for label in range(1, count + 1)]
+    return [
+        Member(number, label, int(area[label]), int(in_core[label]), bool(cut[label]), boxes[label - 1])
+        for label in range(1, count + 1)
+    ]
 
 
 def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterator[tuple[int, int]]:
@@ -118,7 +127,10 @@ def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterat
         return
     here = piece.labels[within(tile.rows, rows), within(tile.columns, columns)].ravel()
     there = beside.labels[within(other.rows, rows), within(other.columns, columns)].ravel()
-    areas = np.bincount(here, minlength=len(piece.scores) + 1), np.bincount(there, minlength=len(beside.scores) + 1)
+    areas = (
+        np.bincount(here, minlength=len(piece.scores) + 1),
+        np.bincount(there, minlength=len(beside.scores) + 1),
+    )
     both = (here != BACKGROUND) & (there != BACKGROUND)
     codes, shared = np.unique(here[both].astype(np.int64) * len(areas[1]) + there[both], return_counts=True)
     for mine, theirs, pixels in zip(*np.divmod(codes, len(areas[1])), shared, strict=True):
@@ -142,7 +154,11 @@ def chosen_of(group: list[Member], tiles: list[Tile], same: set[tuple[Key, Key]]
 
     A tile sees an object whole if it neither cuts it nor misses a part of it that another tile is responsible for, as of one in several parts.
     """
-    whole = [member for member in group if not member.cut and all(covers(tiles[member.tile], other) for other in group)]
+    whole = [
+        member
+        for member in group
+        if not member.cut and all(covers(tiles[member.tile], other) for other in group)
+    ]
     mostly = [member for member in whole if 2 * member.in_core >= member.area]
     if mostly or (whole and len(group) > 1):
         return united(mostly, same) or [[max(whole, key=lambda member: member.in_core / member.area)]]
@@ -157,24 +173,41 @@ def united(members: list[Member], same: set[tuple[Key, Key]]) -> list[list[Membe
     sets: list[list[Member]] = []
     for member in members:
         linked = [one for one in sets if any((other.key, member.key) in same for other in one)]
-        sets = [one for one in sets if one not in linked] + [[*(other for one in linked for other in one), member]]
+        sets = [one for one in sets if one not in linked] + [
+            [*(other for one in linked for other in one), member]
+        ]
     return sets
 
 
-def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Instances:
+def painted(
+    objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]
+) -> Instances:
     """The masks on one map, the best score first."""
     boxes = [find_objects(piece.labels, len(piece.scores)) for piece in pieces]
-    scores = [sum(member.area * float(pieces[member.tile].scores[member.label - 1]) for member in one) / sum(m.area for m in one) for one in objects]
+    scores = [
+        sum(member.area * float(pieces[member.tile].scores[member.label - 1]) for member in one)
+        / sum(m.area for m in one)
+        for one in objects
+    ]
     canvas = np.full(size, BACKGROUND, dtype=np.int32)
     kept: list[int] = []
     for index in np.argsort(-np.array(scores), kind="stable").tolist():
         one = objects[index]
-        placed = [(*place(tiles[member.tile], boxes[member.tile][member.label - 1]), member) for member in one]
+        placed = [
+            (*place(tiles[member.tile], boxes[member.tile][member.label - 1]), member) for member in one
+        ]
         rows = slice(min(row.start for row, _, _ in placed), max(row.stop for row, _, _ in placed))
-        columns = slice(min(column.start for _, column, _ in placed), max(column.stop for _, column, _ in placed))
+        columns = slice(
+            min(column.start for _, column, _ in placed), max(column.stop for _, column, _ in placed)
+        )
         mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
         for row, column, member in placed:
-            inside = pieces[member.tile].labels[within(tiles[member.tile].rows, row), within(tiles[member.tile].columns, column)] == member.label
+            inside = (
+                pieces[member.tile].labels[
+                    within(tiles[member.tile].rows, row), within(tiles[member.tile].columns, column)
+                ]
+                == member.label
+            )
             mask[within(rows, row), within(columns, column)] |= inside
         area = int(mask.sum())
         if len(one) == 1 and one[0].cut and 2 * one[0].in_core < area:
@@ -192,5 +225,8 @@ def painted(objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece],
 
 def enlarged(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:
     """A label map at another size, by the pixel in which each new centre lies."""
-    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, labels.shape, strict=True))
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, labels.shape, strict=True)
+    )
     return labels[rows[:, None], columns]

@@ -46,7 +46,9 @@ def tiles_of(size: tuple[int, int], tile: Side, overlap: int, multiple: int) -> 
     if tile is not None and max(size) > tile:
         check_step(tile, overlap, multiple)
     rows, columns = (spans(length, tile, overlap, multiple) for length in size)
-    return [Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns]
+    return [
+        Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns
+    ]
 
 
 def check_step(tile: int, overlap: int, multiple: int) -> None:
@@ -71,7 +73,10 @@ def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tu
     starts = [*range(0, last, step), last]
     ends = [*(start + tile for start in starts[:-1]), length]
     edges = [0, *((end + start) // 2 for end, start in zip(ends[:-1], starts[1:], strict=True)), length]
-    return [(slice(*span), slice(*core)) for span, core in zip(zip(starts, ends, strict=True), pairwise(edges), strict=True)]
+    return [
+        (slice(*span), slice(*core))
+        for span, core in zip(zip(starts, ends, strict=True), pairwise(edges), strict=True)
+    ]
 
 
 def within(outer: slice, inner: slice) -> slice:

@@ -51,7 +51,9 @@ def fejes_toth_bound(groups: int) -> float:
 
 def cap_bound(groups: int, dimension: int) -> float:
     """D >= 2: the caps of half the smallest angle about n points do not overlap, so that their areas sum to the sphere's at most."""
-    share = min(1.0, 2 / groups)  # of a half sphere, which is the regularised incomplete beta function's whole
+    share = min(
+        1.0, 2 / groups
+    )  # of a half sphere, which is the regularised incomplete beta function's whole
     squared_sine = float(betaincinv((dimension - 1) / 2, 0.5, share))
     return 1 - squared_sine  # half the smallest angle is phi: s = (1 + cos 2 phi) / 2 = cos^2 phi
 
@@ -61,7 +63,11 @@ def similarity_bound(groups: int, dimension: int) -> float:
     exact = exact_similarity(groups, dimension)
     if exact is not None:
         return exact
-    bounds = [proposition_1(groups), cap_bound(groups, dimension), 0.5]  # n > 2 D: some angle is acute (Rankin)
+    bounds = [
+        proposition_1(groups),
+        cap_bound(groups, dimension),
+        0.5,
+    ]  # n > 2 D: some angle is acute (Rankin)
     if dimension == 3:
         bounds += [fejes_toth_bound(groups), proposition_2(groups)]
     return max(bounds)

@@ -24,7 +24,9 @@ class Meeting(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def smallest_margin(groups: int, dimension: int, starts: int = 24, seed: int = 0, searched: int = SEARCHED) -> Meeting:
+def smallest_margin(
+    groups: int, dimension: int, starts: int = 24, seed: int = 0, searched: int = SEARCHED
+) -> Meeting:
     """The smallest margin that an arrangement of `groups` points on S^(D-1) meets, that is the smallest largest similarity.
 
     Args:
@@ -41,7 +43,9 @@ def smallest_margin(groups: int, dimension: int, starts: int = 24, seed: int = 0
         return Meeting(exact, "exact")
     if groups > searched:
         return Meeting(similarity_bound(groups, dimension), "bound")
-    return Meeting((1 + float(closest_cosines(best_arrangement(groups, dimension, starts, seed)[None]))) / 2, "found")
+    return Meeting(
+        (1 + float(closest_cosines(best_arrangement(groups, dimension, starts, seed)[None]))) / 2, "found"
+    )
 
 
 def smallest_margin_soon(groups: int, dimension: int) -> Meeting:
@@ -52,6 +56,8 @@ def smallest_margin_soon(groups: int, dimension: int) -> Meeting:
 def can_meet(groups: int, dimension: int, margin: float) -> bool:
     """Whether `groups` points can have no similarity above the margin, searched for only where no bound decides; of more than `SEARCHED_SOON` groups True means
     that no bound forbids it."""
-    if similarity_bound(groups, dimension) > margin + ROUNDING or (groups > 2 * dimension and margin <= 0.5):  # Rankin: then some angle is acute
+    if similarity_bound(groups, dimension) > margin + ROUNDING or (
+        groups > 2 * dimension and margin <= 0.5
+    ):  # Rankin: then some angle is acute
         return False
     return smallest_margin_soon(groups, dimension).margin <= margin + ROUNDING

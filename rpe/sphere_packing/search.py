@@ -44,7 +44,12 @@ def best_arrangement(groups: int, dimension: int, starts: int, seed: int) -> Flo
     if groups == 1:
         return torch.eye(dimension, dtype=torch.float64)[:1]
     generator = torch.Generator().manual_seed(seed)
-    spread = torch.cat([repelled(kind, groups, dimension, -(-starts // 3), generator) for kind in ("free", "antipodal", "threefold")])
+    spread = torch.cat(
+        [
+            repelled(kind, groups, dimension, -(-starts // 3), generator)
+            for kind in ("free", "antipodal", "threefold")
+        ]
+    )
     order = closest_cosines(spread).argsort()
     polished_at_most = POLISHED if groups * dimension <= LARGE else 1
     best: Float[Tensor, "group dim"] | None = None
@@ -67,14 +72,18 @@ def closest_cosines(points: Float[Tensor, "start group dim"]) -> Float[Tensor, "
     return (products - 3 * torch.eye(points.shape[1], dtype=points.dtype)).amax((1, 2))
 
 
-def repelled(kind: str, groups: int, dimension: int, starts: int, generator: torch.Generator) -> Float[Tensor, "start group dim"]:
+def repelled(
+    kind: str, groups: int, dimension: int, starts: int, generator: torch.Generator
+) -> Float[Tensor, "start group dim"]:
     """Random points, spread by repulsion: the soft maximum of all cosines is made small, ever harder."""
     copies = {"free": 1, "antipodal": 2, "threefold": 3}[kind]
     free = groups % copies
     seeds = groups // copies + free
     third = torch.eye(dimension, dtype=torch.float64)
     for first in range(0, dimension - 1, 2):  # turned in every plane, or in all but the last axis
-        third[first : first + 2, first : first + 2] = torch.tensor([[-0.5, -math.sqrt(0.75)], [math.sqrt(0.75), -0.5]], dtype=torch.float64)
+        third[first : first + 2, first : first + 2] = torch.tensor(
+            [[-0.5, -math.sqrt(0.75)], [math.sqrt(0.75), -0.5]], dtype=torch.float64
+        )
     turn = {"free": third, "antipodal": -torch.eye(dimension, dtype=torch.float64), "threefold": third}[kind]
 
     def whole(raw: Float[Tensor, "start seed dim"]) -> Float[Tensor, "start group dim"]:
@@ -91,7 +100,9 @@ def repelled(kind: str, groups: int, dimension: int, starts: int, generator: tor
         sharpness = 5 * 400 ** (step / ENERGY_STEPS)
         optimizer.param_groups[0]["lr"] = 0.05 * 0.01 ** (step / ENERGY_STEPS)
         points = whole(raw)
-        energy = torch.logsumexp(sharpness * (points @ points.transpose(1, 2) - own).flatten(1), dim=1) / sharpness
+        energy = (
+            torch.logsumexp(sharpness * (points @ points.transpose(1, 2) - own).flatten(1), dim=1) / sharpness
+        )
         optimizer.zero_grad()
         energy.sum().backward()
         optimizer.step()
@@ -124,7 +135,9 @@ def largest(points: Float[np.ndarray, "group dim"]) -> float:
     return float((points @ points.T - 3 * np.eye(len(points))).max())
 
 
-def linear_step(points: Float[np.ndarray, "group dim"], radius: float, least: float) -> Float[np.ndarray, "group dim"] | None:
+def linear_step(
+    points: Float[np.ndarray, "group dim"], radius: float, least: float
+) -> Float[np.ndarray, "group dim"] | None:
     """The linear program's step, over the pairs whose cosine is at least `least`; None where it has no solution."""
     groups, dimension = points.shape
     one, other = np.triu_indices(groups, 1)
@@ -134,16 +147,24 @@ def linear_step(points: Float[np.ndarray, "group dim"], radius: float, least: fl
     pairs, axes = np.arange(len(one)), np.arange(dimension)
     rows = np.concatenate([np.repeat(pairs, dimension)] * 2 + [pairs])
     columns = np.concatenate(
-        [(one[:, None] * dimension + axes).ravel(), (other[:, None] * dimension + axes).ravel(), np.full(len(pairs), groups * dimension)]
+        [
+            (one[:, None] * dimension + axes).ravel(),
+            (other[:, None] * dimension + axes).ravel(),
+            np.full(len(pairs), groups * dimension),
+        ]
     )
     values = np.concatenate([points[other].ravel(), points[one].ravel(), -np.ones(len(pairs))])
     closer = coo_array((values, (rows, columns)), shape=(len(pairs), groups * dimension + 1)).tocsr()
     each = np.repeat(np.arange(groups), dimension)
-    tangent = coo_array((points.ravel(), (each, np.arange(groups * dimension))), shape=(groups, groups * dimension + 1)).tocsr()
+    tangent = coo_array(
+        (points.ravel(), (each, np.arange(groups * dimension))), shape=(groups, groups * dimension + 1)
+    ).tocsr()
     bounds = [(-radius, radius)] * (groups * dimension) + [(-1.0, 1.0)]
     aim = np.append(np.zeros(groups * dimension), 1.0)
     # by interior points: of many pairs that are equally near, the simplex method takes five times as long
-    solved = linprog(aim, A_ub=closer, b_ub=-cosine, A_eq=tangent, b_eq=np.zeros(groups), bounds=bounds, method="highs-ipm")
+    solved = linprog(
+        aim, A_ub=closer, b_ub=-cosine, A_eq=tangent, b_eq=np.zeros(groups), bounds=bounds, method="highs-ipm"
+    )
     return solved.x[:-1].reshape(groups, dimension) if solved.status == 0 else None
 
 

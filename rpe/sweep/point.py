@@ -23,7 +23,14 @@ from rpe.run.experiments import without_data
 from rpe.run.lock import held
 from rpe.run.log import logged
 from rpe.run.sweep import UNRECORDED, key_of
-from rpe.run.train import is_first_rank, jobs_at_once, last_checkpoint, make_root_absolute, plain_config, train_run
+from rpe.run.train import (
+    is_first_rank,
+    jobs_at_once,
+    last_checkpoint,
+    make_root_absolute,
+    plain_config,
+    train_run,
+)
 from rpe.run_files import PACKAGE, read_run
 from rpe.structures import UserError
 
@@ -119,7 +126,9 @@ def check_same(config: dict[str, Any], folder: Path) -> None:
     Raises:
         UserError: naming the first key that differs.
     """
-    there, here = (flattened(node) for node in (read_run(str(folder)), yaml.safe_load(yaml.safe_dump(config))))
+    there, here = (
+        flattened(node) for node in (read_run(str(folder)), yaml.safe_load(yaml.safe_dump(config)))
+    )
     for key in sorted(there.keys() | here.keys()):
         if key.split(".")[0] not in FREE_TO_DIFFER and there.get(key) != here.get(key):
             raise UserError(
@@ -132,7 +141,11 @@ def flattened(node: Any, path: str = "") -> dict[str, Any]:
     """All leaves by their dotted key."""
     if not isinstance(node, dict) or not node:
         return {path: node}
-    return {key: leaf for name, child in node.items() for key, leaf in flattened(child, f"{path}.{name}" if path else str(name)).items()}
+    return {
+        key: leaf
+        for name, child in node.items()
+        for key, leaf in flattened(child, f"{path}.{name}" if path else str(name)).items()
+    }
 
 
 def clear(folder: Path) -> None:
@@ -173,11 +186,25 @@ def train_apart(config: DictConfig, folder: Path) -> float | None:
     """
     hydra, at_once = HydraConfig.get(), jobs_at_once()
     if at_once > 1 and torch.cuda.is_available() and config.trainer.accelerator != "cpu":
-        raise UserError("several points of several GPUs each would share them: take launcher=serial, submitit or ray, or trainer.devices=1")
+        raise UserError(
+            "several points of several GPUs each would share them: take launcher=serial, submitit or ray, or trainer.devices=1"
+        )
     where = str(folder.absolute()).replace("'", "\\'")
     asked = [text for text in hydra.overrides.task if key_of(text) not in UNRECORDED]
-    kept = [text for text in hydra.overrides.hydra if not text.startswith(("hydra.mode", "hydra.sweep", "hydra.run", "hydra.launcher"))]
-    command = [sys.executable, "-m", "rpe.tools.train", *asked, *kept, f"hydra.run.dir='{where}'", "hydra.mode=RUN"]
+    kept = [
+        text
+        for text in hydra.overrides.hydra
+        if not text.startswith(("hydra.mode", "hydra.sweep", "hydra.run", "hydra.launcher"))
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "rpe.tools.train",
+        *asked,
+        *kept,
+        f"hydra.run.dir='{where}'",
+        "hydra.mode=RUN",
+    ]
     threads = max(1, (os.cpu_count() or 1) // (at_once * ranks_of(config)))
     importable = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {OF_SWEEP: "1", "PYTHONPATH": importable}

@@ -42,12 +42,12 @@ class Scoring:
 
     Args:
         backend: what computes them, one of the task's `backends`; they are the same.
-        least_score: of anybody's masks that become one label map; a run has its own, in `proposal`.
+        score_threshold: of anybody's masks that become one label map; a run has its own, in `proposal`.
         thresholds: at which anybody's boundary maps are counted; None is the official number.
     """
 
     backend: str
-    least_score: float
+    score_threshold: float
     thresholds: int | None
 
 
@@ -70,7 +70,9 @@ class Task(lightning.LightningModule):
     backends: ClassVar[tuple[str, ...]] = ("own",)
     """What can compute its figures; the first does unless an evaluation asks for another."""
 
-    def __init__(self, optimizer: Callable[[nn.Module], Optimizer], schedule: Callable[[float], float]) -> None:
+    def __init__(
+        self, optimizer: Callable[[nn.Module], Optimizer], schedule: Callable[[float], float]
+    ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.schedule = schedule
@@ -84,12 +86,19 @@ class Task(lightning.LightningModule):
         """Start the embedding from what the untrained network makes of these samples; see `Embedding.calibrate`."""
         raise NotImplementedError
 
-    def sheet(self, sample: Any, folder: Path) -> Path:
+    def draw_example(self, sample: Any, folder: Path) -> Path:
         """Draw what the network makes of one item of a dataset; returns the file."""
         raise NotImplementedError
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> Result:
+    def score(
+        data: SplitData,
+        split: str,
+        predictions: Path,
+        folder: Path,
+        names: list[str | int] | None,
+        scoring: Scoring,
+    ) -> Result:
         """Anybody's predictions for a split.
 
         Args:
@@ -126,12 +135,16 @@ class Task(lightning.LightningModule):
         for name, term in learned.items():
             (gradient,) = torch.autograd.grad(term, at, retain_graph=True, allow_unused=True)
             norm = at.new_zeros(()) if gradient is None else torch.linalg.vector_norm(gradient)
-            self.log(f"term-gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+            self.log(
+                f"term-gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
+            )
 
     def logged_sum(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
         """The loss: the sum of its terms, each of which is logged."""
         total = torch.stack(list(terms.values())).sum()
-        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {"train/loss": total.detach()}
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {
+            "train/loss": total.detach()
+        }
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
         return total
 

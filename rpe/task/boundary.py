@@ -47,7 +47,12 @@ class BoundaryResult(Result):
         whole = data.name == "bsds" and split == "test" and len(self.scored.names) == TEST_IMAGES
         published = PUBLISHED if whole and len(self.scored.thresholds) == OFFICIAL else {}
         name = "ours" if self.maps else "predictions"
-        draw_curve({name: self.scored.curve()}, {name: self.figures["ODS"]}, published, folder / "precision-recall.png")
+        draw_curve(
+            {name: self.scored.curve()},
+            {name: self.figures["ODS"]},
+            published,
+            folder / "precision-recall.png",
+        )
 
 
 class BoundaryTask(Task):
@@ -84,7 +89,14 @@ class BoundaryTask(Task):
         self.maps: dict[str, np.ndarray] = {}
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> BoundaryResult:
+    def score(
+        data: SplitData,
+        split: str,
+        predictions: Path,
+        folder: Path,
+        names: list[str | int] | None,
+        scoring: Scoring,
+    ) -> BoundaryResult:
         """ODS, OIS and AP of a folder of maps; what was counted before the program was stopped is not counted again."""
         assert isinstance(data, Bsds)
         truths = {name: truth for name, (_, truth) in data.files(split).items()}
@@ -104,29 +116,33 @@ class BoundaryTask(Task):
         return self.logged_sum(terms, len(batch.images))
 
     def validation_step(self, batch: BoundaryBatch, index: int) -> None:
-        self.examine(batch)
+        self.evaluate_batch(batch)
 
     def test_step(self, batch: BoundaryBatch, index: int) -> None:
-        self.examine(batch)
+        self.evaluate_batch(batch)
 
-    def examine(self, batch: BoundaryBatch) -> None:
+    def evaluate_batch(self, batch: BoundaryBatch) -> None:
         """Keep the map of each image."""
         for image, name, (height, width) in zip(batch.images, batch.names, batch.sizes, strict=True):
             self.maps[name] = self.detection(self.detector.detect, image[:, :height, :width])
 
     def on_validation_epoch_end(self) -> None:
-        self.conclude(self.trainer.val_dataloaders.dataset.truth(), self.val_thresholds)  # type: ignore[union-attr]
+        self.compute_metrics(self.trainer.val_dataloaders.dataset.truth(), self.val_thresholds)  # type: ignore[union-attr]
         self.log_dict({f"val/{name}": value for name, value in self.result.figures.items()})
 
     def on_test_epoch_end(self) -> None:
-        self.conclude(self.trainer.test_dataloaders.dataset.truth(), OFFICIAL)  # type: ignore[union-attr]
+        self.compute_metrics(self.trainer.test_dataloaders.dataset.truth(), OFFICIAL)  # type: ignore[union-attr]
 
-    def conclude(self, truth: dict[str, Any], thresholds: int) -> None:
+    def compute_metrics(self, truth: dict[str, Any], thresholds: int) -> None:
         """From all ranks' maps to `result`, the same on every rank."""
-        maps = dict(sorted((name, values) for part in self.gathered(self.maps) for name, values in part.items()))
+        maps = dict(
+            sorted((name, values) for part in self.gathered(self.maps) for name, values in part.items())
+        )
         self.maps = {}
         official = thresholds == OFFICIAL  # minutes, where a validation takes seconds
-        scored = self.by_first(lambda: score_maps(maps, {name: truth["files"][name][1] for name in maps}, thresholds, official))
+        scored = self.by_first(
+            lambda: score_maps(maps, {name: truth["files"][name][1] for name in maps}, thresholds, official)
+        )
         self.result = BoundaryResult(scored.figures, scored, maps)
 
     @torch.no_grad()
@@ -135,7 +151,7 @@ class BoundaryTask(Task):
         for embedding, stage in zip(self.detector.embeddings, self.detector.backbone(images), strict=True):
             embedding.calibrate(stage)  # type: ignore[operator]
 
-    def sheet(self, sample: BoundarySample, folder: Path) -> Path:
+    def draw_example(self, sample: BoundarySample, folder: Path) -> Path:
         """Image, truth, the stages' embeddings, the map before and after suppression."""
         batch = collate_boundaries([sample])
         with torch.no_grad():
@@ -143,7 +159,14 @@ class BoundaryTask(Task):
             found = self.detector.detect(image[None])
             strength = self.detection.probability(self.detector.detect, image)
         file = folder / f"val-{sample.name}.png"
-        draw_boundaries(sample.image, sample.labels, [stage.values[0].cpu() for stage in found.points], strength, suppressed(strength), file)
+        draw_boundaries(
+            sample.image,
+            sample.labels,
+            [stage.values[0].cpu() for stage in found.points],
+            strength,
+            suppressed(strength),
+            file,
+        )
         return file
 
 

@@ -48,7 +48,10 @@ class ClassReport:
     def files(self) -> dict[str, str | bytes]:
         """`classes.csv` and `classes.md`, a row a class; of a run also `instances.json`, `components.json` and `classes/<image>.png`."""
         rows = [["class", *self.columns]]
-        rows += [[name, *(written(values[number]) for values in self.columns.values())] for number, name in enumerate(self.names)]
+        rows += [
+            [name, *(written(values[number]) for values in self.columns.values())]
+            for number, name in enumerate(self.names)
+        ]
         ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
         tables = {
             "classes.csv": "".join(",".join(row) + "\n" for row in rows),
@@ -73,14 +76,14 @@ class ClassExaminer(nn.Module):
 
     Args:
         classes: without the background.
-        minimum_area: of a connected part, in original pixels.
+        min_area: of a connected part, in original pixels.
 
     `categories` are the ids and names of the training's classes 1, 2, .., once they are known.
     """
 
-    def __init__(self, classes: int, minimum_area: int) -> None:
+    def __init__(self, classes: int, min_area: int) -> None:
         super().__init__()
-        self.classes, self.minimum_area = classes, minimum_area
+        self.classes, self.min_area = classes, min_area
         self.categories: dict[int, str] = {}
         self.confusion = empty_confusion(classes)
 
@@ -92,24 +95,34 @@ class ClassExaminer(nn.Module):
         """
         if len(names) != self.classes:
             some = ", ".join(list(names.values())[:5])
-            raise UserError(f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}")
+            raise UserError(
+                f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}"
+            )
         known_names = self.categories or names
-        for number, (name, known) in enumerate(zip(names.values(), known_names.values(), strict=True), start=1):
+        for number, (name, known) in enumerate(
+            zip(names.values(), known_names.values(), strict=True), start=1
+        ):
             if normal_name(name) != normal_name(known):
                 raise UserError(
                     f"class {number} of the data is {name!r}, but {known!r} in the training or in another split: all must list the same names"
                 )
         self.categories = known_names
 
-    def examine(self, probability: Float[np.ndarray, "class height width"], proposals: Proposals | None) -> Examined:
+    def examine(
+        self, probability: Float[np.ndarray, "class height width"], proposals: Proposals | None
+    ) -> Examined:
         """Return what one image comes to by its classes' probabilities and its proposals."""
         instances = None if proposals is None else classified(proposals, probability)
-        return Examined(class_png(probability.argmax(0)), instances, class_components(probability, self.minimum_area))
+        return Examined(
+            class_png(probability.argmax(0)), instances, class_components(probability, self.min_area)
+        )
 
     def count(self, truth: Truth, examined: dict[int, Examined]) -> None:
         """Add the class maps of this rank's images to its confusion matrix."""
         for image_id, classes in true_class_maps(truth, list(classes_of(truth))):
-            pair = torch.from_numpy(np.stack([read_png(examined[image_id].png), classes])).to(self.confusion.device)
+            pair = torch.from_numpy(np.stack([read_png(examined[image_id].png), classes])).to(
+                self.confusion.device
+            )
             self.confusion.update(pair[:1], pair[1:])
 
     def counted(self) -> Confusion:
@@ -118,7 +131,9 @@ class ClassExaminer(nn.Module):
         self.confusion.reset()
         return counts
 
-    def report(self, truth: Truth, examined: dict[int, Examined], confusion: Confusion, backend: str) -> ClassReport:
+    def report(
+        self, truth: Truth, examined: dict[int, Examined], confusion: Confusion, backend: str
+    ) -> ClassReport:
         """Of all images of the truth."""
         categories = list(classes_of(truth))
         results: dict[str, list[Row]] = {"components": []}
@@ -130,7 +145,9 @@ class ClassExaminer(nn.Module):
                 results["instances"] += one.instances.to_coco(image_id, categories)
         report = report_of(truth, results, confusion, backend)
         report.results = results
-        report.maps = {f"classes/{name}.png": examined[image_id].png for image_id, name in map_names(truth).items()}
+        report.maps = {
+            f"classes/{name}.png": examined[image_id].png for image_id, name in map_names(truth).items()
+        }
         return report
 
 
@@ -139,7 +156,11 @@ def report_of(truth: Truth, results: dict[str, list[Row]], confusion: Confusion,
     categories = distinct_names(classes_of(truth), BACKGROUND_NAME)
     names = [BACKGROUND_NAME, *categories.values()]
     objects = np.array(
-        [sum(a["category_id"] == one and not a.get("iscrowd", 0) for a in truth["annotations"]) for one in categories], dtype=np.float64
+        [
+            sum(a["category_id"] == one and not a.get("iscrowd", 0) for a in truth["annotations"])
+            for one in categories
+        ],
+        dtype=np.float64,
     )
     figures = semantic_figures(confusion, names)
     columns = {"objects": np.append(np.nan, objects)}
@@ -152,7 +173,9 @@ def report_of(truth: Truth, results: dict[str, list[Row]], confusion: Confusion,
         figures |= {prefix + key: value for key, value in mean_over_classes(of_class).items()}
         if not prefix:
             figures |= {
-                f"APr50-{one}": float(value) for one, value in zip(categories.values(), of_class["APr50"], strict=True) if not np.isnan(value)
+                f"APr50-{one}": float(value)
+                for one, value in zip(categories.values(), of_class["APr50"], strict=True)
+                if not np.isnan(value)
             }
     return ClassReport(figures, names, columns, confusion)
 
@@ -185,15 +208,21 @@ def shared_categories(truth: Truth, results: list[Row]) -> list[str]:
     """Return a line where no mask is of a category that has an object, or where there is no mask; their figures are 0."""
     if not results:
         return ["there is no mask at all: every figure counts none"]
-    there = {annotation["category_id"] for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)}
+    there = {
+        annotation["category_id"] for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)
+    }
     named = {int(row["category_id"]) for row in results}
     if there & named:
         return []
     some = [", ".join(map(str, sorted(ids)[:5])) for ids in (named, there)]
-    return [f"no mask is of a category that has an object: masks are of {some[0]}, objects of {some[1] or 'none'}"]
+    return [
+        f"no mask is of a category that has an object: masks are of {some[0]}, objects of {some[1] or 'none'}"
+    ]
 
 
 def map_names(truth: Truth) -> dict[int, str]:
     """The name of each image's class map: that of the image without folder and suffix, or where two share one, its id."""
     stems = {image["id"]: Path(image["file_name"]).stem for image in truth["images"]}
-    return stems if len(set(stems.values())) == len(stems) else {image_id: str(image_id) for image_id in stems}
+    return (
+        stems if len(set(stems.values())) == len(stems) else {image_id: str(image_id) for image_id in stems}
+    )

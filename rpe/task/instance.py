@@ -27,12 +27,29 @@ from rpe.network.model import PixelEmbedding
 from rpe.picture.recall import draw_recall
 from rpe.picture.reliability import draw_reliability
 from rpe.picture.sheet import draw_sheet
-from rpe.segment import Proposer, Segmenter, describe, detached, image_of, quality_of, select_instances, truth_on_grid
+from rpe.segment import (
+    Proposer,
+    Segmenter,
+    describe,
+    detached,
+    image_of,
+    quality_of,
+    select_instances,
+    truth_on_grid,
+)
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Embedded, Geometry, InstanceBatch, UserError, pixel_centres
+from rpe.structures import BACKGROUND, VOID, Geometry, InstanceBatch, NetworkOutput, UserError, pixel_centres
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassExaminer, ClassReport
-from rpe.task.predictions import Row, of_names, only_images, only_rows, read_results, refuse_thresholds, with_truth_ids
+from rpe.task.predictions import (
+    Row,
+    of_names,
+    only_images,
+    only_rows,
+    read_results,
+    refuse_thresholds,
+    with_truth_ids,
+)
 
 EXAMINED = 1024
 """Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
@@ -49,13 +66,13 @@ CLASSES = "classes"
 
 @dataclass
 class InstanceResult(Result):
-    """`results` are the proposals as rows of a COCO results file, `truth` the annotations of the images that were examined, `least_score` that of the
+    """`results` are the proposals as rows of a COCO results file, `truth` the annotations of the images that were examined, `score_threshold` that of the
     masks which become one label map."""
 
     truth: Truth
     results: list[Row]
     ours: bool
-    least_score: float = 0.0
+    score_threshold: float = 0.0
     classes: ClassReport | None = None
     images: list[ImageRow] = field(default_factory=list)
 
@@ -66,7 +83,7 @@ class InstanceResult(Result):
 
     def add_instance_figures(self) -> None:
         """Add the figures of one label map an image and `score-ECE`, the calibration error; fill `images`."""
-        select = partial(select_instances, threshold=self.least_score)
+        select = partial(select_instances, threshold=self.score_threshold)
         pairs = label_maps(self.truth, self.results, select)
         self.images = []
         self.figures |= instance_figures(record_images(self.truth, self.results, pairs, self.images))
@@ -74,15 +91,18 @@ class InstanceResult(Result):
             self.figures["score-ECE"] = error
 
     def notes(self) -> list[str]:
-        """Return why figures are 0: no mask, none of `least_score`, or none that overlaps an object."""
+        """Return why figures are 0: no mask, none of `score_threshold`, or none that overlaps an object."""
         best = max((row["score"] for row in self.results), default=None)
         if best is None:
-            return ["there is no mask at all: every figure counts none" + (" (proposal.foreground, proposal.minimum_area)" if self.ours else "")]
+            return [
+                "there is no mask at all: every figure counts none"
+                + (" (proposal.foreground, proposal.min_area)" if self.ours else "")
+            ]
         lines = []
-        if best < self.least_score:
-            key = "proposal.least_score" if self.ours else "least_score"
+        if best < self.score_threshold:
+            key = "proposal.score_threshold" if self.ours else "score_threshold"
             lines.append(
-                f"no mask has a score of {key} {self.least_score:g} or more, the best has {best:.4g}: AP and PQ count none of {len(self.results):,}; "
+                f"no mask has a score of {key} {self.score_threshold:g} or more, the best has {best:.4g}: AP and PQ count none of {len(self.results):,}; "
                 f"lower {key}"
             )
         if self.figures.get("AR@1000") == 0:
@@ -102,7 +122,7 @@ class InstanceResult(Result):
         return files if self.classes is None else files | self.classes.files()
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Draw scores against IoU as `reliability.png`, and recall as `recall-AR.png` and `recall-AR11.png`.
+        """Draw scores against IoU as `reliability.png`, and recall as `recall-AR.png` and `recall-AR_voc.png`.
 
         Published points stand where the data are theirs, and whole. With classes also what `ClassReport` draws.
         """
@@ -121,7 +141,7 @@ class InstanceTask(Task):
     """Grouping of pixels into objects: class-agnostic, or with a head that knows classes (`head=semantic loss=semantic`) each with its class."""
 
     monitor = "val/AR@10"
-    shown: ClassVar[tuple[str, ...]] = ("AR@10", "AR@100", "ARI-modes", "over-margin-X0")
+    shown: ClassVar[tuple[str, ...]] = ("AR@10", "AR@100", "ARI-modes", "margin_violations/X0")
     takes = InstanceData
 
     needs_groups: ClassVar[bool] = True
@@ -140,16 +160,24 @@ class InstanceTask(Task):
     ) -> None:
         super().__init__(optimizer, schedule)
         if isinstance(model.objectness, Classifier) != isinstance(loss, SemanticLoss):
-            raise UserError(f"head {type(model.objectness).__name__} and loss {type(loss).__name__} do not fit: head=semantic wants loss=semantic")
+            raise UserError(
+                f"head {type(model.objectness).__name__} and loss {type(loss).__name__} do not fit: head=semantic wants loss=semantic"
+            )
         self.groups = not isinstance(loss, SemanticLoss) or loss.pairwise_weight > 0
         if self.needs_groups and not self.groups:
-            raise UserError("loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone")
+            raise UserError(
+                "loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone"
+            )
         self.model = model
         self.loss = loss
         self.proposal = proposal
         self.seed = seed
         self.rows: list[Row] = []
-        self.examiner = ClassExaminer(model.objectness.classes, proposal.minimum_area) if isinstance(model.objectness, Classifier) else None
+        self.examiner = (
+            ClassExaminer(model.objectness.classes, proposal.min_area)
+            if isinstance(model.objectness, Classifier)
+            else None
+        )
 
     @property
     def segmenter(self) -> Segmenter:
@@ -169,11 +197,20 @@ class InstanceTask(Task):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.examiner is not None:
             learned = checkpoint.get(CLASSES, {})
-            self.examiner.categories = learned if isinstance(learned, dict) else dict(enumerate(learned, start=1))
+            self.examiner.categories = (
+                learned if isinstance(learned, dict) else dict(enumerate(learned, start=1))
+            )
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> Result:
-        """Average recall of a COCO results file, and the instance figures of its masks of `least_score` or more, as of a run."""
+    def score(
+        data: SplitData,
+        split: str,
+        predictions: Path,
+        folder: Path,
+        names: list[str | int] | None,
+        scoring: Scoring,
+    ) -> Result:
+        """Average recall of a COCO results file, and the instance figures of its masks of `score_threshold` or more, as of a run."""
         assert isinstance(data, InstanceData)
         refuse_thresholds(scoring)
         whole = data.truth(split)
@@ -182,17 +219,25 @@ class InstanceTask(Task):
             results = only_rows(results, truth)
         figures = average_recall(truth, results, scoring.backend)
         figures |= counts_of(len(truth["images"]), len(results))
-        result = InstanceResult(figures, truth, results, ours=False, least_score=scoring.least_score)
+        result = InstanceResult(figures, truth, results, ours=False, score_threshold=scoring.score_threshold)
         result.add_instance_figures()
         return result
 
-    def chosen_pixels(self, batch: InstanceBatch, index: int) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
+    def chosen_pixels(
+        self, batch: InstanceBatch, index: int
+    ) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
         """Positions and labels of the pixels of a step: a function of the step and of each image's place in the batch of all ranks alone, so that a resumed
         run draws what the uninterrupted one would have drawn, and two ranks what one process would."""
         ranks, drawn = self.trainer.world_size, []
         for place in range(len(batch.labels)):
-            seed = generator_of(self.seed, self.current_epoch, index, place * ranks + self.global_rank).integers(2**62)
-            drawn.append(self.loss.choose_pixels(batch.labels[place : place + 1], torch.Generator().manual_seed(int(seed))))
+            seed = generator_of(
+                self.seed, self.current_epoch, index, place * ranks + self.global_rank
+            ).integers(2**62)
+            drawn.append(
+                self.loss.choose_pixels(
+                    batch.labels[place : place + 1], torch.Generator().manual_seed(int(seed))
+                )
+            )
         positions, labels = zip(*drawn, strict=True)
         return torch.cat(positions), torch.cat(labels)
 
@@ -209,37 +254,46 @@ class InstanceTask(Task):
             terms["ranking"] = self.ranking_loss(embedded, batch, index)
         return self.logged_sum(terms, len(batch.images))
 
-    def ranking_loss(self, embedded: Embedded, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
+    def ranking_loss(self, embedded: NetworkOutput, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         """The ranker's, on the groups of one image of the batch, by inference's settings in turn: grouping every image by all of them would take longer
         than the network."""
         with torch.autocast(self.device.type, enabled=False):
             turn, image = divmod(index // RANKED_EVERY, len(batch.images))
             one = image_of(detached(embedded), image)
             size = (batch.images.shape[2], batch.images.shape[3])
-            grouped = self.proposal.grouped(one, size, self.proposal.settings[turn % len(self.proposal.settings)])
+            grouped = self.proposal.grouped(
+                one, size, self.proposal.settings[turn % len(self.proposal.settings)]
+            )
             quality = quality_of(grouped, truth_on_grid(batch.labels[image], one.points))
             return self.proposal.ranker.loss(describe(grouped, one), quality)
 
     def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         """The ranker's gradients apart from all others: it learns beside the network on detached features, and one bad step of its regression would
         else shorten the embedding's step too."""
         if gradient_clip_val is None:
             return
-        clip = torch.nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else torch.nn.utils.clip_grad_norm_
+        clip = (
+            torch.nn.utils.clip_grad_value_
+            if gradient_clip_algorithm == "value"
+            else torch.nn.utils.clip_grad_norm_
+        )
         apart = list(self.proposal.ranker.parameters())
         others = [parameter for parameter in self.parameters() if not any(parameter is one for one in apart)]
         for parameters in (apart, others):
             clip(parameters, gradient_clip_val)
 
     def validation_step(self, batch: InstanceBatch, index: int) -> None:
-        self.examine(batch)
+        self.evaluate_batch(batch)
 
     def test_step(self, batch: InstanceBatch, index: int) -> None:
-        self.examine(batch)
+        self.evaluate_batch(batch)
 
-    def examine(self, batch: InstanceBatch) -> None:
+    def evaluate_batch(self, batch: InstanceBatch) -> None:
         """Keep one row an image: its proposals, how well its true foreground was grouped, and where the head knows classes, what it says of them."""
         network_size = (batch.images.shape[2], batch.images.shape[3])
         segmenter = self.segmenter
@@ -251,14 +305,19 @@ class InstanceTask(Task):
                 proposals, probability = segmenter.propose(one, Geometry(network_size, size))
                 row: Row = {"image_id": image_id}
                 if self.groups:
-                    row |= {"results": proposals.to_coco(image_id, [0]), "figures": self.grouping_figures(one, batch.labels[index])}
+                    row |= {
+                        "results": proposals.to_coco(image_id, [0]),
+                        "figures": self.grouping_figures(one, batch.labels[index]),
+                    }
                 if self.examiner is not None and probability is not None:
                     row["classes"] = self.examiner.examine(probability, proposals if self.groups else None)
                 self.rows.append(row)
 
-    def grouping_figures(self, embedded: Embedded, labels: Int64[Tensor, "height width"]) -> dict[str, float]:
+    def grouping_figures(
+        self, embedded: NetworkOutput, labels: Int64[Tensor, "height width"]
+    ) -> dict[str, float]:
         """`ARI-X0` .. `ARI-XT`: agreement of the groups with the true objects on the true foreground, at each iterate of the training's loops;
-        `ARI-modes`: after inference's; `over-margin-X0` .. `over-margin-XT`: share of pairs of different groups, the background one of them, over
+        `ARI-modes`: after inference's; `margin_violations/X0` .. `margin_violations/XT`: share of pairs of different groups, the background one of them, over
         the margin."""
         flat = labels.flatten()
         centres = pixel_centres((labels.shape[0], labels.shape[1]), labels.device)
@@ -268,7 +327,13 @@ class InstanceTask(Task):
             points = normalise(embedded.points.at(centres[objects][None]))
             truth = flat[objects].cpu().numpy()
             for loop, iterate in enumerate(self.model.grouping(points)):
-                modes = find_modes(iterate[0], 1.0, iterations=0, merge_tolerance=self.proposal.merge_tolerance, move_tolerance=0.0)
+                modes = find_modes(
+                    iterate[0],
+                    1.0,
+                    iterations=0,
+                    merge_tolerance=self.proposal.merge_tolerance,
+                    move_tolerance=0.0,
+                )
                 figures[f"ARI-X{loop}"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
             modes = self.proposal.modes(points[0], self.proposal.settings[0])
             figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
@@ -276,37 +341,52 @@ class InstanceTask(Task):
         if len(torch.unique(flat[known])) > 1:
             points = normalise(embedded.points.at(centres[known][None]))
             for loop, iterate in enumerate(self.model.grouping(points)):
-                figures[f"over-margin-X{loop}"] = share_over_margin(iterate[0], flat[known], self.loss.margin)
+                figures[f"margin_violations/X{loop}"] = share_over_margin(
+                    iterate[0], flat[known], self.loss.margin
+                )
             figures["cosine-between-X0"] = mean_cosine_between(points[0], flat[known])
         return figures
 
     def on_validation_epoch_end(self) -> None:
-        self.conclude(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
+        self.compute_metrics(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
         # images without an object have no recall; the checkpoint still wants its figure
-        self.log_dict({self.monitor: float("nan")} | {f"val/{name}": value for name, value in self.result.figures.items()})
+        self.log_dict(
+            {self.monitor: float("nan")}
+            | {f"val/{name}": value for name, value in self.result.figures.items()}
+        )
 
     def on_test_epoch_end(self) -> None:
         truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
-        self.conclude(truth)
+        self.compute_metrics(truth)
         # the same on every rank, as the results are; only at the end, since every mask is painted
         if isinstance(self.result, InstanceResult):
             self.result.add_instance_figures()
 
-    def conclude(self, truth: Truth) -> None:
+    def compute_metrics(self, truth: Truth) -> None:
         """From all ranks' rows to `result`, the same on every rank: one row an image, in the order of the image ids."""
         rows, seen = self.gathered_rows(truth)
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
         figures = self.by_first(lambda: average_recall(seen, results, self.backend))
         figures |= mean_of([row["figures"] for row in rows]) | counts_of(len(rows), len(results))
-        self.result = InstanceResult(figures, seen, results, ours=True, least_score=self.proposal.least_score, classes=self.class_report(rows, seen))
+        self.result = InstanceResult(
+            figures,
+            seen,
+            results,
+            ours=True,
+            score_threshold=self.proposal.score_threshold,
+            classes=self.class_report(rows, seen),
+        )
         if self.result.classes is not None:
             figures |= self.result.classes.figures
 
     def gathered_rows(self, truth: Truth) -> tuple[list[Row], Truth]:
         """All ranks' rows, one an image in the order of the ids, and the truth of these images; each rank's class maps are counted before."""
         if self.examiner is not None:
-            self.examiner.count(only_images(truth, {row["image_id"] for row in self.rows}), {row["image_id"]: row["classes"] for row in self.rows})
+            self.examiner.count(
+                only_images(truth, {row["image_id"] for row in self.rows}),
+                {row["image_id"]: row["classes"] for row in self.rows},
+            )
         by_image = {row["image_id"]: row for rows in self.gathered(self.rows) for row in rows}
         self.rows = []
         return [by_image[image_id] for image_id in sorted(by_image)], only_images(truth, by_image)
@@ -316,13 +396,17 @@ class InstanceTask(Task):
         if self.examiner is None:
             return None
         examiner, confusion = self.examiner, self.examiner.counted()
-        return self.by_first(lambda: examiner.report(seen, {row["image_id"]: row["classes"] for row in rows}, confusion, self.backend))
+        return self.by_first(
+            lambda: examiner.report(
+                seen, {row["image_id"]: row["classes"] for row in rows}, confusion, self.backend
+            )
+        )
 
     @torch.no_grad()
     def calibrate(self, samples: list[Sample]) -> None:
         self.model.embedding.calibrate(self.model.backbone(collate(samples).images)[0])
 
-    def sheet(self, sample: Sample, folder: Path) -> Path:
+    def draw_example(self, sample: Sample, folder: Path) -> Path:
         """Image, truth, embedding at each iterate, groups and instances."""
         batch = collate([sample])
         file = folder / f"val-{batch.image_ids[0]}.png"
@@ -334,7 +418,9 @@ def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"
     """At most so many of them, evenly spaced."""
     if len(indices) <= most:
         return indices
-    return indices[torch.linspace(0, len(indices) - 1, most, device=indices.device, dtype=torch.float64).long()]
+    return indices[
+        torch.linspace(0, len(indices) - 1, most, device=indices.device, dtype=torch.float64).long()
+    ]
 
 
 def counts_of(images: int, masks: int) -> dict[str, float]:

@@ -9,7 +9,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from rpe.structures import UserError
 
 
-def parameter_groups(network: nn.Module, lr: float, weight_decay: float, encoder_scale: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: nn.Module, lr: float, weight_decay: float, encoder_scale: float
+) -> list[dict[str, Any]]:
     """Split the trainable parameters of a network by their learning rate and weight decay.
 
     Weights of a pretrained encoder (below a module named `encoder` of a backbone with pretrained weights) get `encoder_scale` times the rate.
@@ -28,7 +30,10 @@ def parameter_groups(network: nn.Module, lr: float, weight_decay: float, encoder
         if parameter.requires_grad:
             rate = lr * (encoder_scale if id(parameter) in slow else 1.0)
             groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
 
 
 def adamw(network: nn.Module, lr: float, weight_decay: float, encoder_scale: float) -> Optimizer:
@@ -36,8 +41,15 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, encoder_scale: flo
     return AdamW(parameter_groups(network, lr, weight_decay, encoder_scale), lr=lr, weight_decay=weight_decay)
 
 
-def sgd(network: nn.Module, lr: float, momentum: float, weight_decay: float, encoder_scale: float) -> Optimizer:
+def sgd(
+    network: nn.Module, lr: float, momentum: float, weight_decay: float, encoder_scale: float
+) -> Optimizer:
     """Return SGD with momentum, the authors' optimiser, over `parameter_groups`; raises `UserError` for a momentum outside [0, 1)."""
     if not 0 <= momentum < 1:
         raise UserError(f"optimizer.momentum must be in [0, 1), got {momentum}.")
-    return SGD(parameter_groups(network, lr, weight_decay, encoder_scale), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return SGD(
+        parameter_groups(network, lr, weight_decay, encoder_scale),
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+    )

@@ -21,7 +21,9 @@ def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
     return {
         **truth,
         "images": [image for image in truth["images"] if image["id"] in image_ids],
-        "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in image_ids],
+        "annotations": [
+            annotation for annotation in truth["annotations"] if annotation["image_id"] in image_ids
+        ],
     }
 
 
@@ -41,13 +43,19 @@ def of_names(truth: Truth, names: list[str | int] | None) -> Truth:
 def only_rows(results: list[Any], truth: Truth) -> list[Any]:
     """The results for the images of a truth; what is no row stays, to be refused."""
     chosen = {image["id"] for image in truth["images"]}
-    return [row for row in results if not isinstance(row, dict) or not is_id(row.get("image_id")) or row["image_id"] in chosen]
+    return [
+        row
+        for row in results
+        if not isinstance(row, dict) or not is_id(row.get("image_id")) or row["image_id"] in chosen
+    ]
 
 
 def refuse_thresholds(scoring: Scoring) -> None:
     """Raises: UserError: an option for boundary maps beside masks."""
     if scoring.thresholds is not None:
-        raise UserError(f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary")
+        raise UserError(
+            f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary"
+        )
 
 
 def read_results(file: Path) -> list[Any]:
@@ -57,10 +65,14 @@ def read_results(file: Path) -> list[Any]:
         UserError: no such file, or not a JSON list.
     """
     if not file.is_file():
-        raise UserError(f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results")
+        raise UserError(
+            f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results"
+        )
     rows = read_json(file, f"predictions {file}")
     if isinstance(rows, dict) and "annotations" in rows:
-        raise UserError(f"predictions {file} is an annotation file ({described(rows)}): name a JSON list of COCO results, rows with a score each")
+        raise UserError(
+            f"predictions {file} is an annotation file ({described(rows)}): name a JSON list of COCO results, rows with a score each"
+        )
     if not isinstance(rows, list):
         raise UserError(f"predictions {file} is not a JSON list of COCO results, but {described(rows)}")
     return rows
@@ -85,7 +97,9 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
             continue
         name = result["file_name"]
         if not isinstance(name, str):
-            raise UserError(f"result {row} has the file_name {shown(name)}: text is wanted, or no file_name, where image_id is the truth's")
+            raise UserError(
+                f"result {row} has the file_name {shown(name)}: text is wanted, or no file_name, where image_id is the truth's"
+            )
         if name not in of_name:
             of_name[name] = images.find(name, row)
         number = result.get("image_id")
@@ -97,7 +111,10 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
         raise UserError(
             f"result {named.index(False)} has no file_name, but others have, and image_ids that are not the truth's: name the file in each"
         )
-    return [{**result, "image_id": of_name[result["file_name"]]} if has else result for has, result in zip(named, results, strict=True)]
+    return [
+        {**result, "image_id": of_name[result["file_name"]]} if has else result
+        for has, result in zip(named, results, strict=True)
+    ]
 
 
 def has_name(result: Any) -> bool:
@@ -115,19 +132,26 @@ def check_numbering(of_name: dict[str, int], ids: dict[str, Any]) -> bool:
     Raises:
         UserError: two names for one image, an id for two names, or ids that contradict the names.
     """
-    for what, numbers in (("an image of the truth", of_name), ("image_id", {name: number for name, number in ids.items() if number is not None})):
+    for what, numbers in (
+        ("an image of the truth", of_name),
+        ("image_id", {name: number for name, number in ids.items() if number is not None}),
+    ):
         first: dict[Any, str] = {}
         for name, number in numbers.items():
             before = first.setdefault(shown(number), name)
             if before != name:
-                raise UserError(f"predictions name the files {before!r} and {name!r} for one image ({what}, {shown(number)}): each needs its own")
+                raise UserError(
+                    f"predictions name the files {before!r} and {name!r} for one image ({what}, {shown(number)}): each needs its own"
+                )
     other = [name for name, number in ids.items() if number is not None and number != of_name[name]]
     if not other:
         return False
     numbered = [ids[name] for name in sorted(ids, key=normal_name)]
     where = f"{other[0]!r} has image_id {shown(ids[other[0]])} in the predictions and {of_name[other[0]]} in the truth"
     if not all(map(is_id, numbered)) or numbered != sorted(numbered):
-        raise UserError(f"file_name and image_id contradict each other: {where}; take image_id out of all rows to match by name, or file_name")
+        raise UserError(
+            f"file_name and image_id contradict each other: {where}; take image_id out of all rows to match by name, or file_name"
+        )
     note(f"predictions count their images by themselves ({where}): matched by file_name")
     return True
 
@@ -162,10 +186,14 @@ class ImageNames:
                 if all(one == other for one, other in zip(reversed(folders), reversed(others), strict=False))
             ]
             if len(found) > 1:
-                raise UserError(f"result {row} names file {name!r}, which may be image {found[0]} or {found[1]}: write file_name as the truth has it")
+                raise UserError(
+                    f"result {row} names file {name!r}, which may be image {found[0]} or {found[1]}: write file_name as the truth has it"
+                )
             if found:
                 return found[0]
-        raise UserError(f"result {row} names file {name!r}, which the truth does not hold: is this another split's file?")
+        raise UserError(
+            f"result {row} names file {name!r}, which the truth does not hold: is this another split's file?"
+        )
 
 
 def parts_of(name: str) -> tuple[str, ...]:

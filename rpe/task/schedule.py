@@ -23,7 +23,9 @@ def one_cycle(progress: float, warmup: float, start: float, end: float) -> float
         UserError: a warmup outside [0, 1), or a factor outside [0, 1].
     """
     if not 0 <= warmup < 1:
-        raise UserError(f"schedule.warmup {warmup} is outside [0, 1): it is the share of the training in which the rate rises")
+        raise UserError(
+            f"schedule.warmup {warmup} is outside [0, 1): it is the share of the training in which the rate rises"
+        )
     for name, factor in (("start", start), ("end", end)):
         if not 0 <= factor <= 1:
             raise UserError(f"schedule.{name} {factor} is outside [0, 1]: it is a share of optimizer.lr")

@@ -67,7 +67,14 @@ class SemanticTask(InstanceTask):
                 part.requires_grad_(False)
 
     @staticmethod
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list[str | int] | None, scoring: Scoring) -> SemanticResult:
+    def score(
+        data: SplitData,
+        split: str,
+        predictions: Path,
+        folder: Path,
+        names: list[str | int] | None,
+        scoring: Scoring,
+    ) -> SemanticResult:
         """A folder of class maps: mIoU; or a COCO results file whose rows have a category: average precision."""
         assert isinstance(data, InstanceData)
         refuse_thresholds(scoring)
@@ -80,7 +87,11 @@ class SemanticTask(InstanceTask):
         if names is not None:
             results = only_rows(results, truth)
         report = score_results(truth, results, scoring.backend)
-        return SemanticResult(report.figures | counts_of(len(truth["images"]), len(results)), report, shared_categories(truth, results))
+        return SemanticResult(
+            report.figures | counts_of(len(truth["images"]), len(results)),
+            report,
+            shared_categories(truth, results),
+        )
 
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         if self.groups:
@@ -89,16 +100,18 @@ class SemanticTask(InstanceTask):
         logits = self.model.classify(batch.images)
         return self.logged_sum(self.loss([], positions, labels, logits, batch.classes()), len(batch.images))
 
-    def conclude(self, truth: Truth) -> None:
+    def compute_metrics(self, truth: Truth) -> None:
         if self.groups:
-            return super().conclude(truth)
+            return super().compute_metrics(truth)
         rows, seen = self.gathered_rows(truth)
         report = self.class_report(rows, seen)
         assert report is not None
-        self.result = SemanticResult(report.figures | counts_of(len(rows), len(report.results["components"])), report)
+        self.result = SemanticResult(
+            report.figures | counts_of(len(rows), len(report.results["components"])), report
+        )
         return None
 
-    def sheet(self, sample: Sample, folder: Path) -> Path:
+    def draw_example(self, sample: Sample, folder: Path) -> Path:
         """Image, true and found classes, and where pixels are grouped, the groups with their classes."""
         assert self.examiner is not None
         batch = collate([sample])
@@ -109,5 +122,7 @@ class SemanticTask(InstanceTask):
         file = folder / f"val-{sample.image_id}.png"
         names = [BACKGROUND_NAME, *distinct_names(self.examiner.categories, BACKGROUND_NAME).values()]
         image = sample.image.permute(1, 2, 0).numpy()
-        draw_class_sheet(image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file)
+        draw_class_sheet(
+            image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file
+        )
         return file

@@ -38,7 +38,9 @@ def groups_of_images(data: SplitData) -> list[int]:
         return [2]
     dataset = data.dataset("train", training=True)
     indices = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int).tolist()
-    counts = [len(torch.unique(labels[labels != VOID])) for labels in (dataset[index].labels for index in indices)]
+    counts = [
+        len(torch.unique(labels[labels != VOID])) for labels in (dataset[index].labels for index in indices)
+    ]
     return [count for count in counts if count] or [1]
 
 
@@ -85,7 +87,9 @@ def recommendation(groups: list[int], dimension: int) -> str:
     if margin >= 1:
         return f"no margin below 1 serves {SERVED:.0%}: raise embedding.dimension"
     serves = (
-        f"are the least that could serve {SERVED:.0%}" if smallest_margin_soon(crowded(groups), dimension).known == "bound" else f"serve {SERVED:.0%}"
+        f"are the least that could serve {SERVED:.0%}"
+        if smallest_margin_soon(crowded(groups), dimension).known == "bound"
+        else f"serve {SERVED:.0%}"
     )
     return f"loss.margin={margin:.2f} and grouping.bandwidth={bandwidth_for(margin):.3f} {serves}"
 

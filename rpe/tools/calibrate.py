@@ -13,7 +13,7 @@ from rpe.metric.calibration import fit_calibration, reliability, scored_ious
 from rpe.run.building import build_data, check_pair
 from rpe.run.calibration import FILE, fitted_for, write_calibration
 from rpe.run.folder import checkpoint_of
-from rpe.run.trained import read_trained, task_of
+from rpe.run.trained import load_run, task_of
 from rpe.structures import Geometry
 from rpe.task.instance import InstanceTask
 from rpe.tools.command import command, read_arguments
@@ -25,7 +25,7 @@ Writes {FILE} into the run's folder.
   python -m rpe.tools.calibrate run=outputs/digits/<time>
 
 Then evaluate.py and predict.py give expected IoUs as scores with calibrated=true. The order of the masks
-of an image stays, and with it average recall. proposal.least_score is then an expected IoU.
+of an image stays, and with it average recall. proposal.score_threshold is then an expected IoU.
 """
 
 
@@ -40,22 +40,35 @@ def main(arguments: list[str]) -> None:
         raise UserError("run is missing: name a run folder that train.py wrote, run=outputs/digits/<time>")
     folder = Path(str(options["run"]))
     if not issubclass(task_of(str(folder)), InstanceTask):
-        raise UserError(f"run must be one that finds objects, got {folder}. Its results have no scores to calibrate.")
-    config, task = read_trained(str(folder))
+        raise UserError(
+            f"run must be one that finds objects, got {folder}. Its results have no scores to calibrate."
+        )
+    config, task = load_run(str(folder))
     data = build_data(config)
     check_pair(type(task), data, config)
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
     if not task.groups:
-        raise UserError(f"run must be one that groups pixels, got {folder}. Its masks are parts of the class map.")
+        raise UserError(
+            f"run must be one that groups pixels, got {folder}. Its masks are parts of the class map."
+        )
     truth, results = validation_masks(task, data)
     scores, ious = scored_ious(truth, results)
     knots = fit_calibration(scores, ious)
     before, after = reliability(scores, ious).calibration_error(), error_of_halves(truth, results)
-    about: dict[str, Any] = {"data": data.name, "split": "val", "images": len(truth["images"]), "masks": len(scores)}
+    about: dict[str, Any] = {
+        "data": data.name,
+        "split": "val",
+        "images": len(truth["images"]),
+        "masks": len(scores),
+    }
     about |= {"ECE": before, "ECE_calibrated": after}
     write_calibration(folder, knots, fitted_for(config, checkpoint_of(str(folder))), about)
     print(f"{len(scores):,} masks of {len(truth['images']):,} images of {data.name} val: {folder / FILE}")
-    halves = "" if after is None else f", {after:.4f} calibrated (fitted on every other image, measured on the rest, and vice versa)"
+    halves = (
+        ""
+        if after is None
+        else f", {after:.4f} calibrated (fitted on every other image, measured on the rest, and vice versa)"
+    )
     print(f"expected calibration error {before:.4f}{halves}")
 
 
@@ -78,7 +91,10 @@ def validation_masks(task: InstanceTask, data: InstanceData) -> tuple[Truth, lis
 def error_of_halves(truth: Truth, results: list[dict[str, Any]]) -> float | None:
     """Return the calibration error on images that no map was fitted on; None where a half has too few masks."""
     second = {image["id"] for image in truth["images"][1::2]}
-    halves = [scored_ious(truth, [row for row in results if (row["image_id"] in second) == chosen]) for chosen in (False, True)]
+    halves = [
+        scored_ious(truth, [row for row in results if (row["image_id"] in second) == chosen])
+        for chosen in (False, True)
+    ]
     mapped: list[Float[np.ndarray, "2 mask"]] = []
     for (scores, ious), (others, theirs) in zip(halves, halves[::-1], strict=True):
         if len(np.unique(others)) < 2:

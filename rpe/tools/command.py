@@ -31,12 +31,16 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
         if not given:
             raise UserError(f"{argument!r} is no key=value: the keys are {', '.join(defaults)}")
         if key not in defaults:
-            raise UserError(f"{key} is no key of this command: it has {', '.join(defaults)}{did_you_mean(key, defaults)}")
+            raise UserError(
+                f"{key} is no key of this command: it has {', '.join(defaults)}{did_you_mean(key, defaults)}"
+            )
         try:
             # YAML 1.1 takes 2:12 for minutes and seconds
             values[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UserError(f"{argument} cannot be read ({' '.join(str(error).split())}): quote it, as in {key}='\"..\"'") from error
+            raise UserError(
+                f"{argument} cannot be read ({' '.join(str(error).split())}): quote it, as in {key}='\"..\"'"
+            ) from error
     return values
 
 

@@ -56,7 +56,10 @@ BERKELEY = (
     "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping",
 )
 COCO = ("http://images.cocodataset.org", "https://s3.amazonaws.com/images.cocodataset.org")
-SEGMENTED = tuple(f"VOCdevkit/VOC2012/{part}" for part in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass", "SegmentationObject"))
+SEGMENTED = tuple(
+    f"VOCdevkit/VOC2012/{part}"
+    for part in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass", "SegmentationObject")
+)
 
 # md5 of VOC and SBD as torchvision has them; of COCO as several public tools that check it agree
 DATASETS: dict[str, tuple[Archive, ...]] = {
@@ -78,7 +81,9 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             "benchmark.tgz",
             "82b4d87ceb2ed10f6038a1cba92111cb",
             tuple(f"{server}/semantic_contours/benchmark.tgz" for server in BERKELEY),
-            tuple(f"benchmark_RELEASE/dataset/{part}" for part in ("inst", "cls", "img", "train.txt", "val.txt")),
+            tuple(
+                f"benchmark_RELEASE/dataset/{part}" for part in ("inst", "cls", "img", "train.txt", "val.txt")
+            ),
             of_sbd,
         ),
     ),
@@ -110,7 +115,11 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             "BSR_bsds500.tgz",
             None,
             tuple(f"{server}/BSR/BSR_bsds500.tgz" for server in BERKELEY),
-            tuple(f"BSR/BSDS500/data/{part}/{split}" for part in ("images", "groundTruth") for split in ("train", "val", "test")),
+            tuple(
+                f"BSR/BSDS500/data/{part}/{split}"
+                for part in ("images", "groundTruth")
+                for split in ("train", "val", "test")
+            ),
             of_bsds,
         ),
     ),
@@ -187,7 +196,9 @@ def fetched(archive: Archive, folder: Path) -> Path:
         partial.unlink()
         reasons.append(f"{url}: it {refused}")
         say(f"{archive.name}: {reasons[-1]}")
-    raise UserError(f"{archive.name} cannot be had ({'; '.join(reasons)}): put it into {folder} by hand, or name another address as mirror=")
+    raise UserError(
+        f"{archive.name} cannot be had ({'; '.join(reasons)}): put it into {folder} by hand, or name another address as mirror="
+    )
 
 
 def load(url: str, partial: Path) -> None:
@@ -213,7 +224,9 @@ def load(url: str, partial: Path) -> None:
 def load_rest(url: str, partial: Path) -> None:
     """One try, from where `partial` ends."""
     start = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "rpe"} | ({"Range": f"bytes={start}-"} if start else {}))
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "rpe"} | ({"Range": f"bytes={start}-"} if start else {})
+    )
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -236,7 +249,13 @@ def load_rest(url: str, partial: Path) -> None:
         with (
             partial.open("ab" if start else "wb") as out,
             tqdm(
-                desc=partial.stem, total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, mininterval=0.5 if terminal else 15.0
+                desc=partial.stem,
+                total=total,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                mininterval=0.5 if terminal else 15.0,
             ) as bar,
         ):
             while chunk := answer.read(CHUNK):
@@ -260,13 +279,17 @@ def describe(error: Exception) -> str:
 def fault(archive: Archive, file: Path) -> str | None:
     """What is wrong with the file; None where it is what it should be."""
     if archive.md5 is None:
-        say(f"{archive.name}: no checksum is published; its size is the server's, and unpacking checks the archive's own")
+        say(
+            f"{archive.name}: no checksum is published; its size is the server's, and unpacking checks the archive's own"
+        )
         return None if tarfile.is_tarfile(file) or zipfile.is_zipfile(file) else "is no archive"
     digest = hashlib.md5(usedforsecurity=False)
     with file.open("rb") as content:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
-    return None if digest.hexdigest() == archive.md5 else f"has the md5 {digest.hexdigest()}, not {archive.md5}"
+    return (
+        None if digest.hexdigest() == archive.md5 else f"has the md5 {digest.hexdigest()}, not {archive.md5}"
+    )
 
 
 def unpack(archive: Archive, file: Path, root: Path) -> None:
@@ -288,7 +311,9 @@ def unpack(archive: Archive, file: Path, root: Path) -> None:
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
         shutil.rmtree(beside, ignore_errors=True)
         file.unlink()
-        raise UserError(f"{archive.name} does not unpack ({type(error).__name__}: {error}): it was removed; run this again") from error
+        raise UserError(
+            f"{archive.name} does not unpack ({type(error).__name__}: {error}): it was removed; run this again"
+        ) from error
     wanting = [path for path in archive.holds if not (beside / path).exists() and not (root / path).exists()]
     if wanting:
         shutil.rmtree(beside)
@@ -322,7 +347,11 @@ def settings_of(arguments: list[str]) -> tuple[str, Path, str | None]:
         UserError: an argument that is none of them or comes twice, or a name that is unknown.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    wrong = [argument for argument in arguments if argument.split("=", 1)[0] not in ("name", "root", "mirror") or "=" not in argument]
+    wrong = [
+        argument
+        for argument in arguments
+        if argument.split("=", 1)[0] not in ("name", "root", "mirror") or "=" not in argument
+    ]
     if wrong:
         raise UserError(f"argument {wrong[0]!r} is unknown: {USAGE}")
     keys = [argument.split("=", 1)[0] for argument in arguments]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from rpe.data.module import SplitDataset, collate
-from rpe.grouping import climb, mean_shift
+from rpe.grouping import mean_shift, nonblurring_mean_shift
 from rpe.network.model import PixelEmbedding
 from rpe.overlay import colours_of
 from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table, spread_loops
@@ -14,13 +14,21 @@ from rpe.picture.gradients import draw_gradients
 from rpe.picture.sheet import embedded_pixels
 from rpe.picture.sphere import Motion, animate_sphere, draw_sphere
 from rpe.run import build_data
-from rpe.run.trained import read_trained
+from rpe.run.trained import load_run
 from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
 from rpe.structures import UserError, check_count
 from rpe.tools.command import command, read_arguments
 
-DEFAULTS: dict[str, Any] = {"run": None, "image": 0, "split": "val", "loops": 10, "bandwidth": None, "output": None, "animation": True}
+DEFAULTS: dict[str, Any] = {
+    "run": None,
+    "image": 0,
+    "split": "val",
+    "loops": 10,
+    "bandwidth": None,
+    "output": None,
+    "animation": True,
+}
 
 USAGE = """
 Draw what the loops do to the pixels of one image, and to the gradient:
@@ -59,7 +67,9 @@ def main(arguments: list[str]) -> None:
     if not isinstance(values["animation"], bool):
         raise UserError(f"animation {values['animation']} is neither true nor false")
     if values["run"] is None and values["output"] is None:
-        raise UserError("run and output are missing: name a run folder, run=outputs/digits/<time>, or an output for the circle alone")
+        raise UserError(
+            "run and output are missing: name a run folder, run=outputs/digits/<time>, or an output for the circle alone"
+        )
     folder = Path(values["output"] or Path(values["run"]) / "dynamics")
     draw = None if values["run"] is None else prepared(values)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,24 +85,36 @@ def prepared(values: dict[str, Any]) -> tuple[dict[str, Motion], Any, Any]:
     Raises:
         UserError: the run groups no objects, or there is no such image.
     """
-    trained = read_trained(values["run"])
+    trained = load_run(values["run"])
     model = getattr(trained.task, "model", None)
     if not isinstance(model, PixelEmbedding):
         raise UserError(f"run {values['run']} detects boundaries: name one that groups pixels into objects")
     dataset = build_data(trained.config).dataset(str(values["split"]))
     assert isinstance(dataset, SplitDataset)
-    check_count("image", values["image"], 0, f"it is one of the {len(dataset)} images of the split, counted from 0")
+    check_count(
+        "image", values["image"], 0, f"it is one of the {len(dataset)} images of the split, counted from 0"
+    )
     if values["image"] >= len(dataset):
-        raise UserError(f"image {values['image']} is too large: {values['split']} has {len(dataset)} images, counted from 0")
+        raise UserError(
+            f"image {values['image']} is too large: {values['split']} has {len(dataset)} images, counted from 0"
+        )
     batch = collate([dataset[values["image"]]])
     with torch.no_grad():
         points, size = embedded_pixels(model.embed(batch.images), batch.labels)
         own = float(model.grouping.concentration)
         kappa = own if values["bandwidth"] is None else concentration_of_bandwidth(values["bandwidth"])
         loops, step = values["loops"], model.grouping.step
-        runs = {"blurring": mean_shift(points, kappa, loops, step=step), "non-blurring": climb(points, kappa, loops, step=step)}
-    labels = torch.nn.functional.interpolate(batch.labels[:, None].double(), size=size, mode="nearest")[0, 0].long()
-    motions = {name: Motion([iterate[0] for iterate in iterates], labels.flatten(), size) for name, iterates in runs.items()}
+        runs = {
+            "blurring": mean_shift(points, kappa, loops, step=step),
+            "non-blurring": nonblurring_mean_shift(points, kappa, loops, step=step),
+        }
+    labels = torch.nn.functional.interpolate(batch.labels[:, None].double(), size=size, mode="nearest")[
+        0, 0
+    ].long()
+    motions = {
+        name: Motion([iterate[0] for iterate in iterates], labels.flatten(), size)
+        for name, iterates in runs.items()
+    }
     return motions, batch.images[0].permute(1, 2, 0).numpy(), colours_of(labels.numpy())
 
 

@@ -17,15 +17,23 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from rpe.grouping import mean_shift
-from rpe.grouping.fixed import FixedMeanShift
+from rpe.grouping.exportable import FixedMeanShift
 from rpe.network.model import BoundaryDetector, PixelEmbedding
-from rpe.run.trained import read_trained
+from rpe.run.trained import load_run
 from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth, normalise
 from rpe.structures import UserError, check_count
 from rpe.tools.command import command, read_arguments
 
-DEFAULTS: dict[str, Any] = {"run": None, "output": None, "height": None, "width": None, "iterations": None, "bandwidth": None, "pixels": 500}
+DEFAULTS: dict[str, Any] = {
+    "run": None,
+    "output": None,
+    "height": None,
+    "width": None,
+    "iterations": None,
+    "bandwidth": None,
+    "pixels": 500,
+}
 
 USAGE = """
 Write a run's network and its loops as programs of torch.export, equal to the run's own within 1e-5:
@@ -51,9 +59,16 @@ class Network(nn.Module):
     def __init__(self, network: PixelEmbedding | BoundaryDetector) -> None:
         super().__init__()
         self.network = network
-        self.outputs = ["fused", *(f"points-{stage}" for stage in range(1, 1 + len(getattr(network, "embeddings", []))))]
+        self.outputs = [
+            "fused",
+            *(f"points-{stage}" for stage in range(1, 1 + len(getattr(network, "embeddings", [])))),
+        ]
         if isinstance(network, PixelEmbedding):
-            self.outputs = ["points", "objectness", *(["classes"] if hasattr(network.objectness, "classes") else [])]
+            self.outputs = [
+                "points",
+                "objectness",
+                *(["classes"] if hasattr(network.objectness, "classes") else []),
+            ]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Tensor, ...]:
         """Of an embedding: points, objectness and, where there are, the classes' logits; of a detector: the fused logit and each stage's points."""
@@ -89,12 +104,20 @@ def network_program(network: Network, multiple: int, height: int, width: int) ->
         except Exception as error:  # what tracing raises at a model that it cannot follow is of any kind
             refusal = error
     else:
-        raise UserError(f"this network cannot be exported ({str(refusal).strip().splitlines()[0]}): take another backbone") from refusal
+        raise UserError(
+            f"this network cannot be exported ({str(refusal).strip().splitlines()[0]}): take another backbone"
+        ) from refusal
     sizes = [(2, height, width), (1, height, width), (3, height, width)]
     if shapes is free:
         sizes += [(1, height + multiple, 2 * width), (2, 2 * multiple, width + 3 * multiple)]
     return compared(
-        program, {f"{batch} x {rows} x {columns}": (torch.rand(batch, 3, rows, columns),) for batch, rows, columns in sizes}, network, shapes is free
+        program,
+        {
+            f"{batch} x {rows} x {columns}": (torch.rand(batch, 3, rows, columns),)
+            for batch, rows, columns in sizes
+        },
+        network,
+        shapes is free,
     )
 
 
@@ -109,7 +132,12 @@ def grouping_program(grouping: FixedMeanShift, dimension: int, pixels: int) -> E
         kappa = float(grouping.concentration)
         return (mean_shift(points, kappa, grouping.iterations, step=grouping.step, mask=mask)[-1],)
 
-    return compared(program, {f"{images} x {count}": random_points(images, count, dimension) for images, count in sizes}, loops, True)
+    return compared(
+        program,
+        {f"{images} x {count}": random_points(images, count, dimension) for images, count in sizes},
+        loops,
+        True,
+    )
 
 
 def random_points(batch: int, pixels: int, dimension: int) -> tuple[Tensor, Tensor]:
@@ -118,7 +146,12 @@ def random_points(batch: int, pixels: int, dimension: int) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def compared(program: Any, inputs: dict[str, tuple[Tensor, ...]], eager: Callable[..., tuple[Tensor, ...]], any_size: bool) -> Exported:
+def compared(
+    program: Any,
+    inputs: dict[str, tuple[Tensor, ...]],
+    eager: Callable[..., tuple[Tensor, ...]],
+    any_size: bool,
+) -> Exported:
     """The file as bytes, and what a program that is read from it makes of each input beside what `eager` does."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
@@ -131,7 +164,9 @@ def compared(program: Any, inputs: dict[str, tuple[Tensor, ...]], eager: Callabl
         found = found if isinstance(found, tuple | list) else (found,)
         # NaN on either side must not pass
         pairs = zip(found, eager(*given), strict=True)
-        differences[name] = max(float((one - other).abs().nan_to_num(float("inf")).max()) for one, other in pairs)
+        differences[name] = max(
+            float((one - other).abs().nan_to_num(float("inf")).max()) for one, other in pairs
+        )
     return Exported(stream.getvalue(), any_size, differences)
 
 
@@ -140,8 +175,10 @@ def main(arguments: list[str]) -> int:
     values = read_arguments(arguments, DEFAULTS, USAGE)
     if values["bandwidth"] is not None:
         check_bandwidth(values["bandwidth"])
-    trained = read_trained(values["run"])
-    network: PixelEmbedding | BoundaryDetector = next(part for part in trained.task.children() if isinstance(part, PixelEmbedding | BoundaryDetector))
+    trained = load_run(values["run"])
+    network: PixelEmbedding | BoundaryDetector = next(
+        part for part in trained.task.children() if isinstance(part, PixelEmbedding | BoundaryDetector)
+    )
     multiple = network.backbone.multiple
     height, width = (side(name, values[name], multiple) for name in ("height", "width"))
     check_count("pixels", values["pixels"], 3, "it is how many points the grouping is tried on")
@@ -150,14 +187,22 @@ def main(arguments: list[str]) -> int:
     embedding = network_program(wrapped, multiple, height, width)
     size = f"multiples of {multiple}, {2 * multiple} or more" if embedding.any_size else [height, width]
     about: dict[str, Any] = {
-        "embedding.pt2": {"images": "float32 [batch, 3, height, width] in [0, 1]", "height, width": size, "outputs": wrapped.outputs}
+        "embedding.pt2": {
+            "images": "float32 [batch, 3, height, width] in [0, 1]",
+            "height, width": size,
+            "outputs": wrapped.outputs,
+        }
     }
     programs = {"embedding.pt2": embedding}
     grouping = grouping_of(network, values["iterations"], values["bandwidth"])
     if grouping is None:
         print("grouping.pt2 is left out, as there are no loops: iterations=5 would write five")
     else:
-        dimension = network.embedding.dimension if isinstance(network, PixelEmbedding) else network.embeddings[0].dimension  # type: ignore[union-attr]
+        dimension = (
+            network.embedding.dimension
+            if isinstance(network, PixelEmbedding)
+            else network.embeddings[0].dimension
+        )  # type: ignore[union-attr]
         programs["grouping.pt2"] = grouping_program(grouping, int(dimension), values["pixels"])  # type: ignore[arg-type]
         about["grouping.pt2"] = {
             "points": f"float32 [batch, pixel, {dimension}] of unit length",
@@ -178,11 +223,15 @@ def side(name: str, value: Any, multiple: int) -> int:
         return max(64 - 64 % multiple, 4 * multiple)
     check_count(name, value, multiple, f"it is in pixels, and a multiple of {multiple}")
     if value % multiple:
-        raise UserError(f"{name} {value} is no multiple of {multiple}, which this network needs: take {-(-value // multiple) * multiple}")
+        raise UserError(
+            f"{name} {value} is no multiple of {multiple}, which this network needs: take {-(-value // multiple) * multiple}"
+        )
     return int(value)
 
 
-def grouping_of(network: PixelEmbedding | BoundaryDetector, iterations: int | None, bandwidth: float | None) -> FixedMeanShift | None:
+def grouping_of(
+    network: PixelEmbedding | BoundaryDetector, iterations: int | None, bandwidth: float | None
+) -> FixedMeanShift | None:
     """The run's loops, with the number and bandwidth that are asked for; None where there are none."""
     own = network.grouping
     count = own.iterations if iterations is None else iterations
@@ -195,12 +244,20 @@ def write(programs: dict[str, Exported], about: dict[str, Any], folder: Path) ->
     for name, program in programs.items():
         about[name]["differences"] = program.differences
         for size, difference in program.differences.items():
-            print(f"{name}  {size:>16}  largest difference {difference:.1e}{'' if difference <= TOLERANCE else '  TOO LARGE'}")
-    if not all(difference <= TOLERANCE for program in programs.values() for difference in program.differences.values()):
+            print(
+                f"{name}  {size:>16}  largest difference {difference:.1e}{'' if difference <= TOLERANCE else '  TOO LARGE'}"
+            )
+    if not all(
+        difference <= TOLERANCE
+        for program in programs.values()
+        for difference in program.differences.values()
+    ):
         print(
             f"nothing is written: a program differs from the run by more than {TOLERANCE:g}; points near a watershed multiply rounding with each loop,"
         )
-        print("the more the smaller the bandwidth: where the grouping is too far off, fewer iterations or a larger bandwidth help")
+        print(
+            "the more the smaller the bandwidth: where the grouping is too far off, fewer iterations or a larger bandwidth help"
+        )
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in programs.items():

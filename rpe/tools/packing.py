@@ -65,22 +65,43 @@ def numbers(key: str, value: Any) -> list[int]:
             first, last = (int(part) for part in value.split(":"))
             found = list(range(first, last + 1))
         else:
-            found = [int(part) for part in (value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value])]
+            found = [
+                int(part)
+                for part in (
+                    value.split(",")
+                    if isinstance(value, str)
+                    else value
+                    if isinstance(value, list)
+                    else [value]
+                )
+            ]
     except (TypeError, ValueError):
         found = []
     if not found or min(found) < 1:
-        raise UserError(f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64")
+        raise UserError(
+            f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64"
+        )
     return found
 
 
-def rows(groups: list[int], dimensions: list[int], margin: float | None, starts: int, seed: int) -> Iterator[Packed]:
+def rows(
+    groups: list[int], dimensions: list[int], margin: float | None, starts: int, seed: int
+) -> Iterator[Packed]:
     """The table, with progress on stderr."""
     for dimension in dimensions:
         for count in groups:
             met = smallest_margin(count, dimension, starts, seed)
-            floor = None if margin is None else 0.0 if is_met(met, margin) else loss_floor(count, dimension, margin, starts, seed)
+            floor = (
+                None
+                if margin is None
+                else 0.0
+                if is_met(met, margin)
+                else loss_floor(count, dimension, margin, starts, seed)
+            )
             if met.known == "found":
-                print(f"{count} groups in {dimension} dimensions: {met.margin:.5f}", file=sys.stderr, flush=True)
+                print(
+                    f"{count} groups in {dimension} dimensions: {met.margin:.5f}", file=sys.stderr, flush=True
+                )
             yield Packed(count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor)
 
 
@@ -96,10 +117,23 @@ def draw(table: list[Packed], margin: float | None, file: Path) -> None:
     for index, dimension in enumerate(sorted({row.dimension for row in table})):
         mine = [row for row in table if row.dimension == dimension]
         colour = f"C{index}"
-        axis.plot([row.groups for row in mine], [row.margin for row in mine], color=colour, linewidth=1, label=f"D = {dimension}")
+        axis.plot(
+            [row.groups for row in mine],
+            [row.margin for row in mine],
+            color=colour,
+            linewidth=1,
+            label=f"D = {dimension}",
+        )
         for known, marker, face in (("exact", "o", colour), ("found", "o", "white"), ("bound", "x", colour)):
             marked = [row for row in mine if row.known == known]
-            axis.plot([row.groups for row in marked], [row.margin for row in marked], marker, color=colour, markerfacecolor=face, markersize=4)
+            axis.plot(
+                [row.groups for row in marked],
+                [row.margin for row in marked],
+                marker,
+                color=colour,
+                markerfacecolor=face,
+                markersize=4,
+            )
     if margin is not None:
         axis.axhline(margin, color="0.6", linewidth=0.8, linestyle="--")
     axis.set(xlabel="groups in an image", ylabel="smallest margin that they can meet", ylim=(0, 1))
@@ -113,7 +147,14 @@ def draw(table: list[Packed], margin: float | None, file: Path) -> None:
 
 def say_table(table: list[Packed]) -> None:
     """On stdout."""
-    shown = Table("groups", "dimension", "smallest margin", "known", "lower bound", *(["loss floor"] if table[0].floor is not None else []))
+    shown = Table(
+        "groups",
+        "dimension",
+        "smallest margin",
+        "known",
+        "lower bound",
+        *(["loss floor"] if table[0].floor is not None else []),
+    )
     for row in table:
         cells = [str(row.groups), str(row.dimension), f"{row.margin:.5f}", row.known, f"{row.bound:.5f}"]
         shown.add_row(*cells, *([] if row.floor is None else [f"{row.floor:.4f}"]))
@@ -135,7 +176,9 @@ def main(arguments: list[str]) -> None:
     """Table, files and advice."""
     given = read_arguments(arguments, DEFAULTS, USAGE)
     dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
-    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1):
+    if margin is not None and (
+        isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1
+    ):
         raise UserError(f"margin={margin} is outside [0, 1)")
     if given["experiment"] is not None:
         say_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)

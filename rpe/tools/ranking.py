@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.callback.checkpoint import WholeCheckpoints
+from rpe.callbacks.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitDataset, collate
 from rpe.run.building import build_data
 from rpe.run.folder import checkpoint_of, read_checkpoint
-from rpe.run.trained import read_trained
+from rpe.run.trained import load_run
 from rpe.segment import LearnedRanker, describe, quality_of, truth_on_grid
 from rpe.structures import UserError, check_count
 from rpe.task.instance import InstanceTask
@@ -40,13 +40,15 @@ def main(arguments: list[str]) -> None:
     options = read_arguments(arguments, {"run": None, "images": 400, "epochs": 30, "seed": 0}, USAGE)
     for name in ("images", "epochs"):
         check_count(name, options[name], 1, "name how many")
-    config, task = read_trained(options["run"])
+    config, task = load_run(options["run"])
     if not isinstance(task, InstanceTask) or not isinstance(task.proposal.ranker, LearnedRanker):
         raise UserError(f"run must have ranker=learned, got {options['run']}. Train with ranker=learned")
     dataset = build_data(config).open_split("train", training=False)
     assert isinstance(dataset, SplitDataset)
     features, quality, weight = described_groups(task, dataset, int(options["images"]))
-    before, after = fit(task.proposal.ranker, features, quality, weight, int(options["epochs"]), int(options["seed"]))
+    before, after = fit(
+        task.proposal.ranker, features, quality, weight, int(options["epochs"]), int(options["seed"])
+    )
     file = checkpoint_of(str(options["run"]))
     content = read_checkpoint(file)
     own = {name: value for name, value in task.state_dict().items() if ".ranker." in name}
@@ -58,7 +60,9 @@ def main(arguments: list[str]) -> None:
 
 
 @torch.no_grad()
-def described_groups(task: InstanceTask, dataset: SplitDataset, images: int) -> tuple[Float[Tensor, "group feature"], Tensor, Tensor]:
+def described_groups(
+    task: InstanceTask, dataset: SplitDataset, images: int
+) -> tuple[Float[Tensor, "group feature"], Tensor, Tensor]:
     """Return features, quality and weight of the groups of evenly drawn images, each image of the same weight."""
     features, qualities, weights = [], [], []
     count = min(len(dataset), images)
@@ -69,7 +73,9 @@ def described_groups(task: InstanceTask, dataset: SplitDataset, images: int) -> 
         truth = truth_on_grid(batch.labels[0], embedded.points)
         found = []
         for setting in task.proposal.settings:
-            grouped = task.proposal.grouped(embedded, size, setting, task.proposal.minimum_area / embedded.points.stride**2)
+            grouped = task.proposal.grouped(
+                embedded, size, setting, task.proposal.min_area / embedded.points.stride**2
+            )
             found.append((torch.cat(describe(grouped, embedded), 1), quality_of(grouped, truth)))
         number = sum(len(quality) for _, quality in found)
         for described, quality in found:
@@ -94,7 +100,10 @@ def fit(
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
 
     def loss_of(logits: Float[Tensor, " some"], chosen: Any) -> Float[Tensor, ""]:
-        return (functional.binary_cross_entropy_with_logits(logits, quality[chosen], reduction="none") * weight[chosen]).mean()
+        return (
+            functional.binary_cross_entropy_with_logits(logits, quality[chosen], reduction="none")
+            * weight[chosen]
+        ).mean()
 
     everything = slice(None)
     with torch.no_grad():

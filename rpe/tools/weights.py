@@ -54,14 +54,18 @@ def main(arguments: list[str]) -> None:
     stream = io.BytesIO()
     torch.save(kept, stream)
     if len(stream.getvalue()) > LARGEST:
-        raise UserError(f"the weights of {run} take {len(stream.getvalue()):,} bytes, more than {LARGEST:,}: train a smaller backbone")
+        raise UserError(
+            f"the weights of {run} take {len(stream.getvalue()):,} bytes, more than {LARGEST:,}: train a smaller backbone"
+        )
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_whole(output / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     write_whole(output / "checkpoints" / "best.ckpt", stream.getvalue())
     made = made_of(run, config, content, str(options["command"]))
     write_whole(output / "made.yaml", yaml.safe_dump(made, sort_keys=False))
     write_whole(output / "README.md", readme_of(output.name, made))
-    print(f"{output}: {len(stream.getvalue()):,} bytes, {sum(values.numel() for values in small.values()):,} numbers")
+    print(
+        f"{output}: {len(stream.getvalue()):,} bytes, {sum(values.numel() for values in small.values()):,} numbers"
+    )
 
 
 def halved(name: str, values: Tensor) -> Tensor:
@@ -82,12 +86,18 @@ def halved(name: str, values: Tensor) -> Tensor:
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config without this machine's paths: data lie where `conf/data` looks for them, nothing is fetched, nothing goes on."""
     kept = json.loads(json.dumps(config))
-    kept["resume"] = kept["init"] = None
+    kept["resume"] = kept["init_from"] = None
     if "root" in kept["data"]:
-        group = yaml.safe_load((CONF / "data" / f"{kept['data']['name']}.yaml").read_text()) if known(kept["data"]["name"]) else {}
+        group = (
+            yaml.safe_load((CONF / "data" / f"{kept['data']['name']}.yaml").read_text())
+            if known(kept["data"]["name"])
+            else {}
+        )
         kept["data"]["root"] = group.get("root", "${oc.env:RPE_DATA_DIR,data}/" + str(kept["data"]["name"]))
     if kept["backbone"].get("weights") is not None:
-        kept["backbone"]["weights"] = kept["backbone"]["weights"] and "checkpoint"  # the checkpoint brings them
+        kept["backbone"]["weights"] = (
+            kept["backbone"]["weights"] and "checkpoint"
+        )  # the checkpoint brings them
     return dict(kept)
 
 
@@ -104,7 +114,10 @@ def made_of(run: Path, config: dict[str, Any], content: dict[str, Any], training
     of_run = {key: measured["run"].get(key) for key in ("commit", "config", "seconds", "split")}
     return {
         "command": training,
-        "made small by": {"command": "python -m rpe.tools.weights run=<run> output=<this folder> command=<that>", "commit": here["commit"]},
+        "made small by": {
+            "command": "python -m rpe.tools.weights run=<run> output=<this folder> command=<that>",
+            "commit": here["commit"],
+        },
         "run": of_run | {"epochs": int(content["epoch"]) + 1 if "epoch" in content else None},
         "figures": {name: round(float(value), 4) for name, value in measured["figures"].items()},
     }

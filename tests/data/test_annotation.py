@@ -36,9 +36,14 @@ def test_arrays_give_back_every_mask(coco_folder: Path) -> None:
 
 def test_categories(coco_folder: Path) -> None:
     truth = read_truth(file_of(coco_folder))
-    assert category_ids(truth, None, "train_categories") == {1, 2} and category_ids(truth, ["brick"], "train_categories") == {2}
+    assert category_ids(truth, None, "train_categories") == {1, 2} and category_ids(
+        truth, ["brick"], "train_categories"
+    ) == {2}
     assert {annotation["category_id"] for annotation in only_categories(truth, {2})["annotations"]} == {2}
-    with pytest.raises(UserError, match="data.train_categories names 'cat', which is no category of the data: it has box, brick"):
+    with pytest.raises(
+        UserError,
+        match="data.train_categories names 'cat', which is no category of the data: it has box, brick",
+    ):
         category_ids(truth, ["cat"], "train_categories")
 
 
@@ -47,23 +52,56 @@ def test_categories(coco_folder: Path) -> None:
     [
         (lambda truth: truth["annotations"].clear(), "holds no annotation at all"),
         (lambda truth: truth.pop("categories"), "has no categories"),
-        (lambda truth: truth["annotations"][0].update(image_id=9), "names image 9, which the file does not list"),
-        (lambda truth: truth["annotations"][1].update(segmentation={"size": [5, 5], "counts": [25]}), r"mask of size \[5, 5\]"),
+        (
+            lambda truth: truth["annotations"][0].update(image_id=9),
+            "names image 9, which the file does not list",
+        ),
+        (
+            lambda truth: truth["annotations"][1].update(segmentation={"size": [5, 5], "counts": [25]}),
+            r"mask of size \[5, 5\]",
+        ),
         (lambda truth: truth["annotations"][1].update(segmentation=[]), "has no segmentation"),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "fewer than three corners"),
+        (
+            lambda truth: truth["annotations"][0].update(segmentation=[[1, 2, 3, 4]]),
+            "fewer than three corners",
+        ),
         (lambda truth: truth["annotations"][0].pop("area"), "an annotation in .* has no area"),
         (lambda truth: truth["images"][0].pop("height"), "an image in .* has no height"),
         (lambda truth: truth["images"].append(truth["images"][0]), "names an image id twice: 1"),
-        (lambda truth: truth["annotations"].append(truth["annotations"][2]), "names an annotation id twice: 3"),
+        (
+            lambda truth: truth["annotations"].append(truth["annotations"][2]),
+            "names an annotation id twice: 3",
+        ),
         (lambda truth: truth["categories"].append({"id": 1, "name": "cat"}), "names a category id twice: 1"),
-        (lambda truth: truth["annotations"][0].update(category_id=7), "annotation 1 in .* names category 7, which the file does not list"),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[400, 400, 420, 400, 420, 420]]), "annotation 1 in .* lies outside its image"),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[-20, 4, -2, 4, -2, 9]]), "spans x -20 to -2, the image 0 to 64"),
+        (
+            lambda truth: truth["annotations"][0].update(category_id=7),
+            "annotation 1 in .* names category 7, which the file does not list",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(segmentation=[[400, 400, 420, 400, 420, 420]]),
+            "annotation 1 in .* lies outside its image",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(segmentation=[[-20, 4, -2, 4, -2, 9]]),
+            "spans x -20 to -2, the image 0 to 64",
+        ),
         (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 90, 4, 9, 9]]), "spans x 4 to 90"),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, "a"]]), "a corner that is no number"),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, float("nan")]]), "a corner that is no number"),
-        (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [9, 9]}), "counts are not those of 48 x 64 pixels"),
-        (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": "abc"}), "counts are not those of 48 x 64 pixels"),
+        (
+            lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, "a"]]),
+            "a corner that is no number",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, float("nan")]]),
+            "a corner that is no number",
+        ),
+        (
+            lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [9, 9]}),
+            "counts are not those of 48 x 64 pixels",
+        ),
+        (
+            lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": "abc"}),
+            "counts are not those of 48 x 64 pixels",
+        ),
         (lambda truth: truth["images"][0].update(height=0), r"image 1 in .* has the size \[0, 64\]"),
         (lambda truth: truth["categories"][0].pop("name"), "a category in .* has no name"),
     ],
@@ -87,17 +125,29 @@ def add(truth: dict, category: dict, place: int) -> dict:
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_name_means_every_id_that_bears_it(coco_folder: Path, place: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_means_every_id_that_bears_it(
+    coco_folder: Path, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     merged = add(read_truth(file_of(coco_folder)), {"id": 7, "name": "box"}, place)
     merged["annotations"][0]["category_id"] = 7
     file_of(coco_folder).write_text(json.dumps(merged))
-    assert category_ids(merged, None, "train_categories") == {1, 2, 7} and category_ids(merged, ["box"], "train_categories") == {1, 7}
+    assert category_ids(merged, None, "train_categories") == {1, 2, 7} and category_ids(
+        merged, ["box"], "train_categories"
+    ) == {1, 7}
     note.cache_clear()
     for names, count in ((None, 10), (["box"], 7), (["brick"], 3), (["brick", "box"], 10)):
         truth, chosen = read_split(file_of(coco_folder), names, "train_categories", skip_empty=False)
-        assert sum(annotation["category_id"] in chosen for annotation in truth["annotations"]) == len(truth["annotations"]) == count
+        assert (
+            sum(annotation["category_id"] in chosen for annotation in truth["annotations"])
+            == len(truth["annotations"])
+            == count
+        )
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "category names repeat" in lines[0] and f"'box' is {'7, 1' if place == 0 else '1, 7'}" in lines[0]
+    assert (
+        len(lines) == 1
+        and "category names repeat" in lines[0]
+        and f"'box' is {'7, 1' if place == 0 else '1, 7'}" in lines[0]
+    )
 
 
 @pytest.mark.parametrize("place", [0, 2])
@@ -105,19 +155,32 @@ def test_a_root_category_with_the_name_of_its_only_class(coco_folder: Path, plac
     """As some exporters write it, first or last, with no object of its own."""
 
     def rooted(truth: dict) -> None:
-        truth["categories"] = add({"categories": [{"id": 1, "name": "cells", "supercategory": "cells"}]}, {"id": 0, "name": "cells"}, place)[
-            "categories"
-        ]
+        truth["categories"] = add(
+            {"categories": [{"id": 1, "name": "cells", "supercategory": "cells"}]},
+            {"id": 0, "name": "cells"},
+            place,
+        )["categories"]
         for annotation in truth["annotations"]:
             annotation["category_id"] = 1
 
     edit(file_of(coco_folder), rooted)
     for names in (None, ["cells"]):
-        assert len(read_split(file_of(coco_folder), names, "eval_categories", skip_empty=False)[0]["annotations"]) == 10
+        assert (
+            len(
+                read_split(file_of(coco_folder), names, "eval_categories", skip_empty=False)[0]["annotations"]
+            )
+            == 10
+        )
 
 
 def test_names_of_categories_are_compared_by_what_they_look_like(coco_folder: Path) -> None:
-    truth = {"categories": [{"id": 4, "name": "ze\u0301bre"}, {"id": 5, "name": "z\u00e9bre"}, {"id": 6, "name": "Z\u00e9bre"}]}
+    truth = {
+        "categories": [
+            {"id": 4, "name": "ze\u0301bre"},
+            {"id": 5, "name": "z\u00e9bre"},
+            {"id": 6, "name": "Z\u00e9bre"},
+        ]
+    }
     for name in ("ze\u0301bre", "z\u00e9bre"):
         assert category_ids(truth, [name], "train_categories") == {4, 5}
 
@@ -127,9 +190,15 @@ def test_names_of_categories_are_compared_by_what_they_look_like(coco_folder: Pa
     [
         (b"", "is not JSON: it is empty; is the download complete"),
         (b" \n", "is not JSON: it is empty"),
-        (b'{"images": [', "it ends too early .Expecting value at line 1, column 13.; is the download complete"),
+        (
+            b'{"images": [',
+            "it ends too early .Expecting value at line 1, column 13.; is the download complete",
+        ),
         (b'{"images": [1 2]}', "Expecting ',' delimiter at line 1, column 15"),
-        (b'{"id": 1}\n{"id": 2}\n', "a second value follows the first .Extra data at line 2, column 1.; write one list, not one object a line"),
+        (
+            b'{"id": 1}\n{"id": 2}\n',
+            "a second value follows the first .Extra data at line 2, column 1.; write one list, not one object a line",
+        ),
         (b"<!DOCTYPE html>", "begins with '<' as a web page"),
         (b"\x1f\x8b\x08\x00abc", "a gzip file; unpack it"),
         (b"PK\x03\x04\xff\xfe", "a ZIP file; unpack it"),
@@ -141,7 +210,10 @@ def test_names_of_categories_are_compared_by_what_they_look_like(coco_folder: Pa
         (b"[1, 2]", "holds a list of 2: COCO's instance format has images, annotations and categories"),
         (b'"abc"', 'holds "abc": COCO'),
         (b"null", "holds null: COCO"),
-        (b'{"images": [], "annotations": []}', "has no categories: .* but holds an object with 'images', 'annotations'"),
+        (
+            b'{"images": [], "annotations": []}',
+            "has no categories: .* but holds an object with 'images', 'annotations'",
+        ),
         (b"{}", "has no images: .* but holds an object with no key"),
     ],
 )
@@ -165,7 +237,9 @@ def test_one_file_in_two_images_is_refused(coco_folder: Path, name: str) -> None
         truth["images"][3]["file_name"] = name.format(truth["images"][1]["file_name"])
 
     edit(file_of(coco_folder), twice)
-    with pytest.raises(UserError, match="has two images, 2 and 4, of one file_name .*: join them to one entry"):
+    with pytest.raises(
+        UserError, match="has two images, 2 and 4, of one file_name .*: join them to one entry"
+    ):
         read_truth(file_of(coco_folder))
 
 

@@ -38,7 +38,9 @@ def scene(height: int = 120, width: int = 160) -> tuple[tv_tensors.Image, tv_ten
     """Discs whose grey value is their id / 10 everywhere, so that image and labels tell on each other."""
     rows, columns = np.mgrid[:height, :width]
     labels = np.zeros((height, width), dtype=np.int64)
-    for number, (row, column, radius) in enumerate([(30, 40, 18), (80, 60, 25), (50, 120, 22), (95, 130, 12)], start=1):
+    for number, (row, column, radius) in enumerate(
+        [(30, 40, 18), (80, 60, 25), (50, 120, 22), (95, 130, 12)], start=1
+    ):
         labels[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = number
     image = torch.from_numpy(np.broadcast_to(labels / 10, (3, height, width)).astype(np.float32).copy())
     return tv_tensors.Image(image), tv_tensors.Mask(torch.from_numpy(labels))
@@ -50,7 +52,12 @@ def told(image: torch.Tensor) -> torch.Tensor:
 
 def inner(ids: torch.Tensor) -> torch.Tensor:
     """Where all within three pixels has one label, so that interpolation mixes nothing."""
-    near = torch.nn.functional.pad(ids[None].double(), (3, 3, 3, 3), mode="replicate").unfold(1, 7, 1).unfold(2, 7, 1)[0].flatten(2)
+    near = (
+        torch.nn.functional.pad(ids[None].double(), (3, 3, 3, 3), mode="replicate")
+        .unfold(1, 7, 1)
+        .unfold(2, 7, 1)[0]
+        .flatten(2)
+    )
     return near.amax(-1) == near.amin(-1)
 
 
@@ -88,14 +95,20 @@ def test_rotation_and_scale_by_hand() -> None:
     rows, columns = np.mgrid[:200, :200] + 0.5
     labels[(rows - 100) ** 2 + (columns - 100) ** 2 < 15**2] = 1
     labels[(rows - 100) ** 2 + (columns - 140) ** 2 < 15**2] = 2
-    image = tv_tensors.Image(torch.from_numpy(np.broadcast_to(labels > 0, (3, 200, 200)).astype(np.float32).copy()))
+    image = tv_tensors.Image(
+        torch.from_numpy(np.broadcast_to(labels > 0, (3, 200, 200)).astype(np.float32).copy())
+    )
     for angle, scale in ((15.0, 1.0), (-15.0, 0.7), (10.0, 1.5), (0.0, 1.3)):
         augment = make(rotation=sure(angle) if angle else None, scale=sure(scale))
-        moved, ids = augment(image, tv_tensors.Mask(torch.from_numpy(labels)), int(190 * scale), np.random.default_rng(0))
+        moved, ids = augment(
+            image, tv_tensors.Mask(torch.from_numpy(labels)), int(190 * scale), np.random.default_rng(0)
+        )
         places = np.stack(np.mgrid[: len(ids), : len(ids)], axis=-1) + 0.5
         bright = moved[0].numpy()[..., None]
         # half a pixel between image and labels would show; nearest neighbours that tie all go one way, up to a quarter
-        assert (bright * places).sum((0, 1)) / bright.sum() == pytest.approx(places[ids.numpy() > 0].mean(0), abs=0.3)
+        assert (bright * places).sum((0, 1)) / bright.sum() == pytest.approx(
+            places[ids.numpy() > 0].mean(0), abs=0.3
+        )
         (one, area), (two, _) = centre_and_area(ids, 1), centre_and_area(ids, 2)
         assert area == pytest.approx(np.pi * 15**2 * scale**2, rel=0.03)
         # counter-clockwise on the screen, where rows count downwards
@@ -104,19 +117,40 @@ def test_rotation_and_scale_by_hand() -> None:
 
 
 def test_the_same_generator_makes_the_same_sample_whatever_torch_draws(coco_folder: Path) -> None:
-    data = configured("augment=standard", f"data.root={coco_folder}", "data.crop=32", "data.workers=0", "data.longest_side=null")
+    data = configured(
+        "augment=standard",
+        f"data.root={coco_folder}",
+        "data.crop=32",
+        "data.num_workers=0",
+        "data.longest_side=null",
+    )
     train = data.dataset("train", training=True)
     first = train[0]
     torch.manual_seed(5)
     state = torch.get_rng_state()
     again, later = train[0], train[len(train)]
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1]) and not torch.equal(first[0], later[0])
+    assert (
+        torch.equal(first[0], again[0])
+        and torch.equal(first[1], again[1])
+        and not torch.equal(first[0], later[0])
+    )
     assert torch.equal(state, torch.get_rng_state()), "nothing is drawn from torch's global generator"
     batches = [
-        next(iter(configured("augment=standard", f"data.root={coco_folder}", "data.crop=32", f"data.workers={workers}").train_dataloader()))
+        next(
+            iter(
+                configured(
+                    "augment=standard",
+                    f"data.root={coco_folder}",
+                    "data.crop=32",
+                    f"data.num_workers={workers}",
+                ).train_dataloader()
+            )
+        )
         for workers in (0, 1)
     ]
-    assert torch.equal(batches[0].images, batches[1].images) and torch.equal(batches[0].labels, batches[1].labels)
+    assert torch.equal(batches[0].images, batches[1].images) and torch.equal(
+        batches[0].labels, batches[1].labels
+    )
 
 
 def test_objects_that_vanish_are_gone_and_ids_are_dense() -> None:
@@ -124,9 +158,13 @@ def test_objects_that_vanish_are_gone_and_ids_are_dense() -> None:
     seen = set()
     for seed in range(60):
         augment = make(rotation=sure(-10.0, 10.0))
-        _, ids, categories = prepared(image, labels, np.array([0, 10, 20, 30, 40]), None, 24, augment, np.random.default_rng(seed))
+        _, ids, categories = prepared(
+            image, labels, np.array([0, 10, 20, 30, 40]), None, 24, augment, np.random.default_rng(seed)
+        )
         _, known = augment(image, labels, 24, np.random.default_rng(seed))
-        assert torch.equal(categories[ids.clamp(min=0)], 10 * known.clamp(min=0).as_subclass(torch.Tensor)), "each pixel keeps its class"
+        assert torch.equal(categories[ids.clamp(min=0)], 10 * known.clamp(min=0).as_subclass(torch.Tensor)), (
+            "each pixel keeps its class"
+        )
         kept = categories[1:]
         present = [number for number in ids.unique().tolist() if number > 0]
         assert present == list(range(1, len(kept) + 1)) and set(kept.tolist()) <= {10, 20, 30, 40}
@@ -141,13 +179,21 @@ def test_nothing_asked_for_is_a_plain_crop() -> None:
     assert (patches == moved[0]).all(-1).all(-1).any() and torch.equal(told(moved), ids)
 
 
-@pytest.mark.parametrize("change", [{}, dict(rotation=sure(12.0)), dict(scale=sure(0.7)), dict(scale=sure(1.5), flip=1.0)], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, dict(rotation=sure(12.0)), dict(scale=sure(0.7)), dict(scale=sure(1.5), flip=1.0)], ids=str
+)
 def test_outside_is_the_reflection_and_void(change: dict) -> None:
-    image, labels = tv_tensors.Image(torch.ones(3, 50, 60)), tv_tensors.Mask(torch.ones(50, 60, dtype=torch.int64))
+    image, labels = (
+        tv_tensors.Image(torch.ones(3, 50, 60)),
+        tv_tensors.Mask(torch.ones(50, 60, dtype=torch.int64)),
+    )
     for seed in range(5):
         moved, ids = make(**change)(image, labels, 128, np.random.default_rng(seed))
         area = 3000 * change.get("scale", sure(1.0))["low"] ** 2
-        assert int((ids == 1).sum()) == pytest.approx(area, rel=0.05) and set(ids.unique().tolist()) == {-1, 1}
+        assert int((ids == 1).sum()) == pytest.approx(area, rel=0.05) and set(ids.unique().tolist()) == {
+            -1,
+            1,
+        }
         assert (moved > 0.999).all(), "no black anywhere"
 
 
@@ -176,7 +222,10 @@ def test_colours_by_hand(change: dict, wanted) -> None:
 
 def test_channels_differ_and_bytes_become_shares() -> None:
     image, _ = make(channels=sure(0.8, 1.2))(
-        torch.full((3, 8, 8), 100, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.int64), 8, np.random.default_rng(0)
+        torch.full((3, 8, 8), 100, dtype=torch.uint8),
+        torch.zeros(8, 8, dtype=torch.int64),
+        8,
+        np.random.default_rng(0),
     )
     factors = (image[:, 0, 0] * 255 / 100).tolist()
     assert len(set(factors)) == 3 and all(0.8 <= factor <= 1.2 for factor in factors)
@@ -189,7 +238,9 @@ def test_probabilities_are_kept() -> None:
         moved, _ = augment(image, labels, 64, np.random.default_rng(seed))
         same, mirrored = torch.equal(moved, image), torch.equal(moved, image.flip(-1))
         plain, flipped = plain + same, flipped + mirrored
-    assert (plain + flipped) / 400 == pytest.approx(0.3, abs=0.07) and flipped / (plain + flipped) == pytest.approx(0.5, abs=0.14)
+    assert (plain + flipped) / 400 == pytest.approx(0.3, abs=0.07) and flipped / (
+        plain + flipped
+    ) == pytest.approx(0.5, abs=0.14)
     draws = [Chance(0.7, 0.8, 1.2).draw(np.random.default_rng(seed)) for seed in range(1000)]
     values = [value for value in draws if value is not None]
     assert len(values) / 1000 == pytest.approx(0.7, abs=0.05)
@@ -208,7 +259,11 @@ def test_a_square_lies_in_the_image_where_it_fits() -> None:
 @pytest.mark.parametrize(
     ("name", "setting", "message"),
     [
-        ("scale", dict(probability=0.7, low=0.7), "augment.scale needs probability, low, high, not probability, low"),
+        (
+            "scale",
+            dict(probability=0.7, low=0.7),
+            "augment.scale needs probability, low, high, not probability, low",
+        ),
         ("scale", dict(probability=1.7, low=0.7, high=1.0), "augment.scale: probability 1.7 is outside"),
         ("scale", dict(probability=0.7, low=1.7, high=1.0), "augment.scale from 1.7 to 1 is no range"),
         ("gamma", dict(probability=0.7, low=0.0, high=1.0), "above 0"),
@@ -224,10 +279,20 @@ def test_the_group_reaches_the_training_samples_alone(coco_folder: Path) -> None
     assert configured().augment is None
     for option in ("standard", "nuclei"):
         data = configured(f"augment={option}", f"data.root={coco_folder}")
-        assert isinstance(data.augment, Augment) and isinstance(data.augment, get_class("rpe.data.augment.Augment"))
-        assert data.dataset("train", training=True).augment is data.augment and data.dataset("val").augment is None
+        assert isinstance(data.augment, Augment) and isinstance(
+            data.augment, get_class("rpe.data.augment.Augment")
+        )
+        assert (
+            data.dataset("train", training=True).augment is data.augment
+            and data.dataset("val").augment is None
+        )
     standard = configured("augment=standard").augment
-    assert standard is not None and standard.flip == 0.5 and standard.rotation == Chance(0.7, -15, 15) and standard.scale == Chance(0.7, 0.7, 1.5)
+    assert (
+        standard is not None
+        and standard.flip == 0.5
+        and standard.rotation == Chance(0.7, -15, 15)
+        and standard.scale == Chance(0.7, 0.7, 1.5)
+    )
     assert standard.channels == Chance(0.7, 0.8, 1.2) and standard.gamma.probability == 0.7
 
 
@@ -235,6 +300,9 @@ def test_shrinking_does_not_shift_the_labels() -> None:
     image, labels = scene(240, 320)
     for side in (300, 200, 128, 100):
         small, ids, _ = prepared(image, labels, np.arange(5), side, None, None, np.random.default_rng(0))
-        shifts = [centre_and_area(ids, number)[0] * 320 / side - centre_and_area(labels, number)[0] for number in (1, 2, 3, 4)]
+        shifts = [
+            centre_and_area(ids, number)[0] * 320 / side - centre_and_area(labels, number)[0]
+            for number in (1, 2, 3, 4)
+        ]
         assert np.mean(shifts, axis=0) == pytest.approx([0, 0], abs=0.35)
         assert (told(small) != ids).float().mean() < 0.05

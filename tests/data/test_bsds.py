@@ -24,11 +24,11 @@ def make_bsds(root: Path, **change: object) -> Bsds:
         root=str(root),
         batch_size=2,
         eval_batch_size=1,
-        workers=0,
+        num_workers=0,
         seed=0,
         train_splits=["train"],
-        agree=3,
-        slack=0,
+        min_annotators=3,
+        vote_radius=0,
         crop=40,
         scales=[1, 1],
         rotation=0,
@@ -45,7 +45,9 @@ def root(tmp_path: Path) -> Path:
 def test_agreement_of_people() -> None:
     votes = np.array([[0, 1, 2, 3, 5]])
     assert agreed(votes, 5, 3).tolist() == [[0, VOID, VOID, 1, 1]]
-    assert agreed(votes, 5, 0.4).tolist() == [[0, VOID, 1, 1, 1]] and agreed(votes, 5, 1).tolist() == [[0, 1, 1, 1, 1]]
+    assert agreed(votes, 5, 0.4).tolist() == [[0, VOID, 1, 1, 1]] and agreed(votes, 5, 1).tolist() == [
+        [0, 1, 1, 1, 1]
+    ]
     # never more than there are people
     assert agreed(votes[:, :3], 2, 3).tolist() == [[0, VOID, 1]]
 
@@ -60,23 +62,33 @@ def test_boundaries_a_pixel_apart_agree_with_slack() -> None:
 
 
 def test_whole_images_and_their_target(root: Path) -> None:
-    data = make_bsds(root, agree=2)
+    data = make_bsds(root, min_annotators=2)
     sample = data.dataset("test")[1]
     maps = annotations_of((48, 64))
     votes = sum(thin(segment_changes(one.astype(np.int64))).astype(int) for one in maps)
     assert sample.name == "3001" and sample.size == (48, 64) and sample.image_id == 1
-    assert (sample.labels.numpy() == np.where(votes >= 2, 1, np.where(votes == 1, VOID, 0))).all() and int((sample.labels == 1).sum()) > 30
-    assert (sample.segments.numpy() == np.stack(maps) - 1).all() and 0 <= float(sample.image.min()) < float(sample.image.max()) <= 1
+    assert (sample.labels.numpy() == np.where(votes >= 2, 1, np.where(votes == 1, VOID, 0))).all() and int(
+        (sample.labels == 1).sum()
+    ) > 30
+    assert (sample.segments.numpy() == np.stack(maps) - 1).all() and 0 <= float(sample.image.min()) < float(
+        sample.image.max()
+    ) <= 1
     assert data.dataset("test").truth()["files"]["3001"][1] == root / "groundTruth" / "test" / "3001.mat"
 
 
 def test_training_views_of_both_orientations_in_one_batch(root: Path) -> None:
-    data = make_bsds(root, batch_size=4, scales=[0.8, 1.3], rotation=20, flip=True, train_splits=["train", "val"])
+    data = make_bsds(
+        root, batch_size=4, scales=[0.8, 1.3], rotation=20, flip=True, train_splits=["train", "val"]
+    )
     assert len(data.dataset("train", training=True)) == 8
     batches = list(data.loader("train", training=True))
     assert len(batches) == 2
     for batch in batches:
-        assert isinstance(batch, BoundaryBatch) and batch.images.shape == (4, 3, 40, 40) and batch.segments.shape == (4, 3, 40, 40)
+        assert (
+            isinstance(batch, BoundaryBatch)
+            and batch.images.shape == (4, 3, 40, 40)
+            and batch.segments.shape == (4, 3, 40, 40)
+        )
         assert set(torch.unique(batch.labels).tolist()) <= {VOID, 0, 1} and batch.labels.dtype == torch.int64
         outside = (batch.segments[:, 0] == VOID) & (batch.images.amax(1) < 1e-6)
         assert (batch.labels[outside] == VOID).all()
@@ -84,14 +96,23 @@ def test_training_views_of_both_orientations_in_one_batch(root: Path) -> None:
 
 
 def test_views_are_a_function_of_seed_and_epoch(root: Path) -> None:
-    first, again, other = (make_bsds(root, scales=[0.7, 1.4], rotation=30, seed=seed).dataset("train", training=True) for seed in (0, 0, 1))
+    first, again, other = (
+        make_bsds(root, scales=[0.7, 1.4], rotation=30, seed=seed).dataset("train", training=True)
+        for seed in (0, 0, 1)
+    )
     assert torch.equal(first[1].image, again[1].image)
-    assert not torch.equal(first[1].image, first[1 + len(first)].image) and not torch.equal(first[1].image, other[1].image)
+    assert not torch.equal(first[1].image, first[1 + len(first)].image) and not torch.equal(
+        first[1].image, other[1].image
+    )
 
 
 def test_whole_images_of_both_orientations_in_one_batch(root: Path) -> None:
     batch = next(iter(make_bsds(root, eval_batch_size=2).loader("val", training=False)))
-    assert batch.images.shape == (2, 3, 64, 64) and batch.sizes == [(64, 48), (48, 64)] and batch.names == ["2000", "2001"]
+    assert (
+        batch.images.shape == (2, 3, 64, 64)
+        and batch.sizes == [(64, 48), (48, 64)]
+        and batch.names == ["2000", "2001"]
+    )
     assert (
         (batch.labels[0, :, 48:] == VOID).all()
         and (batch.labels[1, 48:] == VOID).all()
@@ -103,7 +124,11 @@ def test_whole_images_of_both_orientations_in_one_batch(root: Path) -> None:
 def test_people_beyond_the_last_are_void(root: Path) -> None:
     write_annotations(root / "groundTruth" / "val" / "2001.mat", annotations_of((48, 64), people=5))
     batch = next(iter(make_bsds(root, eval_batch_size=2).loader("val", training=False)))
-    assert batch.segments.shape[1] == 5 and (batch.segments[0, 3:] == VOID).all() and (batch.segments[1, 4, :48] != VOID).all()
+    assert (
+        batch.segments.shape[1] == 5
+        and (batch.segments[0, 3:] == VOID).all()
+        and (batch.segments[1, 4, :48] != VOID).all()
+    )
 
 
 def test_folders_above_and_without_splits(tmp_path: Path) -> None:
@@ -174,7 +199,15 @@ def variant(kind: str, maps: list[np.ndarray]) -> object:
 
 @pytest.mark.parametrize(
     "kind",
-    ["struct array", "column", "list of dictionaries", "cell of a struct array", "one annotator", "one annotator in a cell", "doubles and sparse"],
+    [
+        "struct array",
+        "column",
+        "list of dictionaries",
+        "cell of a struct array",
+        "one annotator",
+        "one annotator in a cell",
+        "doubles and sparse",
+    ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
 def test_the_annotators_in_other_forms(tmp_path: Path, kind: str, compressed: bool) -> None:
@@ -191,12 +224,27 @@ def test_the_annotators_in_other_forms(tmp_path: Path, kind: str, compressed: bo
     ("content", "said"),
     [
         ({"gt": np.ones(3)}, "has no groundTruth, it holds gt"),
-        ({"groundTruth": np.ones((4, 5))}, r"has float64\[4, 5\] in groundTruth: a struct with Segmentation and Boundaries is needed"),
+        (
+            {"groundTruth": np.ones((4, 5))},
+            r"has float64\[4, 5\] in groundTruth: a struct with Segmentation and Boundaries is needed",
+        ),
         ({"groundTruth": {"Segmentation": np.ones((4, 5))}}, "has a struct of Segmentation in groundTruth"),
-        ({"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": "text"}}, r"has <U4\[1\] in Boundaries: a map of numbers"),
-        ({"groundTruth": {"Segmentation": np.ones((4, 5, 2)), "Boundaries": np.ones((4, 5))}}, r"has float64\[4, 5, 2\] in Segmentation"),
-        ({"groundTruth": {"Segmentation": np.full((4, 5), np.nan), "Boundaries": np.ones((4, 5))}}, "in Segmentation that are not whole"),
-        ({"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": np.ones((5, 4))}}, r"maps of several sizes, \(4, 5\) and \(5, 4\)"),
+        (
+            {"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": "text"}},
+            r"has <U4\[1\] in Boundaries: a map of numbers",
+        ),
+        (
+            {"groundTruth": {"Segmentation": np.ones((4, 5, 2)), "Boundaries": np.ones((4, 5))}},
+            r"has float64\[4, 5, 2\] in Segmentation",
+        ),
+        (
+            {"groundTruth": {"Segmentation": np.full((4, 5), np.nan), "Boundaries": np.ones((4, 5))}},
+            "in Segmentation that are not whole",
+        ),
+        (
+            {"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": np.ones((5, 4))}},
+            r"maps of several sizes, \(4, 5\) and \(5, 4\)",
+        ),
         ({"groundTruth": np.empty((1, 0), dtype=object)}, "has an empty groundTruth"),
     ],
 )
@@ -214,7 +262,9 @@ def test_images_with_other_suffixes_are_named(root: Path, capsys: pytest.Capture
     assert f"warning: {folder} also holds 1 *.JPG, left out: only *.jpg is read" in capsys.readouterr().err
     for file in list(folder.iterdir()):
         file.rename(file.with_suffix(".png"))
-    with pytest.raises(UserError, match=r"val holds no image \*.jpg, but 4 \*.png: BSDS500's images end in .jpg"):
+    with pytest.raises(
+        UserError, match=r"val holds no image \*.jpg, but 4 \*.png: BSDS500's images end in .jpg"
+    ):
         split_files(root, "val")
     truth = root / "groundTruth" / "test" / "3001.mat"
     truth.rename(truth.with_suffix(".MAT"))
@@ -232,7 +282,10 @@ def test_a_photograph_lies_as_its_annotations(root: Path, orientation: int) -> N
     turned_back = {1: pixels, 3: pixels[::-1, ::-1], 6: np.rot90(pixels)}[orientation]
     Image.fromarray(turned_back).save(file, exif=exif, quality=95)
     seen = make_bsds(root).dataset("test")[1].image
-    assert seen.shape[1:] == (48, 64) and float((seen - torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255).abs().mean()) < 0.02
+    assert (
+        seen.shape[1:] == (48, 64)
+        and float((seen - torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255).abs().mean()) < 0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,10 +293,10 @@ def test_a_photograph_lies_as_its_annotations(root: Path, orientation: int) -> N
     [
         {"train_splits": ["test"]},
         {"train_splits": []},
-        {"agree": 0},
-        {"agree": 1.5},
+        {"min_annotators": 0},
+        {"min_annotators": 1.5},
         {"scales": [2, 1]},
-        {"slack": -1},
+        {"vote_radius": -1},
         {"crop": 0},
         {"rotation": -5},
     ],
@@ -261,5 +314,7 @@ def test_real_data() -> None:
         assert 4 <= len(people) <= 9 and all(int(one.segments.min()) == 0 for one in people)
         # views draw boundaries anew by this rule
         assert all((thin(segment_changes(one.segments)) == one.boundaries).all() for one in people)
-    batch = next(iter(make_bsds(REAL, crop=320, scales=[0.8, 1.2], rotation=10).loader("train", training=True)))
+    batch = next(
+        iter(make_bsds(REAL, crop=320, scales=[0.8, 1.2], rotation=10).loader("train", training=True))
+    )
     assert batch.images.shape == (2, 3, 320, 320) and 0.0005 < float((batch.labels == 1).float().mean()) < 0.1

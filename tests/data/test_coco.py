@@ -25,7 +25,7 @@ def make_coco(root: Path, **change: object) -> Coco:
         root=str(root),
         batch_size=2,
         eval_batch_size=1,
-        workers=0,
+        num_workers=0,
         seed=0,
         longest_side=None,
         crop=40,
@@ -33,7 +33,7 @@ def make_coco(root: Path, **change: object) -> Coco:
         eval_categories=None,
         empty_masks="refuse",
         augment=None,
-        stretch=None,
+        percentile_range=None,
         cache=False,
     )
     return Coco(**(options | change))  # type: ignore[arg-type]
@@ -48,7 +48,9 @@ def edit(root: Path, change, split: str = "train") -> None:
 
 def test_polygons_and_run_lengths_become_labels_with_the_smaller_on_top(coco_folder: Path) -> None:
     image, labels, image_id, size, categories = make_coco(coco_folder).dataset("train")[0]
-    assert categories.tolist() == [0, 1, 1, 2], "boxes and, in the middle of the file, a brick, which is the smallest"
+    assert categories.tolist() == [0, 1, 1, 2], (
+        "boxes and, in the middle of the file, a brick, which is the smallest"
+    )
     assert image_id == 1 and size == (48, 64) and image.dtype == torch.float32 and float(image.max()) <= 1
     wanted = np.zeros((48, 64), dtype=np.int64)
     wanted[4:24, 4:28] = 1
@@ -77,7 +79,9 @@ def test_classes_follow_the_ids_in_order_and_objects_that_are_covered_or_cut_awa
         image, labels, _, _, categories = crops[index]
         assert len(categories) == int(labels.max()) + 1
         for number, category in enumerate(categories.tolist()[1:], start=1):
-            assert (float(image[1][labels == number].median()) > 0.6) == (category == 2), "the second box of an image is green, and the brick"
+            assert (float(image[1][labels == number].median()) > 0.6) == (category == 2), (
+                "the second box of an image is green, and the brick"
+            )
         seen.add(tuple(categories.tolist()))
     assert {(0,), (0, 1), (0, 2)} <= seen or len(seen) >= 3
 
@@ -109,14 +113,21 @@ def test_resize_keeps_the_shape_and_the_original_size(coco_folder: Path) -> None
 def test_crops_are_square_new_each_epoch_and_filled_with_void(coco_folder: Path) -> None:
     dataset = make_coco(coco_folder).dataset("train", training=True)
     first, again, later = dataset[0], dataset[0], dataset[len(dataset)]
-    assert first[0].shape == (3, 40, 40) and torch.equal(first[0], again[0]) and not torch.equal(first[0], later[0])
+    assert (
+        first[0].shape == (3, 40, 40)
+        and torch.equal(first[0], again[0])
+        and not torch.equal(first[0], later[0])
+    )
     image, labels, *_ = make_coco(coco_folder, crop=80).dataset("train", training=True)[0]
     inside = (labels != -1).nonzero()
     assert image.shape == (3, 80, 80) and int((labels == -1).sum()) >= 80 * 80 - 48 * 64
     (top, left), (bottom, right) = inside.min(0).values.tolist(), inside.max(0).values.tolist()
     assert bottom - top < 48 and right - left < 64
     assert torch.equal(image[:, top - 1], image[:, top]) or top == 0, "the row above mirrors the first"
-    whole, mask = tv_tensors.Image(torch.arange(100).reshape(1, 10, 10)), tv_tensors.Mask(torch.arange(100).reshape(10, 10))
+    whole, mask = (
+        tv_tensors.Image(torch.arange(100).reshape(1, 10, 10)),
+        tv_tensors.Mask(torch.arange(100).reshape(10, 10)),
+    )
     for seed in range(20):
         part, same = cropped(whole, mask, 9, np.random.default_rng(seed))
         assert torch.equal(part[0], same) and part.shape == (1, 9, 9)
@@ -125,14 +136,17 @@ def test_crops_are_square_new_each_epoch_and_filled_with_void(coco_folder: Path)
 def test_cached_and_stretched_samples(coco_folder: Path) -> None:
     plain, cached = make_coco(coco_folder, crop=16), make_coco(coco_folder, crop=16, cache=True)
     for index in (0, 1, 0, 5):
-        one, other = plain.dataset("train", training=True)[index], cached.dataset("train", training=True)[index]
+        one, other = (
+            plain.dataset("train", training=True)[index],
+            cached.dataset("train", training=True)[index],
+        )
         assert (
             torch.equal(one[0], other[0])
             and torch.equal(one[1], other[1])
             and one[2:4] == other[2:4]
             and torch.equal(one.categories, other.categories)
         )
-    stretched = make_coco(coco_folder, stretch=[1, 99]).dataset("train")[0][0]
+    stretched = make_coco(coco_folder, percentile_range=[1, 99]).dataset("train")[0][0]
     assert float(stretched.min()) == 0 and float(stretched.max()) == 1
 
 
@@ -147,7 +161,9 @@ def test_sixteen_bit_images_are_read_as_they_are(coco_folder: Path) -> None:
     Image.fromarray(np.linspace(0, 65535, 48 * 64).astype(np.uint16).reshape(48, 64)).save(file)
     image = make_coco(coco_folder).dataset("train")[0][0]
     assert len(image.unique()) == 256 and float(image[0, 24, 0]) == pytest.approx(0.5, abs=0.01)
-    assert float(make_coco(coco_folder, stretch=[25, 75]).dataset("train")[0][0].mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(
+        make_coco(coco_folder, percentile_range=[25, 75]).dataset("train")[0][0].mean()
+    ) == pytest.approx(0.5, abs=0.01)
 
 
 def test_dense_ids() -> None:
@@ -157,8 +173,14 @@ def test_dense_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]]), "annotation 1 in .* has a mask without a pixel"),
-        (lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "annotation 2 in .* without a pixel"),
+        (
+            lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]]),
+            "annotation 1 in .* has a mask without a pixel",
+        ),
+        (
+            lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}),
+            "annotation 2 in .* without a pixel",
+        ),
     ],
 )
 def test_masks_without_a_pixel_are_refused(coco_folder: Path, change, message: str) -> None:
@@ -168,28 +190,41 @@ def test_masks_without_a_pixel_are_refused(coco_folder: Path, change, message: s
 
 
 def test_masks_without_a_pixel_may_be_skipped(coco_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(coco_folder, lambda truth: truth["annotations"][1].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]], area=50.0))
+    edit(
+        coco_folder,
+        lambda truth: truth["annotations"][1].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]], area=50.0),
+    )
     labels = make_coco(coco_folder, empty_masks="skip").dataset("train")[0][1]
-    assert set(labels.unique().tolist()) == {0, 1, 2} and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
+    assert (
+        set(labels.unique().tolist()) == {0, 1, 2}
+        and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
+    )
     with pytest.raises(UserError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
         make_coco(coco_folder, empty_masks="drop")
     # in large files it is seen when the image is read
     monkeypatch.setattr("rpe.data.annotation_check.MASKS_DRAWN", 0)
     monkeypatch.setattr("rpe.data.annotation_check.SAMPLED", 1)
     dataset = make_coco(coco_folder).dataset("train")
-    with pytest.raises(UserError, match="annotation 2 in .* has a mask without a pixel: .*data.empty_masks=skip"):
+    with pytest.raises(
+        UserError, match="annotation 2 in .* has a mask without a pixel: .*data.empty_masks=skip"
+    ):
         dataset[0]
 
 
 def test_polygons_a_little_over_the_border_are_cut_off(coco_folder: Path) -> None:
-    edit(coco_folder, lambda truth: truth["annotations"][0].update(segmentation=[[-3, -2, 20, -2, 20, 10, -3, 10]]))
+    edit(
+        coco_folder,
+        lambda truth: truth["annotations"][0].update(segmentation=[[-3, -2, 20, -2, 20, 10, -3, 10]]),
+    )
     labels = make_coco(coco_folder).dataset("train")[0][1]
     assert (labels[:9, :11] > 0).all()
 
 
 def test_split_names_and_the_missing_test_split(coco_folder: Path, tmp_path: Path) -> None:
     (coco_folder / "val2017").rename(coco_folder / "val")
-    (coco_folder / "annotations" / "instances_val2017.json").rename(coco_folder / "annotations" / "instances_val.json")
+    (coco_folder / "annotations" / "instances_val2017.json").rename(
+        coco_folder / "annotations" / "instances_val.json"
+    )
     assert make_coco(coco_folder).dataset("test")[0][2] == make_coco(coco_folder).dataset("val")[0][2] == 101
 
 
@@ -212,7 +247,11 @@ def test_the_truth_needs_no_images(coco_folder: Path) -> None:
         make_coco(coco_folder).truth("tset")
     with pytest.raises(UserError, match=r"holds no object of data.eval_categories \[\], at most crowds"):
         make_coco(coco_folder, eval_categories=[]).truth("val")
-    edit(coco_folder, lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}), "val")
+    edit(
+        coco_folder,
+        lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}),
+        "val",
+    )
     with pytest.raises(UserError, match="annotation 2 in .* without a pixel"):
         make_coco(coco_folder).truth("val")
 
@@ -232,9 +271,16 @@ def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> No
 
 
 def test_a_split_of_crowds_alone_or_without_any_object_is_refused(coco_folder: Path) -> None:
-    with pytest.raises(UserError, match=r"instances_val2017.json holds no object of data.eval_categories \[\], at most crowds"):
+    with pytest.raises(
+        UserError,
+        match=r"instances_val2017.json holds no object of data.eval_categories \[\], at most crowds",
+    ):
         make_coco(coco_folder, eval_categories=[]).dataset("val")
-    edit(coco_folder, lambda truth: [annotation.update(iscrowd=1) for annotation in truth["annotations"]], "val")
+    edit(
+        coco_folder,
+        lambda truth: [annotation.update(iscrowd=1) for annotation in truth["annotations"]],
+        "val",
+    )
     with pytest.raises(UserError, match="instances_val2017.json holds no object, at most crowds"):
         make_coco(coco_folder).dataset("val")
 
@@ -245,7 +291,9 @@ def test_lengths_are_positive(coco_folder: Path, option: str, value: int) -> Non
         make_coco(coco_folder, **{option: value})
 
 
-@pytest.mark.parametrize(("name", "split", "images"), [("coco", "val", 79), ("coco", "train", 80), ("nuclei", "val", 50)])
+@pytest.mark.parametrize(
+    ("name", "split", "images"), [("coco", "val", 79), ("coco", "train", 80), ("nuclei", "val", 50)]
+)
 def test_real_truth_as_results_recalls_everything(name: str, split: str, images: int) -> None:
     root = data_root() / name
     if not root.is_dir():
@@ -261,25 +309,41 @@ def test_real_truth_as_results_recalls_everything(name: str, split: str, images:
             mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
             counts = mask["counts"].decode() if isinstance(mask["counts"], bytes) else mask["counts"]
             results.append(
-                {"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": {"size": list(mask["size"]), "counts": counts}}
+                {
+                    "image_id": a["image_id"],
+                    "category_id": 1,
+                    "score": 1.0,
+                    "segmentation": {"size": list(mask["size"]), "counts": counts},
+                }
             )
     assert average_recall(truth, results)["AR@1000"] == 1.0
 
 
 @pytest.mark.parametrize("area", [0, 1.0, 300.0, None])
-def test_what_lies_on_top_follows_from_the_masks_not_from_the_field(coco_folder: Path, area: float | None) -> None:
+def test_what_lies_on_top_follows_from_the_masks_not_from_the_field(
+    coco_folder: Path, area: float | None
+) -> None:
     wanted = [make_coco(coco_folder).dataset("train")[index] for index in range(4)]
-    edit(coco_folder, lambda truth: [a.update(area=1e6 - a["area"] if area is None else area) for a in truth["annotations"]])
+    edit(
+        coco_folder,
+        lambda truth: [
+            a.update(area=1e6 - a["area"] if area is None else area) for a in truth["annotations"]
+        ],
+    )
     for index, before in enumerate(wanted):
         after = make_coco(coco_folder).dataset("train")[index]
-        assert torch.equal(after.labels.unique(), before.labels.unique()) and torch.equal(after.labels > 0, before.labels > 0)
+        assert torch.equal(after.labels.unique(), before.labels.unique()) and torch.equal(
+            after.labels > 0, before.labels > 0
+        )
         assert torch.equal(after.labels, before.labels) and torch.equal(after.categories, before.categories)
 
 
 @pytest.mark.parametrize("folder", ["", "sub \u00e9/"])
 @pytest.mark.parametrize("there", ["caf\u00e9.png", "cafe\u0301.png"])
 @pytest.mark.parametrize("written", ["caf\u00e9.png", "cafe\u0301.png"])
-def test_files_are_found_in_either_form_of_their_letters(coco_folder: Path, folder: str, there: str, written: str) -> None:
+def test_files_are_found_in_either_form_of_their_letters(
+    coco_folder: Path, folder: str, there: str, written: str
+) -> None:
     images = coco_folder / "train2017"
     (images / folder).mkdir(exist_ok=True)
     (images / f"{1:012d}.png").rename(images / folder / there)
@@ -314,7 +378,12 @@ def test_one_file_in_two_entries_trains_no_network(coco_folder: Path) -> None:
 
 def turn_files(folder: Path, orientations: dict[int, int], stored: bool) -> list[np.ndarray]:
     """Save the images anew with EXIF orientations, upright as annotated or, if `stored`, with their pixels as annotated; return the pixels."""
-    turns = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1)}
+    turns = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+    }
     turns |= {6: np.rot90, 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a, -1)}
     kept = []
     for index, file in enumerate(sorted(folder.iterdir())):
@@ -329,16 +398,24 @@ def turn_files(folder: Path, orientations: dict[int, int], stored: bool) -> list
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_turned_images_lie_as_their_masks(coco_folder: Path, orientation: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_turned_images_lie_as_their_masks(
+    coco_folder: Path, orientation: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = coco_folder / "val2017"
     # the third image is square
     pixels = turn_files(folder, {0: orientation, 2: orientation}, stored=False)
     UNDECIDED.discard(folder)
     data = make_coco(coco_folder).dataset("val")
     for index, expected in enumerate(pixels):
-        assert (data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())).abs().max() < 0.01
+        assert (
+            data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())
+        ).abs().max() < 0.01
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and f"has the EXIF orientation {orientation}" in said and "turned upright" in said
+    assert (
+        said.count("\n") == 1
+        and f"has the EXIF orientation {orientation}" in said
+        and "turned upright" in said
+    )
 
 
 def test_masks_drawn_on_stored_pixels(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,11 +423,14 @@ def test_masks_drawn_on_stored_pixels(coco_folder: Path, capsys: pytest.CaptureF
     pixels = turn_files(folder, {0: 6, 1: 8}, stored=True)
     data = make_coco(coco_folder).dataset("val")
     for index, expected in enumerate(pixels):
-        assert (data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())).abs().max() < 0.01
+        assert (
+            data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())
+        ).abs().max() < 0.01
     assert "EXIF" not in capsys.readouterr().err
     turn_files(folder, {3: 3}, stored=True)
     with pytest.raises(
-        UserError, match=r"104.png has the EXIF orientation 3, and its size .* drawn on the stored pixels, as those of .*101.png were"
+        UserError,
+        match=r"104.png has the EXIF orientation 3, and its size .* drawn on the stored pixels, as those of .*101.png were",
     ):
         make_coco(coco_folder).dataset("val")
 

@@ -21,7 +21,9 @@ def test_scenes_are_what_they_are_said_to_be() -> None:
     meet = 0
     for scene in scenes:
         objects = np.unique(scene.labels)[1:]
-        assert 2 <= len(objects) <= 5 and list(objects) == list(range(1, len(objects) + 1)) == [k + 1 for k in range(len(scene.classes))]
+        assert 2 <= len(objects) <= 5 and list(objects) == list(range(1, len(objects) + 1)) == [
+            k + 1 for k in range(len(scene.classes))
+        ]
         assert scene.image.shape == (3, 64, 64) and scene.image.min() >= 0 and scene.image.max() <= 1
         assert scene.image[:, scene.labels == 0].mean() < 0.2
         masks = [scene.labels == k for k in objects]
@@ -34,38 +36,57 @@ def test_scenes_are_what_they_are_said_to_be() -> None:
 def test_a_third_of_the_scenes_has_two_digits_of_one_colour() -> None:
     def hues(scene) -> list[np.ndarray]:
         return [
-            np.median(scene.image[:, scene.labels == k], axis=1) / np.median(scene.image[:, scene.labels == k], axis=1).max()
+            np.median(scene.image[:, scene.labels == k], axis=1)
+            / np.median(scene.image[:, scene.labels == k], axis=1).max()
             for k in range(1, scene.labels.max() + 1)
         ]
 
     alike = 0
     for index in range(0, 60, 3):
         colours = hues(DigitScenes("train", 60, 0).scene(index))
-        alike += any(np.abs(colours[i] - colours[j]).max() < 0.1 for i in range(len(colours)) for j in range(i))
+        alike += any(
+            np.abs(colours[i] - colours[j]).max() < 0.1 for i in range(len(colours)) for j in range(i)
+        )
     assert alike == 20
 
 
 def test_splits_share_no_digit_image() -> None:
     images, classes = enlarged_digits()
-    assert images.shape == (1797, 28, 28) and set(classes) == set(range(10)) and images.min() >= 0 and images.max() <= 1
+    assert (
+        images.shape == (1797, 28, 28)
+        and set(classes) == set(range(10))
+        and images.min() >= 0
+        and images.max() <= 1
+    )
     from rpe.data.digits import FIRST_OF_SPLIT
 
     spans = sorted(FIRST_OF_SPLIT.values())
-    assert spans[0][0] == 0 and spans[-1][1] == 1797 and all(one[1] == other[0] for one, other in itertools.pairwise(spans))
+    assert (
+        spans[0][0] == 0
+        and spans[-1][1] == 1797
+        and all(one[1] == other[0] for one, other in itertools.pairwise(spans))
+    )
 
 
 def test_truth_is_the_label_map() -> None:
     scenes = DigitScenes("test", 5, 0)
     truth = scenes.truth()
     _, labels, image_id, _, categories = scenes[2]
-    assert categories.tolist() == [0, *(digit + 1 for digit in scenes.scene(2).classes)] and scenes.classes[10] == "9"
+    assert (
+        categories.tolist() == [0, *(digit + 1 for digit in scenes.scene(2).classes)]
+        and scenes.classes[10] == "9"
+    )
     mine = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image_id]
     assert len(mine) == int(labels.max())
     for number, annotation in enumerate(mine, start=1):
         mask = decode_mask(annotation["segmentation"])
         assert (mask == (labels == number).numpy()).all() and annotation["area"] == mask.sum()
         left, top, width, height = annotation["bbox"]
-        assert mask[top : top + height, left : left + width].sum() == mask.sum() and mask[top].any() and mask[:, left].any()
+        assert (
+            mask[top : top + height, left : left + width].sum() == mask.sum()
+            and mask[top].any()
+            and mask[:, left].any()
+        )
         assert mask[top + height - 1].any() and mask[:, left + width - 1].any()
         assert annotation["category_id"] == scenes.scene(2).classes[number - 1] + 1
 

@@ -27,7 +27,7 @@ def make_folder(root: Path, **change: object) -> Folder:
         split_seed=0,
         batch_size=2,
         eval_batch_size=1,
-        workers=0,
+        num_workers=0,
         seed=0,
         longest_side=None,
         crop=40,
@@ -36,7 +36,7 @@ def make_folder(root: Path, **change: object) -> Folder:
         augment=None,
         void=None,
         empty_masks="refuse",
-        stretch=None,
+        percentile_range=None,
         cache=False,
     )
     return Folder(**(options | change))  # type: ignore[arg-type]
@@ -45,18 +45,24 @@ def make_folder(root: Path, **change: object) -> Folder:
 def by_size(labels: np.ndarray) -> np.ndarray:
     """Numbered by size, as label maps and mask files tell no order of drawing."""
     numbers = np.unique(labels[labels > 0])
-    order = sorted(numbers.tolist(), key=lambda number: (-(labels == number).sum(), np.argmax(labels == number)))
+    order = sorted(
+        numbers.tolist(), key=lambda number: (-(labels == number).sum(), np.argmax(labels == number))
+    )
     table = np.zeros(labels.max() + 1, dtype=np.int64)
     table[order] = np.arange(1, len(order) + 1)
     return np.where(labels < 0, labels, table[labels.clip(0)])
 
 
-def test_one_scene_in_all_forms_gives_equal_labels_and_equal_recall(door: Callable[..., None], tmp_path: Path) -> None:
+def test_one_scene_in_all_forms_gives_equal_labels_and_equal_recall(
+    door: Callable[..., None], tmp_path: Path
+) -> None:
     scene, figures = make_scene(), {}
     for form, (module, write) in FORMS.items():
         root = tmp_path / form
         write(root, scene)
-        config = composed([f"data={module}", f"data.root='{root}'", "data.workers=0", "data.longest_side=null"])
+        config = composed(
+            [f"data={module}", f"data.root='{root}'", "data.num_workers=0", "data.longest_side=null"]
+        )
         data = build_data(config)
         ids = {}
         for split, numbers in scene_forms.SPLITS.items():
@@ -70,18 +76,35 @@ def test_one_scene_in_all_forms_gives_equal_labels_and_equal_recall(door: Callab
                     seen = (sample.image * 255).round().permute(1, 2, 0).numpy()
                     assert (seen == pixels_of(image)).all(), (form, image)
                 if form in ("COCO polygons", "YOLO", "labelme"):
-                    names = [dataset.classes[list(dataset.classes)[number - 1]] for number in sample.categories.tolist()[1:]]
+                    names = [
+                        dataset.classes[list(dataset.classes)[number - 1]]
+                        for number in sample.categories.tolist()[1:]
+                    ]
                     assert sorted(names) == sorted(name for name, _ in scene[image])
                 ids[image] = sample.image_id
         random = np.random.default_rng(0)
         rows = []
         for image in scene_forms.SPLITS["val"]:
             for _, polygon in scene[image]:
-                mask = np.roll(scene_forms.mask_of(polygon, size_of(image)), random.integers(0, 4, size=2), axis=(0, 1))
-                rows.append({"image_id": ids[image], "segmentation": encode_mask(mask), "score": float(random.random())})
+                mask = np.roll(
+                    scene_forms.mask_of(polygon, size_of(image)), random.integers(0, 4, size=2), axis=(0, 1)
+                )
+                rows.append(
+                    {
+                        "image_id": ids[image],
+                        "segmentation": encode_mask(mask),
+                        "score": float(random.random()),
+                    }
+                )
         (tmp_path / f"{form}.json").write_text(json.dumps(rows))
         out = tmp_path / f"out {form}"
-        door(evaluate.main, f"predictions={tmp_path / f'{form}.json'}", f"data={module}", f"data.root={root}", f"hydra.run.dir={out}")
+        door(
+            evaluate.main,
+            f"predictions={tmp_path / f'{form}.json'}",
+            f"data={module}",
+            f"data.root={root}",
+            f"hydra.run.dir={out}",
+        )
         figures[form] = json.loads((out / "metrics.json").read_text())["figures"]
     first = figures["COCO polygons"]
     assert 0.3 < first["AR@10"] < 0.9
@@ -105,11 +128,19 @@ def test_a_folder_without_subfolders_is_shared_out_by_its_own_seed(tmp_path: Pat
     data = make_folder(tmp_path)
     parts = {split: set(names_of(data, split)) for split in ("train", "val", "test")}
     assert [len(part) for part in parts.values()] == [6, 3, 3] and len(set.union(*parts.values())) == 12
-    assert {split: set(names_of(make_folder(tmp_path, seed=5), split)) for split in parts} == parts, "the run's seed has no say"
+    assert {split: set(names_of(make_folder(tmp_path, seed=5), split)) for split in parts} == parts, (
+        "the run's seed has no say"
+    )
     assert set(names_of(make_folder(tmp_path, split_seed=1), "val")) != parts["val"]
-    assert names_of(make_folder(tmp_path, test_share=0.0), "test") == names_of(make_folder(tmp_path, test_share=0.0), "val")
+    assert names_of(make_folder(tmp_path, test_share=0.0), "test") == names_of(
+        make_folder(tmp_path, test_share=0.0), "val"
+    )
     sample = data.dataset("train", training=True)[0]
-    assert sample.image.shape == (3, 40, 40) and int((sample.labels == -1).sum()) >= 40 * 40 - 20 * 24 and int(sample.labels.max()) == 2
+    assert (
+        sample.image.shape == (3, 40, 40)
+        and int((sample.labels == -1).sum()) >= 40 * 40 - 20 * 24
+        and int(sample.labels.max()) == 2
+    )
     known = {image["id"]: image["file_name"] for split in parts for image in data.truth(split)["images"]}
     assert len(known) == 12, "ids count the whole folder, so that another split's predictions do not fit"
     for number in range(10, 12):
@@ -139,7 +170,9 @@ def test_categories_have_one_id_in_all_splits(tmp_path: Path) -> None:
     data = make_folder(tmp_path)
     assert data.dataset("train").classes == data.dataset("val").classes == {1: "cat", 2: "dog", 3: "zebra"}
     assert {annotation["category_id"] for annotation in data.truth("train")["annotations"]} == {3}
-    assert {a["category_id"] for a in make_folder(tmp_path, eval_categories=["dog"]).truth("val")["annotations"]} == {2}
+    assert {
+        a["category_id"] for a in make_folder(tmp_path, eval_categories=["dog"]).truth("val")["annotations"]
+    } == {2}
     with pytest.raises(UserError, match="data.train_categories names 'cow'"):
         make_folder(tmp_path, train_categories=["cow"]).dataset("train", training=True)
 
@@ -148,7 +181,10 @@ def test_void_is_told_apart_and_empty_masks_are_refused_or_left_out(tmp_path: Pa
     write_flat(tmp_path, 4)
     data = make_folder(tmp_path, void=2)
     assert set(data.dataset("val")[0].labels.unique().tolist()) == {-1, 0, 1}
-    assert [(a["iscrowd"], a.get("void", False)) for a in data.truth("val")["annotations"]] == [(0, False), (1, True)]
+    assert [(a["iscrowd"], a.get("void", False)) for a in data.truth("val")["annotations"]] == [
+        (0, False),
+        (1, True),
+    ]
     other = tmp_path / "dsb"
     scene_forms.write_dsb(other, make_scene())
     save(other / "val" / "id3" / "masks" / "9.png", np.zeros(size_of(3), dtype=np.uint8))
@@ -162,7 +198,9 @@ def test_foreground_masks_are_no_label_maps(tmp_path: Path) -> None:
     for number in range(4):
         mask = np.array(Image.open(tmp_path / f"{number}_masks.png")) > 0
         save(tmp_path / f"{number}_masks.png", 255 * mask.astype(np.uint8))
-    with pytest.raises(UserError, match=r"label maps must number the objects 1, 2, .., got foreground alone \(0 and 255\)"):
+    with pytest.raises(
+        UserError, match=r"label maps must number the objects 1, 2, .., got foreground alone \(0 and 255\)"
+    ):
         make_folder(tmp_path).dataset("train")
 
 
@@ -177,7 +215,10 @@ def test_sizes_that_differ_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"val_share": 0.0}, "data.val_share and data.test_share must leave a share for training, got 0 and 0.25"),
+        (
+            {"val_share": 0.0},
+            "data.val_share and data.test_share must leave a share for training, got 0 and 0.25",
+        ),
         ({"val_share": 0.8}, "must leave a share for training, got 0.8 and 0.25"),
         ({"empty_masks": "keep"}, "data.empty_masks must be refuse or skip, got 'keep'"),
         ({"root": "nowhere"}, "data.root must be a folder, got nowhere"),

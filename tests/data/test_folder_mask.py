@@ -60,7 +60,11 @@ def test_palettes_and_grey_in_colour_are_numbers_and_void_is_told(tmp_path: Path
         ("a.tif", labels() - 5.0, "must hold whole numbers from 0 on, got -5 to 195"),
         ("a.tif", labels() / 2, "must hold whole numbers from 0 on"),
         ("a.tif", np.where(labels() > 0, np.nan, 0), "must hold whole numbers from 0 on"),
-        ("a.png", np.dstack([labels(), 2 * labels() % 256, labels()]), r"one channel of object numbers, got colours \(RGB\)"),
+        (
+            "a.png",
+            np.dstack([labels(), 2 * labels() % 256, labels()]),
+            r"one channel of object numbers, got colours \(RGB\)",
+        ),
         ("a.jpg", labels(), "must be PNG or TIFF, got JPEG"),
     ],
 )
@@ -83,7 +87,9 @@ def test_a_mask_an_object(tmp_path: Path) -> None:
     found = read_object_masks([one, other])
     assert [int(mask.sum()) for mask in masks(found)] == [24, 136] and found.size == SIZE
     wrong = save(tmp_path / "3.png", np.ones((3, 4), dtype=np.uint8))
-    with pytest.raises(UserError, match=r"3.png must have the size of its image's other masks, got \[3, 4\], not \[20, 30\]"):
+    with pytest.raises(
+        UserError, match=r"3.png must have the size of its image's other masks, got \[3, 4\], not \[20, 30\]"
+    ):
         read_object_masks([one, wrong])
 
 
@@ -92,7 +98,12 @@ def test_yolo(tmp_path: Path) -> None:
     file.write_text("\ufeff1 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n\n0 0.5 0.5 1 0.5 1 0.9 0.5 0.9 \n")
     found = read_yolo(file, SIZE, ["cat", "dog"])
     assert [part.name for part in found.objects] == ["dog", "cat"]
-    assert masks(found)[0][2:6, 3:9].all() and masks(found)[0].sum() == 24 and masks(found)[1][10:18, 15:].all() and masks(found)[1].sum() == 120
+    assert (
+        masks(found)[0][2:6, 3:9].all()
+        and masks(found)[0].sum() == 24
+        and masks(found)[1][10:18, 15:].all()
+        and masks(found)[1].sum() == 120
+    )
     assert [part.name for part in read_yolo(file, SIZE, None).objects] == ["class 1", "class 0"]
     assert read_yolo(None, SIZE, None).objects == []
 
@@ -160,7 +171,9 @@ def test_labelme(tmp_path: Path) -> None:
     assert abs(drawn[2].sum() - np.pi * 9) < 4 and drawn[2][5, 15]
     assert drawn[3][17:20, :4].all() and drawn[3].sum() == 12, "what lies outside is cut off"
     assert read_labelme(write_labelme(file, imageHeight=None), SIZE).size == SIZE
-    assert read_labelme(write_labelme(file, imageHeight=30, imageWidth=20), SIZE).size == (30, 20), "upright, where the file is not"
+    assert read_labelme(write_labelme(file, imageHeight=30, imageWidth=20), SIZE).size == (30, 20), (
+        "upright, where the file is not"
+    )
 
 
 TRIANGLE = [[1, 1], [5, 1], [5, 5]]
@@ -173,9 +186,15 @@ TRIANGLE = [[1, 1], [5, 1], [5, 5]]
         ("[" * 100_000, "must be JSON as labelme writes it"),
         ({"shapes": 3}, "got no list of shapes"),
         ({"images": []}, "got no list of shapes"),
-        ({"shapes": [], "imageHeight": 99, "imageWidth": 30}, "must be made for its image of 20 x 30 .*, got 99 x 30"),
+        (
+            {"shapes": [], "imageHeight": 99, "imageWidth": 30},
+            "must be made for its image of 20 x 30 .*, got 99 x 30",
+        ),
         ({"shapes": [{"points": TRIANGLE}]}, "shape 1 of .* must have a label"),
-        ({"shapes": [shape(TRIANGLE), shape(TRIANGLE[:2], "line")]}, "shape 2 of .* must have an area .*, got a line"),
+        (
+            {"shapes": [shape(TRIANGLE), shape(TRIANGLE[:2], "line")]},
+            "shape 2 of .* must have an area .*, got a line",
+        ),
         ({"shapes": [shape("abc")]}, "must have the points of a polygon, got abc"),
         ({"shapes": [shape(TRIANGLE, "circle")]}, "must have the points of a circle"),
         ({"shapes": [shape(TRIANGLE[:2])]}, "shape 1 of .*polygon"),
@@ -202,7 +221,10 @@ def test_no_content_makes_a_stack_trace(tmp_path: Path) -> None:
     text = b"1 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n0 0.5 0.5 1 0.5 1 0.9 0.5 0.9\n"
     part = base64.b64encode(png).decode()
     labelme = write_labelme(
-        tmp_path / "ok.json", shape(TRIANGLE), shape([[29, 18], [12, 10]], "rectangle"), shape([[0, 0], [29, 19]], "mask", mask=part)
+        tmp_path / "ok.json",
+        shape(TRIANGLE),
+        shape([[29, 18], [12, 10]], "rectangle"),
+        shape([[0, 0], [29, 19]], "mask", mask=part),
     )
     refused = dict.fromkeys((".png", ".tif", ".txt", ".json"), 0)
     for suffix, content in ((".png", png), (".tif", tif), (".txt", text), (".json", labelme.read_bytes())):

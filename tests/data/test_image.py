@@ -12,8 +12,8 @@ from rpe.data.image import (
     LEAST_RANGE,
     UNDECIDED,
     Reader,
+    check_percentile_range,
     check_sides,
-    check_stretch,
     decode,
     describe_fault,
     of_any_size,
@@ -60,8 +60,8 @@ def test_noise_of_a_flat_image_is_not_blown_up() -> None:
 
 @pytest.mark.parametrize("percentiles", [[1.0], [99.0, 1.0], [-1.0, 50.0], [5.0, 101.0]])
 def test_percentiles_must_be_a_pair_in_order(percentiles: list[float]) -> None:
-    with pytest.raises(UserError, match=r"data.stretch .* is no pair of percentiles"):
-        check_stretch(percentiles)
+    with pytest.raises(UserError, match=r"data.percentile_range .* is no pair of percentiles"):
+        check_percentile_range(percentiles)
 
 
 def deep(file: Path, values: np.ndarray) -> Path:
@@ -81,7 +81,13 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> Non
 def test_a_cameras_twelve_bits_are_stretched_before_they_become_eight(tmp_path: Path) -> None:
     ramp = np.arange(600, 1601, dtype=np.uint16)[None].repeat(2, 0)
     out = read_image(deep(tmp_path / "camera.png", ramp), (10.0, 90.0))
-    assert out.shape == (3, 2, 1001) and len(out.unique()) == 256 and out[0, 0, 100] == 0 and out[0, 0, 500] == 128 and out[2, 1, 900] == 255
+    assert (
+        out.shape == (3, 2, 1001)
+        and len(out.unique()) == 256
+        and out[0, 0, 100] == 0
+        and out[0, 0, 500] == 128
+        and out[2, 1, 900] == 255
+    )
     flat = np.full((10, 10), 1000, dtype=np.uint16)
     flat[::2] += 2
     noise = read_image(deep(tmp_path / "camera.png", flat), (1.0, 99.0))
@@ -92,12 +98,19 @@ def test_a_cameras_twelve_bits_are_stretched_before_they_become_eight(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "values", [np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 70000, dtype=np.int32), np.full((4, 4), -1, dtype=np.int32)]
+    "values",
+    [
+        np.full((4, 4), 0.5, dtype=np.float32),
+        np.full((4, 4), 70000, dtype=np.int32),
+        np.full((4, 4), -1, dtype=np.int32),
+    ],
 )
 def test_values_whose_white_nobody_knows_are_refused(tmp_path: Path, values: np.ndarray) -> None:
     file = deep(tmp_path / "deep.tif", values)
     for percentiles in (None, (1.0, 99.0)):
-        with pytest.raises(UserError, match=r"deep.tif has (float32|int32) values from .*: save it with 8 or 16 bits"):
+        with pytest.raises(
+            UserError, match=r"deep.tif has (float32|int32) values from .*: save it with 8 or 16 bits"
+        ):
             read_image(file, percentiles)
 
 
@@ -110,30 +123,51 @@ def turned_file(file: Path, pixels: np.ndarray, orientation: int) -> Path:
 
 @pytest.mark.parametrize("form", ["png", "tif", "webp", "jpg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_orientations_are_turned_as_pillow_turns_them_and_as_the_annotated_size_demands(tmp_path: Path, form: str, orientation: int) -> None:
+def test_all_orientations_are_turned_as_pillow_turns_them_and_as_the_annotated_size_demands(
+    tmp_path: Path, form: str, orientation: int
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
     file = turned_file(tmp_path / f"a.{form}", pixels, orientation)
     with Image.open(file) as image:
-        upright = np.array(ImageOps.exif_transpose(image.convert("RGB") if form != "tif" else image)).transpose(2, 0, 1)
+        upright = np.array(
+            ImageOps.exif_transpose(image.convert("RGB") if form != "tif" else image)
+        ).transpose(2, 0, 1)
     stored = np.array(Image.open(file)) if form == "jpg" else pixels
     header = read_header(file)
-    assert header.stored == (6, 9) and header.orientation == orientation and header.upright == upright.shape[1:]
-    assert (read_image(file).numpy() == upright).all() and (read_image(file, None, header.upright).numpy() == upright).all()
+    assert (
+        header.stored == (6, 9) and header.orientation == orientation and header.upright == upright.shape[1:]
+    )
+    assert (read_image(file).numpy() == upright).all() and (
+        read_image(file, None, header.upright).numpy() == upright
+    ).all()
     if orientation >= 5:
-        assert (read_image(file, None, (6, 9)).numpy() == stored.transpose(2, 0, 1)).all(), "masks drawn on the stored pixels"
-        with pytest.raises(UserError, match=rf"a.{form} is 6 x 9 .9 x 6 when its EXIF orientation {orientation} is applied., but annotated as 5 x 9"):
+        assert (read_image(file, None, (6, 9)).numpy() == stored.transpose(2, 0, 1)).all(), (
+            "masks drawn on the stored pixels"
+        )
+        with pytest.raises(
+            UserError,
+            match=rf"a.{form} is 6 x 9 .9 x 6 when its EXIF orientation {orientation} is applied., but annotated as 5 x 9",
+        ):
             read_image(file, None, (5, 9))
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_a_size_that_does_not_tell_is_told_once_a_folder(tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_size_that_does_not_tell_is_told_once_a_folder(
+    tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (9, 9), dtype=np.uint8)
     files = [turned_file(tmp_path / f"{name}.png", pixels, orientation) for name in "ab"]
     UNDECIDED.discard(tmp_path)
     for file in files:
-        assert (read_image(file, None, (9, 9))[0].numpy() == np.array(ImageOps.exif_transpose(Image.open(file)))).all()
+        assert (
+            read_image(file, None, (9, 9))[0].numpy() == np.array(ImageOps.exif_transpose(Image.open(file)))
+        ).all()
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and f"a.png has the EXIF orientation {orientation}" in said and "turned upright" in said
+    assert (
+        said.count("\n") == 1
+        and f"a.png has the EXIF orientation {orientation}" in said
+        and "turned upright" in said
+    )
 
 
 def test_a_broken_exif_block_is_no_broken_image(tmp_path: Path) -> None:
@@ -146,9 +180,15 @@ def test_a_broken_exif_block_is_no_broken_image(tmp_path: Path) -> None:
     [
         (np.zeros((20, 20)), "constant, all values are 0 of 255"),
         (np.full((20, 20), 255), "constant, all values are 255"),
-        (np.where(np.arange(400).reshape(20, 20) == 7, 200, 3), "nearly empty, 99.8% of its pixels have one value"),
+        (
+            np.where(np.arange(400).reshape(20, 20) == 7, 200, 3),
+            "nearly empty, 99.8% of its pixels have one value",
+        ),
         (np.arange(400).reshape(20, 20) % 4 + 2, "nearly constant, its values lie from 2 to 5"),
-        (np.arange(400).reshape(20, 20).clip(0, 250), "saturated or with a white background, 38% of its pixels have the largest value 250"),
+        (
+            np.arange(400).reshape(20, 20).clip(0, 250),
+            "saturated or with a white background, 38% of its pixels have the largest value 250",
+        ),
         (np.arange(400).reshape(20, 20) % 250, None),
         (np.arange(400).reshape(20, 20).clip(150, 400) - 150, None),
     ],
@@ -182,7 +222,10 @@ def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
     for read in (read_header, read_image):
         with pytest.raises(UserError, match="has 3 pages"):
             read(tmp_path / f"three.{suffix}")
-    with open_image(tmp_path / f"three.{suffix}") as image, pytest.raises(UserError, match="has 3 pages: save its pages as files of their own"):
+    with (
+        open_image(tmp_path / f"three.{suffix}") as image,
+        pytest.raises(UserError, match="has 3 pages: save its pages as files of their own"),
+    ):
         check_single(image, tmp_path)
 
 
@@ -207,23 +250,32 @@ def test_stretching_takes_a_few_bytes_a_pixel() -> None:
     assert of_numpy < 3.5 * image.numel() and of_torch < image.numel()
 
 
-@pytest.mark.parametrize("stretch", [None, (1.0, 99.0)])
-def test_arrays_are_read_as_files_of_the_same_pixels(tmp_path: Path, stretch: tuple[float, float] | None) -> None:
-    reader, random = Reader(None, stretch), np.random.default_rng(0)
+@pytest.mark.parametrize("percentile_range", [None, (1.0, 99.0)])
+def test_arrays_are_read_as_files_of_the_same_pixels(
+    tmp_path: Path, percentile_range: tuple[float, float] | None
+) -> None:
+    reader, random = Reader(None, percentile_range), np.random.default_rng(0)
     colour = random.integers(20, 180, size=(30, 40, 3), dtype=np.uint8)
     deep = random.integers(0, 4096, size=(30, 40), dtype=np.uint16)
     for number, pixels in enumerate((colour, colour[..., 0], deep)):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         assert torch.equal(reader.read(pixels), reader.read(tmp_path / f"{number}.png")), number
-    assert torch.equal(reader.read(np.stack([deep] * 3, -1)), reader.read(deep)) and torch.equal(reader.read(deep.astype(">u2")), reader.read(deep))
+    assert torch.equal(reader.read(np.stack([deep] * 3, -1)), reader.read(deep)) and torch.equal(
+        reader.read(deep.astype(">u2")), reader.read(deep)
+    )
     # from 0 to 1 in steps of 1/255, the intensities of the bytes
-    assert (reader.read(colour / 255).int() - reader.read(colour).int()).abs().max() <= (stretch is not None)
+    assert (reader.read(colour / 255).int() - reader.read(colour).int()).abs().max() <= (
+        percentile_range is not None
+    )
 
 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.zeros((4, 5, 4), dtype=np.uint8), r"image must be .height, width. or .height, width, 3., got .4, 5, 4."),
+        (
+            np.zeros((4, 5, 4), dtype=np.uint8),
+            r"image must be .height, width. or .height, width, 3., got .4, 5, 4.",
+        ),
         (np.zeros((0, 5), dtype=np.uint8), "got .0, 5."),
         (np.zeros(5, dtype=np.uint8), "got .5."),
         (np.full((4, 5), 255.0), r"image must lie in \[0, 1\] where it is floating-point, got 255 to 255"),
@@ -239,8 +291,14 @@ def test_arrays_that_are_no_images_are_refused(pixels: np.ndarray, message: str)
 
 @pytest.mark.parametrize("form", ["png", "tif", "webp", "jpg"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_pillow_images_are_upright_as_their_files_before_and_after_they_are_decoded(tmp_path: Path, form: str, orientation: int) -> None:
-    file = turned_file(tmp_path / f"a.{form}", np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), orientation)
+def test_pillow_images_are_upright_as_their_files_before_and_after_they_are_decoded(
+    tmp_path: Path, form: str, orientation: int
+) -> None:
+    file = turned_file(
+        tmp_path / f"a.{form}",
+        np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8),
+        orientation,
+    )
     reader = Reader()
     wanted = reader.read(file)
     with Image.open(file) as image, Image.open(io.BytesIO(file.read_bytes())) as in_memory:
@@ -252,11 +310,16 @@ def test_pillow_images_are_upright_as_their_files_before_and_after_they_are_deco
 
 def test_pillow_images_of_which_something_would_be_lost_are_refused(tmp_path: Path) -> None:
     reader, hidden = Reader(), Image.new("RGBA", (4, 5), (1, 2, 3, 0))
-    with pytest.raises(UserError, match=r"image \(in memory\) has an alpha channel that hides 20 of 20 pixels"):
+    with pytest.raises(
+        UserError, match=r"image \(in memory\) has an alpha channel that hides 20 of 20 pixels"
+    ):
         reader.read(hidden)
     pages = [Image.new("L", (4, 4), shade) for shade in (0, 100)]
     pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
-    for image in (Image.open(tmp_path / "two.tif"), Image.open(io.BytesIO((tmp_path / "two.tif").read_bytes()))):
+    for image in (
+        Image.open(tmp_path / "two.tif"),
+        Image.open(io.BytesIO((tmp_path / "two.tif").read_bytes())),
+    ):
         with image, pytest.raises(UserError, match="has 2 pages"):
             reader.read(image)
     (tmp_path / "a.png").write_bytes(b"P6\n4 4\n1023\n" + bytes(96))

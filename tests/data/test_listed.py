@@ -3,13 +3,29 @@ from pathlib import Path
 from miniature import write_miniature
 from miniature_voc import AUGMENTED, write_sbd, write_voc
 
-from rpe.data.listed import absent, count_suffixes, instead_of, nothing, of_bsds, of_coco, of_sbd, of_voc, suffixes_in
+from rpe.data.listed import (
+    absent,
+    count_suffixes,
+    instead_of,
+    nothing,
+    of_bsds,
+    of_coco,
+    of_sbd,
+    of_voc,
+    suffixes_in,
+)
 
 
 def test_what_a_reader_asks_for_is_listed(tmp_path: Path) -> None:
     root = write_sbd(write_voc(tmp_path / "data"))
     coco = write_miniature(tmp_path / "coco")
-    assert absent(root, of_voc) == absent(root, of_sbd) == absent(coco, of_coco("train2017")) == absent(root, nothing) == []
+    assert (
+        absent(root, of_voc)
+        == absent(root, of_sbd)
+        == absent(coco, of_coco("train2017"))
+        == absent(root, nothing)
+        == []
+    )
     assert len(set(of_voc(root))) == 2 + 3 * 5 and len(set(of_coco("val2017")(coco))) == 4
     for lists, base, file in (
         (of_voc, root, "VOCdevkit/VOC2012/SegmentationObject/2007_000003.png"),
@@ -25,7 +41,12 @@ def test_what_a_reader_asks_for_is_listed(tmp_path: Path) -> None:
 
 def test_an_image_without_annotations_and_annotations_without_an_image(tmp_path: Path) -> None:
     data = tmp_path / "BSR/BSDS500/data"
-    for file in ("images/train/1.jpg", "groundTruth/train/1.mat", "images/val/2.jpg", "groundTruth/test/3.mat"):
+    for file in (
+        "images/train/1.jpg",
+        "groundTruth/train/1.mat",
+        "images/val/2.jpg",
+        "groundTruth/test/3.mat",
+    ):
         (data / file).parent.mkdir(parents=True, exist_ok=True)
         (data / file).touch()
     assert absent(tmp_path, of_bsds) == [data / "groundTruth/val/2.mat", data / "images/test/3.jpg"]
@@ -40,6 +61,14 @@ def test_files_are_counted_by_suffix_and_those_in_anothers_place_named(tmp_path:
     for name in ("a.png", "b.PNG", "c.png", "notes", ".hidden.tif", "Thumbs.db"):
         (tmp_path / name).touch()
     assert suffixes_in(tmp_path, {".jpg"}, {".db"}) == "2 *.png, 1 *.PNG and 1 without suffix"
-    assert suffixes_in(tmp_path, {".png", ".PNG", ""}, {".db"}) == suffixes_in(tmp_path / "absent", ()) == count_suffixes([]) == ""
-    assert instead_of(tmp_path / "b.png") == "; there is b.PNG" and instead_of(tmp_path / "A.jpg") == "; there is a.png"
+    assert (
+        suffixes_in(tmp_path, {".png", ".PNG", ""}, {".db"})
+        == suffixes_in(tmp_path / "absent", ())
+        == count_suffixes([])
+        == ""
+    )
+    assert (
+        instead_of(tmp_path / "b.png") == "; there is b.PNG"
+        and instead_of(tmp_path / "A.jpg") == "; there is a.png"
+    )
     assert instead_of(tmp_path / "d.png") == instead_of(tmp_path / "absent" / "a.png") == ""

@@ -20,7 +20,10 @@ def test_variables_without_the_files_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("begins", [b"MATLAB 7.3 MAT-file, Platform: GLNXA64", b"\x89HDF\r\n\x1a\n"])
 def test_version_7_3_is_named(tmp_path: Path, begins: bytes) -> None:
     (tmp_path / "a.mat").write_bytes(begins + bytes(500))
-    with pytest.raises(UserError, match=r"map .*a.mat is of MATLAB's version 7.3 \(HDF5\), which is not read: save it anew with save\(.., '-v7'\)"):
+    with pytest.raises(
+        UserError,
+        match=r"map .*a.mat is of MATLAB's version 7.3 \(HDF5\), which is not read: save it anew with save\(.., '-v7'\)",
+    ):
         read_mat(tmp_path / "a.mat", "map")
 
 

@@ -75,15 +75,35 @@ def test_a_cameras_ten_bits_look_alike_grey_and_in_colours(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("values", "options", "said"),
     [
-        (BYTES[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}, r"has 2 channels \(uint8\[height, width, 2\]\)"),
-        (np.moveaxis(BYTES[..., :2], -1, 0), {"photometric": "minisblack", "planarconfig": "separate"}, "has 2 channels"),
+        (
+            BYTES[..., :2],
+            {"photometric": "minisblack", "planarconfig": "contig"},
+            r"has 2 channels \(uint8\[height, width, 2\]\)",
+        ),
+        (
+            np.moveaxis(BYTES[..., :2], -1, 0),
+            {"photometric": "minisblack", "planarconfig": "separate"},
+            "has 2 channels",
+        ),
         (BYTES[..., :4], {"photometric": "rgb", "extrasamples": [0]}, "has 4 channels"),
         (BYTES, {"photometric": "rgb"}, "has 5 channels"),
         (BYTES, {"photometric": "minisblack", "planarconfig": "contig"}, "has 5 channels"),
         (DEEP[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}, r"has 2 channels \(uint16"),
-        (BYTES[..., :4], {"photometric": "rgb", "extrasamples": [2]}, "has an alpha channel that hides 192 of 192 pixels"),
-        (DEEP, {"photometric": "rgb", "extrasamples": [2]}, "has an alpha channel that hides 192 of 192 pixels"),
-        (BYTES[..., :2], {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [2]}, "has an alpha channel that hides"),
+        (
+            BYTES[..., :4],
+            {"photometric": "rgb", "extrasamples": [2]},
+            "has an alpha channel that hides 192 of 192 pixels",
+        ),
+        (
+            DEEP,
+            {"photometric": "rgb", "extrasamples": [2]},
+            "has an alpha channel that hides 192 of 192 pixels",
+        ),
+        (
+            BYTES[..., :2],
+            {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [2]},
+            "has an alpha channel that hides",
+        ),
         (BYTES[..., 0].astype(np.int8), {}, "has int8 values from -"),
         (-DEEP[..., 0].astype(np.int32) - 1, {}, "has int32 values from -"),
         (DEEP[..., 0].astype(np.uint32) << 16, {}, "has uint32 values from"),
@@ -92,12 +112,18 @@ def test_a_cameras_ten_bits_look_alike_grey_and_in_colours(tmp_path: Path) -> No
         ((BYTES[..., 0] / 255).astype(np.float16), {}, "has float16 values from"),
         (BYTES[..., 0].astype(np.complex64), {}, "has complex64 values"),
         (np.moveaxis(BYTES, -1, 0), {"photometric": "minisblack"}, "has 5 pages"),
-        (np.moveaxis(BYTES, -1, 0), {"photometric": "minisblack", "volumetric": True, "tile": (5, 16, 16)}, "has 5 pages"),
+        (
+            np.moveaxis(BYTES, -1, 0),
+            {"photometric": "minisblack", "volumetric": True, "tile": (5, 16, 16)},
+            "has 5 pages",
+        ),
         (np.moveaxis(BYTES, -1, 0), {"imagej": True, "metadata": {"axes": "ZYX"}}, "has 5 pages"),
         (np.moveaxis(BYTES[..., :2], -1, 0), {"imagej": True, "metadata": {"axes": "CYX"}}, "has 2 pages"),
     ],
 )
-def test_a_tiff_file_of_which_something_would_be_lost_is_refused(tmp_path: Path, values: np.ndarray, options: dict, said: str) -> None:
+def test_a_tiff_file_of_which_something_would_be_lost_is_refused(
+    tmp_path: Path, values: np.ndarray, options: dict, said: str
+) -> None:
     file = written(tmp_path / "a.tif", values.copy(), **options)
     with pytest.raises(UserError, match=f"a.tif {said}") as refusal:
         read_image(file)
@@ -122,7 +148,9 @@ def test_alpha_is_dropped_where_it_hides_nothing(tmp_path: Path) -> None:
     palette.save(tmp_path / "hidden.gif", transparency=int(np.array(palette)[0, 0]))
     (tmp_path / "deep.png").write_bytes(deep_png(DEEP))
     for name in ("hidden.png", "hidden.gif", "deep.png"):
-        with pytest.raises(UserError, match=rf"{name} has an alpha channel that hides \d+ of 192 pixels: flatten it"):
+        with pytest.raises(
+            UserError, match=rf"{name} has an alpha channel that hides \d+ of 192 pixels: flatten it"
+        ):
             read_image(tmp_path / name)
     (tmp_path / "grey.png").write_bytes(deep_png(DEEP[..., :2]))
     with pytest.raises(UserError, match="grey.png has more than 8 bits in each of"):

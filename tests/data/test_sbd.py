@@ -72,14 +72,26 @@ def test_absent_truncated_and_other_files(folder: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["inst", "cls"])
-def test_whole_files_are_told_from_others_without_unpacking(folder: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_files_are_told_from_others_without_unpacking(
+    folder: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rpe.data.sbd.read_mat", None)
     file = folder / part / f"{NAME}.mat"
     check_file(file)
     whole = file.read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:-1], whole[:130], whole[:128], whole[:100], b"", b"no MATLAB file at all" * 40):
+    for content in (
+        whole[: len(whole) // 2],
+        whole[:-1],
+        whole[:130],
+        whole[:128],
+        whole[:100],
+        b"",
+        b"no MATLAB file at all" * 40,
+    ):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=rf"{part}/2008_000005.mat is no (whole )?MATLAB file .*download it anew"):
+        with pytest.raises(
+            UserError, match=rf"{part}/2008_000005.mat is no (whole )?MATLAB file .*download it anew"
+        ):
             check_file(file)
     file.write_bytes(whole + b"\0" * 3)
     check_file(file)
@@ -92,7 +104,11 @@ def test_real_files() -> None:
     for name, count in (("2008_000215", 3), ("2008_000234", 3), ("2008_000359", 2)):
         check_file(folder / "inst" / f"{name}.mat")
         objects, classes, class_of = read_sbd(folder, name)
-        assert class_of.tolist() == [15] * count and objects.max() == count and ((objects > 0) == (classes == 15)).all()
+        assert (
+            class_of.tolist() == [15] * count
+            and objects.max() == count
+            and ((objects > 0) == (classes == 15)).all()
+        )
 
 
 def test_other_forms_of_a_struct(folder: Path) -> None:

@@ -17,7 +17,11 @@ def test_the_same_pixels_as_scikit_image(seed: int) -> None:
 
 @pytest.mark.parametrize("width", [62, 63, 64, 65, 127, 128])
 def test_words_end_anywhere(width: int) -> None:
-    for mask in (np.ones((9, width), dtype=bool), np.arange(9 * width).reshape(9, width) % 7 > 2, np.eye(9, width, dtype=bool)):
+    for mask in (
+        np.ones((9, width), dtype=bool),
+        np.arange(9 * width).reshape(9, width) % 7 > 2,
+        np.eye(9, width, dtype=bool),
+    ):
         assert (thin(mask) == reference(mask)).all()
 
 

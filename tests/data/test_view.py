@@ -20,14 +20,18 @@ def test_without_change_pixels_are_copied() -> None:
         top, left = int(view.centre[0] - 12), int(view.centre[1] - 12)
         assert 0 <= top <= 16 and 0 <= left <= 36
         assert torch.allclose(view.image(image), image[:, top : top + 24, left : left + 24], atol=1e-5)
-        assert (view.annotation(annotation()).segments == annotation().segments[top : top + 24, left : left + 24]).all()
+        assert (
+            view.annotation(annotation()).segments == annotation().segments[top : top + 24, left : left + 24]
+        ).all()
 
 
 def test_mirrored() -> None:
     straight, mirrored = (View(20, 1.0, 0.0, flip, (20.0, 30.0)) for flip in (False, True))
     image = torch.rand(3, 40, 60)
     assert torch.allclose(straight.image(image).flip(-1), mirrored.image(image), atol=1e-5)
-    assert (straight.annotation(annotation()).segments[:, ::-1] == mirrored.annotation(annotation()).segments).all()
+    assert (
+        straight.annotation(annotation()).segments[:, ::-1] == mirrored.annotation(annotation()).segments
+    ).all()
     random = np.random.default_rng(0)
     assert {View.draw((40, 60), 24, (1, 1), 0, True, random).flip for _ in range(20)} == {False, True}
 
@@ -49,9 +53,13 @@ def test_image_and_segments_move_together() -> None:
 def test_a_quarter_turn_and_scales() -> None:
     one = annotation((60, 60))
     turned = View(60, 1.0, np.pi / 2, False, (30.0, 30.0)).annotation(one)
-    assert (turned.segments == np.rot90(one.segments, -1)).all() or (turned.segments == np.rot90(one.segments)).all()
+    assert (turned.segments == np.rot90(one.segments, -1)).all() or (
+        turned.segments == np.rot90(one.segments)
+    ).all()
     double = View(120, 2.0, 0.0, False, (60.0, 60.0)).annotation(one)
-    assert (double.segments[::2, ::2] == one.segments).all() and double.segments.sum() == 4 * one.segments.sum()
+    assert (
+        double.segments[::2, ::2] == one.segments
+    ).all() and double.segments.sum() == 4 * one.segments.sum()
 
 
 def test_boundaries_stay_one_pixel_wide_and_void_outside() -> None:

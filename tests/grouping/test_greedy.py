@@ -7,7 +7,13 @@ from rpe.grouping.greedy import first_independent, first_of, take_greedily
 from rpe.sphere import normalise
 
 
-def sequential(points: torch.Tensor, order: list[int], tolerance: float, places: torch.Tensor | None = None, reach: float = 1.0) -> list[int]:
+def sequential(
+    points: torch.Tensor,
+    order: list[int],
+    tolerance: float,
+    places: torch.Tensor | None = None,
+    reach: float = 1.0,
+) -> list[int]:
     """The rule as one would say it."""
     points = normalise(points.double())
     taker = [-1] * len(points)
@@ -33,21 +39,29 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_take_what_the_sequential_rule_takes(tolerance: float, dtype: torch.dtype) -> None:
     points = normalise(torch.randn(150, 3, dtype=dtype))
     order = torch.randperm(150)
-    assert take_greedily(points, order, tolerance, None, worthwhile=0.0).tolist() == sequential(points, order.tolist(), tolerance)
+    assert take_greedily(points, order, tolerance, None, worthwhile=0.0).tolist() == sequential(
+        points, order.tolist(), tolerance
+    )
 
 
 def test_places_keep_far_twins_from_being_taken() -> None:
     points, places = normalise(torch.randn(120, 3)), torch.rand(120, 2)
     order = torch.randperm(120)
     found = take_greedily(points, order, 0.4, places, worthwhile=0.0, reach=0.25).tolist()
-    assert found == sequential(points, order.tolist(), 0.4, places, 0.25) != sequential(points, order.tolist(), 0.4)
+    assert (
+        found
+        == sequential(points, order.tolist(), 0.4, places, 0.25)
+        != sequential(points, order.tolist(), 0.4)
+    )
 
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])
 def test_pairs_that_single_precision_cannot_tell_are_decided_in_double(precision: str) -> None:
     # a ring of points whose distances to the first straddle the tolerance by less than fp32 resolves
     tolerance, previous = 0.01, torch.get_float32_matmul_precision()
-    angles = torch.acos(torch.tensor(1 - tolerance, dtype=torch.float64)) + 1e-9 * torch.arange(-20, 21, dtype=torch.float64)
+    angles = torch.acos(torch.tensor(1 - tolerance, dtype=torch.float64)) + 1e-9 * torch.arange(
+        -20, 21, dtype=torch.float64
+    )
     angles = torch.cat([torch.zeros(1, dtype=torch.float64), angles])
     points = torch.stack([angles.cos(), angles.sin()], 1)
     order = torch.arange(len(points))
@@ -87,7 +101,10 @@ def test_it_ends_early_where_hardly_anything_meets() -> None:
     assert len(everything.unique()) == 50
     # the first block of 8 spares 50 points, the next one none
     assert torch.equal(take_greedily(points, order, 1e-3, None, worthwhile=2.0), everything)
-    assert torch.equal(take_greedily(points, order, 1e-3, None, worthwhile=7.0), torch.arange(100).where(everything != 0, torch.tensor(0)))
+    assert torch.equal(
+        take_greedily(points, order, 1e-3, None, worthwhile=7.0),
+        torch.arange(100).where(everything != 0, torch.tensor(0)),
+    )
     points[-1] = points[20]
     assert int(take_greedily(points, order, 1e-3, None, worthwhile=7.0)[-1]) == 99
 

@@ -8,7 +8,9 @@ from rpe.sphere import normalise
 from rpe.structures import UserError
 
 
-def dense(points: torch.Tensor, kappa: torch.Tensor, mass: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+def dense(
+    points: torch.Tensor, kappa: torch.Tensor, mass: torch.Tensor, places: torch.Tensor | None
+) -> torch.Tensor:
     logits = kappa[:, None, None] * points @ points.transpose(1, 2) + mass.log()[:, None, :]
     if places is not None:
         logits = logits - torch.cdist(places, places).square() / 2
@@ -33,7 +35,10 @@ def test_forward_and_gradients_equal_dense(mean, spatial) -> None:
 
 def test_many_tiles_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
     points = normalise(torch.randn(1, 70, 3, dtype=torch.float64)).requires_grad_()
-    kappa, mass = torch.tensor([20.0], dtype=torch.float64, requires_grad=True), torch.ones(1, 70, dtype=torch.float64)
+    kappa, mass = (
+        torch.tensor([20.0], dtype=torch.float64, requires_grad=True),
+        torch.ones(1, 70, dtype=torch.float64),
+    )
     answers = []
     for tile in (512, 16):
         monkeypatch.setattr("rpe.grouping.kernel.TILE", tile)
@@ -48,7 +53,9 @@ def test_absent_points_count_for_nobody() -> None:
     mass = torch.ones(1, 12)
     mass[0, 8:] = 0
     kappa = torch.tensor([10.0])
-    assert torch.allclose(kernel_mean(points, kappa, mass)[:, :8], kernel_mean(points[:, :8], kappa, mass[:, :8]), atol=1e-6)
+    assert torch.allclose(
+        kernel_mean(points, kappa, mass)[:, :8], kernel_mean(points[:, :8], kappa, mass[:, :8]), atol=1e-6
+    )
 
 
 def test_mean_over_keys_is_the_mean_when_the_keys_are_all(clustered) -> None:
@@ -71,12 +78,18 @@ def test_queries_far_from_all_keys_go_where_the_nearest_are(concentration: float
         logits = logits - (places[0].double()[:, None] - places[1].double()).square().sum(-1) / 2
     found = mean_over_keys(queries, keys, mass, concentration, *places)
     # single precision rounds a logit of 2 kappa by 1e-7 of it
-    assert torch.allclose(found.double(), torch.softmax(logits, -1) @ keys.double(), atol=1e-6 * max(concentration, 100.0 if spatial else 10.0))
+    assert torch.allclose(
+        found.double(),
+        torch.softmax(logits, -1) @ keys.double(),
+        atol=1e-6 * max(concentration, 100.0 if spatial else 10.0),
+    )
 
 
 def test_places_beyond_all_measure_give_no_nan() -> None:
     query, key, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1e18, 0.0]])
-    assert bool(mean_over_keys(query, key, torch.ones(1), 36.0, torch.zeros(1, 2), far, 1e-6).isfinite().all())
+    assert bool(
+        mean_over_keys(query, key, torch.ones(1), 36.0, torch.zeros(1, 2), far, 1e-6).isfinite().all()
+    )
 
 
 def test_fused_absent_points_may_be_anything() -> None:

@@ -11,7 +11,9 @@ from rpe.sphere import normalise
 from rpe.structures import UserError, pixel_centres
 
 
-def dense_loops(points: torch.Tensor, kappa: torch.Tensor | float, iterations: int, step: float = 1.0) -> torch.Tensor:
+def dense_loops(
+    points: torch.Tensor, kappa: torch.Tensor | float, iterations: int, step: float = 1.0
+) -> torch.Tensor:
     for _ in range(iterations):
         mean = torch.softmax(kappa * points @ points.transpose(-1, -2), -1) @ points
         points = normalize((1 - step) * points + step * mean, dim=-1)
@@ -27,7 +29,10 @@ def test_one_and_three_steps_equal_dense_float64(dim: int, kappa: float, kind: s
     concentration = torch.tensor(kappa, requires_grad=True)
     iterates = mean_shift(single, concentration, 3)
     assert len(iterates) == 4 and torch.equal(iterates[0], points)
-    exact, exact_kappa = points.double().requires_grad_(), torch.tensor(kappa, dtype=torch.float64, requires_grad=True)
+    exact, exact_kappa = (
+        points.double().requires_grad_(),
+        torch.tensor(kappa, dtype=torch.float64, requires_grad=True),
+    )
     reference = dense_loops(exact, exact_kappa, 3)
     assert (iterates[1] - dense_loops(points.double(), kappa, 1)).abs().max() <= 1e-5
     assert (iterates[3] - reference).abs().max() <= 1e-5
@@ -42,11 +47,16 @@ def test_one_and_three_steps_equal_dense_float64(dim: int, kappa: float, kind: s
 def test_gradcheck_with_everything_switched_on() -> None:
     points = normalise(torch.randn(2, 9, 3, dtype=torch.float64)).requires_grad_()
     kappa = torch.tensor([8.0, 20.0], dtype=torch.float64, requires_grad=True)
-    mass, positions = torch.rand(2, 9, dtype=torch.float64) + 0.5, 4 * torch.rand(2, 9, 2, dtype=torch.float64)
+    mass, positions = (
+        torch.rand(2, 9, dtype=torch.float64) + 0.5,
+        4 * torch.rand(2, 9, 2, dtype=torch.float64),
+    )
     mask = torch.arange(9) < torch.tensor([[9], [6]])
 
     def loops(points: torch.Tensor, kappa: torch.Tensor) -> torch.Tensor:
-        return mean_shift(points, kappa, 2, step=0.7, mass=mass, mask=mask, positions=positions, spatial_bandwidth=2.0)[-1]
+        return mean_shift(
+            points, kappa, 2, step=0.7, mass=mass, mask=mask, positions=positions, spatial_bandwidth=2.0
+        )[-1]
 
     assert torch.autograd.gradcheck(loops, (points, kappa))
 
@@ -75,7 +85,10 @@ def test_mass_is_how_often_a_point_is_there() -> None:
 
 
 def test_positions_keep_far_twins_apart() -> None:
-    twins = normalise(torch.randn(1, 4, 3, dtype=torch.float64).repeat(1, 2, 1) + 0.2 * torch.randn(1, 8, 3, dtype=torch.float64))
+    twins = normalise(
+        torch.randn(1, 4, 3, dtype=torch.float64).repeat(1, 2, 1)
+        + 0.2 * torch.randn(1, 8, 3, dtype=torch.float64)
+    )
     positions = torch.zeros(1, 8, 2, dtype=torch.float64)
     positions[0, 4:] = 1000.0
     found = mean_shift(twins, 10.0, 2, positions=positions, spatial_bandwidth=1.0)[-1]
@@ -84,7 +97,9 @@ def test_positions_keep_far_twins_apart() -> None:
 
 @pytest.mark.parametrize("spatial_bandwidth", [0.01, 0.5, 2.0, 8.0, 30.0])
 @pytest.mark.parametrize("order", ["rows", "shuffled"])
-def test_a_large_image_keeps_its_digits_whatever_the_spatial_bandwidth(spatial_bandwidth: float, order: str) -> None:
+def test_a_large_image_keeps_its_digits_whatever_the_spatial_bandwidth(
+    spatial_bandwidth: float, order: str
+) -> None:
     # two strips of a 2048 x 2048 image, far apart
     places = pixel_centres((4, 300), torch.device("cpu"))
     places = torch.cat([places, places + torch.tensor([2040.0, 1748.0])])[None]
@@ -94,9 +109,15 @@ def test_a_large_image_keeps_its_digits_whatever_the_spatial_bandwidth(spatial_b
     found = mean_shift(points, 25.0, 1, positions=places, spatial_bandwidth=spatial_bandwidth)[-1]
     exact = points.detach().double().requires_grad_()
     distances = (places.double()[:, :, None] - places.double()[:, None]).square().sum(-1)
-    reference = normalise(torch.softmax(25.0 * exact @ exact.transpose(1, 2) - distances / (2 * spatial_bandwidth**2), -1) @ exact)
+    reference = normalise(
+        torch.softmax(25.0 * exact @ exact.transpose(1, 2) - distances / (2 * spatial_bandwidth**2), -1)
+        @ exact
+    )
     assert (found - reference).abs().max() <= 1e-5
-    (gradient,), (wanted,) = torch.autograd.grad((found * pull).sum(), [points]), torch.autograd.grad((reference * pull).sum(), [exact])
+    (gradient,), (wanted,) = (
+        torch.autograd.grad((found * pull).sum(), [points]),
+        torch.autograd.grad((reference * pull).sum(), [exact]),
+    )
     assert (gradient - wanted).norm() <= 1e-4 * wanted.norm()
 
 
@@ -107,7 +128,9 @@ def test_places_of_masked_pixels_have_no_part() -> None:
     for sentinel in (1e5, float("nan"), float("inf")):
         places[:, :100] = sentinel
         found = mean_shift(points, 25.0, 2, mask=mask, positions=places, spatial_bandwidth=8.0)[-1]
-        assert torch.allclose(found[:, 100:], alone, atol=1e-6) and torch.equal(found[:, :100], points[:, :100])
+        assert torch.allclose(found[:, 100:], alone, atol=1e-6) and torch.equal(
+            found[:, :100], points[:, :100]
+        )
 
 
 def test_whole_positions_and_half_precision_are_taken(plain: None) -> None:
@@ -117,7 +140,10 @@ def test_whole_positions_and_half_precision_are_taken(plain: None) -> None:
     assert torch.equal(whole, mean_shift(points, 36.0, 1, positions=places.float(), **options)[-1])
     for half in (torch.bfloat16, torch.float16):
         moved = mean_shift(normalise(points.to(half)), 36.0, 1)
-        assert all(one.dtype == torch.float32 and torch.allclose(one.norm(dim=-1), torch.ones(1, 50)) for one in moved)
+        assert all(
+            one.dtype == torch.float32 and torch.allclose(one.norm(dim=-1), torch.ones(1, 50))
+            for one in moved
+        )
 
 
 @pytest.mark.parametrize("step", [1.0, 0.5])
@@ -193,29 +219,47 @@ def test_half_precision_is_computed_in_single() -> None:
     [
         ({"concentration": 0.1}, r"concentration 0.1 is outside \[0.25, 2500\]"),
         ({"concentration": float("nan")}, "concentration nan"),
-        ({"concentration": torch.full((3,), 36.0)}, r"concentration has the shape \[3\]: give one number, or one for each of the 1 images"),
+        (
+            {"concentration": torch.full((3,), 36.0)},
+            r"concentration has the shape \[3\]: give one number, or one for each of the 1 images",
+        ),
         ({"iterations": -1}, "iterations -1 is not a whole number from 0 on"),
         ({"iterations": 1.5}, "iterations 1.5 is not a whole number"),
         ({"step": 0.0}, r"step 0.0 is outside \(0, 1\]"),
         ({"mass": -torch.ones(1, 4)}, "mass holds a negative"),
-        ({"mass": torch.tensor([[1.0, 1.0, 1.0, float("inf")]])}, "mass holds a negative, NaN or extreme value"),
+        (
+            {"mass": torch.tensor([[1.0, 1.0, 1.0, float("inf")]])},
+            "mass holds a negative, NaN or extreme value",
+        ),
         ({"mass": torch.full((1, 4), 1e38)}, r"mass .* 0 or in \[1e-12, 1e\+12\]"),
         ({"mass": [[1.0] * 4]}, "mass: list found"),
         ({"concentration": [36.0]}, r"concentration is \[36.0\]: give a number"),
         ({"concentration": None}, "concentration is None: give a number"),
         ({"points": [[[1.0, 0.0]]]}, "points: list found, give a tensor of real numbers"),
-        ({"points": torch.zeros(2, 4, 0)}, r"points has the shape \[2, 4, 0\]: a point needs one coordinate or more"),
+        (
+            {"points": torch.zeros(2, 4, 0)},
+            r"points has the shape \[2, 4, 0\]: a point needs one coordinate or more",
+        ),
         ({"points": torch.eye(3)[None] + 0j}, "points: torch.complex64 found"),
         ({"positions": [[[0, 0]] * 4], "spatial_bandwidth": 1.0}, "positions: list found"),
-        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": float("inf")}, "spatial_bandwidth inf is outside"),
-        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 1e-30}, r"spatial_bandwidth 1e-30 is outside \[1e-06, 1e\+06\]"),
+        (
+            {"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": float("inf")},
+            "spatial_bandwidth inf is outside",
+        ),
+        (
+            {"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 1e-30},
+            r"spatial_bandwidth 1e-30 is outside \[1e-06, 1e\+06\]",
+        ),
         ({"spatial_bandwidth": 1.0}, "go together"),
         ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 0.0}, "spatial_bandwidth 0.0 is outside"),
         ({"step": float("nan")}, "step nan"),
         ({"mass": torch.ones(1, 5)}, r"mass has the shape \[1, 5\]: it should be \[batch 1, pixel 4\]"),
         ({"mask": torch.ones(4, dtype=torch.bool)}, r"mask has the shape \[4\]"),
         ({"mask": torch.ones(1, 4)}, "mask is not boolean"),
-        ({"positions": torch.zeros(1, 3, 2), "spatial_bandwidth": 1.0}, r"positions have the shape \[1, 3, 2\]"),
+        (
+            {"positions": torch.zeros(1, 3, 2), "spatial_bandwidth": 1.0},
+            r"positions have the shape \[1, 3, 2\]",
+        ),
         ({"points": torch.zeros(4, 3)}, r"points has the shape \[4, 3\]: it should be \[batch, pixel, dim\]"),
         ({"points": torch.zeros(1, 4, 3)}, "4 of 4 points are not of unit length"),
         ({"points": torch.full((1, 4, 3), float("nan"))}, "not of unit length"),
@@ -224,7 +268,9 @@ def test_half_precision_is_computed_in_single() -> None:
 def test_wrong_input_is_named(change: dict, message: str, plain: None) -> None:
     arguments = {"points": normalise(torch.randn(1, 4, 3)), "concentration": 36.0, "iterations": 1} | change
     with pytest.raises(UserError, match=message):
-        mean_shift(arguments.pop("points"), arguments.pop("concentration"), arguments.pop("iterations"), **arguments)
+        mean_shift(
+            arguments.pop("points"), arguments.pop("concentration"), arguments.pop("iterations"), **arguments
+        )
 
 
 def test_module_takes_the_papers_bandwidth_and_learns_one() -> None:

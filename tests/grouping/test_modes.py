@@ -35,13 +35,22 @@ def test_heaviest_first_and_ties_by_index() -> None:
     points = torch.stack([axes[0], axes[1], axes[1], axes[2], axes[2]])
     modes = find_modes(points, 100.0, iterations=0, merge_tolerance=0.001, move_tolerance=0.0)
     assert modes.labels.tolist() == [2, 0, 0, 1, 1] and modes.mass.tolist() == [2, 2, 1]
-    heavy = find_modes(points, 100.0, iterations=0, merge_tolerance=0.001, move_tolerance=0.0, mass=torch.tensor([9.0, 1, 1, 1, 1]))
+    heavy = find_modes(
+        points,
+        100.0,
+        iterations=0,
+        merge_tolerance=0.001,
+        move_tolerance=0.0,
+        mass=torch.tensor([9.0, 1, 1, 1, 1]),
+    )
     assert heavy.labels.tolist() == [0, 1, 1, 2, 2]
 
 
 def test_ties_go_by_index_after_mergers_too() -> None:
     points = torch.eye(6)[torch.tensor([0, 1, 2, 2, 1, 0])]
-    assert find_modes(points, 36.0, iterations=3, merge_tolerance=0.01, move_tolerance=1e-6).labels.tolist() == [0, 1, 2, 2, 1, 0]
+    assert find_modes(
+        points, 36.0, iterations=3, merge_tolerance=0.01, move_tolerance=1e-6
+    ).labels.tolist() == [0, 1, 2, 2, 1, 0]
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1e-4])
@@ -55,7 +64,10 @@ def test_points_a_little_short_meet_all_the_same(tolerance: float) -> None:
 def test_half_precision_finds_the_groups_of_single(dtype: torch.dtype, clustered) -> None:
     points = clustered(800, 16)
     found = find_modes(normalise(points.to(dtype)), 36.0, **SETTINGS)
-    assert torch.equal(found.labels, find_modes(points, 36.0, **SETTINGS).labels) and found.points.dtype == torch.float32
+    assert (
+        torch.equal(found.labels, find_modes(points, 36.0, **SETTINGS).labels)
+        and found.points.dtype == torch.float32
+    )
 
 
 def test_sampled_keys_at_a_sharp_kernel_leave_no_point_astray(clustered) -> None:
@@ -65,14 +77,20 @@ def test_sampled_keys_at_a_sharp_kernel_leave_no_point_astray(clustered) -> None
     drawn, noise = order[:100], int(order[-1])
     points[noise] = -torch.eye(8)[0]
     one = find_modes(points, 100.0, iterations=1, merge_tolerance=0.0, move_tolerance=0.0, keys=100)
-    exact = torch.softmax(100.0 * points[noise, None].double() @ points[drawn].double().T, -1) @ points[drawn].double()
+    exact = (
+        torch.softmax(100.0 * points[noise, None].double() @ points[drawn].double().T, -1)
+        @ points[drawn].double()
+    )
     assert torch.allclose(one.points[one.labels[noise]].double(), normalise(exact)[0], atol=1e-4)
 
 
 def test_whole_positions_are_taken(plain: None) -> None:
     points, places = torch.eye(3)[torch.randint(3, (60,))], torch.randint(0, 12, (60, 2))
     options = SETTINGS | {"spatial_bandwidth": 2.0}
-    found, wanted = find_modes(points, 36.0, positions=places, **options), find_modes(points, 36.0, positions=places.float(), **options)
+    found, wanted = (
+        find_modes(points, 36.0, positions=places, **options),
+        find_modes(points, 36.0, positions=places.float(), **options),
+    )
     assert torch.equal(found.labels, wanted.labels)
 
 
@@ -86,7 +104,9 @@ def test_positions_split_twins_into_connected_parts() -> None:
 
 def test_without_blurring_points_climb_the_density_of_the_first_iterate(clustered) -> None:
     points = normalise(clustered(400, 3).double())
-    found = find_modes(points, 36.0, iterations=500, merge_tolerance=1e-9, move_tolerance=1e-20, blurring=False)
+    found = find_modes(
+        points, 36.0, iterations=500, merge_tolerance=1e-9, move_tolerance=1e-20, blurring=False
+    )
     mean = torch.softmax(36.0 * found.points @ points.T, -1) @ points
     # each mode is a fixed point of the step towards the mean of X_0; blurring's end points are not
     assert torch.allclose(normalise(mean), found.points, atol=1e-7)
@@ -109,7 +129,10 @@ def test_one_no_equal_and_antipodal_points() -> None:
     assert len(empty.points) == len(empty.labels) == 0
     assert find_modes(torch.eye(3)[:1], 36.0, **SETTINGS).labels.tolist() == [0]
     assert find_modes(torch.eye(3)[:1].expand(9, 3), 36.0, **SETTINGS).mass.tolist() == [9]
-    assert find_modes(torch.stack([torch.eye(3)[0], -torch.eye(3)[0]]), 36.0, **SETTINGS).labels.tolist() == [0, 1]
+    assert find_modes(torch.stack([torch.eye(3)[0], -torch.eye(3)[0]]), 36.0, **SETTINGS).labels.tolist() == [
+        0,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(

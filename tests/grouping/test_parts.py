@@ -8,7 +8,7 @@ import torch
 
 from rpe.grouping import find_modes, parts
 from rpe.grouping.parts import connected_parts, touching_parts
-from rpe.grouping.swarm import Swarm
+from rpe.grouping.weighted_points import WeightedPoints
 from rpe.sphere import normalise
 
 
@@ -27,7 +27,9 @@ def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
     monkeypatch.setattr(parts, "PORTION", 32)
     points = normalise(torch.randn(150, 3, dtype=torch.float64))
     places, weights = 6 * torch.rand(150, 2, dtype=torch.float64), torch.rand(150, dtype=torch.float64) + 0.5
-    labels, heads = connected_parts(Swarm(points, weights, places, torch.arange(150)), places, weights, 0.5)
+    labels, heads = connected_parts(
+        WeightedPoints(points, weights, places, torch.arange(150)), places, weights, 0.5
+    )
     reference = flooded(points, places, 0.5)
     # the same partition: as many parts, and as many pairs of the two labels
     both = torch.stack([labels, reference], 1).unique(dim=0)
@@ -40,22 +42,40 @@ def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
 
 @pytest.mark.parametrize("reach", [0.3, 2.5, 5.0, 13.0])
 @pytest.mark.parametrize("portion", [7, 2**15])
-def test_points_that_stand_for_many_pixels_give_the_parts_of_the_pixels(reach: float, portion: int, monkeypatch) -> None:
+def test_points_that_stand_for_many_pixels_give_the_parts_of_the_pixels(
+    reach: float, portion: int, monkeypatch
+) -> None:
     monkeypatch.setattr(parts, "PORTION", portion)
     random = np.random.default_rng(0)
-    points, owner = normalise(torch.randn(9, 3, dtype=torch.float64)), torch.from_numpy(random.integers(0, 9, 400))
+    points, owner = (
+        normalise(torch.randn(9, 3, dtype=torch.float64)),
+        torch.from_numpy(random.integers(0, 9, 400)),
+    )
     # few whole pixels of a large image: pairs just at the reach, wide gaps, and two pixels at one place
-    places = torch.from_numpy(np.concatenate([random.integers(-40, 40, (300, 2)), random.integers(10**6, 10**6 + 30, (100, 2))])).double()
-    swarm = Swarm(points, torch.rand(9, dtype=torch.float64), places[:9], owner, reach)
+    places = torch.from_numpy(
+        np.concatenate([random.integers(-40, 40, (300, 2)), random.integers(10**6, 10**6 + 30, (100, 2))])
+    ).double()
+    swarm = WeightedPoints(points, torch.rand(9, dtype=torch.float64), places[:9], owner, reach)
     labels, heads = connected_parts(swarm, places, torch.ones(400), 0.2)
     reference = flooded(points[owner], places, 0.2, reach)
-    assert len(torch.stack([labels, reference], 1).unique(dim=0)) == len(labels.unique()) == len(reference.unique()) == len(heads)
+    assert (
+        len(torch.stack([labels, reference], 1).unique(dim=0))
+        == len(labels.unique())
+        == len(reference.unique())
+        == len(heads)
+    )
 
 
 def test_a_pair_just_at_the_bandwidth_hangs_together() -> None:
     places = 3.0 * torch.arange(40)[:, None] * torch.tensor([1.0, 4 / 3])
     modes = find_modes(
-        torch.eye(3)[:1].expand(40, 3), 36.0, iterations=0, merge_tolerance=0.01, move_tolerance=0.0, positions=places, spatial_bandwidth=5.0
+        torch.eye(3)[:1].expand(40, 3),
+        36.0,
+        iterations=0,
+        merge_tolerance=0.01,
+        move_tolerance=0.0,
+        positions=places,
+        spatial_bandwidth=5.0,
     )
     assert modes.labels.tolist() == [0] * 40
 

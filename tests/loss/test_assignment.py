@@ -8,7 +8,9 @@ from rpe.structures import FeatureMap
 
 
 def field(seed: int = 0) -> torch.Tensor:
-    return normalise(torch.randn(1, 6, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))).movedim(-1, 1)
+    return normalise(
+        torch.randn(1, 6, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    ).movedim(-1, 1)
 
 
 def dense(points: torch.Tensor, labels: torch.Tensor, kappa: float) -> torch.Tensor:
@@ -19,7 +21,9 @@ def dense(points: torch.Tensor, labels: torch.Tensor, kappa: float) -> torch.Ten
     means = torch.stack([functional.normalize(x[y == group].sum(0), dim=0) for group in groups])
     p = torch.softmax(kappa * x @ means.T, 1)
     entropy = sum(-p[y == group, k].log().mean() for k, group in enumerate(groups)) / len(groups)
-    dice = [1 - 2 * p[y == g, k].sum() / (p[:, k].sum() + (y == g).sum()) for k, g in enumerate(groups) if g > 0]
+    dice = [
+        1 - 2 * p[y == g, k].sum() / (p[:, k].sum() + (y == g).sum()) for k, g in enumerate(groups) if g > 0
+    ]
     return entropy + sum(dice) / len(dice)
 
 
@@ -29,7 +33,9 @@ def test_it_is_the_formula_and_so_is_its_gradient() -> None:
     large = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
     loss = assignment_loss(FeatureMap(cells, 4), large, 7.0)
     assert float(loss.detach()) == pytest.approx(float(dense(cells.detach(), labels, 7.0)), abs=1e-12)
-    assert torch.autograd.gradcheck(lambda values: assignment_loss(FeatureMap(values, 4), large, 7.0), (cells,))
+    assert torch.autograd.gradcheck(
+        lambda values: assignment_loss(FeatureMap(values, 4), large, 7.0), (cells,)
+    )
 
 
 def test_tight_groups_far_apart_cost_nothing_and_one_point_costs_most() -> None:

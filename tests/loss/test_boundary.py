@@ -16,10 +16,10 @@ def make_loss(**change: object) -> BoundaryLoss:
         weighting="group",
         squared=False,
         negative_range=None,
-        pixels=None,
+        num_pixels=None,
         sampling="group",
         iterate_weights="sum",
-        groups="boundary",
+        grouping_target="boundary",
         pairwise_weight=2.0,
         stage_weight=3.0,
         boundary_share=0.5,
@@ -29,7 +29,9 @@ def make_loss(**change: object) -> BoundaryLoss:
 
 def make_batch(segments: torch.Tensor, labels: torch.Tensor) -> BoundaryBatch:
     images = torch.zeros(len(labels), 3, *labels.shape[1:])
-    return BoundaryBatch(images, labels, [0] * len(labels), [(4, 4)] * len(labels), segments, ["x"] * len(labels))
+    return BoundaryBatch(
+        images, labels, [0] * len(labels), [(4, 4)] * len(labels), segments, ["x"] * len(labels)
+    )
 
 
 def test_each_class_weighs_its_share_and_void_nothing() -> None:
@@ -38,8 +40,12 @@ def test_each_class_weighs_its_share_and_void_nothing() -> None:
     on = torch.nn.functional.softplus(-torch.tensor([2.0, 1.0])).mean()
     off = torch.nn.functional.softplus(torch.tensor([-1.0, 0.5, -3.0])).mean()
     for share in (0.5, 0.2):
-        assert float(balanced_logistic(FeatureMap(logits, 1), labels, share)) == pytest.approx(float(share * on + (1 - share) * off))
-    both = balanced_logistic(FeatureMap(logits.expand(2, -1, -1, -1), 1), torch.cat([labels, torch.full_like(labels, VOID)]), 0.5)
+        assert float(balanced_logistic(FeatureMap(logits, 1), labels, share)) == pytest.approx(
+            float(share * on + (1 - share) * off)
+        )
+    both = balanced_logistic(
+        FeatureMap(logits.expand(2, -1, -1, -1), 1), torch.cat([labels, torch.full_like(labels, VOID)]), 0.5
+    )
     assert float(both) == pytest.approx(float((on + off) / 4))
     assert float(balanced_logistic(FeatureMap(logits, 1), torch.zeros_like(labels), 0.5)) == pytest.approx(
         float(torch.nn.functional.softplus(logits).mean() / 2)
@@ -49,7 +55,9 @@ def test_each_class_weighs_its_share_and_void_nothing() -> None:
 def test_terms_by_hand() -> None:
     labels = torch.tensor([[[1, 0, VOID, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
     loss = make_loss()
-    positions, groups = loss.choose_pixels(loss.groups_of(make_batch(labels[:, None] * 0, labels), torch.Generator()), torch.Generator())
+    positions, groups = loss.choose_pixels(
+        loss.groups_of(make_batch(labels[:, None] * 0, labels), torch.Generator()), torch.Generator()
+    )
     points = [normalise(torch.randn(1, 16, 3)) for _ in range(4)]
     maps = [FeatureMap(torch.randn(1, 1, 4, 4), 1) for _ in range(3)]
     terms = loss([points[:2], points[2:]], positions, groups, maps[:2], maps[2], labels)
@@ -57,7 +65,9 @@ def test_terms_by_hand() -> None:
     first, second = (float(dense_loss(points[index], groups, 0.5)) for index in (0, 2))
     assert float(terms["pairwise_0"]) == pytest.approx(first + second, rel=1e-5), "twice the mean of two"
     single = [float(balanced_logistic(one, labels, 0.5)) for one in maps]
-    assert float(terms["stages"]) == pytest.approx(1.5 * (single[0] + single[1]), rel=1e-6) and float(terms["fused"]) == pytest.approx(single[2])
+    assert float(terms["stages"]) == pytest.approx(1.5 * (single[0] + single[1]), rel=1e-6) and float(
+        terms["fused"]
+    ) == pytest.approx(single[2])
     assert list(loss([], positions, groups, maps[:2], maps[2], labels)) == ["stages", "fused"]
 
 
@@ -67,14 +77,16 @@ def test_segments_are_those_of_an_annotator_who_is_there() -> None:
     batch = make_batch(segments, torch.zeros(2, 4, 4, dtype=torch.int64))
     assert make_loss().groups_of(batch, torch.Generator()) is batch.labels
     generator = torch.Generator().manual_seed(0)
-    drawn = [make_loss(groups="segments").groups_of(batch, generator)[:, 0, 0].tolist() for _ in range(20)]
+    drawn = [
+        make_loss(grouping_target="segments").groups_of(batch, generator)[:, 0, 0].tolist() for _ in range(20)
+    ]
     assert {first for first, _ in drawn} == {5} and {second for _, second in drawn} == {6, 7}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"groups": "objects"}, "loss.groups 'objects' is unknown"),
+        ({"grouping_target": "objects"}, "loss.grouping_target 'objects' is unknown"),
         ({"pairwise_weight": -1.0}, "loss.pairwise_weight -1.0 is negative"),
         ({"stage_weight": -1.0}, "loss.stage_weight -1.0 is negative"),
         ({"boundary_share": 1.0}, "loss.boundary_share 1.0 is not between 0 and 1"),

@@ -9,7 +9,9 @@ from rpe.sphere import normalise
 from rpe.structures import UserError, pixel_centres
 
 
-def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def scene(
+    pixels: int = 90, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     vectors = torch.randn(2, pixels, 4, dtype=dtype, requires_grad=True)
     labels = torch.randint(-1, 5, (2, pixels))
     return vectors, labels, 10 * torch.rand(2, pixels, 2, dtype=dtype)
@@ -29,7 +31,9 @@ def scene(pixels: int = 90, dtype: torch.dtype = torch.float64) -> tuple[torch.T
     ids=["paper", "heavy", "no hinge", "uniform", "range", "squared", "squared and all"],
 )
 @pytest.mark.parametrize("tile", [512, 16])
-def test_value_and_tangential_gradient_equal_dense(options: dict, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_and_tangential_gradient_equal_dense(
+    options: dict, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rpe.loss.pairwise.TILE", tile)
     vectors, labels, positions = scene()
     if "negative_range" in options:
@@ -61,14 +65,22 @@ def test_a_pair_just_at_the_range_counts(reach: float, far: float) -> None:
     places = pixel_centres((32, 32), torch.device("cpu")) + far
     squares = (places[:, None] - places).long().square().sum(-1)
     within = int((squares <= int(reach) ** 2).sum()) - 1024
-    loss = pairwise_margin_loss(torch.eye(3)[:1].expand(1, 1024, 3), torch.arange(1024)[None], 0.5, positions=places[None], negative_range=reach)
+    loss = pairwise_margin_loss(
+        torch.eye(3)[:1].expand(1, 1024, 3),
+        torch.arange(1024)[None],
+        0.5,
+        positions=places[None],
+        negative_range=reach,
+    )
     assert float(loss) * 2 * 1024**2 == pytest.approx(within, abs=0.5)
 
 
 def test_large_image_in_single_precision_equals_dense(clustered) -> None:
     points = clustered(2000, 16)[None]
     labels = torch.randint(-1, 12, (1, 2000))
-    assert float(pairwise_margin_loss(points, labels, 0.5)) == pytest.approx(float(dense_loss(points.double(), labels, 0.5)), rel=1e-5)
+    assert float(pairwise_margin_loss(points, labels, 0.5)) == pytest.approx(
+        float(dense_loss(points.double(), labels, 0.5)), rel=1e-5
+    )
 
 
 def test_tight_groups_keep_four_digits_in_single_precision() -> None:
@@ -77,8 +89,12 @@ def test_tight_groups_keep_four_digits_in_single_precision() -> None:
     points = normalise(centres + 1e-4 * torch.randn(4000, 4, dtype=torch.float64, generator=generator))[None]
     labels = (torch.arange(4000) % 4)[None]
     single = points.float()
-    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(pairwise_margin_loss(single.double(), labels, 0.6)), rel=1e-4)
-    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(float(dense_loss(points, labels, 0.6)), rel=1e-4)
+    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(
+        float(pairwise_margin_loss(single.double(), labels, 0.6)), rel=1e-4
+    )
+    assert float(pairwise_margin_loss(single, labels, 0.6)) == pytest.approx(
+        float(dense_loss(points, labels, 0.6)), rel=1e-4
+    )
     squared = float(pairwise_margin_loss(single, labels, 0.6, squared=True))
     assert squared == pytest.approx(float(dense_loss(points, labels, 0.6, squared=True)), rel=1e-4)
 
@@ -121,26 +137,40 @@ def test_images_without_labels_are_left_out_of_the_mean() -> None:
         ({"margin": float("nan")}, "margin nan"),
         ({"negative_weight": float("nan")}, "negative_weight nan"),
         ({"negative_weight": float("inf")}, "negative_weight inf"),
-        ({"points": torch.tensor([[[1.0, 0.0], [float("nan"), 0.0]]])}, "1 of 2 points are not of unit length"),
+        (
+            {"points": torch.tensor([[[1.0, 0.0], [float("nan"), 0.0]]])},
+            "1 of 2 points are not of unit length",
+        ),
         ({"points": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}, "1 of 2 points are not of unit length"),
         ({"points": 5 * torch.eye(2)[None]}, "2 of 2 points are not of unit length"),
         ({"points": torch.eye(2)[None] + 0j}, "points: torch.complex64 found, give a tensor of real numbers"),
         ({"points": [[[1.0, 0.0], [0.0, 1.0]]]}, "points: list found"),
-        ({"points": torch.zeros(1, 2, 0)}, r"points has the shape \[1, 2, 0\]: a point needs one coordinate or more"),
+        (
+            {"points": torch.zeros(1, 2, 0)},
+            r"points has the shape \[1, 2, 0\]: a point needs one coordinate or more",
+        ),
         ({"labels": [[0, 1]]}, "labels: list found"),
         ({"negative_range": 3.0, "positions": [[[0, 1], [0, 2]]]}, "positions: list found"),
-        ({"negative_range": 3.0, "positions": torch.tensor([[[0.0, 1.0], [float("nan"), 1.0]]])}, "1 positions are not finite"),
+        (
+            {"negative_range": 3.0, "positions": torch.tensor([[[0.0, 1.0], [float("nan"), 1.0]]])},
+            "1 positions are not finite",
+        ),
         ({"negative_range": 0.0}, "negative_range 0.0"),
         ({"negative_range": 3.0, "positions": torch.zeros(1, 3, 2)}, r"positions has the shape \[1, 3, 2\]"),
         ({"labels": torch.tensor([[-2, 1]])}, "labels hold -2"),
-        ({"labels": torch.tensor([[0, 1, 1]])}, r"labels has the shape \[1, 3\]: it should be \[batch 1, pixel 2\]"),
+        (
+            {"labels": torch.tensor([[0, 1, 1]])},
+            r"labels has the shape \[1, 3\]: it should be \[batch 1, pixel 2\]",
+        ),
         ({"labels": torch.tensor([[0.0, 1.0]])}, "labels are torch.float32: give int64"),
     ],
 )
 def test_wrong_options_are_named(options: dict, message: str, plain: None) -> None:
     arguments = {"points": torch.eye(2)[None], "labels": torch.tensor([[0, 1]]), "margin": 0.5} | options
     with pytest.raises(UserError, match=message):
-        pairwise_margin_loss(arguments.pop("points"), arguments.pop("labels"), arguments.pop("margin"), **arguments)
+        pairwise_margin_loss(
+            arguments.pop("points"), arguments.pop("labels"), arguments.pop("margin"), **arguments
+        )
 
 
 @pytest.mark.parametrize("labelled", [0, 3])
@@ -166,7 +196,9 @@ def test_whole_positions_are_taken_as_they_are(plain: None) -> None:
     points, labels = normalise(torch.randn(1, 9, 3)), torch.arange(9)[None]
     positions = torch.stack([torch.arange(9) % 3, torch.arange(9) // 3], 1)[None]
     found = pairwise_margin_loss(points, labels, 0.1, positions=positions.to(torch.uint8), negative_range=1.0)
-    assert torch.equal(found, pairwise_margin_loss(points, labels, 0.1, positions=positions.float(), negative_range=1.0))
+    assert torch.equal(
+        found, pairwise_margin_loss(points, labels, 0.1, positions=positions.float(), negative_range=1.0)
+    )
 
 
 def test_share_over_margin_is_weighted_by_group() -> None:
@@ -185,7 +217,13 @@ def test_one_pixel_no_pixel_equal_and_antipodal_points(squared: bool) -> None:
 
     east = torch.tensor([[1.0, 0.0]])
     poles = torch.cat([east, -east])
-    assert value(east, 0) == value(east[:0]) == value(east.expand(5, 2), 3, 3, 3, 3, 3) == value(poles, 0, 1) == 0
+    assert (
+        value(east, 0)
+        == value(east[:0])
+        == value(east.expand(5, 2), 3, 3, 3, 3, 3)
+        == value(poles, 0, 1)
+        == 0
+    )
     # two poles in one group: s is 1 with themselves, 0 with each other; equal points of two groups: s - alpha is a half
     assert value(poles, 2, 2) == pytest.approx(0.25 if squared else 0.5)
     assert value(east.expand(2, 2), 1, 2) == pytest.approx(0.0625 if squared else 0.25)

@@ -7,7 +7,14 @@ from rpe.loss import SampledPairwiseLoss
 
 def make_loss(**change: object) -> SampledPairwiseLoss:
     options = dict(
-        margin=0.5, negative_weight=1.0, weighting="group", squared=False, negative_range=None, pixels=60, sampling="group", iterate_weights="sum"
+        margin=0.5,
+        negative_weight=1.0,
+        weighting="group",
+        squared=False,
+        negative_range=None,
+        num_pixels=60,
+        sampling="group",
+        iterate_weights="sum",
     )
     return SampledPairwiseLoss(**(options | change))  # type: ignore[arg-type]
 
@@ -25,5 +32,5 @@ def test_group_sampling_draws_groups_alike_and_void_last() -> None:
     assert len(torch.unique(positions[0], dim=0)) == 60
     _, uniform = make_loss(sampling="uniform").choose_pixels(labels, torch.Generator().manual_seed(0))
     assert 15 <= int((uniform == -1).sum()) <= 45
-    everything, same = make_loss(pixels=None).choose_pixels(labels, torch.Generator())
+    everything, same = make_loss(num_pixels=None).choose_pixels(labels, torch.Generator())
     assert torch.equal(same[0], labels.flatten()) and everything[0, 21].tolist() == [1.5, 1.5]

@@ -16,7 +16,7 @@ def make_loss(**change: object) -> SemanticLoss:
         weighting="group",
         squared=False,
         negative_range=None,
-        pixels=None,
+        num_pixels=None,
         sampling="group",
         iterate_weights="sum",
         pairwise_weight=3.0,
@@ -31,8 +31,12 @@ def test_terms_carry_their_weights() -> None:
     points, logits = normalise(torch.randn(1, 16, 3)), FeatureMap(torch.randn(1, 5, 4, 4), 1)
     terms = make_loss()([points, points.flip(1)], positions, chosen, logits, classes)
     assert list(terms) == ["pairwise_0", "pairwise_1", "classes"]
-    assert float(terms["pairwise_1"]) == pytest.approx(3 * float(dense_loss(points.flip(1), chosen, 0.5)), rel=1e-5)
-    assert float(terms["classes"]) == pytest.approx(2 * float(torch.nn.functional.cross_entropy(logits.values, classes)), rel=1e-5)
+    assert float(terms["pairwise_1"]) == pytest.approx(
+        3 * float(dense_loss(points.flip(1), chosen, 0.5)), rel=1e-5
+    )
+    assert float(terms["classes"]) == pytest.approx(
+        2 * float(torch.nn.functional.cross_entropy(logits.values, classes)), rel=1e-5
+    )
     assert list(make_loss(pairwise_weight=0.0)([], positions, chosen, logits, classes)) == ["classes"]
 
 
@@ -66,7 +70,7 @@ def test_logits_are_read_between_the_cells() -> None:
         ({"pairwise_weight": -1.0}, "loss.pairwise_weight -1.0 is negative"),
         ({"class_weight": -1.0}, "loss.class_weight -1.0 is negative"),
         ({"class_weight": 0.0, "pairwise_weight": 0.0}, "are both 0: nothing would be learned"),
-        ({"pixels": 1}, "loss.pixels 1"),
+        ({"num_pixels": 1}, "loss.num_pixels 1"),
     ],
 )
 def test_wrong_weights_are_refused(change: dict, message: str) -> None:

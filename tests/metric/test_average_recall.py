@@ -11,7 +11,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rpe.data.digits import DigitScenes
-from rpe.metric.average_recall import AREAS, BACKENDS, COCO_THRESHOLDS, VOC_THRESHOLDS, average_recall, recall_table
+from rpe.metric.average_recall import (
+    AREAS,
+    BACKENDS,
+    COCO_THRESHOLDS,
+    VOC_THRESHOLDS,
+    average_recall,
+    recall_table,
+)
 from rpe.structures import UserError, decode_mask, encode_mask
 
 SIZES = {"all": (0, 1e10), "small": (0, 150), "medium": (150, 300), "large": (300, 1e10)}
@@ -19,7 +26,12 @@ SIZES = {"all": (0, 1e10), "small": (0, 150), "medium": (150, 300), "large": (30
 
 def truth_as_results(truth: dict) -> list[dict]:
     return [
-        {"image_id": a["image_id"], "category_id": a["category_id"], "segmentation": a["segmentation"], "score": 1.0}
+        {
+            "image_id": a["image_id"],
+            "category_id": a["category_id"],
+            "segmentation": a["segmentation"],
+            "score": 1.0,
+        }
         for a in truth["annotations"]
         if not a["iscrowd"]
     ]
@@ -32,7 +44,14 @@ def truth() -> dict:
 
 def test_the_truth_recalls_itself(truth: dict) -> None:
     figures = average_recall(truth, truth_as_results(truth))
-    assert figures["AR@10"] == figures["AR@100"] == figures["AR@1000"] == figures["AR@100-small"] == figures["AR@1000-small"] == 1.0
+    assert (
+        figures["AR@10"]
+        == figures["AR@100"]
+        == figures["AR@1000"]
+        == figures["AR@100-small"]
+        == figures["AR@1000-small"]
+        == 1.0
+    )
     assert figures["AR@1"] == pytest.approx(12 / len(truth["annotations"]))
     assert "AR@100-large" not in figures, "there is no large digit to recall"
 
@@ -40,7 +59,9 @@ def test_the_truth_recalls_itself(truth: dict) -> None:
 def test_half_the_objects_are_half_the_recall_whatever_their_category(truth: dict) -> None:
     results = truth_as_results(truth)[::2]
     wanted = len(results) / len(truth["annotations"])
-    assert average_recall(truth, [{**row, "category_id": 9} for row in results])["AR@100"] == pytest.approx(wanted)
+    assert average_recall(truth, [{**row, "category_id": 9} for row in results])["AR@100"] == pytest.approx(
+        wanted
+    )
     assert average_recall(truth, [])["AR@100"] == 0
 
 
@@ -68,7 +89,9 @@ def test_equal_to_pycocotools_by_hand(truth: dict, tmp_path: Path) -> None:
         evaluation.accumulate()
         evaluation.summarize()
     figures = average_recall(truth, results)
-    assert [figures["AR@1"], figures["AR@10"], figures["AR@100"], figures["AR@100-small"]] == pytest.approx(list(evaluation.stats[6:10]), abs=1e-9)
+    assert [figures["AR@1"], figures["AR@10"], figures["AR@100"], figures["AR@100-small"]] == pytest.approx(
+        list(evaluation.stats[6:10]), abs=1e-9
+    )
     assert 0.2 < figures["AR@10"] < 1
 
 
@@ -116,9 +139,9 @@ def any_case(seed: int, masks: int = 40) -> tuple[dict, list[dict]]:
                     "segmentation": code,
                 }
             )
-        candidates = [np.roll(m, tuple(random.integers(-2, 3, 2)), (0, 1)) for m in objects for _ in range(4)] + [
-            m | n for m in objects for n in objects
-        ]
+        candidates = [
+            np.roll(m, tuple(random.integers(-2, 3, 2)), (0, 1)) for m in objects for _ in range(4)
+        ] + [m | n for m in objects for n in objects]
         candidates += [blob(random, size) for _ in range(5)]
         random.shuffle(candidates)
         chosen = {encode_mask(mask)["counts"] for mask in candidates[: random.integers(0, masks)]}
@@ -133,7 +156,11 @@ def any_case(seed: int, masks: int = 40) -> tuple[dict, list[dict]]:
                 }
             )
     random.shuffle(results)
-    return {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "a"}, {"id": 3, "name": "b"}]}, results
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 7, "name": "a"}, {"id": 3, "name": "b"}],
+    }, results
 
 
 def by_hand(truth: dict, results: list[dict], thresholds: np.ndarray, limits: list[int]) -> np.ndarray:
@@ -141,10 +168,17 @@ def by_hand(truth: dict, results: list[dict], thresholds: np.ndarray, limits: li
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO()
         # to pycocotools an object whose id is 0 is never found
-        ground.dataset = {**truth, "annotations": [annotation | {"id": annotation["id"] + 1} for annotation in truth["annotations"]]}
+        ground.dataset = {
+            **truth,
+            "annotations": [annotation | {"id": annotation["id"] + 1} for annotation in truth["annotations"]],
+        }
         ground.createIndex()
         evaluation = COCOeval(ground, ground.loadRes([dict(row) for row in results]), "segm")
-        evaluation.params.useCats, evaluation.params.maxDets, evaluation.params.iouThrs = 0, limits, thresholds
+        evaluation.params.useCats, evaluation.params.maxDets, evaluation.params.iouThrs = (
+            0,
+            limits,
+            thresholds,
+        )
         evaluation.params.areaRng = [list(area) for area in SIZES.values()]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -162,13 +196,19 @@ def test_all_backends_give_pycocotools_digits(monkeypatch: pytest.MonkeyPatch) -
             continue
         wanted = by_hand(truth, results, VOC_THRESHOLDS, limits)
         for backend in BACKENDS:
-            np.testing.assert_array_equal(recall_table(truth, results, VOC_THRESHOLDS, limits, backend), wanted, err_msg=f"{seed} {backend}")
+            np.testing.assert_array_equal(
+                recall_table(truth, results, VOC_THRESHOLDS, limits, backend),
+                wanted,
+                err_msg=f"{seed} {backend}",
+            )
         recalled.append(wanted[:, 0, -1].mean())
     assert len(recalled) > 50 and 0.2 < np.mean(recalled) < 0.9
 
 
 @pytest.mark.parametrize(("categories", "recall"), [((7, 3), 0.5), ((3, 7), 1.0)])
-def test_of_two_equal_overlaps_the_later_category_is_taken(categories: tuple[int, int], recall: float) -> None:
+def test_of_two_equal_overlaps_the_later_category_is_taken(
+    categories: tuple[int, int], recall: float
+) -> None:
     """The first mask lies between two objects; if it takes the left one, the second, which is the left one, finds nothing at IoU 0.8."""
     spans = {"left": (0, 10), "right": (2, 12), "between": (1, 11)}
     masks = {name: np.zeros((4, 14), dtype=bool) for name in spans}
@@ -187,7 +227,11 @@ def test_of_two_equal_overlaps_the_later_category_is_taken(categories: tuple[int
         for number, (category, name) in enumerate(zip(categories, ("left", "right"), strict=True))
     ]
     listed = [{"id": category, "name": str(category)} for category in categories]
-    truth = {"images": [{"id": 1, "height": 4, "width": 14}], "annotations": annotations, "categories": listed}
+    truth = {
+        "images": [{"id": 1, "height": 4, "width": 14}],
+        "annotations": annotations,
+        "categories": listed,
+    }
     rows = [
         {"image_id": 1, "category_id": 3, "segmentation": encode_mask(masks[name]), "score": score}
         for name, score in (("left", 0.1), ("between", 0.9))
@@ -199,11 +243,21 @@ def test_of_two_equal_overlaps_the_later_category_is_taken(categories: tuple[int
 
 
 @pytest.mark.parametrize(("categories", "recall"), [((7, 3), 0.0), ((3, 7), 1.0), ((3, 3), 1.0)])
-def test_equal_scores_stand_by_category_then_as_in_the_file(categories: tuple[int, int], recall: float) -> None:
+def test_equal_scores_stand_by_category_then_as_in_the_file(
+    categories: tuple[int, int], recall: float
+) -> None:
     """Of two masks of one score the first alone is within the limit; the object is the first of the file."""
     mask = np.zeros((4, 14), dtype=bool)
     mask[:, :6] = True
-    there = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, "area": 24.0, "bbox": [0, 0, 1, 1], "segmentation": encode_mask(mask)}
+    there = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 3,
+        "iscrowd": 0,
+        "area": 24.0,
+        "bbox": [0, 0, 1, 1],
+        "segmentation": encode_mask(mask),
+    }
     listed = [{"id": category, "name": str(category)} for category in (7, 3)]
     truth = {"images": [{"id": 1, "height": 4, "width": 14}], "annotations": [there], "categories": listed}
     rows = [
@@ -219,7 +273,9 @@ def test_equal_scores_stand_by_category_then_as_in_the_file(categories: tuple[in
 def test_a_thousand_masks_an_image_and_more() -> None:
     truth, _ = any_case(3)
     random = np.random.default_rng(0)
-    image = max(truth["images"], key=lambda image: sum(a["image_id"] == image["id"] for a in truth["annotations"]))
+    image = max(
+        truth["images"], key=lambda image: sum(a["image_id"] == image["id"] for a in truth["annotations"])
+    )
     size = (image["height"], image["width"])
     objects = [decode_mask(a["segmentation"]) for a in truth["annotations"] if a["image_id"] == image["id"]]
     counts: set[str] = set()
@@ -227,11 +283,20 @@ def test_a_thousand_masks_an_image_and_more() -> None:
         noisy = objects[random.integers(len(objects))] ^ (blob(random, size) & (random.random(size) < 0.2))
         counts.add(encode_mask(noisy)["counts"])
     rows = [
-        {"image_id": image["id"], "category_id": 3, "segmentation": {"size": list(size), "counts": c}, "score": round(float(random.random()), 1)}
+        {
+            "image_id": image["id"],
+            "category_id": 3,
+            "segmentation": {"size": list(size), "counts": c},
+            "score": round(float(random.random()), 1),
+        }
         for c in sorted(counts)
     ]
     tables = [recall_table(truth, rows, VOC_THRESHOLDS, [10, 100, 1000], backend) for backend in BACKENDS]
-    assert (tables[0] == tables[1]).all() and (tables[0] == tables[2]).all() and 0 < tables[0][0, 0, 0] < tables[0][0, 0, 2]
+    assert (
+        (tables[0] == tables[1]).all()
+        and (tables[0] == tables[2]).all()
+        and 0 < tables[0][0, 0, 0] < tables[0][0, 0, 2]
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -239,20 +304,31 @@ def test_nothing_there(truth: dict, backend: str) -> None:
     bare = {**truth, "annotations": []}
     crowds = {**truth, "annotations": [annotation | {"iscrowd": 1} for annotation in truth["annotations"]]}
     rows = truth_as_results(truth)
-    assert average_recall(bare, rows, backend) == average_recall(bare, [], backend) == average_recall(crowds, rows, backend) == {}
+    assert (
+        average_recall(bare, rows, backend)
+        == average_recall(bare, [], backend)
+        == average_recall(crowds, rows, backend)
+        == {}
+    )
     assert average_recall(crowds, [], backend) == {}
     figures = average_recall(truth, [], backend)
-    assert set(figures.values()) == {0.0} and "AR@100-large" not in figures and "AR11@60" in figures
+    assert set(figures.values()) == {0.0} and "AR@100-large" not in figures and "AR_voc@60" in figures
 
 
 def test_the_voc_protocol_asks_for_the_very_mask_too(truth: dict) -> None:
     rows = truth_as_results(truth)
-    shifted = [row | {"segmentation": encode_mask(np.roll(decode_mask(row["segmentation"]), 1, 1))} for row in rows]
+    shifted = [
+        row | {"segmentation": encode_mask(np.roll(decode_mask(row["segmentation"]), 1, 1))} for row in rows
+    ]
     exact, near = average_recall(truth, rows), average_recall(truth, shifted)
-    assert exact["AR11@10"] == exact["AR11@60"] == 1
+    assert exact["AR_voc@10"] == exact["AR_voc@60"] == 1
     # no shifted mask is the object's own, so that the eleventh threshold finds none
-    assert near["AR11@60"] == pytest.approx(near["AR@100"] * 10 / 11) and near["AR@100"] > 0.3
-    assert VOC_THRESHOLDS[-1] == 1 and (VOC_THRESHOLDS[:10] == COCO_THRESHOLDS).all() and (COCOeval().params.iouThrs == COCO_THRESHOLDS).all()
+    assert near["AR_voc@60"] == pytest.approx(near["AR@100"] * 10 / 11) and near["AR@100"] > 0.3
+    assert (
+        VOC_THRESHOLDS[-1] == 1
+        and (VOC_THRESHOLDS[:10] == COCO_THRESHOLDS).all()
+        and (COCOeval().params.iouThrs == COCO_THRESHOLDS).all()
+    )
 
 
 def test_an_unknown_backend_is_refused(truth: dict) -> None:
@@ -263,5 +339,8 @@ def test_an_unknown_backend_is_refused(truth: dict) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_whole_floats_as_ids_change_no_figure(backend: str) -> None:
     truth, results = any_case(3)
-    floats = [row | {"image_id": float(row["image_id"]), "category_id": float(row["category_id"])} for row in results]
+    floats = [
+        row | {"image_id": float(row["image_id"]), "category_id": float(row["category_id"])}
+        for row in results
+    ]
     assert average_recall(truth, floats, backend) == average_recall(truth, results, backend)

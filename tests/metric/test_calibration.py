@@ -36,7 +36,10 @@ def scene(*objects: tuple[np.ndarray, dict]) -> dict:
 
 
 def rows(*masks: np.ndarray, image: int = 1) -> list[dict]:
-    return [{"image_id": image, "category_id": 1, "score": 0.1 * number, "segmentation": encode_mask(mask)} for number, mask in enumerate(masks)]
+    return [
+        {"image_id": image, "category_id": 1, "score": 0.1 * number, "segmentation": encode_mask(mask)}
+        for number, mask in enumerate(masks)
+    ]
 
 
 def test_the_best_object_of_the_masks_own_image_counts() -> None:
@@ -49,7 +52,9 @@ def test_masks_that_say_nothing_are_left_out() -> None:
     void = {"iscrowd": 1, "void": True}
     truth = scene((box(0, 0, 4, 4), {}), (box(0, 4, 4, 4), void), (box(10, 0, 10, 10), {"iscrowd": 1}))
     masks = rows(box(0, 0, 4, 8), box(0, 5, 2, 2), box(10, 0, 4, 4), box(8, 0, 3, 4), box(15, 15, 2, 2))
-    assert np.array_equal(mask_ious(truth, masks), [1, np.nan, np.nan, 0, 0], equal_nan=True), "void goes; a third in a crowd stays"
+    assert np.array_equal(mask_ious(truth, masks), [1, np.nan, np.nan, 0, 0], equal_nan=True), (
+        "void goes; a third in a crowd stays"
+    )
     assert scored_ious(truth, masks).T.tolist() == [[0, 1], [pytest.approx(0.3), 0], [0.4, 0]]
 
 
@@ -61,7 +66,9 @@ def test_an_image_may_have_more_masks_than_a_byte_counts() -> None:
 def test_bins_and_their_error() -> None:
     scores, ious = np.array([0.0, 0.05, 0.1, 0.95, 1.0]), np.array([0.1, 0.2, 0.1, 0.5, 0.9])
     bins = reliability(scores, ious)
-    assert bins.masks.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2], "an edge belongs to the bin above it, 1 to the last"
+    assert bins.masks.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2], (
+        "an edge belongs to the bin above it, 1 to the last"
+    )
     assert bins.calibration_error() == pytest.approx((2 * 0.125 + 1 * 0.0 + 2 * 0.275) / 5)
     table = list(csv.DictReader(bins.as_csv().splitlines()))
     assert table[9] == {"from": "0.9", "to": "1", "masks": "2", "mean_score": "0.975", "mean_iou": "0.7"}
@@ -79,10 +86,17 @@ def test_the_fit_never_falls_and_finds_a_map_that_is_known() -> None:
     scores = generator.random(4000)
     ious = (generator.random(4000) < scores**2).astype(float)
     knots = fit_calibration(scores, ious)
-    assert (np.diff(knots[0]) > 0).all() and (np.diff(knots[1]) >= 0).all() and knots[1].min() >= 0 and knots[1].max() <= 1
+    assert (
+        (np.diff(knots[0]) > 0).all()
+        and (np.diff(knots[1]) >= 0).all()
+        and knots[1].min() >= 0
+        and knots[1].max() <= 1
+    )
     grid = np.linspace(0.05, 0.95, 19)
     assert np.abs(np.interp(grid, *knots) - grid**2).max() < 0.1
-    raw, mapped = (reliability(values, ious).calibration_error() for values in (scores, np.interp(scores, *knots)))
+    raw, mapped = (
+        reliability(values, ious).calibration_error() for values in (scores, np.interp(scores, *knots))
+    )
     assert raw is not None and mapped is not None and raw > 0.1 and mapped < 0.01
     with pytest.raises(UserError, match="calibration needs masks of two or more different scores, got 1"):
         fit_calibration(np.full(5, 0.5), np.zeros(5))

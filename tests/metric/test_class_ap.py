@@ -38,7 +38,11 @@ def test_each_class_equals_pycocotools_called_by_hand(truth: dict, backend: str)
 def test_oracle_masks_with_oracle_classes(truth: dict) -> None:
     means = mean_over_classes(at_thresholds(class_precision(truth, oracle(truth), CATEGORIES, "own")))
     assert means == pytest.approx({"AP": 1.0, "APr50": 1.0, "APr70": 1.0})
-    assert mean_over_classes(at_thresholds(class_precision(truth, [], CATEGORIES, "own"))) == {"AP": 0.0, "APr50": 0.0, "APr70": 0.0}
+    assert mean_over_classes(at_thresholds(class_precision(truth, [], CATEGORIES, "own"))) == {
+        "AP": 0.0,
+        "APr50": 0.0,
+        "APr70": 0.0,
+    }
 
 
 def scene(*objects: int) -> dict:
@@ -48,9 +52,22 @@ def scene(*objects: int) -> dict:
         mask = np.zeros((40, 8), dtype=bool)
         mask[4 * number - 4 : 4 * number] = True
         segmentation = encode_mask(mask)
-        annotations.append({"id": number, "image_id": 1, "category_id": category, "iscrowd": 0, "area": 32.0, "segmentation": segmentation})
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": category,
+                "iscrowd": 0,
+                "area": 32.0,
+                "segmentation": segmentation,
+            }
+        )
     categories = [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}]
-    return {"images": [{"id": 1, "height": 40, "width": 8, "file_name": "1.png"}], "annotations": annotations, "categories": categories}
+    return {
+        "images": [{"id": 1, "height": 40, "width": 8, "file_name": "1.png"}],
+        "annotations": annotations,
+        "categories": categories,
+    }
 
 
 def test_one_wrong_class_lowers_what_it_should() -> None:
@@ -69,7 +86,9 @@ def test_one_wrong_class_lowers_what_it_should() -> None:
     assert table == pytest.approx(np.tile(wanted, (10, 1)), abs=1e-9)
     assert mean_over_classes(at_thresholds(table))["AP"] == pytest.approx(sum(wanted) / 2)
     rows[3]["score"] = 0.1  # behind all of b: only a, which misses it, pays
-    assert class_precision(truth, rows, {3: "a", 8: "b"}, "own") == pytest.approx(np.tile([76 / 101, 1.0], (10, 1)))
+    assert class_precision(truth, rows, {3: "a", 8: "b"}, "own") == pytest.approx(
+        np.tile([76 / 101, 1.0], (10, 1))
+    )
 
 
 def test_the_iou_that_is_asked_for() -> None:
@@ -78,7 +97,9 @@ def test_the_iou_that_is_asked_for() -> None:
     mask[4:6] = True  # 32 of 48 pixels: 2/3
     rows = [oracle(truth)[0] | {"segmentation": encode_mask(mask)}]
     columns = at_thresholds(class_precision(truth, rows, {3: "a", 8: "b"}, "own"))
-    assert (columns["APr50"][0], columns["APr70"][0]) == pytest.approx((1.0, 0.0)) and columns["AP"][0] == pytest.approx(0.4)
+    assert (columns["APr50"][0], columns["APr70"][0]) == pytest.approx((1.0, 0.0)) and columns["AP"][
+        0
+    ] == pytest.approx(0.4)
     assert np.isnan(columns["AP"][1]), "a class without an object has no figure"
 
 
@@ -86,23 +107,42 @@ def test_void_is_of_no_class_and_a_mask_on_nothing_else_is_none() -> None:
     truth = scene(3, 8)
     void = np.zeros((40, 8), dtype=bool)
     void[2:4], void[8:20] = True, True
-    border = {"id": 9, "image_id": 1, "category_id": 3, "iscrowd": 1, "void": True, "area": float(void.sum()), "segmentation": encode_mask(void)}
-    truth["annotations"][0]["segmentation"] = encode_mask(decode_mask(truth["annotations"][0]["segmentation"]) & ~void)
+    border = {
+        "id": 9,
+        "image_id": 1,
+        "category_id": 3,
+        "iscrowd": 1,
+        "void": True,
+        "area": float(void.sum()),
+        "segmentation": encode_mask(void),
+    }
+    truth["annotations"][0]["segmentation"] = encode_mask(
+        decode_mask(truth["annotations"][0]["segmentation"]) & ~void
+    )
     truth["annotations"].append(border)
     first, second = oracle(truth)
     spread = first | {"segmentation": encode_mask(decode_mask(first["segmentation"]) | void)}
     on_void = second | {"segmentation": encode_mask(void), "score": 0.95}
     table = class_precision(truth, [spread, second, on_void], {3: "a", 8: "b"}, "own")
-    assert table == pytest.approx(np.ones((10, 2))), "the void is taken out of the first, and nothing is left of the third"
+    assert table == pytest.approx(np.ones((10, 2))), (
+        "the void is taken out of the first, and nothing is left of the third"
+    )
     # a mask of the other class on the same void, as a crowd of class 3 would not absorb it
-    half = on_void | {"segmentation": encode_mask(void | decode_mask(truth["annotations"][1]["segmentation"])), "category_id": 3}
-    assert class_precision(truth, [spread, second, half], {3: "a", 8: "b"}, "own")[0] == pytest.approx([0.5, 1.0])
+    half = on_void | {
+        "segmentation": encode_mask(void | decode_mask(truth["annotations"][1]["segmentation"])),
+        "category_id": 3,
+    }
+    assert class_precision(truth, [spread, second, half], {3: "a", 8: "b"}, "own")[0] == pytest.approx(
+        [0.5, 1.0]
+    )
 
 
 def test_rows_without_a_class_are_refused(truth: dict) -> None:
     rows = oracle(truth)
     rows[2] = {key: value for key, value in rows[2].items() if key != "category_id"}
-    with pytest.raises(UserError, match="result 2 .image 2. has no category_id: average precision asks for the class"):
+    with pytest.raises(
+        UserError, match="result 2 .image 2. has no category_id: average precision asks for the class"
+    ):
         class_precision(truth, rows, CATEGORIES, "own")
     rows[2]["category_id"] = 77
     with pytest.raises(UserError, match="has the category 77, which the truth does not list"):

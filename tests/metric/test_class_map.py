@@ -15,7 +15,9 @@ def test_there_and_back_in_vocs_colours(tmp_path: Path) -> None:
     classes = np.random.default_rng(0).integers(0, 255, (7, 9))
     content = class_png(classes)
     (tmp_path / "x.png").write_bytes(content)
-    assert (read_png(content) == classes).all() and (read_map(tmp_path / "x.png", (7, 9), 254) == classes).all()
+    assert (read_png(content) == classes).all() and (
+        read_map(tmp_path / "x.png", (7, 9), 254) == classes
+    ).all()
     with Image.open(tmp_path / "x.png") as image:
         assert image.mode == "P" and (np.array(image.convert("RGB")) == palette()[classes]).all()
     Image.fromarray(classes.astype(np.uint8)).save(tmp_path / "grey.png")
@@ -25,7 +27,10 @@ def test_there_and_back_in_vocs_colours(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((7, 9), 21, dtype=np.uint8)).save(tmp_path / "far.png")
     Image.fromarray(np.zeros((7, 9, 3), dtype=np.uint8)).save(tmp_path / "colours.png")
-    with pytest.raises(UserError, match="far.png holds 21, but the data have the classes 0 .background. to 20; void is never predicted"):
+    with pytest.raises(
+        UserError,
+        match="far.png holds 21, but the data have the classes 0 .background. to 20; void is never predicted",
+    ):
         read_map(tmp_path / "far.png", (7, 9), 20)
     with pytest.raises(UserError, match="far.png is 7 x 9, but its image 9 x 7"):
         read_map(tmp_path / "far.png", (9, 7), 21)
@@ -46,7 +51,9 @@ def palette_file(file: Path, colours: np.ndarray) -> Path:
     return file
 
 
-def test_a_palette_that_is_not_vocs_is_told_once_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_palette_that_is_not_vocs_is_told_once_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     WARNED.discard(tmp_path)
     greys = np.repeat(np.arange(256)[:, None], 3, axis=1)
     # beyond the indices that are used, colours mean nothing
@@ -60,7 +67,11 @@ def test_a_palette_that_is_not_vocs_is_told_once_a_folder(tmp_path: Path, capsys
         values = read_map(palette_file(tmp_path / f"{name}.png", colours), (7, 9), 20)
         assert set(np.unique(values)) == {0, 1, 2}
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "a.png has a palette that is not VOC's (index and colour: 0 (15, 15, 15), 1 (6, 6, 6), 2 (0, 0, 0))" in said
+    assert (
+        said.count("\n") == 1
+        and "a.png has a palette that is not VOC's (index and colour: 0 (15, 15, 15), 1 (6, 6, 6), 2 (0, 0, 0))"
+        in said
+    )
 
 
 def test_a_map_with_another_suffix_is_named(tmp_path: Path) -> None:

@@ -43,15 +43,26 @@ def scattered(seed: int, size: tuple[int, int] = (40, 50), objects: int = 14) ->
     return labels
 
 
-def by_brute_force(truth: np.ndarray, prediction: np.ndarray, threshold: float) -> tuple[int, int, int, float]:
+def by_brute_force(
+    truth: np.ndarray, prediction: np.ndarray, threshold: float
+) -> tuple[int, int, int, float]:
     """Every pair of masks, and StarDist's rule: the assignment that matches most pairs of an IoU of the threshold or more."""
     prediction = np.where(truth == -1, 0, prediction)
     ours = [prediction == k for k in np.unique(prediction[prediction > 0])]
     theirs = [truth == k for k in np.unique(truth[truth > 0])]
-    iou = np.array([[(a & b).sum() / (a | b).sum() for b in ours] for a in theirs]).reshape(len(theirs), len(ours))
-    rows, columns = linear_sum_assignment(-(iou >= threshold).astype(float) - iou / (2 * max(1, min(iou.shape))))
+    iou = np.array([[(a & b).sum() / (a | b).sum() for b in ours] for a in theirs]).reshape(
+        len(theirs), len(ours)
+    )
+    rows, columns = linear_sum_assignment(
+        -(iou >= threshold).astype(float) - iou / (2 * max(1, min(iou.shape)))
+    )
     good = iou[rows, columns] >= threshold
-    return int(good.sum()), len(ours) - int(good.sum()), len(theirs) - int(good.sum()), float(iou[rows, columns][good].sum())
+    return (
+        int(good.sum()),
+        len(ours) - int(good.sum()),
+        len(theirs) - int(good.sum()),
+        float(iou[rows, columns][good].sum()),
+    )
 
 
 def shaken(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -81,7 +92,9 @@ def test_at_exactly_one_half_two_halves_are_one_match() -> None:
     whole, halves = boxes((10, 10), (2, 2, 4, 6)), boxes((10, 10), (2, 2, 4, 3), (2, 5, 4, 3))
     for truth, prediction in itertools.permutations([whole, halves]):
         pairs = overlaps_of(truth, prediction)
-        assert pairs.ious.tolist() == [0.5, 0.5] and len(match(pairs, 0.5)) == 1 and len(match(pairs, 0.55)) == 0
+        assert (
+            pairs.ious.tolist() == [0.5, 0.5] and len(match(pairs, 0.5)) == 1 and len(match(pairs, 0.55)) == 0
+        )
         assert by_brute_force(truth, prediction, 0.5)[0] == 1
     with pytest.raises(ValueError, match="below 0.5"):
         match(pairs, 0.4)
@@ -92,8 +105,14 @@ def test_by_hand() -> None:
     # the first exactly, the second by 12 of 16 pixels, the third missed, and one where nothing is
     prediction = boxes((20, 20), (0, 0, 4, 4), (10, 10, 3, 4), (16, 0, 2, 2))
     figures = instance_figures([(truth, prediction)])
-    assert figures["AP50"] == figures["AP75"] == pytest.approx(2 / 4) and figures["AP80"] == figures["AP90"] == pytest.approx(1 / 5)
-    assert figures["SQ"] == pytest.approx(1.75 / 2) and figures["RQ"] == pytest.approx(2 / 3) and figures["PQ"] == pytest.approx(1.75 / 3)
+    assert figures["AP50"] == figures["AP75"] == pytest.approx(2 / 4) and figures["AP80"] == figures[
+        "AP90"
+    ] == pytest.approx(1 / 5)
+    assert (
+        figures["SQ"] == pytest.approx(1.75 / 2)
+        and figures["RQ"] == pytest.approx(2 / 3)
+        and figures["PQ"] == pytest.approx(1.75 / 3)
+    )
     assert "AP50-touching" not in figures, "no object touches another"
 
 
@@ -111,7 +130,9 @@ def test_the_mean_over_images_and_the_pooled() -> None:
     figures = instance_figures([(one, one), (two, none), (none, none)])
     assert figures["AP50"] == 0.5 and figures["AP50-pooled"] == 0.25, "the empty image has no AP"
     assert figures["PQ"] == 0.5 and figures["PQ-pooled"] == pytest.approx(1 / 2.5) and figures["SQ"] == 1
-    assert instance_figures([(none, one)])["AP50"] == 0 and instance_figures([(none, none)]) == {} == instance_figures([])
+    assert instance_figures([(none, one)])["AP50"] == 0 and instance_figures(
+        [(none, none)]
+    ) == {} == instance_figures([])
 
 
 def test_void_belongs_to_nobody() -> None:
@@ -126,9 +147,15 @@ def test_touching_is_less_than_two_pixels_between_the_boxes() -> None:
         for place in ((0, 4 + gap), (4 + gap, 0), (4 + gap, 4 + gap), (4 + gap, 4)):
             labels = 2 * boxes((20, 20), (0, 0, 4, 4), (*place, 4, 4))
             assert touching(labels).tolist() == [close, close], (gap, place)
-    assert touching(boxes((20, 20), (0, 0, 4, 4), (5, 0, 4, 4), (15, 15, 2, 2))).tolist() == [True, True, False]
+    assert touching(boxes((20, 20), (0, 0, 4, 4), (5, 0, 4, 4), (15, 15, 2, 2))).tolist() == [
+        True,
+        True,
+        False,
+    ]
     assert touching(np.zeros((3, 3), dtype=np.int64)).tolist() == []
-    assert touching(boxes((9, 9), (0, 0, 9, 9), (3, 3, 2, 2))).tolist() == [True, True], "a box within another"
+    assert touching(boxes((9, 9), (0, 0, 9, 9), (3, 3, 2, 2))).tolist() == [True, True], (
+        "a box within another"
+    )
 
 
 def test_touching_objects_are_scored_on_their_own() -> None:
@@ -155,12 +182,23 @@ def test_label_maps_of_truth_and_results() -> None:
     truth = {
         "images": [{"id": 3, "height": 12, "width": 14}, {"id": 1, "height": 5, "width": 5}],
         "annotations": [
-            {"image_id": 3, "segmentation": encode_mask(mask), "area": float(mask.sum()), "iscrowd": int(mask is crowd)} for mask in (*masks, crowd)
+            {
+                "image_id": 3,
+                "segmentation": encode_mask(mask),
+                "area": float(mask.sum()),
+                "iscrowd": int(mask is crowd),
+            }
+            for mask in (*masks, crowd)
         ],
     }
     labels = true_labels(truth["annotations"], (12, 14))
-    assert (labels == -1).sum() == 12 and labels[5, 5] == labels[7, 7] != labels[0, 0], "the smaller is on top"
-    rows = [{"image_id": 3, "segmentation": encode_mask(mask), "score": score} for mask, score in zip(masks, (0.2, 0.9, 0.8), strict=True)]
+    assert (labels == -1).sum() == 12 and labels[5, 5] == labels[7, 7] != labels[0, 0], (
+        "the smaller is on top"
+    )
+    rows = [
+        {"image_id": 3, "segmentation": encode_mask(mask), "score": score}
+        for mask, score in zip(masks, (0.2, 0.9, 0.8), strict=True)
+    ]
     ranks: list[list[float]] = []
 
     def select(proposals: Proposals) -> np.ndarray:
@@ -173,7 +211,9 @@ def test_label_maps_of_truth_and_results() -> None:
 
 
 def test_three_hundred_nuclei_take_milliseconds() -> None:
-    truth = boxes((520, 696), *[(17 * row, 34 * column, 14, 30) for row in range(30) for column in range(20)][:300])
+    truth = boxes(
+        (520, 696), *[(17 * row, 34 * column, 14, 30) for row in range(30) for column in range(20)][:300]
+    )
     prediction = np.roll(truth, 2, 0)
     seconds = []
     for _ in range(3):
@@ -189,15 +229,23 @@ def test_the_oracle_on_real_nuclei() -> None:
     truth["images"] = truth["images"][:12]
     ids = {image["id"] for image in truth["images"]}
     truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
-    rows = [{"image_id": a["image_id"], "segmentation": a["segmentation"], "score": 1.0} for a in truth["annotations"]]
+    rows = [
+        {"image_id": a["image_id"], "segmentation": a["segmentation"], "score": 1.0}
+        for a in truth["annotations"]
+    ]
     figures = instance_figures(label_maps(truth, rows, partial(select_instances, threshold=0.5)))
     assert figures["AP50"] > 0.99 and figures["PQ"] > 0.99 and figures["recall50-touching"] > 0.98
 
 
 @pytest.mark.parametrize("area", [0, 1.0, 80.0, None])
-def test_of_objects_that_overlap_the_one_of_fewer_pixels_is_on_top_whatever_the_field_says(area: float | None) -> None:
+def test_of_objects_that_overlap_the_one_of_fewer_pixels_is_on_top_whatever_the_field_says(
+    area: float | None,
+) -> None:
     masks = [boxes((20, 20), place) > 0 for place in ((5, 5, 3, 3), (0, 0, 20, 20), (4, 4, 8, 8))]
-    truth = {"images": [{"id": 1, "height": 20, "width": 20, "file_name": "a"}], "categories": [{"id": 1, "name": "a"}]}
+    truth = {
+        "images": [{"id": 1, "height": 20, "width": 20, "file_name": "a"}],
+        "categories": [{"id": 1, "name": "a"}],
+    }
     truth["annotations"] = [
         {
             "id": k,
@@ -211,7 +259,16 @@ def test_of_objects_that_overlap_the_one_of_fewer_pixels_is_on_top_whatever_the_
     ]
     labels = true_labels(truth["annotations"], (20, 20))
     assert np.bincount(labels.ravel())[1:].tolist() == [400 - 64, 64 - 9, 9]
-    rows = [{"image_id": 1, "score": 0.5 + 0.1 * (mask.sum() < 100) + 0.1 * (mask.sum() < 10), "segmentation": encode_mask(mask)} for mask in masks]
+    rows = [
+        {
+            "image_id": 1,
+            "score": 0.5 + 0.1 * (mask.sum() < 100) + 0.1 * (mask.sum() < 10),
+            "segmentation": encode_mask(mask),
+        }
+        for mask in masks
+    ]
     assert instance_figures(label_maps(truth, rows, partial(select_instances, threshold=0.5)))["AP75"] == 1
-    crowd = [annotation | {"iscrowd": int(number == 0)} for number, annotation in enumerate(truth["annotations"])]
+    crowd = [
+        annotation | {"iscrowd": int(number == 0)} for number, annotation in enumerate(truth["annotations"])
+    ]
     assert (true_labels(crowd, (20, 20)) == -1).sum() == 0, "crowds lie below, however small"

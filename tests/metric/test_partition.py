@@ -12,5 +12,7 @@ def test_same_partition_under_other_names() -> None:
 
 def test_hand_computed() -> None:
     # 2 of 6 pairs joined in each, 1 in both: (1 - 4/6) / (2 - 4/6)
-    assert adjusted_rand_index(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])) == pytest.approx((1 - 2 * 3 / 6) / (2.5 - 1))
+    assert adjusted_rand_index(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])) == pytest.approx(
+        (1 - 2 * 3 / 6) / (2.5 - 1)
+    )
     assert math.isnan(adjusted_rand_index(np.array([], dtype=np.int64), np.array([], dtype=np.int64)))

@@ -24,8 +24,12 @@ def row(truth: np.ndarray, prediction: np.ndarray) -> ImageRow:
 def test_one_object_of_each_kind() -> None:
     # matched, split in three, two merged, missed
     truth = painted((0, 0, 6, 6), (0, 10, 6, 12), (10, 0, 6, 6), (10, 8, 6, 6), (0, 30, 6, 6))
-    prediction = painted((0, 0, 6, 5), (0, 10, 6, 4), (0, 14, 6, 4), (0, 18, 6, 4), (10, 0, 6, 14), (15, 30, 3, 3))
-    assert row(truth, prediction) == ImageRow(7, "a.png", 5, 9, 6, matched=1, missed=4, extra=5, split=1, merged=2, AP50=0.1)
+    prediction = painted(
+        (0, 0, 6, 5), (0, 10, 6, 4), (0, 14, 6, 4), (0, 18, 6, 4), (10, 0, 6, 14), (15, 30, 3, 3)
+    )
+    assert row(truth, prediction) == ImageRow(
+        7, "a.png", 5, 9, 6, matched=1, missed=4, extra=5, split=1, merged=2, AP50=0.1
+    )
 
 
 def test_pieces_of_an_object_that_is_matched_or_mostly_bare_do_not_split_it() -> None:
@@ -52,7 +56,9 @@ def test_random_images_against_the_definitions() -> None:
     generator = np.random.default_rng(0)
     kinds = np.zeros(2, dtype=int)
     for _ in range(60):
-        truth, prediction = (np.kron(generator.integers(0, 5, (4, 4)), np.ones((5, 10), dtype=np.int64)) for _ in range(2))
+        truth, prediction = (
+            np.kron(generator.integers(0, 5, (4, 4)), np.ones((5, 10), dtype=np.int64)) for _ in range(2)
+        )
         wanted, same = by_definition(truth, prediction), row(truth, prediction)
         assert (same.matched, same.split, same.merged) == wanted
         kinds += np.array(wanted[1:]) > 0
@@ -75,12 +81,19 @@ def by_definition(truth: np.ndarray, prediction: np.ndarray) -> tuple[int, int, 
 
 
 def test_the_table_begins_with_the_worst_image() -> None:
-    truth = {"images": [{**IMAGE, "id": number, "file_name": name} for number, name in enumerate(("empty", "good", "bad", 'worse, "ä"'))]}
+    truth = {
+        "images": [
+            {**IMAGE, "id": number, "file_name": name}
+            for number, name in enumerate(("empty", "good", "bad", 'worse, "ä"'))
+        ]
+    }
     one, two = painted((0, 0, 6, 6)), painted((0, 0, 6, 6), (10, 0, 6, 6))
     pairs = [(painted(), painted()), (one, one), (one, painted()), (two, painted())]
     rows: list[ImageRow] = []
     passed = list(record_images(truth, [{"image_id": 1}, {"image_id": 1}], pairs, rows))
-    assert all(given is taken for given, taken in zip(pairs, passed, strict=True)), "label maps pass as they are"
+    assert all(given is taken for given, taken in zip(pairs, passed, strict=True)), (
+        "label maps pass as they are"
+    )
     table = list(csv.DictReader(images_csv(rows).splitlines()))
     assert [line["file_name"] for line in table] == ['worse, "ä"', "bad", "good", "empty"]
     assert table[2]["proposals"] == "2" and table[2]["AP50"] == "1.0000" and table[3]["AP50"] == ""

@@ -13,11 +13,24 @@ def scene() -> tuple[dict, list[dict]]:
     masks = [np.zeros((8, 8), dtype=bool) for _ in range(2)]
     masks[0][:4, :4], masks[1][4:, 2:] = True, True
     annotations = [
-        {"id": index, "image_id": 1, "category_id": 50 + index, "area": float(mask.sum()), "bbox": [0, 0, 1, 1], "segmentation": encode_mask(mask)}
+        {
+            "id": index,
+            "image_id": 1,
+            "category_id": 50 + index,
+            "area": float(mask.sum()),
+            "bbox": [0, 0, 1, 1],
+            "segmentation": encode_mask(mask),
+        }
         for index, mask in enumerate(masks)
     ]
-    rows = [{"image_id": 1, "category_id": 99, "segmentation": encode_mask(mask), "score": 1.0} for mask in masks]
-    return {"images": [{"id": 1, "height": 8, "width": 8}], "annotations": annotations, "categories": [{"id": 50, "name": "only"}]}, rows
+    rows = [
+        {"image_id": 1, "category_id": 99, "segmentation": encode_mask(mask), "score": 1.0} for mask in masks
+    ]
+    return {
+        "images": [{"id": 1, "height": 8, "width": 8}],
+        "annotations": annotations,
+        "categories": [{"id": 50, "name": "only"}],
+    }, rows
 
 
 @pytest.mark.parametrize("backend", list(PARTS))

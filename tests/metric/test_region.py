@@ -9,7 +9,16 @@ from sklearn.metrics import rand_score
 from rpe.data.bsds import read_annotations
 from rpe.data.module import data_root
 from rpe.metric.boundary import thresholds_of
-from rpe.metric.region import best_overlap, count_regions, dense, hierarchy, overlaps, rand_index, region_figures, variation_of_information
+from rpe.metric.region import (
+    best_overlap,
+    count_regions,
+    dense,
+    hierarchy,
+    overlaps,
+    rand_index,
+    region_figures,
+    variation_of_information,
+)
 
 EXAMPLE = data_root() / "BSR" / "bench" / "data"
 real = pytest.mark.skipif(not (EXAMPLE / "test_5").is_dir(), reason="RPE_DATA_DIR has no BSR/bench/data")
@@ -25,7 +34,11 @@ def test_by_hand() -> None:
     # 2 of the 6 pairs are together in both
     assert rand_index(shared) == pytest.approx(2 / 6) and variation_of_information(shared) == pytest.approx(1)
     same = overlaps(HALVES, dense(HALVES * 7))
-    assert rand_index(same) == 1 and variation_of_information(same) == pytest.approx(0) and best_overlap(same).tolist() == [1, 1]
+    assert (
+        rand_index(same) == 1
+        and variation_of_information(same) == pytest.approx(0)
+        and best_overlap(same).tolist() == [1, 1]
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -35,7 +48,10 @@ def test_against_other_libraries(seed: int) -> None:
     shared = overlaps(one, other)
     assert rand_index(shared) == pytest.approx(rand_score(one.ravel(), other.ravel()))
     assert variation_of_information(shared) == pytest.approx(sum(reference_information(one, other)))
-    dense = [max((a & b).sum() / (a | b).sum() for a in (one == i for i in range(6))) for b in (other == j for j in range(6))]
+    dense = [
+        max((a & b).sum() / (a | b).sum() for a in (one == i for i in range(6)))
+        for b in (other == j for j in range(6))
+    ]
     assert best_overlap(shared) == pytest.approx(dense)
 
 
@@ -43,13 +59,29 @@ def test_figures_by_hand() -> None:
     first = count_regions([HALVES * 5 + 3, WHOLE], [WHOLE, HALVES])
     # covering of WHOLE by HALVES 1/2, by WHOLE 1; of HALVES by WHOLE 1/2
     assert first.pixels == 8 and first.covered.tolist() == [2 + 4, 4 + 2] and first.best == 8
-    assert first.rand.tolist() == pytest.approx([(2 / 6 + 1) / 2] * 2) and first.information.tolist() == pytest.approx([0.5, 0.5])
+    assert first.rand.tolist() == pytest.approx(
+        [(2 / 6 + 1) / 2] * 2
+    ) and first.information.tolist() == pytest.approx([0.5, 0.5])
     second = count_regions([QUARTERS, WHOLE], [WHOLE])
-    assert second.covered.tolist() == [1, 4] and second.rand.tolist() == [0, 1] and second.information.tolist() == pytest.approx([2, 0])
+    assert (
+        second.covered.tolist() == [1, 4]
+        and second.rand.tolist() == [0, 1]
+        and second.information.tolist() == pytest.approx([2, 0])
+    )
     result = region_figures([first, second], np.array([0.3, 0.6]))
-    assert result["covering-ODS"] == pytest.approx(10 / 12) and result["covering-OIS"] == pytest.approx(10 / 12) and result["covering-best"] == 1
-    assert result["PRI-ODS"] == pytest.approx((2 / 3 + 1) / 2) == result["PRI-OIS"] and result["PRI-threshold"] == 0.6
-    assert result["VI-ODS"] == pytest.approx(0.25) == result["VI-OIS"] and result["VI-threshold"] == result["covering-threshold"] == 0.6
+    assert (
+        result["covering-ODS"] == pytest.approx(10 / 12)
+        and result["covering-OIS"] == pytest.approx(10 / 12)
+        and result["covering-best"] == 1
+    )
+    assert (
+        result["PRI-ODS"] == pytest.approx((2 / 3 + 1) / 2) == result["PRI-OIS"]
+        and result["PRI-threshold"] == 0.6
+    )
+    assert (
+        result["VI-ODS"] == pytest.approx(0.25) == result["VI-OIS"]
+        and result["VI-threshold"] == result["covering-threshold"] == 0.6
+    )
 
 
 def test_hierarchy_merges_as_the_threshold_grows() -> None:
@@ -67,13 +99,25 @@ def test_official_example(kind: str) -> None:
     counts = []
     for name in NAMES:
         content = io.loadmat(EXAMPLE / kind / f"{name}.mat")[kind]
-        levels = hierarchy(content, thresholds_of(5)) if kind == "ucm2" else [one.astype(np.int64) for one in content.ravel()]
-        counts.append(count_regions(levels, [one.segments for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]))
+        levels = (
+            hierarchy(content, thresholds_of(5))
+            if kind == "ucm2"
+            else [one.astype(np.int64) for one in content.ravel()]
+        )
+        counts.append(
+            count_regions(
+                levels, [one.segments for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
+            )
+        )
     result = region_figures(counts, thresholds_of(5))
     run = EXAMPLE / "test_5"
     covering, rand = np.loadtxt(run / "eval_cover.txt"), np.loadtxt(run / "eval_RI_VOI.txt")
-    assert [result[f"covering-{name}"] for name in ("ODS", "OIS", "best")] == pytest.approx(covering[1:], abs=1e-5)
-    assert [result[name] for name in ("PRI-ODS", "PRI-OIS", "VI-ODS", "VI-OIS")] == pytest.approx([rand[1], rand[2], rand[4], rand[5]], abs=1e-5)
+    assert [result[f"covering-{name}"] for name in ("ODS", "OIS", "best")] == pytest.approx(
+        covering[1:], abs=1e-5
+    )
+    assert [result[name] for name in ("PRI-ODS", "PRI-OIS", "VI-ODS", "VI-OIS")] == pytest.approx(
+        [rand[1], rand[2], rand[4], rand[5]], abs=1e-5
+    )
     table = np.loadtxt(run / "eval_RI_VOI_thr.txt")
     assert np.mean([one.rand for one in counts], 0) == pytest.approx(table[:, 1], abs=1e-5)
     assert np.mean([one.information for one in counts], 0) == pytest.approx(table[:, 2], abs=1e-5)

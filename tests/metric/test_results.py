@@ -23,7 +23,12 @@ def code(counts: object) -> dict:
 
 def test_the_masks_come_back_in_order() -> None:
     full, none = np.ones(SIZE, dtype=bool), np.zeros(SIZE, dtype=bool)
-    rows = [row(segmentation=encode_mask(full)), row(), row(segmentation=encode_mask(none)), row(**code([50, 3, 1]))]
+    rows = [
+        row(segmentation=encode_mask(full)),
+        row(),
+        row(segmentation=encode_mask(none)),
+        row(**code([50, 3, 1])),
+    ]
     check_results(TRUTH, rows)
     masks = read_masks(rows, [3, 0, 1, 2])
     assert masks.areas.tolist() == [3, 54, 15, 0] and masks.pixels.tolist() == [54] * 4
@@ -47,10 +52,19 @@ def test_the_masks_come_back_in_order() -> None:
         ({"score": True}, "score true: a finite number"),
         ({"score": 10**400}, "score 10000.* ..: a finite number"),
         ({"score": None}, "score null"),
-        ({"segmentation": [[0, 0, 1, 1]]}, r"no run-length mask but \[\[0, 0, 1, 1\]\]: segmentation holds size and counts, not polygons"),
-        ({"segmentation": {"size": [6.0, 9.0], "counts": "0f1"}}, r"a mask of size \[6.0, 9.0\], but image 5 is \[6, 9\]"),
+        (
+            {"segmentation": [[0, 0, 1, 1]]},
+            r"no run-length mask but \[\[0, 0, 1, 1\]\]: segmentation holds size and counts, not polygons",
+        ),
+        (
+            {"segmentation": {"size": [6.0, 9.0], "counts": "0f1"}},
+            r"a mask of size \[6.0, 9.0\], but image 5 is \[6, 9\]",
+        ),
         ({"segmentation": None}, "no run-length mask"),
-        ({"segmentation": encode_mask(np.ones((9, 6), dtype=bool))}, r"size \[9, 6\], but image 5 is \[6, 9\]"),
+        (
+            {"segmentation": encode_mask(np.ones((9, 6), dtype=bool))},
+            r"size \[9, 6\], but image 5 is \[6, 9\]",
+        ),
         (code("hello world"), "result 1 .image 5. has a broken mask"),
         (code("¤¤"), "a character that no run-length code has"),
         (code("0 0"), "a character that no run-length code has"),
@@ -79,12 +93,29 @@ def test_a_row_that_comes_twice_is_refused_a_mask_of_two_categories_is_not() -> 
 
 @pytest.mark.parametrize(
     ("category", "shown"),
-    [(99, "99"), (0, "0"), (None, "null"), ("3", '"3"'), ([3], r"\[3\]"), (True, "true"), (3.5, "3.5"), ("x" * 99, '"x{79} ..')],
+    [
+        (99, "99"),
+        (0, "0"),
+        (None, "null"),
+        ("3", '"3"'),
+        ([3], r"\[3\]"),
+        (True, "true"),
+        (3.5, "3.5"),
+        ("x" * 99, '"x{79} ..'),
+    ],
 )
 def test_a_category_that_the_truth_does_not_list_is_named(category: object, shown: str) -> None:
     listed = {**TRUTH, "categories": [{"id": 3, "name": "cell"}]}
-    check_results(listed, [row(category_id=3), {key: value for key, value in row(score=0.4).items() if key != "category_id"}])
-    with pytest.raises(UserError, match=r"result 1 \(image 5\) has the category " + shown + ", which the truth does not list: it lists 3 .."):
+    check_results(
+        listed,
+        [row(category_id=3), {key: value for key, value in row(score=0.4).items() if key != "category_id"}],
+    )
+    with pytest.raises(
+        UserError,
+        match=r"result 1 \(image 5\) has the category "
+        + shown
+        + ", which the truth does not list: it lists 3 ..",
+    ):
         check_results(listed, [row(category_id=3), row(category_id=category)])
 
 
@@ -118,5 +149,8 @@ def test_garbage_is_refused_or_a_mask_of_the_right_size() -> None:
         except UserError:
             continue
         passed += 1
-        assert read_masks([row(**code(changed))], [0]).areas[0] == coco_mask.decode({"size": list(SIZE), "counts": changed}).sum()
+        assert (
+            read_masks([row(**code(changed))], [0]).areas[0]
+            == coco_mask.decode({"size": list(SIZE), "counts": changed}).sum()
+        )
     assert 5 < passed < 1500

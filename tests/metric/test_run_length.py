@@ -14,9 +14,17 @@ def some_masks(size: tuple[int, int], seed: int = 0) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     boxes = np.zeros((6, *size), dtype=bool)
     for box in boxes:
-        rows, columns = np.sort(random.integers(0, size[0] + 1, 2)), np.sort(random.integers(0, size[1] + 1, 2))
+        rows, columns = (
+            np.sort(random.integers(0, size[0] + 1, 2)),
+            np.sort(random.integers(0, size[1] + 1, 2)),
+        )
         box[rows[0] : rows[1], columns[0] : columns[1]] = True
-    return [np.zeros(size, dtype=bool), np.ones(size, dtype=bool), *boxes, *(random.random((4, *size)) < [[[0.5]], [[0.02]], [[0.98]], [[0.2]]])]
+    return [
+        np.zeros(size, dtype=bool),
+        np.ones(size, dtype=bool),
+        *boxes,
+        *(random.random((4, *size)) < [[[0.5]], [[0.02]], [[0.98]], [[0.2]]]),
+    ]
 
 
 def test_stretches_paint_the_masks() -> None:
@@ -28,7 +36,9 @@ def test_stretches_paint_the_masks() -> None:
             for stretch in range(stretches.first[index], stretches.first[index + 1]):
                 painted[stretches.starts[stretch] : stretches.ends[stretch]] = True
             assert (painted.reshape(size, order="F") == mask).all()
-        assert stretches.areas.tolist() == [int(mask.sum()) for mask in masks] and set(stretches.pixels.tolist()) == {size[0] * size[1]}
+        assert stretches.areas.tolist() == [int(mask.sum()) for mask in masks] and set(
+            stretches.pixels.tolist()
+        ) == {size[0] * size[1]}
 
 
 @pytest.mark.parametrize("least", [0.01, 0.3, 0.5, 1.0])
@@ -41,7 +51,10 @@ def test_masks_that_overlap_a_thing(least: float) -> None:
             wanted = coco_mask.iou(codes, [encode_mask(thing)], [0])[:, 0]
             one = parse([encode_mask(thing)["counts"]])
             close, ious = close_masks(parse([code["counts"] for code in codes]), one, least)
-            assert close.tolist() == np.nonzero(wanted >= least)[0].tolist() and ious.tolist() == wanted[close].tolist()
+            assert (
+                close.tolist() == np.nonzero(wanted >= least)[0].tolist()
+                and ious.tolist() == wanted[close].tolist()
+            )
             found += len(close)
     assert found > 20
     assert close_masks(parse([]), one, least)[0].tolist() == []
@@ -75,7 +88,10 @@ def test_every_way_to_write_a_mask() -> None:
 
 def test_sums_by_part() -> None:
     assert offsets(np.array([2, 0, 3])).tolist() == [0, 2, 2, 5]
-    assert cumulated(np.arange(5), np.array([0, 2])).tolist() == [0, 1, 2, 5, 9] and cumulated(np.arange(0), np.arange(0)).tolist() == []
+    assert (
+        cumulated(np.arange(5), np.array([0, 2])).tolist() == [0, 1, 2, 5, 9]
+        and cumulated(np.arange(0), np.arange(0)).tolist() == []
+    )
 
 
 def test_a_code_with_empty_runs_means_what_it_paints() -> None:

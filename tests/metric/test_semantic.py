@@ -22,7 +22,15 @@ def test_by_hand() -> None:
     predicted = np.array([[0, 1, 1, 1], [0, 0, 0, 3]])
     figures = semantic_figures(confusion_of(predicted, truth), NAMES)
     # background: 3 of 5, a: 2 of 3, b: 0 of 1; c is predicted on void alone, and so is not there
-    assert figures == pytest.approx({"mIoU": (3 / 5 + 2 / 3 + 0) / 3, "accuracy": 5 / 7, "IoU-background": 3 / 5, "IoU-a": 2 / 3, "IoU-b": 0.0})
+    assert figures == pytest.approx(
+        {
+            "mIoU": (3 / 5 + 2 / 3 + 0) / 3,
+            "accuracy": 5 / 7,
+            "IoU-background": 3 / 5,
+            "IoU-a": 2 / 3,
+            "IoU-b": 0.0,
+        }
+    )
 
 
 def test_void_changes_nothing() -> None:
@@ -37,7 +45,9 @@ def test_void_changes_nothing() -> None:
 def test_the_same_as_torchmetrics_and_one_wrong_class_costs_what_it_should() -> None:
     random = np.random.default_rng(1)
     truth, predicted = random.integers(-1, 4, (30, 40)), random.integers(0, 4, (30, 40))
-    theirs = MulticlassJaccardIndex(4, average="none", ignore_index=-1)(torch.from_numpy(predicted), torch.from_numpy(truth))
+    theirs = MulticlassJaccardIndex(4, average="none", ignore_index=-1)(
+        torch.from_numpy(predicted), torch.from_numpy(truth)
+    )
     assert class_ious(confusion_of(predicted, truth)) == pytest.approx(theirs.numpy(), abs=1e-6)
     perfect = semantic_figures(confusion_of(np.where(truth == -1, 2, truth), truth), NAMES)
     assert perfect["mIoU"] == perfect["accuracy"] == 1.0
@@ -55,11 +65,20 @@ def test_true_class_maps() -> None:
     masks[3][3, 3:] = True
     rows = [(1, 30, 0), (1, 10, 0), (1, 30, 1), (2, 20, 0)]
     annotations = [
-        {"id": number, "image_id": image, "category_id": category, "iscrowd": crowd, "area": float(mask.sum()), "segmentation": encode_mask(mask)}
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": category,
+            "iscrowd": crowd,
+            "area": float(mask.sum()),
+            "segmentation": encode_mask(mask),
+        }
         for number, (mask, (image, category, crowd)) in enumerate(zip(masks, rows, strict=True), start=1)
     ]
     images = [{"id": number, "height": 4, "width": 6, "file_name": f"{number}.png"} for number in (1, 2, 3)]
-    maps = dict(true_class_maps({"images": images, "annotations": annotations, "categories": []}, [10, 20, 30]))
+    maps = dict(
+        true_class_maps({"images": images, "annotations": annotations, "categories": []}, [10, 20, 30])
+    )
     wanted = np.where(masks[2], -1, 0)
     wanted[masks[0]] = 3
     wanted[masks[1]] = 1

@@ -45,8 +45,12 @@ def test_pixels_that_name_one_place_have_one_code() -> None:
     assert torch.allclose(values, values[..., :1, :1].expand_as(values), atol=1e-5)
     embedding.layers = torch.nn.Sequential(Fixed(outputs * 0))
     alone = embedding(feature).values
-    assert not torch.allclose(alone[..., 0, 0], alone[..., 2, 2], atol=1e-2), "without displacement the code is the pixel's own"
-    embedding.layers = torch.nn.Sequential(Fixed(outputs + torch.eye(10)[8][:, None, None] * 64 / Embedding.DISPLACEMENT))
+    assert not torch.allclose(alone[..., 0, 0], alone[..., 2, 2], atol=1e-2), (
+        "without displacement the code is the pixel's own"
+    )
+    embedding.layers = torch.nn.Sequential(
+        Fixed(outputs + torch.eye(10)[8][:, None, None] * 64 / Embedding.DISPLACEMENT)
+    )
     assert torch.allclose(embedding(feature).values, values, atol=1e-4), "a period farther is the same code"
 
 
@@ -60,11 +64,17 @@ class Fixed(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"dimension": 1}, "embedding.dimension 1"), ({"coordinates": "pixel"}, "embedding.coordinates 'pixel'")]
+    ("change", "message"),
+    [
+        ({"dimension": 1}, "embedding.dimension 1"),
+        ({"coordinates": "pixel"}, "embedding.coordinates 'pixel'"),
+    ],
 )
 def test_wrong_options(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Embedding(**({"channels": 4, "dimension": 3, "hidden": 4, "coordinates": "none", "periods": []} | change))
+        Embedding(
+            **({"channels": 4, "dimension": 3, "hidden": 4, "coordinates": "none", "periods": []} | change)
+        )
 
 
 @pytest.mark.parametrize("coordinates", ["none", "periodic", "displaced"])

@@ -6,14 +6,14 @@ from rpe.structures import FeatureMap, UserError
 
 
 def test_one_logit_a_cell_in_single_precision() -> None:
-    head = Objectness(channels=6, hidden=4, subdivision=1)
+    head = Objectness(channels=6, hidden=4, upscale=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = head(FeatureMap(torch.randn(2, 6, 5, 3), 2))
     assert logits.stride == 2 and logits.values.shape == (2, 1, 5, 3) and logits.values.dtype == torch.float32
 
 
 def test_subdivision_gives_a_finer_grid_over_the_same_image() -> None:
-    head = Objectness(channels=6, hidden=4, subdivision=2)
+    head = Objectness(channels=6, hidden=4, upscale=2)
     feature = FeatureMap(torch.zeros(1, 6, 5, 3), 4)
     feature.values[0, :, 2, 1] = 1
     logits = head(feature)
@@ -24,17 +24,20 @@ def test_subdivision_gives_a_finer_grid_over_the_same_image() -> None:
 
 
 def test_subdivision_must_divide_the_stride() -> None:
-    with pytest.raises(UserError, match=r"head.subdivision 2 does not divide backbone.stride 1"):
-        Objectness(channels=6, hidden=4, subdivision=2)(FeatureMap(torch.zeros(1, 6, 5, 3), 1))
-    with pytest.raises(UserError, match=r"head.subdivision 0 is below 1"):
-        Objectness(channels=6, hidden=4, subdivision=0)
+    with pytest.raises(UserError, match=r"head.upscale 2 does not divide backbone.stride 1"):
+        Objectness(channels=6, hidden=4, upscale=2)(FeatureMap(torch.zeros(1, 6, 5, 3), 1))
+    with pytest.raises(UserError, match=r"head.upscale 0 is below 1"):
+        Objectness(channels=6, hidden=4, upscale=0)
 
 
 def test_boundaries_of_each_stage_and_of_all() -> None:
-    head = BoundaryClassifier(dimension=3, stages=2, hidden=4, subdivision=2)
+    head = BoundaryClassifier(dimension=3, stages=2, hidden=4, upscale=2)
     stages = [FeatureMap(torch.randn(2, 3, 6, 8), 2), FeatureMap(torch.randn(2, 3, 3, 4), 4)]
     single, fused = head(stages)
-    assert [one.stride for one in single] == [2, 4] and [one.values.shape for one in single] == [(2, 1, 6, 8), (2, 1, 3, 4)]
+    assert [one.stride for one in single] == [2, 4] and [one.values.shape for one in single] == [
+        (2, 1, 6, 8),
+        (2, 1, 3, 4),
+    ]
     assert fused.stride == 1 and fused.values.shape == (2, 1, 12, 16) and fused.values.dtype == torch.float32
     # the coarse stage has its say in the fused map, and none in the fine one's
     moved, again = head([stages[0], FeatureMap(stages[1].values + 1, 4)])
@@ -42,22 +45,28 @@ def test_boundaries_of_each_stage_and_of_all() -> None:
 
 
 def test_slips_of_the_boundary_classifier() -> None:
-    with pytest.raises(UserError, match=r"head.hidden 0 and head.subdivision 1 must be 1 or more"):
-        BoundaryClassifier(dimension=3, stages=1, hidden=0, subdivision=1)
-    with pytest.raises(UserError, match=r"head.subdivision 2 does not divide backbone.stride 1"):
-        BoundaryClassifier(dimension=3, stages=1, hidden=1, subdivision=2)([FeatureMap(torch.zeros(1, 3, 4, 4), 1)])
+    with pytest.raises(UserError, match=r"head.hidden 0 and head.upscale 1 must be 1 or more"):
+        BoundaryClassifier(dimension=3, stages=1, hidden=0, upscale=1)
+    with pytest.raises(UserError, match=r"head.upscale 2 does not divide backbone.stride 1"):
+        BoundaryClassifier(dimension=3, stages=1, hidden=1, upscale=2)(
+            [FeatureMap(torch.zeros(1, 3, 4, 4), 1)]
+        )
 
 
 def test_a_classifier_says_what_is_an_object_by_its_classes() -> None:
-    head = Classifier(channels=6, classes=4, hidden=8, subdivision=2)
+    head = Classifier(channels=6, classes=4, hidden=8, upscale=2)
     feature = FeatureMap(torch.randn(2, 6, 5, 3), 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         objectness, logits = head.read(feature)
-    assert logits is not None and logits.values.shape == (2, 5, 10, 6) and logits.stride == objectness.stride == 2
+    assert (
+        logits is not None
+        and logits.values.shape == (2, 5, 10, 6)
+        and logits.stride == objectness.stride == 2
+    )
     assert logits.values.dtype == torch.float32 and objectness.values.shape == (2, 1, 10, 6)
     background = logits.values.softmax(1)[:, :1]
     assert torch.allclose(objectness.values.sigmoid(), 1 - background, atol=1e-6)
-    plain = Objectness(channels=6, hidden=8, subdivision=2)
+    plain = Objectness(channels=6, hidden=8, upscale=2)
     objectness, nothing = plain.read(feature)
     assert nothing is None and torch.equal(objectness.values, plain(feature).values)
 
@@ -65,4 +74,4 @@ def test_a_classifier_says_what_is_an_object_by_its_classes() -> None:
 @pytest.mark.parametrize("classes", [0, 255])
 def test_a_number_of_classes_that_no_map_holds(classes: int) -> None:
     with pytest.raises(UserError, match=rf"head.classes {classes} is outside \[1, 254\]"):
-        Classifier(channels=6, classes=classes, hidden=8, subdivision=1)
+        Classifier(channels=6, classes=classes, hidden=8, upscale=1)

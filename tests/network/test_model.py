@@ -15,7 +15,7 @@ def make_model(stride: int = 2) -> PixelEmbedding:
         UNet(width=8, levels=2, stride=stride),
         Embedding(channels=8, dimension=4, hidden=8, coordinates="none", periods=[]),
         MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=True, step=1.0),
-        Objectness(channels=8, hidden=8, subdivision=1),
+        Objectness(channels=8, hidden=8, upscale=1),
     )
 
 
@@ -35,25 +35,38 @@ def test_a_detector_embeds_and_groups_each_stage() -> None:
     backbone = UNet(width=8, levels=2, stride=2)
     model = BoundaryDetector(
         backbone,
-        [Embedding(channels=channels, dimension=3, hidden=8, coordinates="none", periods=[]) for channels in backbone.channels],
+        [
+            Embedding(channels=channels, dimension=3, hidden=8, coordinates="none", periods=[])
+            for channels in backbone.channels
+        ],
         MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0),
-        BoundaryClassifier(dimension=3, stages=3, hidden=4, subdivision=2),
+        BoundaryClassifier(dimension=3, stages=3, hidden=4, upscale=2),
     )
     positions = pixel_centres((16, 24), torch.device("cpu"))[:50].expand(2, -1, -1)
     found, iterates = model(torch.rand(2, 3, 16, 24), positions)
-    assert [stage.stride for stage in found.points] == [stage.stride for stage in found.stages] == [2, 4, 8] and found.fused.stride == 1
+    assert [stage.stride for stage in found.points] == [stage.stride for stage in found.stages] == [
+        2,
+        4,
+        8,
+    ] and found.fused.stride == 1
     assert [len(one) for one in iterates] == [3, 3, 3] and all(one[0].shape == (2, 50, 3) for one in iterates)
     assert torch.allclose(iterates[2][0], normalise(found.points[2].at(positions)))
     found.fused.values.sum().backward()
-    assert all(parameter.grad is not None for embedding in model.embeddings for parameter in embedding.parameters())
+    assert all(
+        parameter.grad is not None for embedding in model.embeddings for parameter in embedding.parameters()
+    )
 
 
 def test_with_classes_the_objectness_is_theirs_and_the_embedding_can_be_left_out() -> None:
     model = make_model()
-    model.objectness = Classifier(channels=8, classes=5, hidden=8, subdivision=1)
+    model.objectness = Classifier(channels=8, classes=5, hidden=8, upscale=1)
     images = torch.rand(2, 3, 16, 24)
     embedded = model.embed(images)
-    assert embedded.classes is not None and embedded.classes.values.shape == (2, 6, 8, 12) and embedded.objectness.values.shape == (2, 1, 8, 12)
+    assert (
+        embedded.classes is not None
+        and embedded.classes.values.shape == (2, 6, 8, 12)
+        and embedded.objectness.values.shape == (2, 1, 8, 12)
+    )
     assert torch.equal(model.classify(images).values, embedded.classes.values)
     one = image_of(embedded, 1)
     assert one.classes is not None and torch.equal(one.classes.values, embedded.classes.values[1:])

@@ -19,10 +19,16 @@ def test_equal_points_have_equal_colours_whatever_the_iterate() -> None:
         one, other = projected([first, second], axes)
         assert np.allclose(one[3], other[7], atol=1e-6) and np.abs(one[3] - other[8]).max() > 1e-3
         both = np.concatenate([one, other])
-        assert np.allclose(both.min(0), 0) and np.allclose(both.max(0), 1, atol=1e-6), "the scale is that of all iterates"
+        assert np.allclose(both.min(0), 0) and np.allclose(both.max(0), 1, atol=1e-6), (
+            "the scale is that of all iterates"
+        )
 
 
 def test_random_axes_are_orthonormal_and_a_function_of_the_seed() -> None:
     axes = random_axes(8, 3)
     assert torch.allclose(axes.T @ axes, torch.eye(3), atol=1e-6)
-    assert torch.equal(axes, random_axes(8, 3)) and not torch.equal(axes, random_axes(8, 4)) and random_axes(2, 0).shape == (2, 2)
+    assert (
+        torch.equal(axes, random_axes(8, 3))
+        and not torch.equal(axes, random_axes(8, 4))
+        and random_axes(2, 0).shape == (2, 2)
+    )

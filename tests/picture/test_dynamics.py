@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rpe.grouping import climb, mean_shift
+from rpe.grouping import mean_shift, nonblurring_mean_shift
 from rpe.picture.colour import one_projection
 from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table, spread_loops
 from rpe.picture.sphere import Motion
@@ -16,7 +16,10 @@ from rpe.sphere import normalise
 def motions_of(loops: int) -> dict[str, Motion]:
     labels = torch.arange(60) // 20
     points = normalise(torch.eye(3, 5)[labels] + 0.3 * torch.randn(60, 5))[None]
-    kinds = {"blurring": mean_shift(points, 10.0, loops), "non-blurring": climb(points, 10.0, loops)}
+    kinds = {
+        "blurring": mean_shift(points, 10.0, loops),
+        "non-blurring": nonblurring_mean_shift(points, 10.0, loops),
+    }
     return {name: Motion([one[0] for one in iterates], labels, (6, 10)) for name, iterates in kinds.items()}
 
 
@@ -34,7 +37,9 @@ def test_moves_as_a_table() -> None:
     rows = list(csv.DictReader(io.StringIO(moves_table(motions))))
     assert [row["loop"] for row in rows] == ["1", "2", "3"]
     for name, motion in motions.items():
-        cosines = [(one * other).sum(1) for one, other in zip(motion.iterates[:-1], motion.iterates[1:], strict=True)]
+        cosines = [
+            (one * other).sum(1) for one, other in zip(motion.iterates[:-1], motion.iterates[1:], strict=True)
+        ]
         for row, cosine in zip(rows, cosines, strict=True):
             assert abs(float(row[f"{name} largest"]) - float(1 - cosine.min())) < 1e-5
             assert abs(float(row[f"{name} mean"]) - float(1 - cosine.mean())) < 1e-5
@@ -47,7 +52,9 @@ def test_both_kinds_are_drawn_by_one_projection(tmp_path: Path) -> None:
     wanted = as_bytes(np.concatenate([colours[index] for index in (0, 1, 3, 4, 5, 7)]))
     found = colours_in(tmp_path / "one.png")
     assert len(wanted & found) > 0.9 * len(wanted)
-    assert len(as_bytes(np.concatenate([colours[2], colours[6]])) & found - wanted) < 10, "the second loop was not asked for"
+    assert len(as_bytes(np.concatenate([colours[2], colours[6]])) & found - wanted) < 10, (
+        "the second loop was not asked for"
+    )
 
 
 def test_projections_are_drawn_in_rows(tmp_path: Path) -> None:

@@ -43,18 +43,25 @@ def test_many_places_at_once_are_each_for_itself() -> None:
     forces = forces_on_outlier(np.array([-30.0, 4.0, 11.0]), (0, 5), 8, 0.2, 0.5)
     for column, place in enumerate((-30.0, 4.0, 11.0)):
         for row, loops in enumerate((0, 5)):
-            assert forces[row, column] == pytest.approx(float(flow(*two_groups(place, 8), loops, 0.2, 0.5).force[-1]), rel=1e-9, abs=1e-15)
+            assert forces[row, column] == pytest.approx(
+                float(flow(*two_groups(place, 8), loops, 0.2, 0.5).force[-1]), rel=1e-9, abs=1e-15
+            )
 
 
 def test_every_loop_sharpens_the_watershed() -> None:
     places = np.linspace(5, 20, 31)
     peaks = np.abs(forces_on_outlier(places, (1, 3, 5, 7), 20, 0.2, 0.5))
     assert all(later.max() > 1.3 * earlier.max() for earlier, later in pairwise(peaks))
-    assert all((later > later.max() / 2).sum() < (earlier > earlier.max() / 2).sum() for earlier, later in pairwise(peaks))
+    assert all(
+        (later > later.max() / 2).sum() < (earlier > earlier.max() / 2).sum()
+        for earlier, later in pairwise(peaks)
+    )
 
 
 def test_it_is_drawn(tmp_path: Path) -> None:
     draw_gradients(11.0, 6, 0.2, 0.5, tmp_path / "one.png")
     pixels = np.asarray(Image.open(tmp_path / "one.png").convert("RGB")).reshape(-1, 3)
     colours = {tuple(colour) for colour in pixels}
-    assert {(0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0xD5, 0x5E, 0x00)} <= colours, "both groups and the outlier"
+    assert {(0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0xD5, 0x5E, 0x00)} <= colours, (
+        "both groups and the outlier"
+    )

@@ -12,5 +12,10 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     overlap = Curve("10 masks", np.linspace(0.5, 1, 5), np.linspace(1, 0, 5))
     draw_recall([overlap], [ours], PUBLISHED["AR"], "AR", tmp_path / "with.png")
     draw_recall([overlap], [ours], [], "AR", tmp_path / "without.png")
-    pictures = [np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int) for name in ("with.png", "without.png")]
-    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any(), "published points are drawn"
+    pictures = [
+        np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)
+        for name in ("with.png", "without.png")
+    ]
+    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any(), (
+        "published points are drawn"
+    )

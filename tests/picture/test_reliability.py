@@ -17,5 +17,10 @@ def test_the_curve_is_that_of_the_masks(tmp_path: Path) -> None:
     kinds["none"] = reliability(np.zeros(0), np.zeros(0))
     for name, bins in kinds.items():
         draw_reliability(bins, tmp_path / f"{name}.png")
-    pictures = {name: np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int) for name in kinds}
-    assert len({picture.tobytes() for picture in pictures.values()}) == 4 and len({picture.shape for picture in pictures.values()}) == 1
+    pictures = {
+        name: np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int) for name in kinds
+    }
+    assert (
+        len({picture.tobytes() for picture in pictures.values()}) == 4
+        and len({picture.shape for picture in pictures.values()}) == 1
+    )

@@ -41,13 +41,19 @@ def test_moves_are_the_cosine_distances() -> None:
 
 def test_three_dimensions_stay_and_more_are_projected_by_one_projection() -> None:
     motion = motion_of(3)
-    assert all(np.allclose(space, iterate.numpy(), atol=1e-7) for space, iterate in zip(in_space(motion), motion.iterates, strict=True))
+    assert all(
+        np.allclose(space, iterate.numpy(), atol=1e-7)
+        for space, iterate in zip(in_space(motion), motion.iterates, strict=True)
+    )
     flat = in_space(motion_of(2))
     assert flat[0].shape == (60, 3) and (flat[0][:, 2] == 0).all()
     wide = motion_of(9)
     wide.iterates[1][5] = wide.iterates[0][7]
     space = in_space(wide)
-    assert np.allclose(space[1][5], space[0][7]) and np.linalg.norm(np.concatenate(space), axis=1).max() <= 1 + 1e-6
+    assert (
+        np.allclose(space[1][5], space[0][7])
+        and np.linalg.norm(np.concatenate(space), axis=1).max() <= 1 + 1e-6
+    )
     assert np.linalg.norm(space[2], axis=1).mean() > 0.9, "three groups lie in three dimensions"
 
 
@@ -58,9 +64,13 @@ def test_a_camera_sees_the_groups_and_turns_about_its_upright_axis() -> None:
     assert np.allclose(camera @ camera.T, np.eye(3), atol=1e-9) and np.linalg.det(camera) == pytest.approx(1)
     assert ((points @ camera[2]) > 0).mean() > 0.9
     behind = turned(camera, 180)
-    assert np.allclose(behind, np.diag([-1, 1, -1]) @ camera) and np.allclose(turned(turned(camera, 25), -25), camera)
+    assert np.allclose(behind, np.diag([-1, 1, -1]) @ camera) and np.allclose(
+        turned(turned(camera, 25), -25), camera
+    )
     circles = np.concatenate(graticule(turned(camera, 25) @ camera.T))
-    assert np.nanmax((circles**2).sum(1)) <= 1 + 1e-9 and np.isnan(circles).any(), "what is behind is not drawn"
+    assert np.nanmax((circles**2).sum(1)) <= 1 + 1e-9 and np.isnan(circles).any(), (
+        "what is behind is not drawn"
+    )
 
 
 def test_points_are_chosen_by_group_and_grow_where_they_meet() -> None:
@@ -70,7 +80,9 @@ def test_points_are_chosen_by_group_and_grow_where_they_meet() -> None:
     here = np.zeros((10, 3))
     here[9] = 1
     sizes = point_sizes(here, np.array([1] * 5 + [2] * 4 + [2]))
-    assert (sizes[:5] == sizes[0]).all() and sizes[0] > sizes[5] > sizes[9], "a ring of the first, on it a disc of the second; one alone is small"
+    assert (sizes[:5] == sizes[0]).all() and sizes[0] > sizes[5] > sizes[9], (
+        "a ring of the first, on it a disc of the second; one alone is small"
+    )
     assert (sizes[0] - sizes[5]) / (sizes[5] - 7) == pytest.approx(5 / 4), "their areas are their parts"
 
 
@@ -82,7 +94,11 @@ def test_colours_are_the_objects_and_the_background_is_quiet() -> None:
 def test_points_move_along_great_circles() -> None:
     quarter = [np.array([[1.0, 0, 0]]), np.array([[0, 1.0, 0]])]
     half = between(quarter, 0.5)
-    assert np.allclose(half, [[0.5**0.5, 0.5**0.5, 0]]) and between(quarter, 1.0) is quarter[1] and between(quarter, 0.0) is quarter[0]
+    assert (
+        np.allclose(half, [[0.5**0.5, 0.5**0.5, 0]])
+        and between(quarter, 1.0) is quarter[1]
+        and between(quarter, 0.0) is quarter[0]
+    )
     inside = [0.5 * quarter[0], quarter[1]]
     assert np.linalg.norm(between(inside, 0.5)) == pytest.approx(0.75), "projected points keep their depth"
 
@@ -90,7 +106,9 @@ def test_points_move_along_great_circles() -> None:
 def test_still_and_animation_show_the_objects(tmp_path: Path) -> None:
     motion = motion_of(3)
     draw_sphere(motion, [0, 1, 2], tmp_path / "still.png")
-    pixels = {tuple(pixel) for pixel in np.asarray(Image.open(tmp_path / "still.png").convert("RGB")).reshape(-1, 3)}
+    pixels = {
+        tuple(pixel) for pixel in np.asarray(Image.open(tmp_path / "still.png").convert("RGB")).reshape(-1, 3)
+    }
     for label in (1, 2):
         assert tuple(np.round(255 * colours_of(np.array([[label]]))[0, 0]).astype(np.uint8)) in pixels
     animate_sphere(motion, colours_of(motion.labels.numpy().reshape(6, 10)), tmp_path / "moving.gif")

@@ -9,7 +9,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
-from rpe.run.building import build, build_named, build_task, build_trainer, check_config, check_pair, task_class
+from rpe.run.building import (
+    build,
+    build_named,
+    build_task,
+    build_trainer,
+    check_config,
+    check_pair,
+    task_class,
+)
 from rpe.run.train import build_training
 from rpe.structures import UserError
 from rpe.task.base import Task
@@ -49,11 +57,18 @@ def of_class(group: str, target: str, **options: Any) -> DictConfig:
     return whole
 
 
-def test_another_task_is_built_of_what_its_constructor_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_task_is_built_of_what_its_constructor_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rpe.run.building.target_of", found(Edges, "task"))
     whole = of_class("task", "Edges", thin=3)
     task = build_task_of(whole, monkeypatch)
-    assert isinstance(task, Edges) and task.thin == 3 and task.loss.margin == 0.5 and task.schedule(1.0) == pytest.approx(0.001)
+    assert (
+        isinstance(task, Edges)
+        and task.thin == 3
+        and task.loss.margin == 0.5
+        and task.schedule(1.0) == pytest.approx(0.001)
+    )
     assert task_class(whole).monitor == "val/ODS"
     trainer = build_training(whole, tmp_path, None)
     assert [callback.monitor for callback in trainer.checkpoint_callbacks] == ["val/ODS", None]
@@ -106,18 +121,29 @@ def test_values_that_stand_elsewhere_are_named_where_they_stand() -> None:
 
 
 def test_entries_that_are_null_are_left_out() -> None:
-    assert [type(callback).__name__ for callback in build_named(config("callback.pictures=null"), "callback")] == [
+    assert [
+        type(callback).__name__ for callback in build_named(config("callbacks.pictures=null"), "callback")
+    ] == [
         "Progress",
         "GradientNorm",
         "CollapseWatch",
     ]
-    with pytest.raises(UserError, match="callback.pictures.images is missing"):
-        build(config("~callback.pictures.images"), "callback.pictures")
+    with pytest.raises(UserError, match="callbacks.pictures.images is missing"):
+        build(config("~callbacks.pictures.images"), "callbacks.pictures")
 
 
 def test_the_trainer_is_what_the_groups_say(tmp_path: Path) -> None:
-    trainer = build_trainer(config("precision=bf16", "clipping=value", "accumulation=four", "trainer.accelerator=cpu"), tmp_path, [], [])
-    assert (trainer.precision, trainer.gradient_clip_val, trainer.gradient_clip_algorithm) == ("bf16-mixed", 0.1, "value")
+    trainer = build_trainer(
+        config("precision=bf16", "clipping=value", "accumulation=four", "trainer.accelerator=cpu"),
+        tmp_path,
+        [],
+        [],
+    )
+    assert (trainer.precision, trainer.gradient_clip_val, trainer.gradient_clip_algorithm) == (
+        "bf16-mixed",
+        0.1,
+        "value",
+    )
     assert trainer.accumulate_grad_batches == 4 and trainer.default_root_dir == str(tmp_path)
     assert build_trainer(config("clipping=none"), tmp_path, [], []).gradient_clip_val is None
 
@@ -129,5 +155,8 @@ def test_data_of_another_kind_are_refused() -> None:
     data = build(whole, "data")
     check_pair(task_class(whole), data, whole)
     assert isinstance(data, Digits)
-    with pytest.raises(UserError, match="data other .SplitData. is not what rpe.task.instance.InstanceTask takes: it needs InstanceData"):
+    with pytest.raises(
+        UserError,
+        match="data other .SplitData. is not what rpe.task.instance.InstanceTask takes: it needs InstanceData",
+    ):
         check_pair(task_class(whole), SplitData("other", 1, 1, 0, 0), whole)

@@ -26,7 +26,9 @@ def a_task(groups: bool = True) -> InstanceTask:
 
 
 def configs(folder: Path, calibrated: object = True, area: float = 20.0) -> tuple[DictConfig, DictConfig]:
-    return OmegaConf.create({"run": str(folder), "calibrated": calibrated}), OmegaConf.create({"ranker": {"typical_area": area}})
+    return OmegaConf.create({"run": str(folder), "calibrated": calibrated}), OmegaConf.create(
+        {"ranker": {"typical_area": area}}
+    )
 
 
 @pytest.fixture
@@ -39,8 +41,12 @@ def weights(tmp_path: Path) -> Path:
 
 def test_it_is_applied_when_requested(weights: Path) -> None:
     task = a_task()
-    assert apply_calibration(*configs(weights.parent, False), weights, task) == {} and isinstance(task.proposal.ranker, PlainRanker)
-    assert apply_calibration(*configs(weights.parent), weights, task) == {"calibration": {"scores": [0.1, 0.9], "ious": [0.0, 0.5]}}
+    assert apply_calibration(*configs(weights.parent, False), weights, task) == {} and isinstance(
+        task.proposal.ranker, PlainRanker
+    )
+    assert apply_calibration(*configs(weights.parent), weights, task) == {
+        "calibration": {"scores": [0.1, 0.9], "ious": [0.0, 0.5]}
+    }
     assert isinstance(task.proposal.ranker, CalibratedRanker) and task.proposal.ranker.ious == [0.0, 0.5]
 
 

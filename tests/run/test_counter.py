@@ -6,7 +6,9 @@ from rpe.run import counter
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_progress_tells_the_time_left(terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_tells_the_time_left(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(counter, "EVERY_SECONDS", -1.0)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     one = counter.Counter(3)

@@ -34,81 +34,165 @@ def stop(*_: object) -> None:
 def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "task is what the run was trained for" in refused(evaluate.main, f"run={run}", "task=instance")
     assert "names restricts predictions=" in refused(evaluate.main, f"run={run}", "names=[1]")
-    assert "least_score is for predictions=; of a run, proposal.least_score" in refused(evaluate.main, f"run={run}", "least_score=0.1")
-    assert "thresholds is for predictions=; a run's maps are counted at the official 99" in refused(evaluate.main, f"run={run}", "thresholds=5")
-    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(evaluate.main, f"run={run}", "backend=fast")
-    assert "proposal.maximum must be a whole number, not 'abc'" in refused(evaluate.main, f"run={run}", "proposal.maximum=abc")
+    assert "score_threshold is for predictions=; of a run, proposal.score_threshold" in refused(
+        evaluate.main, f"run={run}", "score_threshold=0.1"
+    )
+    assert "thresholds is for predictions=; a run's maps are counted at the official 99" in refused(
+        evaluate.main, f"run={run}", "thresholds=5"
+    )
+    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(
+        evaluate.main, f"run={run}", "backend=fast"
+    )
+    assert "proposal.max_proposals must be a whole number, not 'abc'" in refused(
+        evaluate.main, f"run={run}", "proposal.max_proposals=abc"
+    )
     assert "data.val_scenes 0 is below 1" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
-    assert "checkpoint is null: choose best, last or a .ckpt file" in refused(evaluate.main, f"run={run}", "checkpoint=null")
-    assert "best.ckpt does not exist: name a run folder that has trained" in refused(evaluate.main, f"run={run}")
+    assert "checkpoint is null: choose best, last or a .ckpt file" in refused(
+        evaluate.main, f"run={run}", "checkpoint=null"
+    )
+    assert "best.ckpt does not exist: name a run folder that has trained" in refused(
+        evaluate.main, f"run={run}"
+    )
     assert "split 'tset' is unknown" in refused(evaluate.main, f"run={run}", "split=tset")
     (run / "config.yaml").write_text("seed: 0")
     assert "trainer has no _target_" in refused(evaluate.main, f"run={run}", "data=digits")
 
 
-def test_predictions_are_scored_by_the_task(door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_predictions_are_scored_by_the_task(
+    door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked = []
 
-    def score(data: SplitData, split: str, predictions: Path, folder: Path, names: list | None, scoring: Scoring) -> Result:
+    def score(
+        data: SplitData, split: str, predictions: Path, folder: Path, names: list | None, scoring: Scoring
+    ) -> Result:
         asked.append((data.name, split, predictions, folder, names, scoring))
         return Result({"ODS": 0.5})
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(score))
-    named = [f"predictions={tmp_path / 'a folder'}", "data=digits", "split=test", f"hydra.run.dir={tmp_path / 'out'}"]
-    door(evaluate.main, *named, "names=[7,a b]", "backend=faster", "least_score=0.25", "thresholds=5")
+    named = [
+        f"predictions={tmp_path / 'a folder'}",
+        "data=digits",
+        "split=test",
+        f"hydra.run.dir={tmp_path / 'out'}",
+    ]
+    door(evaluate.main, *named, "names=[7,a b]", "backend=faster", "score_threshold=0.25", "thresholds=5")
     assert (
-        asked == [("digits", "test", tmp_path / "a folder", tmp_path / "out", [7, "a b"], Scoring("faster", 0.25, 5))]
+        asked
+        == [
+            (
+                "digits",
+                "test",
+                tmp_path / "a folder",
+                tmp_path / "out",
+                [7, "a b"],
+                Scoring("faster", 0.25, 5),
+            )
+        ]
         and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
     )
-    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(evaluate.main, *named, "backend=fast")
+    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(
+        evaluate.main, *named, "backend=fast"
+    )
     assert "backend 'faster' is unknown: choose own" in refused(
         evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
     )
     assert "thresholds 1 is not a whole number from 2 on" in refused(evaluate.main, *named, "thresholds=1")
     assert "thresholds 9.5 is not a whole number" in refused(evaluate.main, *named, "thresholds=9.5")
-    assert "least_score None is no number" in refused(evaluate.main, *named, "least_score=null")
-    assert "names holds 100000.0, which YAML does not take for text" in refused(evaluate.main, *named, "names=[1e5]")
+    assert "score_threshold None is no number" in refused(evaluate.main, *named, "score_threshold=null")
+    assert "names holds 100000.0, which YAML does not take for text" in refused(
+        evaluate.main, *named, "names=[1e5]"
+    )
     assert "names 7 is no list" in refused(evaluate.main, *named, "names=7")
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
-    assert "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData" in refused(evaluate.main, *named)
+    assert (
+        "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData"
+        in refused(evaluate.main, *named)
+    )
     monkeypatch.setattr(building, "build_data", stop)
 
 
 def test_ctrl_c_is_one_line_that_says_where_to_go_on(
-    door: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    door: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def stopped(*_: object) -> Result:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(stopped))
     with pytest.raises(SystemExit) as stop:
-        door(evaluate.main, f"predictions={tmp_path / 'x.json'}", "data=digits", f"hydra.run.dir={tmp_path / 'out'}")
+        door(
+            evaluate.main,
+            f"predictions={tmp_path / 'x.json'}",
+            "data=digits",
+            f"hydra.run.dir={tmp_path / 'out'}",
+        )
     error = capsys.readouterr().err
-    assert stop.value.code == 130 and f"stopped by Ctrl-C; what was finished lies in {tmp_path / 'out'}" in error and "Traceback" not in error
+    assert (
+        stop.value.code == 130
+        and f"stopped by Ctrl-C; what was finished lies in {tmp_path / 'out'}" in error
+        and "Traceback" not in error
+    )
 
 
-TINY = ["experiment=bsds", "data.crop=32", "data.workers=0", "data.batch_size=2", "backbone.width=4", "loss.pixels=64", "callback.pictures=null"]
+TINY = [
+    "experiment=bsds",
+    "data.crop=32",
+    "data.num_workers=0",
+    "data.batch_size=2",
+    "backbone.width=4",
+    "loss.num_pixels=64",
+    "callbacks.pictures=null",
+]
 
 
-def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(door: Callable[..., None], tmp_path: Path) -> None:
-    tiny = [*TINY, f"data.root={write_bsds(tmp_path / 'bsds', images=2)}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=2"]
+def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(
+    door: Callable[..., None], tmp_path: Path
+) -> None:
+    tiny = [
+        *TINY,
+        f"data.root={write_bsds(tmp_path / 'bsds', images=2)}",
+        "trainer.max_epochs=1",
+        "trainer.check_val_every_n_epoch=2",
+    ]
     door(train.main, *tiny, f"hydra.run.dir={tmp_path / 'run'}")
     assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
     door(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
     whole = json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]
-    assert json.loads((tmp_path / "run" / "evaluation" / "bsds-test" / "metrics.json").read_text())["figures"] == whole
-    door(train.main, *tiny[:-2], f"init={tmp_path / 'run'}", "debug=quick", f"hydra.run.dir={tmp_path / 'quick'}")
-    assert (tmp_path / "quick" / "checkpoints" / "best.ckpt").is_file(), "two batches of everything, so of the validation too"
+    assert (
+        json.loads((tmp_path / "run" / "evaluation" / "bsds-test" / "metrics.json").read_text())["figures"]
+        == whole
+    )
+    door(
+        train.main,
+        *tiny[:-2],
+        f"init_from={tmp_path / 'run'}",
+        "debug=quick",
+        f"hydra.run.dir={tmp_path / 'quick'}",
+    )
+    assert (tmp_path / "quick" / "checkpoints" / "best.ckpt").is_file(), (
+        "two batches of everything, so of the validation too"
+    )
 
 
 def test_ctrl_c_while_training_is_one_line_too(
-    door: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    door: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def stopped(task: BoundaryTask, *_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(BoundaryTask, "training_step", stopped)
     with pytest.raises(SystemExit) as stop:
-        door(train.main, *TINY, f"data.root={write_bsds(tmp_path / 'bsds', images=2)}", f"hydra.run.dir={tmp_path / 'run'}")
+        door(
+            train.main,
+            *TINY,
+            f"data.root={write_bsds(tmp_path / 'bsds', images=2)}",
+            f"hydra.run.dir={tmp_path / 'run'}",
+        )
     error = capsys.readouterr().err
     assert stop.value.code == 130 and "stopped by Ctrl-C" in error and "Traceback" not in error

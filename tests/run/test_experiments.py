@@ -9,7 +9,9 @@ from rpe.run.experiments import check_choice, experiments_of, needs, options_of_
 from rpe.structures import UserError
 
 
-def test_train_alone_lists_each_experiment_and_what_it_needs(door: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_alone_lists_each_experiment_and_what_it_needs(
+    door: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     door(train.main)
     lines = capsys.readouterr().out.splitlines()
     for name in options_of_group("experiment"):
@@ -19,7 +21,11 @@ def test_train_alone_lists_each_experiment_and_what_it_needs(door: Callable[...,
 
 def test_experiments_of_a_task() -> None:
     assert experiments_of("boundary") == ["bsds"] == experiments_of("rpe.task.boundary.BoundaryTask")
-    assert "digits_semantic" in experiments_of("semantic") and "digits" in experiments_of("instance") and experiments_of("none") == []
+    assert (
+        "digits_semantic" in experiments_of("semantic")
+        and "digits" in experiments_of("instance")
+        and experiments_of("none") == []
+    )
     assert needs()["digits"].startswith("nothing")
 
 

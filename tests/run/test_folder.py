@@ -27,13 +27,20 @@ def test_weights(tmp_path: Path) -> None:
 
 
 def test_figures_that_are_no_number_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_figures(tmp_path, {"AR@10": 0.123456, "images": 5.0, "none": float("nan")}, provenance({"data": {}}, "val", 0.0), "digits val")
+    write_figures(
+        tmp_path,
+        {"AR@10": 0.123456, "images": 5.0, "none": float("nan")},
+        provenance({"data": {}}, "val", 0.0),
+        "digits val",
+    )
     text = capsys.readouterr().out
     assert "0.1235" in text and "│ 5 " in text and "nan" in text
     assert len(provenance({"data": {}}, "val", 0.0)["commit"]) >= 7
 
 
-def test_lines_beside_figures_of_zero_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_beside_figures_of_zero_are_kept_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_figures(tmp_path, {"AP50": 0.0}, {"data": {}}, "digits val", ["no mask [1.5] has it"])
     assert "note: no mask [1.5] has it" in capsys.readouterr().out
     assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == ["no mask [1.5] has it"]

@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpe.run.findings import Findings
 from rpe.run.input_files import image_files, left_out
+from rpe.run.prediction_writer import PredictionWriter
 from rpe.structures import UserError
 
 
 def test_a_pattern_finds_no_answers(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    findings = Findings(tmp_path / "found", {"objects": True}, {})
+    findings = PredictionWriter(tmp_path / "found", {"objects": True}, {})
     findings.write(
-        "a", tmp_path / "a.png", {"labels": np.zeros((4, 4), dtype=np.uint16), "overlays": np.zeros((4, 4, 3), dtype=np.uint8)}, [], (4, 4)
+        "a",
+        tmp_path / "a.png",
+        {"labels": np.zeros((4, 4), dtype=np.uint16), "overlays": np.zeros((4, 4, 3), dtype=np.uint8)},
+        [],
+        (4, 4),
     )
     assert image_files(f"{tmp_path}/**/*.png") == [tmp_path / "a.png"]
 
@@ -25,7 +29,9 @@ def test_files_folders_and_nothing(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert image_files(str(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "b.png"]
     assert image_files(str(tmp_path / "text.txt")) == [tmp_path / "text.txt"], "what is named is tried"
-    with pytest.raises(UserError, match="names no image: name a file, a folder that holds some, or a pattern"):
+    with pytest.raises(
+        UserError, match="names no image: name a file, a folder that holds some, or a pattern"
+    ):
         image_files(str(tmp_path / "*.tif"))
 
 
@@ -36,5 +42,7 @@ def test_what_is_left_out_of_a_folder_is_counted_by_suffix(tmp_path: Path) -> No
     assert left_out(str(tmp_path)) == "2 *.czi, 1 without suffix and 1 *.txt"
     assert left_out(str(tmp_path / "a.png")) == left_out(f"{tmp_path}/*.png") == ""
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UserError, match=r"names no image .2 \*.czi, 1 without suffix and 1 \*.txt there.: name a file"):
+    with pytest.raises(
+        UserError, match=r"names no image .2 \*.czi, 1 without suffix and 1 \*.txt there.: name a file"
+    ):
         image_files(str(tmp_path))

@@ -22,18 +22,24 @@ with held(folder, None) if what == "folder" else free_gpu(["a", "b"], folder) as
 
 
 def holder(what: str, folder: Path) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, what, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, what, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
 
-def test_a_folder_is_held_until_its_holder_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_held_until_its_holder_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other, _ = holder("folder", tmp_path)
     try:
         with pytest.raises(UserError, match="is being written by another process"), held(tmp_path, None):
             pass
         started = time.monotonic()
-        killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(1); os.kill({other.pid}, 9)"])
+        killer = subprocess.Popen(
+            [sys.executable, "-c", f"import os, time; time.sleep(1); os.kill({other.pid}, 9)"]
+        )
         with held(tmp_path, "the point is trained"):
             assert time.monotonic() - started > 0.5
         assert capsys.readouterr().out == "the point is trained: waiting for it\n"

@@ -19,7 +19,9 @@ def test_lines_are_copied_without_colours_and_bars(tmp_path: Path) -> None:
     assert stream.getvalue().endswith("┏━━┓\nlast") and not copy.isatty()
 
 
-def test_a_failure_leaves_its_stack_trace_and_a_refused_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_its_stack_trace_and_a_refused_run_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for began in (True, False):
         folder = tmp_path / "outputs" / str(began)
@@ -33,5 +35,7 @@ def test_a_failure_leaves_its_stack_trace_and_a_refused_run_nothing(tmp_path: Pa
             _ = 1 / 0
         if began:
             text = (folder / LOG).read_text()
-            assert all(word in text for word in ("printed", "warned", "recorded", "Traceback", "ZeroDivisionError"))
+            assert all(
+                word in text for word in ("printed", "warned", "recorded", "Traceback", "ZeroDivisionError")
+            )
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["True"]

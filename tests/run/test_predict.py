@@ -27,11 +27,11 @@ Door = Callable[..., None]
 Refused = Callable[..., str]
 
 FAST = [
-    "data.workers=0",
+    "data.num_workers=0",
     "data.batch_size=2",
     "backbone.width=4",
     "backbone.levels=2",
-    "callback.pictures=null",
+    "callbacks.pictures=null",
     "trainer.check_val_every_n_epoch=10",
     "trainer.max_epochs=10",
 ]
@@ -42,13 +42,13 @@ TINY = [
     "embedding.coordinates=displaced",
     "embedding.periods=[16]",
     "data.longest_side=48",
-    "data.stretch=[1,99]",
+    "data.percentile_range=[1,99]",
     *FAST,
 ]
 OPTIONS = [
     "proposal.foreground_thresholds=[0.05]",
-    "proposal.least_score=0",
-    "proposal.minimum_area=2",
+    "proposal.score_threshold=0",
+    "proposal.min_area=2",
     "proposal.bandwidths=[0.05]",
     "proposal.iterations=[2]",
     "proposal.merge_tolerance=0.05",
@@ -87,7 +87,10 @@ def test_the_label_map_is_that_of_evaluation(run: Path, door: Door, tmp_path: Pa
         name = f"{101 + number:012d}"
         mine = [row for row in rows if row["image_id"] == 101 + number]
         size = (48 + 8 * number, 64)
-        theirs = select_instances(Proposals([row["segmentation"] for row in mine], np.array([row["score"] for row in mine]), size), 0.0)
+        theirs = select_instances(
+            Proposals([row["segmentation"] for row in mine], np.array([row["score"] for row in mine]), size),
+            0.0,
+        )
         ours = labels_of(tmp_path / "out" / "labels" / f"{name}.png")
         assert np.array_equal(ours, theirs)
         assert Image.open(tmp_path / "out" / "overlays" / f"{name}.png").size == (64, 48 + 8 * number)
@@ -95,9 +98,17 @@ def test_the_label_map_is_that_of_evaluation(run: Path, door: Door, tmp_path: Pa
     assert objects > 4
     table = list(csv.DictReader((tmp_path / "out" / "objects.csv").open()))
     assert len(table) == len(json.loads((tmp_path / "out" / "results.json").read_text())) == objects
-    assert all(int(row["area"]) == (labels_of(tmp_path / "out" / "labels" / f"{row['image']}.png") == int(row["label"])).sum() for row in table)
+    assert all(
+        int(row["area"])
+        == (labels_of(tmp_path / "out" / "labels" / f"{row['image']}.png") == int(row["label"])).sum()
+        for row in table
+    )
     about = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())
-    assert about["settings"]["proposal"]["least_score"] == 0 and about["run"] == str(run / "run") and {"commit", "config"} <= about.keys()
+    assert (
+        about["settings"]["proposal"]["score_threshold"] == 0
+        and about["run"] == str(run / "run")
+        and {"commit", "config"} <= about.keys()
+    )
 
 
 def test_an_answer_lies_upright_as_viewers_show_the_image(run: Path, door: Door, tmp_path: Path) -> None:
@@ -108,7 +119,9 @@ def test_an_answer_lies_upright_as_viewers_show_the_image(run: Path, door: Door,
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.fromarray(turned).save(tmp_path / f"{orientation}.png", exif=exif)
-    door(predict.main, f"run={run / 'run'}", f"images={tmp_path}/*.png", f"output={tmp_path / 'out'}", *OPTIONS)
+    door(
+        predict.main, f"run={run / 'run'}", f"images={tmp_path}/*.png", f"output={tmp_path / 'out'}", *OPTIONS
+    )
     expected = labels_of(tmp_path / "out" / "labels" / "upright.png")
     assert expected.any()
     for orientation in stored:
@@ -149,15 +162,22 @@ def strange(folder: Path) -> Path:
     return folder
 
 
-def test_every_file_has_its_answer_or_its_named_error(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_has_its_answer_or_its_named_error(
+    run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = strange(tmp_path / "strange ones")
     with pytest.raises(SystemExit) as stop:
-        door(predict.main, f"run={run / 'run'}", f"images={folder}", f"output={tmp_path / 'a place'}", *OPTIONS)
+        door(
+            predict.main, f"run={run / 'run'}", f"images={folder}", f"output={tmp_path / 'a place'}", *OPTIONS
+        )
     assert stop.value.code == 1
     told = capsys.readouterr()
     said = told.err
     assert "left out, as their suffix is no image's: 1 *.txt" in told.out
-    assert "  one: constant, all values are 0 of 255" in told.out and "grey" not in told.out.split("may show nothing:")[1]
+    assert (
+        "  one: constant, all values are 0 of 255" in told.out
+        and "grey" not in told.out.split("may show nothing:")[1]
+    )
     assert "error: 6 of 16 images could not be done, all others are done" in said and "Traceback" not in said
     for name, reason in {
         "text.jpg": "does not decode",
@@ -169,19 +189,45 @@ def test_every_file_has_its_answer_or_its_named_error(run: Path, door: Door, tmp
     }.items():
         assert any(str(folder / name) in line and reason in line for line in said.splitlines()), name
     done = {file.stem for file in (tmp_path / "a place" / "labels").iterdir()}
-    assert done == {"deep", "grey", "alpha", "palette", "bits", "one", "möwe im Wind, 1=2", "same_png", "same_jpg", ("long" * 61)[:242]}
+    assert done == {
+        "deep",
+        "grey",
+        "alpha",
+        "palette",
+        "bits",
+        "one",
+        "möwe im Wind, 1=2",
+        "same_png",
+        "same_jpg",
+        ("long" * 61)[:242],
+    }
     for name in done:
-        assert labels_of(tmp_path / "a place" / "labels" / f"{name}.png").shape == ((1, 1) if name == "one" else (40, 50)), name
-    assert np.array_equal(*(labels_of(tmp_path / "a place" / "labels" / f"{name}.png") for name in ("same_png", "alpha")))
+        assert labels_of(tmp_path / "a place" / "labels" / f"{name}.png").shape == (
+            (1, 1) if name == "one" else (40, 50)
+        ), name
+    assert np.array_equal(
+        *(labels_of(tmp_path / "a place" / "labels" / f"{name}.png") for name in ("same_png", "alpha"))
+    )
     assert set(yaml.safe_load((tmp_path / "a place" / "predictions.yaml").read_text())["images"]) == done
 
 
-def test_an_answer_that_cannot_be_written_stops_no_other(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_cannot_be_written_stops_no_other(
+    run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out" / "labels" / f"{101:012d}.png").mkdir(parents=True)
     with pytest.raises(SystemExit):
-        door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'out'}", *OPTIONS)
+        door(
+            predict.main,
+            f"run={run / 'run'}",
+            f"images={run / 'val'}",
+            f"output={tmp_path / 'out'}",
+            *OPTIONS,
+        )
     said = capsys.readouterr().err
-    assert "1 of 4 images could not be done" in said and "cannot be read, or its answer written (Is a directory)" in said
+    assert (
+        "1 of 4 images could not be done" in said
+        and "cannot be read, or its answer written (Is a directory)" in said
+    )
     assert len(list((tmp_path / "out" / "objects").iterdir())) == 3
 
 
@@ -202,7 +248,9 @@ def test_what_was_finished_is_not_done_again(
         door(predict.main, *named)
     assert stop.value.code == 130 and "the same command with a prediction" in capsys.readouterr().err
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "labels").iterdir()}
-    assert len(before) == 2 and {row["image_id"] for row in json.loads((tmp_path / "out" / "results.json").read_text())} == {1, 2}
+    assert len(before) == 2 and {
+        row["image_id"] for row in json.loads((tmp_path / "out" / "results.json").read_text())
+    } == {1, 2}
     monkeypatch.setattr(prediction, "objects_of", lambda *given: asked.append(given) or real(*given))
     door(predict.main, *named)
     assert len(asked) == 4 and "2 of 4 images are done already" in capsys.readouterr().out
@@ -213,43 +261,88 @@ def test_what_was_finished_is_not_done_again(
 
 
 def test_a_large_image_is_cut_and_the_batch_changes_nothing(run: Path, door: Door, tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, size=(200, 150, 3), dtype=np.uint8)).save(tmp_path / "large.png")
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, size=(200, 150, 3), dtype=np.uint8)).save(
+        tmp_path / "large.png"
+    )
     named = [f"run={run / 'run'}", f"images={tmp_path / 'large.png'}", *OPTIONS, "tile=128", "overlap=32"]
     for batch in (1, 4):
-        door(predict.main, *named, "data.longest_side=null", f"batch={batch}", f"output={tmp_path / str(batch)}")
+        door(
+            predict.main,
+            *named,
+            "data.longest_side=null",
+            f"batch={batch}",
+            f"output={tmp_path / str(batch)}",
+        )
     one, four = (labels_of(tmp_path / batch / "labels" / "large.png") for batch in "14")
     assert one.shape == (200, 150) and np.mean((one > 0) != (four > 0)) < 0.01 and one.max() > 0
-    door(predict.main, *named, "data.longest_side=180", f"output={tmp_path / 'smaller'}", "precision=bf16", "device=cpu")
+    door(
+        predict.main,
+        *named,
+        "data.longest_side=180",
+        f"output={tmp_path / 'smaller'}",
+        "precision=bf16",
+        "device=cpu",
+    )
     assert labels_of(tmp_path / "smaller" / "labels" / "large.png").shape == (200, 150)
 
 
 def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     named = [f"run={run / 'run'}", f"output={tmp_path / 'out'}"]
     assert "predict needs run=" in refused(predict.main, f"run={run / 'run'}")
-    assert "names no image: name a file, a folder" in refused(predict.main, *named, f"images={tmp_path}/*.none")
+    assert "names no image: name a file, a folder" in refused(
+        predict.main, *named, f"images={tmp_path}/*.none"
+    )
     image = f"images={run / 'val'}"
-    assert "device 'tpu' is unknown: choose cpu, cuda or auto" in refused(predict.main, *named, image, "device=tpu")
+    assert "device 'tpu' is unknown: choose cpu, cuda or auto" in refused(
+        predict.main, *named, image, "device=tpu"
+    )
     assert "batch 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "batch=0")
     assert "tile 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "tile=0")
-    assert "tile 64 less overlap 100 is below 64" in refused(predict.main, *named, image, "tile=64", "overlap=100")
+    assert "tile 64 less overlap 100 is below 64" in refused(
+        predict.main, *named, image, "tile=64", "overlap=100"
+    )
     through(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}")
-    said = refused(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}", "proposal.foreground_thresholds=[0.1]", "tile=null")
+    said = refused(
+        predict.main,
+        f"run={run / 'run'}",
+        image,
+        f"output={tmp_path / 'first'}",
+        "proposal.foreground_thresholds=[0.1]",
+        "tile=null",
+    )
     assert "holds a prediction with other settings and tile: name another output folder" in said
     assert "run folder nowhere does not exist" in refused(predict.main, "run=nowhere", image)
 
 
 def test_boundary_maps(door: Door, tmp_path: Path) -> None:
     root = write_bsds(tmp_path / "bsds", images=2)
-    tiny = ["experiment=bsds", "data.crop=32", "loss.pixels=64", *FAST[:-1], "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"]
+    tiny = [
+        "experiment=bsds",
+        "data.crop=32",
+        "loss.num_pixels=64",
+        *FAST[:-1],
+        "trainer.max_epochs=1",
+        "trainer.check_val_every_n_epoch=1",
+    ]
     door(train.main, *tiny, f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}")
     door(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
     for tile in ("null", "64"):
-        door(predict.main, f"run={tmp_path / 'run'}", f"images={root / 'images' / 'test'}", f"output={tmp_path / tile}", f"tile={tile}", "overlap=0")
+        door(
+            predict.main,
+            f"run={tmp_path / 'run'}",
+            f"images={root / 'images' / 'test'}",
+            f"output={tmp_path / tile}",
+            f"tile={tile}",
+            "overlap=0",
+        )
     for file in (tmp_path / "run" / "evaluation" / "bsds-test" / "maps").iterdir():
         theirs = np.array(Image.open(file))
         assert np.array_equal(np.array(Image.open(tmp_path / "null" / "boundaries" / file.name)), theirs)
         assert np.array(Image.open(tmp_path / "64" / "boundaries" / file.name)).shape == theirs.shape
-    assert not (tmp_path / "null" / "results.json").exists() and (tmp_path / "null" / "predictions.yaml").is_file()
+    assert (
+        not (tmp_path / "null" / "results.json").exists()
+        and (tmp_path / "null" / "predictions.yaml").is_file()
+    )
 
 
 def as_truth(run: Path, root: Path, order: list[int], folders: bool) -> Path:
@@ -269,26 +362,42 @@ def as_truth(run: Path, root: Path, order: list[int], folders: bool) -> Path:
 
 @pytest.mark.parametrize("folders", [False, True])
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
-def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(run: Path, door: Door, tmp_path: Path, order: list[int], folders: bool) -> None:
+def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(
+    run: Path, door: Door, tmp_path: Path, order: list[int], folders: bool
+) -> None:
     root = as_truth(run, tmp_path / "set", order, folders)
     data = ["data=coco", f"data.root={root}"]
     images = f"images={root / 'val'}/**/*.png"
     options = [*OPTIONS, "proposal.bandwidths=[0.3]"]
     door(predict.main, f"run={run / 'run'}", images, f"output={tmp_path / 'out'}", *options)
-    door(evaluate.main, f"predictions={tmp_path / 'out' / 'results.json'}", *data, "least_score=0", f"hydra.run.dir={tmp_path / 'theirs'}")
-    handling = ["data.longest_side=48", "data.stretch=[1,99]", "data.workers=0"]
-    door(evaluate.main, f"run={run / 'run'}", *data, *handling, *options, f"hydra.run.dir={tmp_path / 'ours'}")
-    theirs, ours = (json.loads((tmp_path / who / "metrics.json").read_text())["figures"] for who in ("theirs", "ours"))
+    door(
+        evaluate.main,
+        f"predictions={tmp_path / 'out' / 'results.json'}",
+        *data,
+        "score_threshold=0",
+        f"hydra.run.dir={tmp_path / 'theirs'}",
+    )
+    handling = ["data.longest_side=48", "data.percentile_range=[1,99]", "data.num_workers=0"]
+    door(
+        evaluate.main, f"run={run / 'run'}", *data, *handling, *options, f"hydra.run.dir={tmp_path / 'ours'}"
+    )
+    theirs, ours = (
+        json.loads((tmp_path / who / "metrics.json").read_text())["figures"] for who in ("theirs", "ours")
+    )
     same = [name for name in ours if name.startswith(("AP", "PQ", "SQ", "RQ", "recall50"))]
-    assert len(same) > 20 and {name: theirs[name] for name in same} == pytest.approx({name: ours[name] for name in same}, abs=1e-9)
+    assert len(same) > 20 and {name: theirs[name] for name in same} == pytest.approx(
+        {name: ours[name] for name in same}, abs=1e-9
+    )
     assert theirs["AR@10"] > 0 < ours["AR@10"], (theirs["AR@10"], ours["AR@10"], theirs["masks-per-image"])
 
 
-def test_a_prediction_without_any_object_says_so(run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prediction_without_any_object_says_so(
+    run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     named = [f"run={run / 'run'}", f"images={run / 'val'}"]
-    door(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.minimum_area=100000")
+    door(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.min_area=100000")
     assert (
-        "note: no object in any image: proposal.foreground_thresholds [0.05], proposal.least_score 0, proposal.minimum_area 100000"
+        "note: no object in any image: proposal.foreground_thresholds [0.05], proposal.score_threshold 0, proposal.min_area 100000"
         in capsys.readouterr().out
     )
     door(predict.main, *named, f"output={tmp_path / 'some'}", *OPTIONS)

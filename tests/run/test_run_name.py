@@ -19,12 +19,15 @@ def hydra(folder: Path, *overrides: str) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    ("folder", "name"), [("digits/sweep/margin", "digits-margin"), ("digits/2026", "digits-2026"), ("a/" + "b" * 200, "b" * 128)]
+    ("folder", "name"),
+    [("digits/sweep/margin", "digits-margin"), ("digits/2026", "digits-2026"), ("a/" + "b" * 200, "b" * 128)],
 )
 def test_a_sweep_is_called_by_its_folder(folder: str, name: str, tmp_path: Path) -> None:
     record(tmp_path / folder, "command", {"seed-1": ["seed=1"]})
     assert sweep_of(hydra(tmp_path / folder / "seed-1")) == name
-    assert sweep_of(hydra(tmp_path / folder / "beside")) is None and sweep_of(hydra(tmp_path / "alone")) is None
+    assert (
+        sweep_of(hydra(tmp_path / folder / "beside")) is None and sweep_of(hydra(tmp_path / "alone")) is None
+    )
 
 
 def test_names(tmp_path: Path) -> None:
@@ -32,14 +35,21 @@ def test_names(tmp_path: Path) -> None:
     assert name_of(hydra(tmp_path / "2026-01-01", *said)) == "seed=1 loss.margin=0.3"
     assert name_of(hydra(tmp_path / "2026-01-01", "experiment=digits")) == "2026-01-01"
     record(tmp_path, "command", {"a": ["seed=1", "loss.margin=0.3"], "b": ["seed=1", "loss.margin=0.5"]})
-    assert name_of(hydra(tmp_path / "a", *said)) == "loss.margin=0.3", "what all points share is no part of it"
+    assert name_of(hydra(tmp_path / "a", *said)) == "loss.margin=0.3", (
+        "what all points share is no part of it"
+    )
     assert len(name_of(hydra(tmp_path / "2026", "a=" + "b" * 200))) == 128
 
 
 def test_tags_are_short_and_each_is_there_once(tmp_path: Path) -> None:
     record(tmp_path / "digits" / "sweep" / "margin", "command", {"a": ["seed=1"]})
     assert tags_of(hydra(tmp_path), "digits") == ["digits", "instance"]
-    assert tags_of(hydra(tmp_path / "digits" / "sweep" / "margin" / "a"), "c" * 70) == ["digits", "instance", "c" * 64, "digits-margin"]
+    assert tags_of(hydra(tmp_path / "digits" / "sweep" / "margin" / "a"), "c" * 70) == [
+        "digits",
+        "instance",
+        "c" * 64,
+        "digits-margin",
+    ]
 
 
 def test_without_hydra_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,18 @@ from tiny import tiny
 
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.sweep import REASON, RECORD, Sweep, failed_points, finished_points, point_name, points_of, record, sweep_folder, values_of
+from rpe.run.sweep import (
+    REASON,
+    RECORD,
+    Sweep,
+    failed_points,
+    finished_points,
+    point_name,
+    points_of,
+    record,
+    sweep_folder,
+    values_of,
+)
 
 Door = Callable[..., None]
 CONF = Path(__file__).parent.parent.parent / "conf"
@@ -25,23 +36,38 @@ def named(overrides: list[str], folder: str = "outputs/digits/sweep/margin") -> 
 def test_a_point_is_called_by_its_overrides() -> None:
     assert named(["loss.margin=0.3", "seed=0"]) == "loss.margin-0.3_seed-0"
     assert named(["seed=0", "loss.margin=0.3"]) == "loss.margin-0.3_seed-0", "in whatever order"
-    same = ["experiment=digits", "sweep=margin", "launcher=joblib", "logger=wandb", "+logger.wandb.tags=[a]", "callback.pictures.images=0"]
+    same = [
+        "experiment=digits",
+        "sweep=margin",
+        "launcher=joblib",
+        "logger=wandb",
+        "+logger.wandb.tags=[a]",
+        "callbacks.pictures.images=0",
+    ]
     assert named([*same, "seed=0"]) == "seed-0", "what changes no result is no part of the name"
     assert named(same) == "defaults"
-    assert named(["experiment=nuclei"]) == "experiment-nuclei" == named(["experiment=nuclei"], "mine"), "what the folder does not say"
+    assert named(["experiment=nuclei"]) == "experiment-nuclei" == named(["experiment=nuclei"], "mine"), (
+        "what the folder does not say"
+    )
 
 
 def test_names_tell_apart_what_letters_do_not() -> None:
     names = {named([f"proposal.bandwidths={value}"]) for value in ("[0.1,0.2]", "[0.1_0.2]", "0.1_0.2")}
-    assert len(names) == 3 and all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") for name in names)
+    assert len(names) == 3 and all(
+        set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") for name in names
+    )
     long = [f"data.val_scenes={number}" for number in range(9)]
     assert named(long) != named(long[1:]) and len(named(long)) == 16 == len(named(long[1:]))
 
 
 def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
-    assert sweep_folder(["-m", "sweep=margin", "seed=0,1", "experiment=digits"]) == "outputs/digits/sweep/margin"
+    assert (
+        sweep_folder(["-m", "sweep=margin", "seed=0,1", "experiment=digits"]) == "outputs/digits/sweep/margin"
+    )
     hashed = sweep_folder(["-m", "loss.margin=0.1,0.2", "seed=0,1", "experiment=nuclei"])
-    assert hashed == sweep_folder(["-m", "seed=0,1", "loss.margin=0.1,0.2", "trainer.max_epochs=2", "experiment=nuclei"])
+    assert hashed == sweep_folder(
+        ["-m", "seed=0,1", "loss.margin=0.1,0.2", "trainer.max_epochs=2", "experiment=nuclei"]
+    )
     assert hashed.startswith("outputs/nuclei/sweep/") and len(Path(hashed).name) == 8
     assert hashed != sweep_folder(["-m", "loss.margin=0.1,0.3", "seed=0,1", "experiment=nuclei"])
     assert sweep_folder(["experiment=digits,nuclei"]).startswith("outputs/several/sweep/")
@@ -62,33 +88,56 @@ def test_the_points_of_each_shipped_sweep_compose(sweep: str) -> None:
 
 def test_commands_add_up_in_the_record(tmp_path: Path) -> None:
     record(tmp_path / "sweep", "first", {"seed-0": ["seed=0", "sweep=margin"]})
-    record(tmp_path / "sweep", "second", {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]})
+    record(
+        tmp_path / "sweep",
+        "second",
+        {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]},
+    )
     record(tmp_path / "sweep", "first", {})
     points = {"seed-0": {"seed": 0}, "seed-1": {"seed": 1, "proposal.bandwidths": [0.1, 0.2]}}
     said = {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]}
-    assert yaml.safe_load((tmp_path / "sweep" / RECORD).read_text()) == {"commands": ["first", "second"], "points": points, "overrides": said}
+    assert yaml.safe_load((tmp_path / "sweep" / RECORD).read_text()) == {
+        "commands": ["first", "second"],
+        "points": points,
+        "overrides": said,
+    }
     assert values_of(["+a.b=null", "launcher=joblib", "backbone=timm"]) == {"a.b": None, "backbone": "timm"}
 
 
-def test_points_that_would_be_one_are_refused(door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_points_that_would_be_one_are_refused(
+    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     for swept, line in (
-        ("callback.pictures.images=0,1", "callback.pictures.images cannot be swept: it changes no figure"),
+        ("callbacks.pictures.images=0,1", "callbacks.pictures.images cannot be swept: it changes no figure"),
         ("sweep=margin,dimension", "sweep=margin,dimension: one at a time, each in a command of its own"),
     ):
         with pytest.raises(SystemExit) as stop:
             door(train.main, *TINY, "-m", swept, f"hydra.sweep.dir={tmp_path / 's'}")
-        assert stop.value.code == 1 and line in capsys.readouterr().err and not list(tmp_path.rglob("config.yaml"))
+        assert (
+            stop.value.code == 1
+            and line in capsys.readouterr().err
+            and not list(tmp_path.rglob("config.yaml"))
+        )
 
 
 def test_two_experiments_are_two_points(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     door(train.main, *TINY, "-m", "experiment=digits,digits_semantic", "trainer.max_epochs=0", "seed=1")
     (sweep,) = (tmp_path / "outputs" / "several" / "sweep").iterdir()
-    assert len(list(sweep.glob("*/metrics.json"))) == 2 == len(yaml.safe_load((sweep / RECORD).read_text())["points"])
+    assert (
+        len(list(sweep.glob("*/metrics.json")))
+        == 2
+        == len(yaml.safe_load((sweep / RECORD).read_text())["points"])
+    )
 
 
 def test_all_failing_points_are_named(door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    swept = ["-m", "loss.margin=0.5,2.0,abc,0.3", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path / 'a b=c'}"]
+    swept = [
+        "-m",
+        "loss.margin=0.5,2.0,abc,0.3",
+        "trainer.max_epochs=0",
+        f"hydra.sweep.dir={tmp_path / 'a b=c'}",
+    ]
     with pytest.raises(SystemExit) as stop:
         door(train.main, *TINY, *swept)
     assert stop.value.code == 1
@@ -97,10 +146,15 @@ def test_all_failing_points_are_named(door: Door, capsys: pytest.CaptureFixture[
     assert lines[-2].endswith("margin 2.0 is outside [0, 1): 0.5 asks that different objects be orthogonal")
     assert lines[-1].endswith("loss.margin must be a number, not 'abc'")
     assert "Traceback" not in "".join(lines)
-    assert len(list((tmp_path / "a b=c").rglob("metrics.json"))) == 2 and len(list((tmp_path / "a b=c").rglob(REASON))) == 2
+    assert (
+        len(list((tmp_path / "a b=c").rglob("metrics.json"))) == 2
+        and len(list((tmp_path / "a b=c").rglob(REASON))) == 2
+    )
     record = yaml.safe_load((tmp_path / "a b=c" / RECORD).read_text())
     assert [point["loss.margin"] for point in record["points"].values()] == [0.5, 2.0, "abc", 0.3]
-    assert {folder.name for folder in (tmp_path / "a b=c").iterdir() if folder.is_dir()} == set(record["points"])
+    assert {folder.name for folder in (tmp_path / "a b=c").iterdir() if folder.is_dir()} == set(
+        record["points"]
+    )
 
 
 def test_a_point_that_fails_by_our_fault_leaves_its_stack_trace_and_repeated_forgets_it(

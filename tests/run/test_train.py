@@ -29,16 +29,18 @@ def epochs_of(folder: Path) -> int:
     return len(list(csv.DictReader((folder / "metrics.csv").open())))
 
 
-def test_a_moved_run_keeps_its_best_score(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_run_keeps_its_best_score(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first epoch is made the best there can be: what was saved then stays the best after moving and resuming."""
     figure = {"AR@10": 1.0}
-    conclude = InstanceTask.conclude
+    compute_metrics = InstanceTask.compute_metrics
 
     def fixed(task: InstanceTask, truth: dict) -> None:
-        conclude(task, truth)
+        compute_metrics(task, truth)
         task.result.figures |= figure
 
-    monkeypatch.setattr(InstanceTask, "conclude", fixed)
+    monkeypatch.setattr(InstanceTask, "compute_metrics", fixed)
     door(train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'a'}")
     best = torch.load(tmp_path / "a" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     (tmp_path / "a").rename(tmp_path / "b = moved")
@@ -52,24 +54,42 @@ def test_a_moved_run_keeps_its_best_score(door: Door, tmp_path: Path, monkeypatc
     assert torch.load(tmp_path / "b = moved" / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
 
 
-def test_more_epochs_are_remembered_by_the_next_resume(door: Door, refused: Callable[..., str], tmp_path: Path) -> None:
+def test_more_epochs_are_remembered_by_the_next_resume(
+    door: Door, refused: Callable[..., str], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     door(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={run}")
     written = (run / "config.yaml").read_text()
     door(train.main, f"resume={run}", "trainer.max_epochs=2")
-    assert "trainer.max_epochs 1 is below the 2 epochs that the run has trained" in refused(train.main, f"resume={run}", "trainer.max_epochs=1")
+    assert "trainer.max_epochs 1 is below the 2 epochs that the run has trained" in refused(
+        train.main, f"resume={run}", "trainer.max_epochs=1"
+    )
     (run / "metrics.json").unlink()
     door(train.main, f"resume={run}")
     assert (run / "metrics.json").exists() and epochs_of(run) == 2
-    assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2} and (run / "config.yaml").read_text() == written
+    assert (
+        yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}
+        and (run / "config.yaml").read_text() == written
+    )
     (run / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
-    assert "last.ckpt is not a checkpoint of this program" in refused(train.main, f"resume={run}", "trainer.max_epochs=5")
-    assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}, "a slip is not remembered"
+    assert "last.ckpt is not a checkpoint of this program" in refused(
+        train.main, f"resume={run}", "trainer.max_epochs=5"
+    )
+    assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}, (
+        "a slip is not remembered"
+    )
 
 
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(door: Door, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    door(train.main, *TINY, "trainer.max_epochs=1", "logger=wandb", "callback.pictures=null", f"hydra.run.dir={run}")
+    door(
+        train.main,
+        *TINY,
+        "trainer.max_epochs=1",
+        "logger=wandb",
+        "callbacks.pictures=null",
+        f"hydra.run.dir={run}",
+    )
     known = (run / "wandb_id").read_text().strip()
     # of the run's logger, although the command does not say logger=wandb
     door(train.main, f"resume={run}", "trainer.max_epochs=2", "logger.wandb.project=other")
@@ -78,7 +98,9 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(door: Door, tmp_path: Path)
     assert yaml.safe_load((run / "resumed.yaml").read_text())["logger"]["wandb"]["project"] == "other"
 
 
-def test_half_precision_is_the_networks_alone(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_is_the_networks_alone(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, set[torch.dtype]] = {"network": set(), "points": set(), "loss": set(), "weights": set()}
     loss_of, block_of = InstanceLoss.forward, ConvolutionBlock.forward
 
@@ -97,21 +119,53 @@ def test_half_precision_is_the_networks_alone(door: Door, tmp_path: Path, monkey
 
     monkeypatch.setattr(InstanceLoss, "forward", watched)
     monkeypatch.setattr(ConvolutionBlock, "forward", network)
-    door(train.main, *TINY, "precision=bf16", "callback.pictures=null", "trainer.max_epochs=1", "grouping.iterations=2", f"hydra.run.dir={tmp_path}")
+    door(
+        train.main,
+        *TINY,
+        "precision=bf16",
+        "callbacks.pictures=null",
+        "trainer.max_epochs=1",
+        "grouping.iterations=2",
+        f"hydra.run.dir={tmp_path}",
+    )
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
-    assert seen == {"network": {torch.bfloat16}, "points": {torch.float32}, "loss": {torch.float32}, "weights": {torch.float32}}
+    assert seen == {
+        "network": {torch.bfloat16},
+        "points": {torch.float32},
+        "loss": {torch.float32},
+        "weights": {torch.float32},
+    }
 
 
-def test_a_run_with_an_odd_name_is_evaluated_and_resumed(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_an_odd_name_is_evaluated_and_resumed(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd = tmp_path / "it's a=run (2), [x]"
     door(train.main, *TINY, "trainer.max_epochs=0", f"hydra.run.dir={odd}")
-    door(train.main, *TINY, "trainer.max_epochs=0", f"init={odd / 'checkpoints' / 'last.ckpt'}", f"hydra.run.dir={tmp_path / 'new'}")
+    door(
+        train.main,
+        *TINY,
+        "trainer.max_epochs=0",
+        f"init_from={odd / 'checkpoints' / 'last.ckpt'}",
+        f"hydra.run.dir={tmp_path / 'new'}",
+    )
     door(evaluate.main, f"run={odd}", "checkpoint=last")
     assert (odd / "evaluation" / "digits-val" / "metrics.json").is_file()
     shutil.move(odd, tmp_path / "17")
     monkeypatch.chdir(tmp_path)
-    door(evaluate.main, "run=17", f"checkpoint={tmp_path / '17' / 'checkpoints' / 'last.ckpt'}", "split=test", "precision=bf16")
-    assert json.loads((tmp_path / "17" / "evaluation" / "digits-test" / "metrics.json").read_text())["figures"]["images"] == 1
+    door(
+        evaluate.main,
+        "run=17",
+        f"checkpoint={tmp_path / '17' / 'checkpoints' / 'last.ckpt'}",
+        "split=test",
+        "precision=bf16",
+    )
+    assert (
+        json.loads((tmp_path / "17" / "evaluation" / "digits-test" / "metrics.json").read_text())["figures"][
+            "images"
+        ]
+        == 1
+    )
 
 
 def test_a_training_that_is_stopped_from_outside_does_not_end_well(

@@ -13,7 +13,7 @@ from written_run import SMALL, write_run
 import predict
 import rpe
 from rpe.grouping import mean_shift
-from rpe.run.trained import read_trained
+from rpe.run.trained import load_run
 from rpe.segment import Instances
 from rpe.structures import UserError
 
@@ -22,19 +22,21 @@ WEIGHTS = Path(__file__).parent.parent.parent / "weights"
 
 def test_a_run_is_read_back_with_its_weights(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", *SMALL, "embedding.dimension=3")
-    config, task = read_trained(str(run))
+    config, task = load_run(str(run))
     assert config.embedding.dimension == 3 and not task.training
     state = torch.load(run / "checkpoints" / "last.ckpt")["state_dict"]
-    assert state.keys() == task.state_dict().keys() and all(torch.equal(state[name], value) for name, value in task.state_dict().items())
+    assert state.keys() == task.state_dict().keys() and all(
+        torch.equal(state[name], value) for name, value in task.state_dict().items()
+    )
 
 
 def test_slips(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run is missing"):
-        read_trained(None)
+        load_run(None)
     run = write_run(tmp_path / "run", *SMALL)
     (run / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(UserError, match="does not exist: name a run folder that has trained"):
-        read_trained(str(run))
+        load_run(str(run))
 
 
 def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_path: Path) -> None:
@@ -52,7 +54,14 @@ def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_pat
         cut = ["tile=512", "overlap=128"] if name == "mosaic" else []
         if cut:
             segmenter.tile, segmenter.overlap = 512, 128
-        door(predict.main, f"run={WEIGHTS / 'nuclei'}", f"images={tmp_path / name}", f"output={tmp_path / name / 'out'}", "device=cpu", *cut)
+        door(
+            predict.main,
+            f"run={WEIGHTS / 'nuclei'}",
+            f"images={tmp_path / name}",
+            f"output={tmp_path / name / 'out'}",
+            "device=cpu",
+            *cut,
+        )
         instances = segmenter(pixels)
         with (
             Image.open(tmp_path / name / "out" / "labels" / f"{name}.png") as labels,
@@ -64,12 +73,20 @@ def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_pat
 
 
 def test_a_run_of_boundaries_is_refused() -> None:
-    with pytest.raises(UserError, match="run must be one that finds objects, got .*boundaries .BoundaryTask.. Use predict.py run="):
+    with pytest.raises(
+        UserError,
+        match="run must be one that finds objects, got .*boundaries .BoundaryTask.. Use predict.py run=",
+    ):
         rpe.load(WEIGHTS / "boundaries")
 
 
 def test_the_package_is_imported_without_torch() -> None:
-    said = subprocess.run([sys.executable, "-c", "import rpe, sys; print('torch' in sys.modules)"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", "import rpe, sys; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert said.stdout == "False\n"
     assert rpe.mean_shift is mean_shift
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

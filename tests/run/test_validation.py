@@ -41,7 +41,13 @@ def test_types_and_values_in_words() -> None:
     assert wanted(list[int] | str | int) == "a list of whole numbers or text or a whole number"
     assert wanted(list[str]) == "a list of names"
     assert wanted(bool | Literal["warn"]) == "true or false or 'warn'"
-    assert [shown(value) for value in (None, True, 1.5, "a", ["a"])] == ["null", "true", "1.5", "'a'", "['a']"]
+    assert [shown(value) for value in (None, True, 1.5, "a", ["a"])] == [
+        "null",
+        "true",
+        "1.5",
+        "'a'",
+        "['a']",
+    ]
 
 
 def test_names_and_completeness() -> None:

@@ -48,7 +48,9 @@ def test_a_flat_top_gets_a_crest_and_a_corner_is_kept() -> None:
     top[10:15] = 1.0
     left = suppressed(top)
     assert (left[12] == 1).all() and not left[10].any() and not left[14].any()
-    corner = np.maximum(np.exp(-((np.mgrid[:30, :30][0] - 15) ** 2) / 4), np.exp(-((np.mgrid[:30, :30][1] - 15) ** 2) / 4))
+    corner = np.maximum(
+        np.exp(-((np.mgrid[:30, :30][0] - 15) ** 2) / 4), np.exp(-((np.mgrid[:30, :30][1] - 15) ** 2) / 4)
+    )
     left = suppressed(corner)
     assert left[15, 3] and left[3, 15] and left[15, 15] and not left[8, 8]
 
@@ -57,17 +59,23 @@ def test_scales_are_averaged_at_the_original_size() -> None:
     image = torch.zeros(3, 20, 30)
     image[:, 8:12] = 1
     network = Bright()
-    single = Detection([1], suppression=False)(network.detect, image)
-    assert single.dtype == np.uint8 and single.shape == (20, 30) and single[10, 5] == round(255 / (1 + math.exp(-4)))
-    several = Detection([0.5, 1, 1.5], suppression=False)(network.detect, image)
+    single = Detection([1], nms=False)(network.detect, image)
+    assert (
+        single.dtype == np.uint8
+        and single.shape == (20, 30)
+        and single[10, 5] == round(255 / (1 + math.exp(-4)))
+    )
+    several = Detection([0.5, 1, 1.5], nms=False)(network.detect, image)
     assert network.seen == [(20, 30), (10, 15), (20, 30), (30, 45)]
-    assert several[10, 5] == pytest.approx(single[10, 5], abs=2) and several[0, 0] == pytest.approx(single[0, 0], abs=2)
+    assert several[10, 5] == pytest.approx(single[10, 5], abs=2) and several[0, 0] == pytest.approx(
+        single[0, 0], abs=2
+    )
     assert single[7, 5] < several[7, 5] < single[8, 5], "coarser scales blur"
-    thin = Detection([1], suppression=True)(network.detect, image)
+    thin = Detection([1], nms=True)(network.detect, image)
     assert (thin > 128).sum() < (single > 128).sum()
 
 
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0]])
 def test_slips(scales: list) -> None:
     with pytest.raises(UserError, match=r"detection.scales"):
-        Detection(scales, suppression=True)
+        Detection(scales, nms=True)

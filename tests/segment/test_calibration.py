@@ -19,5 +19,14 @@ def test_scores_follow_the_map_and_keep_their_order() -> None:
     # a jump, and flat below and above it
     score = CalibratedRanker(Given(), [0.2, 0.4, 0.400001, 0.8], [0.1, 0.1, 0.7, 0.7])(described)
     assert (score.diff() > 0).all(), "equal scores would let another order in"
-    assert score[400].item() == pytest.approx(0.1, abs=1e-5) and score[-1].item() == pytest.approx(0.7, abs=1e-5)
-    assert len(CalibratedRanker(Given(), [0.0, 1.0], [0.0, 1.0])(Description(torch.zeros(0, len(PLAIN)), torch.zeros(0, 1)))) == 0
+    assert score[400].item() == pytest.approx(0.1, abs=1e-5) and score[-1].item() == pytest.approx(
+        0.7, abs=1e-5
+    )
+    assert (
+        len(
+            CalibratedRanker(Given(), [0.0, 1.0], [0.0, 1.0])(
+                Description(torch.zeros(0, len(PLAIN)), torch.zeros(0, 1))
+            )
+        )
+        == 0
+    )

@@ -49,7 +49,9 @@ def test_means_are_those_over_the_painted_masks() -> None:
 
 
 def test_a_sure_class_can_overtake_a_better_mask() -> None:
-    proposals = Proposals([encode_mask(box(0, 1, 6, 4)), encode_mask(box(0, 5, 6, 7))], np.array([0.8, 0.7]), (6, 8))
+    proposals = Proposals(
+        [encode_mask(box(0, 1, 6, 4)), encode_mask(box(0, 5, 6, 7))], np.array([0.8, 0.7]), (6, 8)
+    )
     found = classified(proposals, probability())
     assert found.classes.tolist() == [2, 1] and found.scores == pytest.approx([0.63, 0.48], rel=1e-6)
     assert (decode_mask(found.masks[0]) == box(0, 5, 6, 7)).all()
@@ -95,4 +97,6 @@ def test_probabilities_at_the_original_size_lie_between_the_cells() -> None:
     between = (0.75 * logits.values[0, :, 0, 0] + 0.25 * logits.values[0, :, 0, 1]).softmax(0)
     assert found[:, 0, 1] == pytest.approx(between.numpy(), abs=1e-5)
     twice = class_probability(logits, Geometry((6, 8), (12, 16)))
-    assert twice.shape == (4, 12, 16) and twice[:, 1, 1] == pytest.approx(logits.values[0, :, 0, 0].softmax(0).numpy(), abs=1e-5)
+    assert twice.shape == (4, 12, 16) and twice[:, 1, 1] == pytest.approx(
+        logits.values[0, :, 0, 0].softmax(0).numpy(), abs=1e-5
+    )

@@ -5,11 +5,11 @@ import torch
 from painted import grouped_of, painted, squares
 
 from rpe.segment.features import PLAIN, describe, quality_of
-from rpe.segment.groups import Grouped
+from rpe.segment.groups import GroupMap
 from rpe.structures import FeatureMap
 
 
-def described(grouped: Grouped, stride: int = 1) -> dict[str, torch.Tensor]:
+def described(grouped: GroupMap, stride: int = 1) -> dict[str, torch.Tensor]:
     return dict(zip(PLAIN, describe(grouped, painted(squares(), stride)).plain.unbind(1), strict=True))
 
 
@@ -18,11 +18,17 @@ def test_features_of_rectangles_by_hand() -> None:
     feature = described(grouped, stride=2)
     sure, unsure = torch.tensor(8.0).sigmoid(), torch.tensor(-8.0).sigmoid()
     assert feature["log-area"].tolist() == pytest.approx([math.log(4 * area) for area in (24, 36, 48)])
-    assert torch.allclose(feature["objectness"], sure.expand(3)) and torch.allclose(feature["cohesion"], torch.ones(3))
-    assert torch.allclose(feature["loosest"], torch.ones(3)) and torch.allclose(feature["objectness-spread"], torch.zeros(3), atol=1e-3)
+    assert torch.allclose(feature["objectness"], sure.expand(3)) and torch.allclose(
+        feature["cohesion"], torch.ones(3)
+    )
+    assert torch.allclose(feature["loosest"], torch.ones(3)) and torch.allclose(
+        feature["objectness-spread"], torch.zeros(3), atol=1e-3
+    )
     assert torch.allclose(feature["fill"], torch.ones(3))
     assert feature["elongation"].tolist() == pytest.approx([4 / 6, 1, 6 / 8])
-    assert feature["compactness"].tolist() == pytest.approx([4 * math.pi * a / p**2 for a, p in ((24, 20), (36, 24), (48, 28))])
+    assert feature["compactness"].tolist() == pytest.approx(
+        [4 * math.pi * a / p**2 for a, p in ((24, 20), (36, 24), (48, 28))]
+    )
     # 6 of the first one's 20 sides and of the second one's 24 touch each other, the rest background; other axes are at right angles
     assert feature["objectness-around"].tolist() == pytest.approx(
         [float((6 * sure + 14 * unsure) / 20), float((6 * sure + 18 * unsure) / 24), float(unsure)]
@@ -33,7 +39,9 @@ def test_features_of_rectangles_by_hand() -> None:
 def test_a_loose_group_shows_it() -> None:
     labels = torch.where(squares() == 2, 1, squares())
     feature = described(grouped_of(torch.where(labels == 3, 2, labels), torch.eye(4)[[1, 3]]))
-    assert feature["cohesion"].tolist() == pytest.approx([(24 * 1 + 36 * 0.5) / 60, 1]) and feature["loosest"].tolist() == [0.5, 1]
+    assert feature["cohesion"].tolist() == pytest.approx([(24 * 1 + 36 * 0.5) / 60, 1]) and feature[
+        "loosest"
+    ].tolist() == [0.5, 1]
 
 
 def test_pooled_features_are_means_and_no_gradient_flows() -> None:

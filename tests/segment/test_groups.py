@@ -1,14 +1,22 @@
 import torch
 from painted import grouped_of, painted, squares
 
-from rpe.segment.groups import at_original_size, cells_inside, connected, detached, image_of, truth_on_grid, without_small
-from rpe.structures import Embedded, FeatureMap, pixel_centres
+from rpe.segment.groups import (
+    at_original_size,
+    cells_inside,
+    connected,
+    detached,
+    image_of,
+    truth_on_grid,
+    without_small,
+)
+from rpe.structures import FeatureMap, NetworkOutput, pixel_centres
 
 
 def test_image_of_a_batch() -> None:
     one, other = painted(squares()), painted(squares().flip(0))
     pairs = [(getattr(one, name), getattr(other, name)) for name in ("points", "objectness", "features")]
-    batch = Embedded(*(FeatureMap(torch.cat([a.values, b.values]), 1) for a, b in pairs))
+    batch = NetworkOutput(*(FeatureMap(torch.cat([a.values, b.values]), 1) for a, b in pairs))
     assert torch.equal(image_of(batch, 1).points.values, other.points.values)
     assert torch.equal(image_of(batch, 0).objectness.values, one.objectness.values)
 
@@ -21,7 +29,9 @@ def test_detached_carries_no_gradient() -> None:
 
 def test_cells_whose_centre_lies_beyond_the_image_are_outside() -> None:
     feature = FeatureMap(torch.zeros(1, 1, 3, 4), 4)
-    assert cells_inside(feature, (9, 14)).tolist() == [True] * 3 + [False] + [True] * 3 + [False] + [False] * 4
+    assert (
+        cells_inside(feature, (9, 14)).tolist() == [True] * 3 + [False] + [True] * 3 + [False] + [False] * 4
+    )
     assert cells_inside(feature, (11, 15)).all()
 
 
@@ -29,7 +39,9 @@ def test_parts_of_one_mode_become_groups_of_their_own() -> None:
     labels = torch.tensor([[1, 0, 1, 2], [0, 1, 0, 2], [2, 0, 0, 0]])
     modes = torch.eye(2)
     parts = connected(grouped_of(labels, modes))
-    assert parts.labels.tolist() == [[1, 0, 1, 2], [0, 1, 0, 2], [3, 0, 0, 0]], "cells that meet at a corner hang together"
+    assert parts.labels.tolist() == [[1, 0, 1, 2], [0, 1, 0, 2], [3, 0, 0, 0]], (
+        "cells that meet at a corner hang together"
+    )
     assert torch.equal(parts.modes, modes[[0, 1, 1]])
 
 
@@ -51,10 +63,15 @@ def test_far_look_alikes_are_not_taken_for_near_groups() -> None:
     labels = torch.zeros(4, 12, dtype=torch.int64)
     labels[:, :3], labels[:, 9:] = 1, 2
     embedded = painted((labels > 0).long())
-    twins = grouped_of(labels, torch.nn.functional.normalize(torch.tensor([[0.0, 1.0, 0.1, 0.0], [0.0, 1.0, 0.0, 0.0]]), dim=1))
+    twins = grouped_of(
+        labels,
+        torch.nn.functional.normalize(torch.tensor([[0.0, 1.0, 0.1, 0.0], [0.0, 1.0, 0.0, 0.0]]), dim=1),
+    )
     pixels = pixel_centres((4, 12), torch.device("cpu"))
     taken, similarity = at_original_size(twins, embedded.points, pixels, local=True)
-    assert torch.equal(taken.reshape(4, 12)[:, :3], labels[:, :3]) and torch.equal(taken.reshape(4, 12)[:, 9:], labels[:, 9:])
+    assert torch.equal(taken.reshape(4, 12)[:, :3], labels[:, :3]) and torch.equal(
+        taken.reshape(4, 12)[:, 9:], labels[:, 9:]
+    )
     assert (taken.reshape(4, 12)[:, 4:8] == 0).all(), "no group around"
     everywhere, _ = at_original_size(twins, embedded.points, pixels, local=False)
     assert (everywhere.reshape(4, 12)[:, :3] == 2).all(), "the nearest of all modes is the far twin's"

@@ -7,21 +7,21 @@ from skimage.measure import label as connected_regions
 from rpe.segment import PlainRanker, Proposer
 from rpe.segment.groups import parted
 from rpe.segment.proposer import without_duplicates
-from rpe.structures import Embedded, Geometry, Proposals, UserError, decode_mask, encode_mask
+from rpe.structures import Geometry, NetworkOutput, Proposals, UserError, decode_mask, encode_mask
 
 OPTIONS = dict(
     bandwidths=[0.2],
     iterations=[5],
     merge_tolerance=0.01,
     move_tolerance=1e-6,
-    keys=None,
+    max_keys=None,
     spatial_bandwidth=None,
-    components=False,
+    split_components=False,
     foreground_thresholds=[0.5],
-    minimum_area=1,
-    duplicate_iou=0.9,
-    maximum=1000,
-    least_score=0.5,
+    min_area=1,
+    nms_iou=0.9,
+    max_proposals=1000,
+    score_threshold=0.5,
 )
 
 
@@ -29,7 +29,9 @@ def proposer(**change: object) -> Proposer:
     return Proposer(**(OPTIONS | change), ranker=PlainRanker(channels=4, typical_area=0.1))  # type: ignore[arg-type]
 
 
-def propose(embedded: Embedded, network_size: tuple[int, int], size: tuple[int, int], **change: object) -> Proposals:
+def propose(
+    embedded: NetworkOutput, network_size: tuple[int, int], size: tuple[int, int], **change: object
+) -> Proposals:
     return proposer(**change)(embedded, Geometry(network_size, size))
 
 
@@ -47,7 +49,10 @@ def test_masks_at_the_original_size_follow_their_own_points() -> None:
     large = small.repeat_interleave(4, 0).repeat_interleave(4, 1).numpy()
     assert proposals.size == (48, 64)
     for k in (1, 2, 3):
-        best = max((decode_mask(m) & (large == k)).sum() / (decode_mask(m) | (large == k)).sum() for m in proposals.masks)
+        best = max(
+            (decode_mask(m) & (large == k)).sum() / (decode_mask(m) | (large == k)).sum()
+            for m in proposals.masks
+        )
         assert best > 0.8
 
 
@@ -55,7 +60,7 @@ def test_connected_parts_of_one_group_are_masks_of_their_own() -> None:
     labels = squares()
     labels[labels == 3] = 1  # far from the first rectangle, with the same points
     small = (labels == 1) & (torch.arange(16) < 8)
-    proposals = propose(painted(labels), (12, 16), (12, 16), components=True)
+    proposals = propose(painted(labels), (12, 16), (12, 16), split_components=True)
     found = [decode_mask(mask) for mask in proposals.masks]
     wanted = [small, (labels == 1) & ~small, labels == 2, labels == 1]
     assert len(found) == 4, "the clump of both stays beside them, object 2, connected already, comes once"
@@ -69,7 +74,9 @@ def pieces_of(mask: np.ndarray) -> int:
 def test_at_most_so_many_masks_with_their_parts() -> None:
     labels = squares()
     labels[labels == 3] = 1
-    assert len(propose(painted(labels), (12, 16), (12, 16), components=True, maximum=2).masks) == 2
+    assert (
+        len(propose(painted(labels), (12, 16), (12, 16), split_components=True, max_proposals=2).masks) == 2
+    )
 
 
 def test_parts_are_connected_at_the_original_size_too() -> None:
@@ -82,17 +89,23 @@ def test_parts_are_connected_at_the_original_size_too() -> None:
     embedded = painted(labels, noise=0.5, stride=2)
     found = {}
     for components in (False, True):
-        settings = proposer(components=components, minimum_area=0, bandwidths=[0.4])
+        settings = proposer(split_components=components, min_area=0, bandwidths=[0.4])
         found[components] = list(settings.partitions(embedded, Geometry((32, 32), (64, 64))))
     (whole, _), (parts, scores) = found[True]
-    assert (whole == found[False][0][0]).all() and max(pieces_of(whole == k) for k in range(1, whole.max() + 1)) > 1
-    assert parts.max() == len(scores) > 2 and all(pieces_of(parts == k) == 1 for k in range(1, len(scores) + 1))
+    assert (whole == found[False][0][0]).all() and max(
+        pieces_of(whole == k) for k in range(1, whole.max() + 1)
+    ) > 1
+    assert parts.max() == len(scores) > 2 and all(
+        pieces_of(parts == k) == 1 for k in range(1, len(scores) + 1)
+    )
 
 
 def test_a_few_pixels_astray_score_less_than_what_they_are_astray_of() -> None:
     labels = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 0, 0, 2]])
     parts, scores = parted(labels, np.array([0.8, 0.6]))
-    assert parts.tolist() == [[1, 1, 0, 2], [1, 1, 0, 0], [0, 0, 0, 3]] and scores.tolist() == pytest.approx([0.8, 0.2, 0.6])
+    assert parts.tolist() == [[1, 1, 0, 2], [1, 1, 0, 0], [0, 0, 0, 3]] and scores.tolist() == pytest.approx(
+        [0.8, 0.2, 0.6]
+    )
     nothing, none = parted(np.zeros((3, 4), dtype=np.int64), np.zeros(0))
     assert not nothing.any() and len(none) == 0
 
@@ -118,12 +131,12 @@ def test_several_bandwidths_give_a_hierarchy_without_duplicates() -> None:
     both = propose(embedded, (12, 16), (12, 16), bandwidths=[0.2, 1.0])
     assert len(fine.masks) == 3
     assert len(both.masks) == 4, "the clump of 1 and 2 is new, the other masks are duplicates"
-    assert len(propose(embedded, (12, 16), (12, 16), bandwidths=[0.2, 1.0], maximum=2).masks) == 2
+    assert len(propose(embedded, (12, 16), (12, 16), bandwidths=[0.2, 1.0], max_proposals=2).masks) == 2
 
 
 def test_small_masks_and_empty_images() -> None:
     labels = squares()
-    assert len(propose(painted(labels), (12, 16), (12, 16), minimum_area=30).masks) == 2
+    assert len(propose(painted(labels), (12, 16), (12, 16), min_area=30).masks) == 2
     empty = propose(painted(torch.zeros(12, 16, dtype=torch.int64)), (12, 16), (12, 16))
     assert empty.masks == [] and len(empty.scores) == 0
 
@@ -135,8 +148,16 @@ def rectangle(rows: slice, columns: slice) -> dict:
 
 
 def test_without_duplicates_keeps_the_better() -> None:
-    masks = [rectangle(slice(0, 10), slice(0, 10)), rectangle(slice(0, 10), slice(0, 9)), rectangle(slice(0, 5), slice(0, 5))]
-    assert without_duplicates(masks, 0.85) == [0, 2] and without_duplicates(masks, 0.95) == [0, 1, 2] and without_duplicates([], 0.5) == []
+    masks = [
+        rectangle(slice(0, 10), slice(0, 10)),
+        rectangle(slice(0, 10), slice(0, 9)),
+        rectangle(slice(0, 5), slice(0, 5)),
+    ]
+    assert (
+        without_duplicates(masks, 0.85) == [0, 2]
+        and without_duplicates(masks, 0.95) == [0, 1, 2]
+        and without_duplicates([], 0.5) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,5 +182,8 @@ def test_each_foreground_threshold_has_partitions_of_its_own() -> None:
     embedded = painted(labels, noise=0.0)
     # the first object is less sure than the others
     embedded.objectness.values[0, 0][labels == 1] = 0.5
-    sure = [len(propose(embedded, (12, 16), (12, 16), foreground_thresholds=gates).masks) for gates in ([0.5], [0.9], [0.5, 0.9])]
+    sure = [
+        len(propose(embedded, (12, 16), (12, 16), foreground_thresholds=gates).masks)
+        for gates in ([0.5], [0.9], [0.5, 0.9])
+    ]
     assert sure == [3, 2, 3]

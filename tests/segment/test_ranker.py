@@ -34,12 +34,20 @@ def test_its_loss_bends_no_embedding_and_is_defined_without_groups() -> None:
     ranker.zero_grad()
     nothing = ranker.loss(Description(torch.zeros(0, len(PLAIN)), torch.zeros(0, 6)), torch.zeros(0))
     nothing.backward()
-    assert float(nothing.detach()) == 0 and all(parameter.grad is not None for parameter in ranker.parameters()), "ranks without groups still agree"
+    assert float(nothing.detach()) == 0 and all(
+        parameter.grad is not None for parameter in ranker.parameters()
+    ), "ranks without groups still agree"
 
 
 @pytest.mark.parametrize(
     ("feature", "better", "worse"),
-    [("objectness", 0.9, 0.6), ("cohesion", 0.9, 0.6), ("similarity_around", 0.5, 0.9), ("objectness_around", 0.1, 0.9), ("log_area", 5.0, 1.0)],
+    [
+        ("objectness", 0.9, 0.6),
+        ("cohesion", 0.9, 0.6),
+        ("similarity_around", 0.5, 0.9),
+        ("objectness_around", 0.1, 0.9),
+        ("log_area", 5.0, 1.0),
+    ],
 )
 def test_the_plain_ranker_prefers(feature: str, better: float, worse: float) -> None:
     ranker = PlainRanker(channels=6, typical_area=20.0)

@@ -28,7 +28,9 @@ def test_modes_are_the_mean_directions() -> None:
 
 
 @pytest.mark.parametrize("coordinates", ["periodic", "displaced"])
-def test_an_embedding_says_the_same_of_the_same_place_in_tiles_that_start_at_the_multiple(coordinates: str) -> None:
+def test_an_embedding_says_the_same_of_the_same_place_in_tiles_that_start_at_the_multiple(
+    coordinates: str,
+) -> None:
     embedding = Embedding(4, 8, 16, coordinates, [12, 32, 48])
     multiple = multiple_of(embedding)
     assert multiple == 192
@@ -42,13 +44,25 @@ def test_an_embedding_says_the_same_of_the_same_place_in_tiles_that_start_at_the
     assert multiple_of(Embedding(4, 8, 16, "none", [12])) == 64
 
 
-FINE = ["proposal.bandwidths=[0.05]", "proposal.iterations=[2]", "proposal.minimum_area=2", "proposal.merge_tolerance=0.01"]
+FINE = [
+    "proposal.bandwidths=[0.05]",
+    "proposal.iterations=[2]",
+    "proposal.min_area=2",
+    "proposal.merge_tolerance=0.01",
+]
 """Settings under which an untrained network has several groups."""
 
 
 def make_segmenter(*overrides: str) -> Segmenter:
     """An untrained network that finds something everywhere."""
-    chosen = ["backbone.width=4", "backbone.levels=1", "proposal.foreground_thresholds=[0.01]", "proposal.least_score=0", *FINE, *overrides]
+    chosen = [
+        "backbone.width=4",
+        "backbone.levels=1",
+        "proposal.foreground_thresholds=[0.01]",
+        "proposal.score_threshold=0",
+        *FINE,
+        *overrides,
+    ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         task = rpe.run.build_task(compose("train", chosen)).eval()
     assert isinstance(task, InstanceTask)
@@ -57,12 +71,17 @@ def make_segmenter(*overrides: str) -> Segmenter:
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_pieces_have_classes_where_the_head_knows_them(grouped: bool) -> None:
-    segmenter = make_segmenter("experiment=digits_semantic", "task=semantic", f"loss.pairwise_weight={int(grouped)}")
+    segmenter = make_segmenter(
+        "experiment=digits_semantic", "task=semantic", f"loss.pairwise_weight={int(grouped)}"
+    )
     assert segmenter.groups == grouped
     geometry = Geometry((32, 48), (32, 48))
     embedded = segmenter.embed(torch.rand(1, 3, 32, 48))
     piece = segmenter.piece(embedded, geometry)
-    assert piece.labels.shape == (32, 48) and 0 < len(piece.scores) == len(piece.modes) == len(piece.classes) == piece.labels.max()
+    assert (
+        piece.labels.shape == (32, 48)
+        and 0 < len(piece.scores) == len(piece.modes) == len(piece.classes) == piece.labels.max()
+    )
     assert (piece.classes > 0).all()
     proposals, probability = segmenter.propose(embedded, geometry)
     assert probability is not None and (proposals.classes is None) == grouped
@@ -82,7 +101,9 @@ def test_a_batch_of_tiles_has_the_objects_of_its_tiles_one_by_one() -> None:
     together = segmenter.pieces(image, tiles, None, told.append)
     assert told[-1] == 1 and len(tiles) == 4 and sum(len(piece.scores) for piece in single) > 4
     for one, other in zip(single, together, strict=True):
-        assert np.mean((one.labels > 0) == (other.labels > 0)) > 0.99 and len(one.scores) == pytest.approx(len(other.scores), rel=0.1)
+        assert np.mean((one.labels > 0) == (other.labels > 0)) > 0.99 and len(one.scores) == pytest.approx(
+            len(other.scores), rel=0.1
+        )
 
 
 def test_arrays_pictures_and_files_of_the_same_pixels_have_the_same_objects(tmp_path: Path) -> None:
@@ -98,7 +119,10 @@ def test_arrays_pictures_and_files_of_the_same_pixels_have_the_same_objects(tmp_
 
 
 def test_only_images_of_more_than_two_megapixels_are_cut() -> None:
-    assert [len(tiles_of(size, "auto", 256, 64)) for size in ((1448, 1448), (1449, 1449), (4000, 4000), (30, 3000))] == [1, 4, 25, 1]
+    assert [
+        len(tiles_of(size, "auto", 256, 64))
+        for size in ((1448, 1448), (1449, 1449), (4000, 4000), (30, 3000))
+    ] == [1, 4, 25, 1]
     segmenter = make_segmenter()
     segmenter.tile, segmenter.overlap = 64, 60
     with pytest.raises(UserError, match="tile 64 less overlap 60"):

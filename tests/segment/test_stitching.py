@@ -19,7 +19,9 @@ def cut_into(labels: np.ndarray, tiles: list[Tile], dimension: int = 64) -> list
 
 
 def partition_of(labels: np.ndarray) -> set[frozenset[int]]:
-    return {frozenset(np.flatnonzero(labels.ravel() == label).tolist()) for label in np.unique(labels) if label}
+    return {
+        frozenset(np.flatnonzero(labels.ravel() == label).tolist()) for label in np.unique(labels) if label
+    }
 
 
 def test_objects_of_any_size_come_through_as_they_are() -> None:
@@ -48,12 +50,21 @@ def test_a_single_tile_stays_as_it_is() -> None:
     labels[:5, :5], labels[10:20, 3:30], labels[0:8, 20:25] = 1, 2, 3
     piece = Piece(labels, np.array([0.9, 0.9, 0.2]), np.eye(3), np.array([3, 1, 2]))
     found = stitched(tiles_of((20, 30), 64, 16, 8), [piece], (20, 30))
-    assert np.array_equal(found.labels, labels) and found.scores.tolist() == [0.9, 0.9, 0.2] and found.classes.tolist() == [3, 1, 2]
+    assert (
+        np.array_equal(found.labels, labels)
+        and found.scores.tolist() == [0.9, 0.9, 0.2]
+        and found.classes.tolist() == [3, 1, 2]
+    )
 
 
-def two_tiles(left: np.ndarray, right: np.ndarray, modes: tuple[np.ndarray, np.ndarray]) -> tuple[list[Tile], list[Piece]]:
+def two_tiles(
+    left: np.ndarray, right: np.ndarray, modes: tuple[np.ndarray, np.ndarray]
+) -> tuple[list[Tile], list[Piece]]:
     """Two tiles of 16 x 24 that share 8 columns of 16 x 40."""
-    tiles = [Tile(slice(0, 16), slice(0, 24), slice(0, 16), slice(0, 20)), Tile(slice(0, 16), slice(16, 40), slice(0, 16), slice(20, 40))]
+    tiles = [
+        Tile(slice(0, 16), slice(0, 24), slice(0, 16), slice(0, 20)),
+        Tile(slice(0, 16), slice(16, 40), slice(0, 16), slice(20, 40)),
+    ]
     pieces = [
         Piece(one.astype(np.int32), np.full(len(mode), 0.5), mode, np.zeros(len(mode), dtype=np.int64))
         for one, mode in zip((left, right), modes, strict=True)
@@ -113,7 +124,9 @@ def test_enlarged_takes_the_pixel_under_each_centre() -> None:
 
 def test_objects_of_several_parts_stay_one() -> None:
     labels = np.zeros((64, 200), dtype=np.int64)
-    labels[5:15, 30:40] = labels[5:15, 70:90] = labels[30:40, 70:90] = 1  # the first tile sees two parts whole, the third part is its neighbour's
+    labels[5:15, 30:40] = labels[5:15, 70:90] = labels[30:40, 70:90] = (
+        1  # the first tile sees two parts whole, the third part is its neighbour's
+    )
     labels[5:15, 110:140] = labels[5:15, 160:165] = 2
     tiles = [*tiles_of((64, 200), 96, 32, 8)]
     found = stitched(tiles, cut_into(labels, tiles), labels.shape)
@@ -126,7 +139,9 @@ def test_objects_of_several_parts_stay_one() -> None:
             labels = np.zeros((400, 400), dtype=np.int64) if number == 1 else labels
             labels[row : row + height, column : column + width] = number
         tiles = tiles_of(labels.shape, 128, 32, 8)
-        broken += len(partition_of(labels) - partition_of(stitched(tiles, cut_into(labels, tiles), labels.shape).labels))
+        broken += len(
+            partition_of(labels) - partition_of(stitched(tiles, cut_into(labels, tiles), labels.shape).labels)
+        )
     assert broken == 1, "parts of one object that no tile sees together stay two"
 
 
@@ -136,4 +151,6 @@ def test_two_whole_views_of_one_object_are_one() -> None:
     tiles, pieces = two_tiles(left, right, (direction(0), direction(10)))
     pieces[0].scores[:] = 0.9  # would be drawn first, and leave the rest as another object
     found = stitched(tiles, pieces, (16, 40))
-    assert len(found.scores) == 1 and np.array_equal(found.labels[:, 16:], np.maximum(right, np.pad(left[:, 16:], ((0, 0), (0, 16)))))
+    assert len(found.scores) == 1 and np.array_equal(
+        found.labels[:, 16:], np.maximum(right, np.pad(left[:, 16:], ((0, 0), (0, 16))))
+    )

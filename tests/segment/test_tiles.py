@@ -8,9 +8,12 @@ from rpe.structures import UserError
 
 
 @pytest.mark.parametrize(
-    ("size", "tile", "overlap", "multiple"), [((300, 201), 64, 16, 8), ((64, 65), 64, 10, 1), ((10, 500), 48, 8, 32), ((5, 5), 64, 16, 8)]
+    ("size", "tile", "overlap", "multiple"),
+    [((300, 201), 64, 16, 8), ((64, 65), 64, 10, 1), ((10, 500), 48, 8, 32), ((5, 5), 64, 16, 8)],
 )
-def test_tiles_start_at_multiples_overlap_and_their_cores_share_nothing(size: tuple[int, int], tile: int, overlap: int, multiple: int) -> None:
+def test_tiles_start_at_multiples_overlap_and_their_cores_share_nothing(
+    size: tuple[int, int], tile: int, overlap: int, multiple: int
+) -> None:
     tiles = tiles_of(size, tile, overlap, multiple)
     seen = np.zeros(size, dtype=int)
     for one in tiles:

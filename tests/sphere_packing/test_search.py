@@ -5,19 +5,29 @@ import math
 import pytest
 import torch
 
-from rpe.sphere_packing.bound import cap_bound, fejes_toth_bound, proposition_1, proposition_2, similarity_bound
+from rpe.sphere_packing.bound import (
+    cap_bound,
+    fejes_toth_bound,
+    proposition_1,
+    proposition_2,
+    similarity_bound,
+)
 from rpe.sphere_packing.search import best_arrangement, closest_cosines, loss_floor
 from rpe.structures import UserError
 
 ANGLES = {4: 109.4712206, 5: 90.0, 6: 90.0, 8: 74.8584922, 12: 63.4349488, 24: 43.6907671}
 KNOWN = [(groups, 3, math.cos(math.radians(angle))) for groups, angle in ANGLES.items()]
 KNOWN += [(24, 4, 0.5)]
-KNOWN += [(dimension + 1, dimension, -1 / dimension) for dimension in (4, 8, 16)] + [(2 * dimension, dimension, 0.0) for dimension in (4, 8)]
+KNOWN += [(dimension + 1, dimension, -1 / dimension) for dimension in (4, 8, 16)] + [
+    (2 * dimension, dimension, 0.0) for dimension in (4, 8)
+]
 
 
 def found(groups: int, dimension: int, starts: int = 24) -> float:
     points = best_arrangement(groups, dimension, starts, seed=0)
-    assert points.shape == (groups, dimension) and torch.linalg.vector_norm(points, dim=1) == pytest.approx(torch.ones(groups), abs=1e-12)
+    assert points.shape == (groups, dimension) and torch.linalg.vector_norm(points, dim=1) == pytest.approx(
+        torch.ones(groups), abs=1e-12
+    )
     return float(closest_cosines(points[None]))
 
 
@@ -27,7 +37,9 @@ def test_the_search_finds_known_optima(groups: int, dimension: int, cosine: floa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("groups", "dimension", "cosine"), [(32, 16, 0.0), (3, 4, -0.5), (5, 8, -0.25), (9, 16, -0.125)])
+@pytest.mark.parametrize(
+    ("groups", "dimension", "cosine"), [(32, 16, 0.0), (3, 4, -0.5), (5, 8, -0.25), (9, 16, -0.125)]
+)
 def test_the_search_finds_more_known_optima(groups: int, dimension: int, cosine: float) -> None:
     assert found(groups, dimension) == pytest.approx(cosine, abs=1e-5)
 
@@ -35,7 +47,10 @@ def test_the_search_finds_more_known_optima(groups: int, dimension: int, cosine:
 def test_bounds_are_never_above_what_there_is() -> None:
     for groups, dimension in [(7, 3), (9, 3), (11, 5)]:
         similarity = (1 + found(groups, dimension, 12)) / 2
-        assert similarity_bound(groups, dimension) <= similarity + 1e-9 and cap_bound(groups, dimension) <= similarity
+        assert (
+            similarity_bound(groups, dimension) <= similarity + 1e-9
+            and cap_bound(groups, dimension) <= similarity
+        )
         assert proposition_1(groups) <= similarity
         if dimension == 3:
             assert proposition_2(groups) <= fejes_toth_bound(groups) <= similarity + 1e-9

@@ -21,14 +21,20 @@ from rpe.sweep.point import flattened
 
 Door = Callable[..., None]
 ROOT = Path(__file__).parent.parent.parent
-TINY = [*tiny(4, 1, 1), "callback.pictures.images=0"]
+TINY = [*tiny(4, 1, 1), "callbacks.pictures.images=0"]
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The door in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "WANDB_MODE": "offline"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "WANDB_MODE": "offline",
+    }
     called = [sys.executable, str(ROOT / "train.py"), *TINY, *arguments]
-    return subprocess.run(called, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    return subprocess.run(
+        called, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=900
+    )
 
 
 def figures(folder: Path) -> dict[str, float]:
@@ -36,10 +42,15 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def by_margin(sweep: Path) -> dict[float, Path]:
-    return {point["loss.margin"]: sweep / name for name, point in yaml.safe_load((sweep / "sweep.yaml").read_text())["points"].items()}
+    return {
+        point["loss.margin"]: sweep / name
+        for name, point in yaml.safe_load((sweep / "sweep.yaml").read_text())["points"].items()
+    }
 
 
-def test_the_same_command_skips_goes_on_and_repeats(door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_skips_goes_on_and_repeats(
+    door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     swept = ["-m", "loss.margin=0.3,0.5,0.6,0.7", "trainer.max_epochs=2", f"hydra.sweep.dir={tmp_path}"]
     door(train.main, *TINY, *swept)
     points = by_margin(tmp_path)
@@ -54,8 +65,12 @@ def test_the_same_command_skips_goes_on_and_repeats(door: Door, tmp_path: Path, 
     capsys.readouterr()
     door(train.main, *TINY, *swept)
     said = capsys.readouterr().out
-    assert said.count("is done already") == 1 and "4 points are done: python -m rpe.tools.report sweep=" in said
-    assert said.count("epoch 1/2 ") == 1 == said.count("epoch 2/2 "), "only the one without a checkpoint trains again"
+    assert (
+        said.count("is done already") == 1 and "4 points are done: python -m rpe.tools.report sweep=" in said
+    )
+    assert said.count("epoch 1/2 ") == 1 == said.count("epoch 2/2 "), (
+        "only the one without a checkpoint trains again"
+    )
     assert f"{points[0.6].name}: epoch 1/2 " in said, "of several at a time, each says which it is"
     assert (points[0.3] / "metrics.json").stat().st_mtime_ns == finished
     assert (points[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns == last
@@ -63,7 +78,9 @@ def test_the_same_command_skips_goes_on_and_repeats(door: Door, tmp_path: Path, 
     assert not list(tmp_path.rglob(REASON)) and len(list(tmp_path.glob("*/config.yaml"))) == 4
 
 
-def test_other_settings_in_a_points_folder_are_refused(door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_in_a_points_folder_are_refused(
+    door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     swept = ["-m", "loss.margin=0.3", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path}"]
     door(train.main, *TINY, *swept)
     (folder,) = by_margin(tmp_path).values()
@@ -79,11 +96,15 @@ def test_other_settings_in_a_points_folder_are_refused(door: Door, tmp_path: Pat
     (folder / "resumed.yaml").write_text("trainer.max_epochs: 7")
     with pytest.raises(SystemExit):
         door(train.main, *TINY, *swept)
-    assert "trainer.max_epochs is 7 there and 0 here" in capsys.readouterr().err, "gone on with by hand, it is another point"
+    assert "trainer.max_epochs is 7 there and 0 here" in capsys.readouterr().err, (
+        "gone on with by hand, it is another point"
+    )
     (folder / "resumed.yaml").unlink()
-    config["optimizer"]["lr"] = yaml.safe_load((Path(ROOT) / "conf" / "optimizer" / "adamw.yaml").read_text())["lr"]
+    config["optimizer"]["lr"] = yaml.safe_load(
+        (Path(ROOT) / "conf" / "optimizer" / "adamw.yaml").read_text()
+    )["lr"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    door(train.main, *TINY, *swept, "callback.progress.every_seconds=3")
+    door(train.main, *TINY, *swept, "callbacks.progress.every_seconds=3")
 
 
 def test_flattened() -> None:
@@ -96,26 +117,44 @@ def witnessed(folder: Path) -> list[dict[str, Any]]:
 
 def witness(fails: str = "null", kills: str = "null") -> list[str]:
     return [
-        "+callback.witness._target_=witness.Witness",
-        "+callback.witness.margin=${loss.margin}",
-        f"+callback.witness.fails={fails}",
-        f"+callback.witness.kills={kills}",
+        "+callbacks.witness._target_=witness.Witness",
+        "+callbacks.witness.margin=${loss.margin}",
+        f"+callbacks.witness.fails={fails}",
+        f"+callbacks.witness.kills={kills}",
     ]
 
 
 def test_two_jobs_at_a_time_train_what_they_should(tmp_path: Path) -> None:
     """Each in a process of its own, with its share of the cores, and each job's wandb files hold its own config and figures."""
-    swept = ["-m", "loss.margin=0.3,0.5", "trainer.max_epochs=1", "launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={tmp_path / 's'}"]
+    swept = [
+        "-m",
+        "loss.margin=0.3,0.5",
+        "trainer.max_epochs=1",
+        "launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        f"hydra.sweep.dir={tmp_path / 's'}",
+    ]
     done = command(tmp_path, *swept, *witness(), "logger=wandb")
     assert done.returncode == 0, done.stderr[-2000:]
     said = {margin: witnessed(folder)[0] for margin, folder in by_margin(tmp_path / "s").items()}
     assert {margin: one["margin"] for margin, one in said.items()} == {0.3: 0.3, 0.5: 0.5}
-    assert len({one["process"] for one in said.values()}) == 2 and {one["threads"] for one in said.values()} == {max(1, (os.cpu_count() or 1) // 2)}
+    assert len({one["process"] for one in said.values()}) == 2 and {
+        one["threads"] for one in said.values()
+    } == {max(1, (os.cpu_count() or 1) // 2)}
     for margin, folder in by_margin(tmp_path / "s").items():
         (run,) = wandb_files(folder)
-        assert run.config["loss"]["margin"] == margin and run.name == f"loss.margin={margin}" and run.exit_code == 0 and run.group.endswith("-s")
+        assert (
+            run.config["loss"]["margin"] == margin
+            and run.name == f"loss.margin={margin}"
+            and run.exit_code == 0
+            and run.group.endswith("-s")
+        )
         assert run.id == (folder / "wandb_id").read_text().strip()
-        tested = {name.removeprefix("test/"): value for name, value in run.summary.items() if name.startswith("test/")}
+        tested = {
+            name.removeprefix("test/"): value
+            for name, value in run.summary.items()
+            if name.startswith("test/")
+        }
         assert tested == pytest.approx(figures(folder)) and run.column("train/pairwise_0")
 
 
@@ -140,9 +179,17 @@ def test_a_killed_worker_leaves_the_others_points_and_the_same_command_ends(tmp_
 
 @pytest.mark.slow
 def test_submitit_without_slurm(tmp_path: Path) -> None:
-    swept = ["-m", "loss.margin=0.3,2.0", "trainer.max_epochs=1", "launcher=submitit_local", f"hydra.sweep.dir={tmp_path / 's'}"]
+    swept = [
+        "-m",
+        "loss.margin=0.3,2.0",
+        "trainer.max_epochs=1",
+        "launcher=submitit_local",
+        f"hydra.sweep.dir={tmp_path / 's'}",
+    ]
     done = command(tmp_path, *swept, *witness())
-    assert done.returncode == 1 and "1 of the sweep's points failed, all others are done" in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 1 and "1 of the sweep's points failed, all others are done" in done.stderr, (
+        done.stderr[-2000:]
+    )
     assert witnessed(by_margin(tmp_path / "s")[0.3])[0]["margin"] == 0.3
     assert "margin 2.0 is outside" in (by_margin(tmp_path / "s")[2.0] / REASON).read_text()
 
@@ -151,12 +198,29 @@ def test_submitit_without_slurm(tmp_path: Path) -> None:
 def test_ray_on_one_machine(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="the extra ray is not installed")
     ray = ["launcher=ray", "hydra.launcher.ray.remote.num_gpus=0", "+hydra.launcher.ray.init.num_cpus=2"]
-    done = command(tmp_path, "-m", "loss.margin=0.3,0.5", "trainer.max_epochs=1", *ray, f"hydra.sweep.dir={tmp_path / 's'}", *witness())
+    done = command(
+        tmp_path,
+        "-m",
+        "loss.margin=0.3,0.5",
+        "trainer.max_epochs=1",
+        *ray,
+        f"hydra.sweep.dir={tmp_path / 's'}",
+        *witness(),
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert {margin: witnessed(folder)[0]["margin"] for margin, folder in by_margin(tmp_path / "s").items()} == {0.3: 0.3, 0.5: 0.5}
+    assert {
+        margin: witnessed(folder)[0]["margin"] for margin, folder in by_margin(tmp_path / "s").items()
+    } == {0.3: 0.3, 0.5: 0.5}
 
 
-DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=1", "data.batch_size=1", "data.val_scenes=2", "data.test_scenes=2"]
+DDP = [
+    "trainer=ddp",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=1",
+    "data.batch_size=1",
+    "data.val_scenes=2",
+    "data.test_scenes=2",
+]
 
 
 def check_ranks(folder: Path, margin: float, ranks: int) -> None:
@@ -168,27 +232,56 @@ def check_ranks(folder: Path, margin: float, ranks: int) -> None:
 
 
 def test_two_jobs_of_two_ranks_each_train_their_point(tmp_path: Path) -> None:
-    done = command(tmp_path, "-m", "sweep=margin", "loss.margin=0.3,0.5", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness())
+    done = command(
+        tmp_path,
+        "-m",
+        "sweep=margin",
+        "loss.margin=0.3,0.5",
+        *DDP,
+        f"hydra.sweep.dir={tmp_path / 's'}",
+        *witness(),
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for margin, folder in by_margin(tmp_path / "s").items():
         check_ranks(folder, margin, 2)
-    assert sum(path.is_dir() for path in (tmp_path / "s").iterdir()) == 2 and [path.name for path in tmp_path.iterdir()] == ["s"]
+    assert sum(path.is_dir() for path in (tmp_path / "s").iterdir()) == 2 and [
+        path.name for path in tmp_path.iterdir()
+    ] == ["s"]
 
 
 @pytest.mark.slow
 def test_a_first_job_that_fails_before_its_ranks_are_up_leaves_the_second_alone(tmp_path: Path) -> None:
     """In one process Lightning would now train rank 0 on point 1 and rank 1 on point 0."""
-    done = command(tmp_path, "-m", "loss.margin=0.3,0.5", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness(fails="0.3"))
+    done = command(
+        tmp_path,
+        "-m",
+        "loss.margin=0.3,0.5",
+        *DDP,
+        f"hydra.sweep.dir={tmp_path / 's'}",
+        *witness(fails="0.3"),
+    )
     assert done.returncode == 1 and "1 of the sweep's points failed, all others are done" in done.stderr
     points = by_margin(tmp_path / "s")
-    assert "broken before its ranks were up" in (points[0.3] / REASON).read_text() and witnessed(points[0.3]) == []
+    assert (
+        "broken before its ranks were up" in (points[0.3] / REASON).read_text()
+        and witnessed(points[0.3]) == []
+    )
     check_ranks(points[0.5], 0.5, 2)
     assert sum(path.is_dir() for path in (tmp_path / "s").iterdir()) == 2
 
 
 @pytest.mark.slow
 def test_devices_may_change_between_jobs(tmp_path: Path) -> None:
-    done = command(tmp_path, "-m", "loss.margin=0.3", "trainer.devices=2,1,2", "seed=0", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness())
+    done = command(
+        tmp_path,
+        "-m",
+        "loss.margin=0.3",
+        "trainer.devices=2,1,2",
+        "seed=0",
+        *DDP,
+        f"hydra.sweep.dir={tmp_path / 's'}",
+        *witness(),
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     record = yaml.safe_load((tmp_path / "s" / "sweep.yaml").read_text())["points"]
     assert len(record) == 2, "the same point twice is one"
@@ -208,7 +301,13 @@ def test_two_ranks_train_as_one_process_on_the_same_global_batch(tmp_path: Path)
         "trainer.accelerator=cpu",
         f"hydra.run.dir={tmp_path / '1'}",
     ]
-    two = ["data.train_scenes=80", "precision=double", *DDP, "data.batch_size=2", f"hydra.run.dir={tmp_path / '2'}"]
+    two = [
+        "data.train_scenes=80",
+        "precision=double",
+        *DDP,
+        "data.batch_size=2",
+        f"hydra.run.dir={tmp_path / '2'}",
+    ]
     for arguments in (one, two):
         done = command(tmp_path, *arguments, *witness())
         assert done.returncode == 0, done.stderr[-2000:]
@@ -229,7 +328,14 @@ def test_the_same_command_twice_at_a_time_trains_a_point_of_two_ranks_once(tmp_p
 
 @pytest.mark.slow
 def test_a_killed_point_of_two_ranks_goes_on(tmp_path: Path) -> None:
-    swept = ["-m", "loss.margin=0.3", *DDP, "trainer.max_epochs=3", f"hydra.sweep.dir={tmp_path / 's'}", *witness(kills="1")]
+    swept = [
+        "-m",
+        "loss.margin=0.3",
+        *DDP,
+        "trainer.max_epochs=3",
+        f"hydra.sweep.dir={tmp_path / 's'}",
+        *witness(kills="1"),
+    ]
     assert command(tmp_path, *swept).returncode == 1
     done = command(tmp_path, *swept)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -13,16 +13,31 @@ from rpe.task.base import Result, Scoring, Task
 def task_with(batches: int | float, accumulated: int, epochs: int) -> Task:
     task = Task(lambda network: torch.optim.SGD(network.parameters(), lr=2.0), lambda progress: 1 - progress)
     task.layer = torch.nn.Linear(1, 1)
-    data = Digits("digits", batch_size=4, eval_batch_size=1, workers=0, seed=0, train_scenes=43, val_scenes=1, test_scenes=1)
+    data = Digits(
+        "digits",
+        batch_size=4,
+        eval_batch_size=1,
+        num_workers=0,
+        seed=0,
+        train_scenes=43,
+        val_scenes=1,
+        test_scenes=1,
+    )
     trainer = SimpleNamespace(
-        datamodule=data, world_size=2, limit_train_batches=batches, accumulate_grad_batches=accumulated, max_epochs=epochs, loggers=[]
+        datamodule=data,
+        world_size=2,
+        limit_train_batches=batches,
+        accumulate_grad_batches=accumulated,
+        max_epochs=epochs,
+        loggers=[],
     )
     task._trainer = trainer  # type: ignore[assignment]
     return task
 
 
 @pytest.mark.parametrize(
-    ("batches", "accumulated", "epochs", "steps"), [(1.0, 1, 3, 15), (3, 1, 2, 6), (0.5, 1, 1, 2), (1.0, 2, 1, 3), (1.0, 1, 0, 5)]
+    ("batches", "accumulated", "epochs", "steps"),
+    [(1.0, 1, 3, 15), (3, 1, 2, 6), (0.5, 1, 1, 2), (1.0, 2, 1, 3), (1.0, 1, 0, 5)],
 )
 def test_steps_of_a_training(batches: float, accumulated: int, epochs: int, steps: int) -> None:
     assert task_with(batches, accumulated, epochs).total_steps() == steps

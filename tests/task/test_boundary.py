@@ -19,7 +19,14 @@ from rpe.data.bsds import Bsds
 from rpe.task.boundary import BoundaryTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
-SMALL = ["experiment=bsds", "data.crop=32", "data.workers=0", "data.batch_size=2", "backbone.width=8", "loss.pixels=128"]
+SMALL = [
+    "experiment=bsds",
+    "data.crop=32",
+    "data.num_workers=0",
+    "data.batch_size=2",
+    "backbone.width=8",
+    "loss.num_pixels=128",
+]
 Door = Callable[..., None]
 
 
@@ -37,7 +44,15 @@ def make_task(root: Path, *overrides: str) -> tuple[BoundaryTask, Bsds]:
     return task, data
 
 
-@pytest.mark.parametrize("change", ["loss.groups=boundary", "loss.groups=segments", "loss.pairwise_weight=0", "grouping.iterations=2"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "loss.grouping_target=boundary",
+        "loss.grouping_target=segments",
+        "loss.pairwise_weight=0",
+        "grouping.iterations=2",
+    ],
+)
 def test_training_steps_lower_the_loss(root: Path, change: str) -> None:
     task, data = make_task(root, change, "optimizer.lr=0.01")
     task.log_dict = lambda *arguments, **options: None  # type: ignore[method-assign]
@@ -56,13 +71,26 @@ def test_training_steps_lower_the_loss(root: Path, change: str) -> None:
 
 def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    door(train.main, *SMALL, f"data.root={root}", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", f"hydra.run.dir={run}")
+    door(
+        train.main,
+        *SMALL,
+        f"data.root={root}",
+        "trainer.max_epochs=2",
+        "trainer.check_val_every_n_epoch=1",
+        f"hydra.run.dir={run}",
+    )
     figures = json.loads((run / "metrics.json").read_text())["figures"]
     assert figures["images"] == 4 and 0 <= figures["ODS"] <= 1
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert {"val/ODS", "train/pairwise_0", "train/stages", "train/fused"} <= set(rows[0])
     pictures = sorted(file.name for file in (run / "pictures").iterdir())
-    assert pictures == ["precision-recall.png", "val-2000.png", "val-2001.png", "val-2002.png", "val-2003.png"]
+    assert pictures == [
+        "precision-recall.png",
+        "val-2000.png",
+        "val-2001.png",
+        "val-2002.png",
+        "val-2003.png",
+    ]
     door(evaluate.main, f"run={run}", "split=test")
     again = run / "evaluation" / "bsds-test"
     assert json.loads((again / "metrics.json").read_text())["figures"] == figures
@@ -83,23 +111,55 @@ def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_
     assert json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]["images"] == 1
     door(evaluate.main, *anybody, "thresholds=5", f"hydra.run.dir={tmp_path / 'five'}")
     rows = list(csv.DictReader((tmp_path / "five" / "thresholds.csv").open()))
-    assert [float(row["threshold"]) for row in rows] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6], abs=1e-6)
-    door(evaluate.main, f"run={run}", "split=val", "detection.scales=[0.5,1]", f"hydra.run.dir={tmp_path / 'scales'}")
+    assert [float(row["threshold"]) for row in rows] == pytest.approx(
+        [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6], abs=1e-6
+    )
+    door(
+        evaluate.main,
+        f"run={run}",
+        "split=val",
+        "detection.scales=[0.5,1]",
+        f"hydra.run.dir={tmp_path / 'scales'}",
+    )
     assert (tmp_path / "scales" / "maps" / "2000.png").is_file()
 
 
 def test_slips(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "task.val_thresholds 1 makes no curve" in refused(train.main, *SMALL, f"data.root={root}", "task.val_thresholds=1")
-    assert "it needs Bsds" in refused(train.main, "experiment=digits", "task=boundary", "loss=boundary", "head=boundary", "detection=single")
-    assert "loss InstanceLoss is not what rpe.task.boundary.BoundaryTask takes" in refused(train.main, *SMALL, f"data.root={root}", "loss=instance")
-    assert "head BoundaryClassifier is not what rpe.task.instance.InstanceTask takes" in refused(train.main, "experiment=digits", "head=boundary")
-    needs = refused(train.main, "task=boundary", "loss=boundary", "data=bsds", f"data.root={root}", "experiment=coco")
+    assert "task.val_thresholds 1 makes no curve" in refused(
+        train.main, *SMALL, f"data.root={root}", "task.val_thresholds=1"
+    )
+    assert "it needs Bsds" in refused(
+        train.main, "experiment=digits", "task=boundary", "loss=boundary", "head=boundary", "detection=single"
+    )
+    assert "loss InstanceLoss is not what rpe.task.boundary.BoundaryTask takes" in refused(
+        train.main, *SMALL, f"data.root={root}", "loss=instance"
+    )
+    assert "head BoundaryClassifier is not what rpe.task.instance.InstanceTask takes" in refused(
+        train.main, "experiment=digits", "head=boundary"
+    )
+    needs = refused(
+        train.main, "task=boundary", "loss=boundary", "data=bsds", f"data.root={root}", "experiment=coco"
+    )
     assert "needs the group detection" in needs or "is no option" in needs
     assert "detection.scales [0]" in refused(train.main, *SMALL, f"data.root={root}", "detection.scales=[0]")
     (tmp_path / "maps").mkdir()
-    missing = refused(evaluate.main, "task=boundary", f"predictions={tmp_path / 'maps'}", "data=bsds", f"data.root={root}", "split=test")
+    missing = refused(
+        evaluate.main,
+        "task=boundary",
+        f"predictions={tmp_path / 'maps'}",
+        "data=bsds",
+        f"data.root={root}",
+        "split=test",
+    )
     assert "3000.png (or .npy, .mat) is missing" in missing
-    unknown = refused(evaluate.main, "task=boundary", f"predictions={tmp_path / 'maps'}", "data=bsds", f"data.root={root}", "names=[5]")
+    unknown = refused(
+        evaluate.main,
+        "task=boundary",
+        f"predictions={tmp_path / 'maps'}",
+        "data=bsds",
+        f"data.root={root}",
+        "names=[5]",
+    )
     assert "names holds '5'" in unknown
 
 

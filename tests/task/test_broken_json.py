@@ -41,7 +41,13 @@ def small_truth() -> dict:
     """Two images with polygons, run lengths of both kinds, a crowd, and two categories of one name."""
     box = np.zeros((12, 16), dtype=bool)
     box[2:8, 3:9] = True
-    codes = [polygon(1, 1, 6, 8), uncompressed(box), encode_mask(box), encode_mask(~box), polygon(3, 4, 5, 6) + polygon(0, 0, 2, 3)]
+    codes = [
+        polygon(1, 1, 6, 8),
+        uncompressed(box),
+        encode_mask(box),
+        encode_mask(~box),
+        polygon(3, 4, 5, 6) + polygon(0, 0, 2, 3),
+    ]
     annotations = [
         {
             "id": 1 + k,
@@ -54,8 +60,15 @@ def small_truth() -> dict:
         }
         for k, code in enumerate(codes)
     ]
-    images = [{"id": 1 + k, "file_name": name, "height": 12, "width": 16} for k, name in enumerate(("é.png", "b.png"))]
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}]}
+    images = [
+        {"id": 1 + k, "file_name": name, "height": 12, "width": 16}
+        for k, name in enumerate(("é.png", "b.png"))
+    ]
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}],
+    }
 
 
 def small_results() -> list[dict]:
@@ -64,7 +77,14 @@ def small_results() -> list[dict]:
     return [
         {"image_id": 1 + k % 2, "category_id": 1 + k // 2, "segmentation": code, "score": 0.9 - 0.1 * k}
         | ({"file_name": ("é.png", "b.png")[k % 2]} if named else {})
-        for k, (code, named) in enumerate(((encode_mask(box), True), (uncompressed(box), True), (encode_mask(~box), True), (encode_mask(box), True)))
+        for k, (code, named) in enumerate(
+            (
+                (encode_mask(box), True),
+                (uncompressed(box), True),
+                (encode_mask(~box), True),
+                (encode_mask(box), True),
+            )
+        )
     ]
 
 
@@ -84,7 +104,7 @@ def coco(root: Path) -> Coco:
         root=str(root),
         batch_size=1,
         eval_batch_size=1,
-        workers=0,
+        num_workers=0,
         seed=0,
         longest_side=None,
         crop=8,
@@ -92,7 +112,7 @@ def coco(root: Path) -> Coco:
         eval_categories=None,
         augment=None,
         empty_masks="skip",
-        stretch=None,
+        percentile_range=None,
         cache=False,
     )
 
@@ -113,7 +133,9 @@ def test_annotation_files(tmp_path: Path, in_time: Callable[[], None], seed: int
             dataset = data.dataset("train", training=True)
             for index in range(len(dataset)):
                 dataset[index]
-            InstanceTask.score(data, "val", tmp_path / "results.json", tmp_path, None, Scoring("own", 0.5, None))
+            InstanceTask.score(
+                data, "val", tmp_path / "results.json", tmp_path, None, Scoring("own", 0.5, None)
+            )
         except UserError as error:
             assert "\n" not in str(error) and len(str(error)) < 700, str(error)
         except Exception as error:
@@ -134,7 +156,14 @@ def test_results_files(tmp_path: Path, in_time: Callable[[], None], task: type[I
         (tmp_path / "results.json").write_bytes(text)
         in_time()
         try:
-            task.score(data, "val", tmp_path / "results.json", tmp_path, None if number % 3 else ["é"], Scoring("own", 0.5, None)).notes()
+            task.score(
+                data,
+                "val",
+                tmp_path / "results.json",
+                tmp_path,
+                None if number % 3 else ["é"],
+                Scoring("own", 0.5, None),
+            ).notes()
         except UserError as error:
             assert "\n" not in str(error) and len(str(error)) < 700, str(error)
         except Exception as error:

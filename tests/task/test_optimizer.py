@@ -16,7 +16,11 @@ class Network(nn.Module):
 def test_each_parameter_has_its_rate_and_decay_once() -> None:
     network = Network(True)
     network.encoder[0].bias.requires_grad_(False)
-    found = {id(p): (g["lr"], g["weight_decay"]) for g in parameter_groups(network, 1.0, 0.5, 0.1) for p in g["params"]}
+    found = {
+        id(p): (g["lr"], g["weight_decay"])
+        for g in parameter_groups(network, 1.0, 0.5, 0.1)
+        for p in g["params"]
+    }
     wanted = {
         network.encoder[0].weight: (0.1, 0.5),
         network.encoder[1].weight: (0.1, 0.0),

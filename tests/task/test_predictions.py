@@ -19,9 +19,9 @@ TRUTH = {
 def test_images_and_rows_of_names() -> None:
     assert of_names(TRUTH, None) is TRUTH
     some = of_names(TRUTH, ["y"])
-    assert [image["id"] for image in some["images"]] == [2] == [a["image_id"] for a in some["annotations"]] and some["categories"] == TRUTH[
-        "categories"
-    ]
+    assert [image["id"] for image in some["images"]] == [2] == [
+        a["image_id"] for a in some["annotations"]
+    ] and some["categories"] == TRUTH["categories"]
     assert only_images(TRUTH, {1})["annotations"] == [{"id": 5, "image_id": 1}]
     rows = [{"image_id": 1}, {"image_id": 2}, "no row", {}]
     assert only_rows(rows, some) == [{"image_id": 2}, "no row", {}], "what is no row stays, to be refused"
@@ -44,12 +44,19 @@ def test_results_are_a_list_in_a_file(tmp_path: Path) -> None:
 
 def named(*rows: tuple[object, object]) -> list[dict]:
     """Rows of (file_name, image_id); None leaves it out."""
-    return [{key: value for key, value in (("file_name", name), ("image_id", number)) if value is not None} for name, number in rows]
+    return [
+        {key: value for key, value in (("file_name", name), ("image_id", number)) if value is not None}
+        for name, number in rows
+    ]
 
 
 def truth_of(*names: str) -> dict:
     """Image ids count from 1 in this order."""
-    return {"images": [{"id": number, "file_name": name} for number, name in enumerate(names, start=1)], "annotations": [], "categories": []}
+    return {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names, start=1)],
+        "annotations": [],
+        "categories": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,9 @@ def truth_of(*names: str) -> dict:
         (("a.png", "a.jpg"), named(("a.jpg", 2), ("a.png", 1)), [2, 1]),
     ],
 )
-def test_rows_with_a_file_name_belong_to_that_file(names: tuple[str, ...], rows: list[dict], ids: list[int]) -> None:
+def test_rows_with_a_file_name_belong_to_that_file(
+    names: tuple[str, ...], rows: list[dict], ids: list[int]
+) -> None:
     assert [row["image_id"] for row in with_truth_ids(rows, truth_of(*names))] == ids
 
 
@@ -84,20 +93,54 @@ def test_rows_with_a_file_name_belong_to_that_file(names: tuple[str, ...], rows:
             named(("b.png", 1), ("a.png", 2)),
             "file_name and image_id contradict each other: 'b.png' has image_id 1 in the pred.* 2 in",
         ),
-        (("a.png", "b.png", "c.png"), named(("c.png", 1), ("b.png", 2)), "contradict each other: 'c.png' has image_id 1"),
-        (("a.png", "b.png"), named(("a.png", "x"), ("b.png", 2)), "contradict each other: 'a.png' has image_id \"x\" in the predictions and 1 in"),
-        (("a.png", "b.png"), named(("a.png", 1), ("b.png", 1)), "the files 'a.png' and 'b.png' for one image .image_id, 1."),
-        (("a.png", "b.png"), named(("a.png", 1), ("a.jpg", 2)), "the files 'a.png' and 'a.jpg' for one image .an image of the truth, 1."),
-        (("a.png", "b.png"), named(("a.png", 1), ("a.png", 2)), 'result 1 has image_id 2 and file_name "a.png", which other rows give as image 1'),
-        (("a.png", "b.png"), named(("z.png", 1)), "result 0 names file 'z.png', which the truth does not hold: is this another split's file"),
-        (("x/1.png", "y/1.png"), named(("1.png", 1)), "result 0 names file '1.png', which may be image 1 or 2"),
+        (
+            ("a.png", "b.png", "c.png"),
+            named(("c.png", 1), ("b.png", 2)),
+            "contradict each other: 'c.png' has image_id 1",
+        ),
+        (
+            ("a.png", "b.png"),
+            named(("a.png", "x"), ("b.png", 2)),
+            "contradict each other: 'a.png' has image_id \"x\" in the predictions and 1 in",
+        ),
+        (
+            ("a.png", "b.png"),
+            named(("a.png", 1), ("b.png", 1)),
+            "the files 'a.png' and 'b.png' for one image .image_id, 1.",
+        ),
+        (
+            ("a.png", "b.png"),
+            named(("a.png", 1), ("a.jpg", 2)),
+            "the files 'a.png' and 'a.jpg' for one image .an image of the truth, 1.",
+        ),
+        (
+            ("a.png", "b.png"),
+            named(("a.png", 1), ("a.png", 2)),
+            'result 1 has image_id 2 and file_name "a.png", which other rows give as image 1',
+        ),
+        (
+            ("a.png", "b.png"),
+            named(("z.png", 1)),
+            "result 0 names file 'z.png', which the truth does not hold: is this another split's file",
+        ),
+        (
+            ("x/1.png", "y/1.png"),
+            named(("1.png", 1)),
+            "result 0 names file '1.png', which may be image 1 or 2",
+        ),
         (("a.png", "a.jpg"), named(("a.tif", 1)), "result 0 names file 'a.tif', which may be image 1 or 2"),
         (("a.png", "b.png"), named((5, 1)), "result 0 has the file_name 5: text is wanted"),
-        (("a.png", "b.png"), named(("b.png", 1), (None, 2)), "result 1 has no file_name, but others have, and image_ids that are not the truth's"),
+        (
+            ("a.png", "b.png"),
+            named(("b.png", 1), (None, 2)),
+            "result 1 has no file_name, but others have, and image_ids that are not the truth's",
+        ),
         (("x/1.png",), named(("z/1.png", 1)), "names file 'z/1.png', which the truth does not hold"),
     ],
 )
-def test_names_that_are_unknown_or_contradict_the_ids_are_refused(names: tuple[str, ...], rows: list[dict], message: str) -> None:
+def test_names_that_are_unknown_or_contradict_the_ids_are_refused(
+    names: tuple[str, ...], rows: list[dict], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         with_truth_ids(rows, truth_of(*names))
 
@@ -107,15 +150,23 @@ def test_a_numbering_of_its_own_is_told_once(capsys: pytest.CaptureFixture[str])
     for _ in range(2):
         with_truth_ids(named(("a.png", 1), ("b.png", 2)), truth_of("c.png", "a.png", "b.png"))
     assert (
-        capsys.readouterr().err.count("note: predictions count their images by themselves ('a.png' has image_id 1 in the predictions and 2 in") == 1
+        capsys.readouterr().err.count(
+            "note: predictions count their images by themselves ('a.png' has image_id 1 in the predictions and 2 in"
+        )
+        == 1
     )
     with_truth_ids(named(("a.png", 2), ("b.png", 3)), truth_of("c.png", "a.png", "b.png"))
     assert capsys.readouterr().err == ""
 
 
 def test_a_name_means_all_images_that_bear_it() -> None:
-    assert [image["id"] for image in of_names(truth_of("a/x.jpg", "b/x.jpg", "y.jpg"), ["x"])["images"]] == [1, 2]
-    assert [image["id"] for image in of_names(truth_of("caf\u00e9.jpg", "y.jpg"), ["cafe\u0301"])["images"]] == [1]
+    assert [image["id"] for image in of_names(truth_of("a/x.jpg", "b/x.jpg", "y.jpg"), ["x"])["images"]] == [
+        1,
+        2,
+    ]
+    assert [
+        image["id"] for image in of_names(truth_of("caf\u00e9.jpg", "y.jpg"), ["cafe\u0301"])["images"]
+    ] == [1]
 
 
 @pytest.mark.parametrize(

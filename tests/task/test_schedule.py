@@ -5,7 +5,11 @@ from rpe.task.schedule import constant, one_cycle, poly
 
 
 def test_poly_is_the_authors() -> None:
-    assert poly(0.0, 0.9) == 1 and poly(0.5, 0.9) == pytest.approx(0.5**0.9) and poly(1.0, 0.9) == 0 == poly(1.2, 0.9)
+    assert (
+        poly(0.0, 0.9) == 1
+        and poly(0.5, 0.9) == pytest.approx(0.5**0.9)
+        and poly(1.0, 0.9) == 0 == poly(1.2, 0.9)
+    )
 
 
 def test_one_cycle_rises_and_falls() -> None:
@@ -17,7 +21,9 @@ def test_one_cycle_rises_and_falls() -> None:
     assert one_cycle(1.0, **options) == pytest.approx(0.001) == one_cycle(2.0, **options)
 
 
-@pytest.mark.parametrize(("option", "value"), [("warmup", 1.0), ("warmup", -0.1), ("start", 1.5), ("end", -0.1)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("warmup", 1.0), ("warmup", -0.1), ("start", 1.5), ("end", -0.1)]
+)
 def test_shares_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(UserError, match=f"schedule.{option} {value} is outside"):
         one_cycle(0.5, **({"warmup": 0.1, "start": 0.05, "end": 0.001} | {option: value}))

@@ -37,10 +37,10 @@ VOC = [
     "data.batch_size=2",
     "data.crop=48",
     "data.longest_side=96",
-    "data.workers=0",
-    "loss.pixels=64",
+    "data.num_workers=0",
+    "loss.num_pixels=64",
     "trainer.max_epochs=1",
-    "callback.pictures.images=1",
+    "callbacks.pictures.images=1",
 ]
 Door = Callable[..., None]
 
@@ -72,13 +72,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_with_and_without_the_grouping_loss_all_starts_alike() -> None:
     """The same weights, the same batches in the same order, as many steps: what is compared is the loss alone."""
-    variants = [make(*TINY, *change) for change in (["loss.pairwise_weight=0"], ["grouping.iterations=0"], ["grouping.iterations=3"])]
+    variants = [
+        make(*TINY, *change)
+        for change in (["loss.pairwise_weight=0"], ["grouping.iterations=0"], ["grouping.iterations=3"])
+    ]
     states = [task.state_dict() for task, _ in variants]
     for state in states[1:]:
-        assert state.keys() == states[0].keys() and all(torch.equal(state[name], states[0][name]) for name in state)
+        assert state.keys() == states[0].keys() and all(
+            torch.equal(state[name], states[0][name]) for name in state
+        )
     batches = [list(data.train_dataloader()) for _, data in variants]
     for others in batches[1:]:
-        assert all(torch.equal(one.images, other.images) and one.image_ids == other.image_ids for one, other in zip(batches[0], others, strict=True))
+        assert all(
+            torch.equal(one.images, other.images) and one.image_ids == other.image_ids
+            for one, other in zip(batches[0], others, strict=True)
+        )
 
 
 def test_without_the_grouping_loss_the_classes_alone_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +102,21 @@ def test_without_the_grouping_loss_the_classes_alone_are_learned(monkeypatch: py
         logged.clear()
         task.training_step(batch, 0).backward()
         losses[weight] = dict(logged)
-        gradients[weight] = {name for name, parameter in task.named_parameters() if parameter.grad is not None}
+        gradients[weight] = {
+            name for name, parameter in task.named_parameters() if parameter.grad is not None
+        }
         trained = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
-        assert gradients[weight] == trained, "a rank that waits for a gradient that never comes would stop the others"
-    assert losses["0"].keys() == {"train/classes", "train/loss"} and losses["0"]["train/loss"] == losses["0"]["train/classes"]
+        assert gradients[weight] == trained, (
+            "a rank that waits for a gradient that never comes would stop the others"
+        )
+    assert (
+        losses["0"].keys() == {"train/classes", "train/loss"}
+        and losses["0"]["train/loss"] == losses["0"]["train/classes"]
+    )
     assert losses["2"].keys() == {"train/classes", "train/loss", "train/pairwise_0", "train/pairwise_1"}
-    assert torch.equal(losses["0"]["train/classes"], losses["2"]["train/classes"]), "the classes' term is the same either way"
+    assert torch.equal(losses["0"]["train/classes"], losses["2"]["train/classes"]), (
+        "the classes' term is the same either way"
+    )
     only = gradients["2"] - gradients["0"]
     assert only and all(name.startswith("model.embedding.") for name in only)
 
@@ -119,11 +136,17 @@ def test_the_written_results_have_the_figures_by_pycocotools_called_by_hand(run:
             evaluation.accumulate()
             precision = evaluation.eval["precision"][..., 0, 2]
             assert figures(folder)[f"{prefix}AP"] == pytest.approx(precision[precision > -1].mean(), abs=1e-6)
-            assert figures(folder)[f"{prefix}APr50"] == pytest.approx(precision[0][precision[0] > -1].mean(), abs=1e-6)
-            assert figures(folder)[f"{prefix}APr70"] == pytest.approx(precision[4][precision[4] > -1].mean(), abs=1e-6)
+            assert figures(folder)[f"{prefix}APr50"] == pytest.approx(
+                precision[0][precision[0] > -1].mean(), abs=1e-6
+            )
+            assert figures(folder)[f"{prefix}APr70"] == pytest.approx(
+                precision[4][precision[4] > -1].mean(), abs=1e-6
+            )
             for index in range(10):
                 if not prefix and precision[0, 0, index] > -1:
-                    assert figures(folder)[f"APr50-{index}"] == pytest.approx(precision[0, :, index].mean(), abs=1e-6)
+                    assert figures(folder)[f"APr50-{index}"] == pytest.approx(
+                        precision[0, :, index].mean(), abs=1e-6
+                    )
                 elif not prefix:
                     assert f"APr50-{index}" not in figures(folder)
 
@@ -142,43 +165,100 @@ def test_a_run_leaves_tables_maps_and_pictures(run: Path) -> None:
         "classes",
         "pictures",
     }
-    assert {path.name for path in (folder / "classes").iterdir()} == {f"val-{index}.png" for index in range(3)}
-    assert {"classes.png", "confusion.png", "val-1.png"} <= {path.name for path in [*(folder / "pictures").iterdir(), *(run / "pictures").iterdir()]}
-    assert {"mIoU", "accuracy", "IoU-background", "AP", "APr50", "APr70", "components-AP", "AR@10", "ARI-modes", "PQ"} <= figures(run).keys()
+    assert {path.name for path in (folder / "classes").iterdir()} == {
+        f"val-{index}.png" for index in range(3)
+    }
+    assert {"classes.png", "confusion.png", "val-1.png"} <= {
+        path.name for path in [*(folder / "pictures").iterdir(), *(run / "pictures").iterdir()]
+    }
+    assert {
+        "mIoU",
+        "accuracy",
+        "IoU-background",
+        "AP",
+        "APr50",
+        "APr70",
+        "components-AP",
+        "AR@10",
+        "ARI-modes",
+        "PQ",
+    } <= figures(run).keys()
     # what is class-agnostic stays so: one category, the mask's own score, the same masks
-    proposals, instances = (json.loads((folder / f"{name}.json").read_text()) for name in ("proposals", "instances"))
+    proposals, instances = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("proposals", "instances")
+    )
     assert {row["category_id"] for row in proposals} == {1} and len(proposals) == len(instances)
-    assert {row["segmentation"]["counts"] for row in proposals} == {row["segmentation"]["counts"] for row in instances}
+    assert {row["segmentation"]["counts"] for row in proposals} == {
+        row["segmentation"]["counts"] for row in instances
+    }
 
 
 def test_anybodys_results_have_pycocotools_figures_through_the_door(door: Door, tmp_path: Path) -> None:
     truth = make("data.val_scenes=6")[1].truth("val")
     rows = noisy(truth, 3)
     (tmp_path / "results.json").write_text(json.dumps(rows))
-    door(evaluate.main, "task=semantic", f"predictions={tmp_path / 'results.json'}", "data=digits", "data.val_scenes=6", f"hydra.run.dir={tmp_path}")
+    door(
+        evaluate.main,
+        "task=semantic",
+        f"predictions={tmp_path / 'results.json'}",
+        "data=digits",
+        "data.val_scenes=6",
+        f"hydra.run.dir={tmp_path}",
+    )
     found, wanted = figures(tmp_path), by_hand(truth, rows)
-    assert found["images"] == 6 and len(wanted) > 5 and {value for name, value in found.items() if "APr" in name} - {0.0, 1.0}
-    assert {name for name in found if name.startswith("APr50-")} == {f"APr50-{category - 1}" for category in wanted}
+    assert (
+        found["images"] == 6
+        and len(wanted) > 5
+        and {value for name, value in found.items() if "APr" in name} - {0.0, 1.0}
+    )
+    assert {name for name in found if name.startswith("APr50-")} == {
+        f"APr50-{category - 1}" for category in wanted
+    }
     for category, precision in wanted.items():
         assert found[f"APr50-{category - 1}"] == pytest.approx(precision[0], abs=1e-6)
     assert found["AP"] == pytest.approx(np.mean(list(wanted.values())), abs=1e-6)
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "metrics.json", "classes.csv", "classes.md", "pictures"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "results.json",
+        "metrics.json",
+        "classes.csv",
+        "classes.md",
+        "pictures",
+    }
 
 
-def test_anybodys_class_maps_have_the_figures_of_the_run_that_wrote_them(run: Path, door: Door, refused: Callable[..., str], tmp_path: Path) -> None:
+def test_anybodys_class_maps_have_the_figures_of_the_run_that_wrote_them(
+    run: Path, door: Door, refused: Callable[..., str], tmp_path: Path
+) -> None:
     ours, data = run / "evaluation" / "digits-val", ["data=digits", "data.val_scenes=3", "task=semantic"]
     door(evaluate.main, f"predictions={ours / 'classes'}", *data, f"hydra.run.dir={tmp_path / 'maps'}")
-    wanted = {name: value for name, value in figures(ours).items() if name in ("mIoU", "accuracy", "images") or name.startswith("IoU-")}
+    wanted = {
+        name: value
+        for name, value in figures(ours).items()
+        if name in ("mIoU", "accuracy", "images") or name.startswith("IoU-")
+    }
     assert figures(tmp_path / "maps") == pytest.approx(wanted, abs=1e-9)
-    door(evaluate.main, f"predictions={ours / 'classes'}", *data, "names=[val-1]", f"hydra.run.dir={tmp_path / 'named'}")
+    door(
+        evaluate.main,
+        f"predictions={ours / 'classes'}",
+        *data,
+        "names=[val-1]",
+        f"hydra.run.dir={tmp_path / 'named'}",
+    )
     assert figures(tmp_path / "named")["images"] == 1
     line = refused(
-        evaluate.main, f"predictions={ours / 'classes'}", "data=digits", "data.val_scenes=4", "task=semantic", f"hydra.run.dir={tmp_path / 'x'}"
+        evaluate.main,
+        f"predictions={ours / 'classes'}",
+        "data=digits",
+        "data.val_scenes=4",
+        "task=semantic",
+        f"hydra.run.dir={tmp_path / 'x'}",
     )
     assert "val-3.png is missing (1 such)" in line
 
 
-def test_a_run_is_not_examined_on_other_classes(run: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_not_examined_on_other_classes(
+    run: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert state["classes"] == {digit + 1: str(digit) for digit in range(10)}
     monkeypatch.setattr("rpe.data.digits.NAMES", ["zero", *list(state["classes"].values())[1:]])
@@ -188,7 +268,10 @@ def test_a_run_is_not_examined_on_other_classes(run: Path, refused: Callable[...
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["experiment=digits", "task=semantic"], "loss InstanceLoss is not what rpe.task.semantic.SemanticTask takes: it needs SemanticLoss"),
+        (
+            ["experiment=digits", "task=semantic"],
+            "loss InstanceLoss is not what rpe.task.semantic.SemanticTask takes: it needs SemanticLoss",
+        ),
         (
             ["experiment=digits", "task=semantic", "loss=semantic"],
             "head Objectness and loss SemanticLoss do not fit: head=semantic wants loss=semantic",
@@ -211,7 +294,15 @@ def test_slips(arguments: list[str], message: str, refused: Callable[..., str], 
 
 
 def test_an_instance_task_can_carry_classes(door: Door, tmp_path: Path) -> None:
-    door(train.main, *tiny(4, 3, 3), "head=semantic", "loss=semantic", "ranker=learned", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+    door(
+        train.main,
+        *tiny(4, 3, 3),
+        "head=semantic",
+        "loss=semantic",
+        "ranker=learned",
+        "trainer.max_epochs=1",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
     assert {"AR@10", "mIoU", "AP", "components-AP"} <= figures(tmp_path / "run").keys()
 
 
@@ -223,16 +314,41 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
         for annotation in truth["annotations"]:
             annotation["category_id"] = {1: 7, 2: 44}[annotation["category_id"]]
         file.write_text(json.dumps(truth))
-    coco = [f"data.root={coco_folder}", "data.crop=32", "data.workers=0", "head.classes=2"]
-    tiny = ["backbone.width=8", "backbone.levels=2", "data.batch_size=2", "loss.pixels=64", "trainer.max_epochs=1", "callback.pictures.images=0"]
-    door(train.main, "experiment=digits_semantic", "data=coco", *coco, *tiny, "head.subdivision=1", f"hydra.run.dir={tmp_path / 'run'}")
+    coco = [f"data.root={coco_folder}", "data.crop=32", "data.num_workers=0", "head.classes=2"]
+    tiny = [
+        "backbone.width=8",
+        "backbone.levels=2",
+        "data.batch_size=2",
+        "loss.num_pixels=64",
+        "trainer.max_epochs=1",
+        "callbacks.pictures.images=0",
+    ]
+    door(
+        train.main,
+        "experiment=digits_semantic",
+        "data=coco",
+        *coco,
+        *tiny,
+        "head.upscale=1",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
     door(evaluate.main, f"run={tmp_path / 'run'}")
     folder = tmp_path / "run" / "evaluation" / "coco-val"
-    assert {"mIoU", "IoU-background", "IoU-box", "IoU-brick", "AP"} <= figures(folder).keys() and "APr50-brick" in figures(folder)
-    rows = json.loads((folder / "components.json").read_text()) + json.loads((folder / "instances.json").read_text())
+    assert {"mIoU", "IoU-background", "IoU-box", "IoU-brick", "AP"} <= figures(
+        folder
+    ).keys() and "APr50-brick" in figures(folder)
+    rows = json.loads((folder / "components.json").read_text()) + json.loads(
+        (folder / "instances.json").read_text()
+    )
     assert {row["category_id"] for row in rows} <= {7, 44}
-    surely = ["proposal.foreground_thresholds=[0.05]", "proposal.least_score=0", "proposal.minimum_area=1"]
-    door(predict.main, f"run={tmp_path / 'run'}", f"images={coco_folder / 'val2017'}", f"output={tmp_path / 'found'}", *surely)
+    surely = ["proposal.foreground_thresholds=[0.05]", "proposal.score_threshold=0", "proposal.min_area=1"]
+    door(
+        predict.main,
+        f"run={tmp_path / 'run'}",
+        f"images={coco_folder / 'val2017'}",
+        f"output={tmp_path / 'found'}",
+        *surely,
+    )
     names = yaml.safe_load((tmp_path / "found" / "predictions.yaml").read_text())["categories"]
     assert names == {7: "box", 44: "brick"}
     found = json.loads((tmp_path / "found" / "results.json").read_text())
@@ -240,12 +356,19 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
     assert found and [names[row["category_id"]] for row in found] == [row["class"] for row in table]
     truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
     oracle = [
-        {"image_id": a["image_id"], "category_id": a["category_id"], "score": 0.9 - a["iscrowd"], "segmentation": truth.annToRLE(a)}
+        {
+            "image_id": a["image_id"],
+            "category_id": a["category_id"],
+            "score": 0.9 - a["iscrowd"],
+            "segmentation": truth.annToRLE(a),
+        }
         for a in truth.dataset["annotations"]
     ]
     for row in oracle:
         row["segmentation"]["counts"] = (
-            row["segmentation"]["counts"].decode() if isinstance(row["segmentation"]["counts"], bytes) else row["segmentation"]["counts"]
+            row["segmentation"]["counts"].decode()
+            if isinstance(row["segmentation"]["counts"], bytes)
+            else row["segmentation"]["counts"]
         )
     (tmp_path / "oracle.json").write_text(json.dumps(oracle))
     door(
@@ -257,7 +380,9 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
         f"hydra.run.dir={tmp_path}",
     )
     found = figures(tmp_path)
-    assert [found[name] for name in ("AP", "APr50", "APr70", "APr50-box", "APr50-brick")] == pytest.approx([1.0] * 5)
+    assert [found[name] for name in ("AP", "APr50", "APr70", "APr50-box", "APr50-brick")] == pytest.approx(
+        [1.0] * 5
+    )
 
 
 @pytest.mark.parametrize(("layout", "experiment"), [("miniature", "voc_semantic"), ("real", "voc_instance")])
@@ -265,7 +390,9 @@ def test_voc_and_sbd_train_and_evaluate(layout: str, experiment: str, door: Door
     root = write_sbd(write_voc(tmp_path / "data")) if layout == "miniature" else data_root()
     if not (root / "VOCdevkit").is_dir():
         pytest.skip(f"{root / 'VOCdevkit'} is absent: set RPE_DATA_DIR to the real data")
-    door(train.main, f"experiment={experiment}", f"data.root={root}", *VOC, f"hydra.run.dir={tmp_path / 'run'}")
+    door(
+        train.main, f"experiment={experiment}", f"data.root={root}", *VOC, f"hydra.run.dir={tmp_path / 'run'}"
+    )
     door(evaluate.main, f"run={tmp_path / 'run'}")
     found = figures(tmp_path / "run" / "evaluation" / "voc-val")
     assert found["images"] == 3 and {"mIoU", "AP", "APr50", "APr70", "AR@10"} <= found.keys()
@@ -288,7 +415,14 @@ def test_void_in_the_files_changes_neither_loss_nor_miou(door: Door, tmp_path: P
             name = str(sample.image_id)
             classes = np.where(sample.labels.numpy() == -1, wrong, classes).astype(np.uint8)
             Image.fromarray(classes).save(folder / f"{name[:4]}_{name[4:]}.png")
-        door(evaluate.main, "task=semantic", f"predictions={folder}", "data=voc", f"data.root={root}", f"hydra.run.dir={tmp_path / str(wrong)}")
+        door(
+            evaluate.main,
+            "task=semantic",
+            f"predictions={folder}",
+            "data=voc",
+            f"data.root={root}",
+            f"hydra.run.dir={tmp_path / str(wrong)}",
+        )
         scores.append(figures(tmp_path / str(wrong)))
     assert scores[0] == scores[1] and scores[0]["mIoU"] == scores[0]["accuracy"] == 1.0
 

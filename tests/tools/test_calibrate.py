@@ -16,8 +16,8 @@ from rpe.tools.gallery import main as gallery
 # so that untrained embeddings yield objects
 FOUND = (
     "proposal.foreground_thresholds=[0.3]",
-    "proposal.least_score=0.05",
-    "proposal.components=true",
+    "proposal.score_threshold=0.05",
+    "proposal.split_components=true",
     "grouping.iterations=1",
 )
 
@@ -30,27 +30,41 @@ def test_calibrated_scores_are_ious_and_keep_the_order(
     main([f"run={run}"])
     said = capsys.readouterr().out
     about = json.loads((run / "calibration.json").read_text())["about"]
-    assert f"{about['masks']:,} masks of 4 images of digits val" in said and "fitted on every other image" in said
+    assert (
+        f"{about['masks']:,} masks of 4 images of digits val" in said
+        and "fitted on every other image" in said
+    )
     figures = {}
     for calibrated in ("false", "true"):
         folder = tmp_path / calibrated
         door(evaluate.main, f"run={run}", f"calibrated={calibrated}", f"hydra.run.dir={folder}")
         figures[calibrated] = json.loads((folder / "metrics.json").read_text())["figures"]
-        assert (folder / "pictures" / "reliability.png").is_file() and len((folder / "reliability.csv").read_text().splitlines()) == 11
+        assert (folder / "pictures" / "reliability.png").is_file() and len(
+            (folder / "reliability.csv").read_text().splitlines()
+        ) == 11
     raw, calibrated = figures["false"], figures["true"]
-    assert raw["score-ECE"] == pytest.approx(about["ECE"], abs=1e-6) and calibrated["score-ECE"] < 0.01 < raw["score-ECE"]
+    assert (
+        raw["score-ECE"] == pytest.approx(about["ECE"], abs=1e-6)
+        and calibrated["score-ECE"] < 0.01 < raw["score-ECE"]
+    )
     assert {name: value for name, value in raw.items() if name.startswith("AR")} == {
         name: value for name, value in calibrated.items() if name.startswith("AR")
     }
     assert "with other ranker" in refused(evaluate.main, f"run={run}", "calibrated=true", "ranker=random")
-    assert "beside predictions=" in refused(evaluate.main, f"predictions={run}", "data=digits", "calibrated=true")
+    assert "beside predictions=" in refused(
+        evaluate.main, f"predictions={run}", "data=digits", "calibrated=true"
+    )
 
     with (tmp_path / "false" / "images.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert sorted(int(row["image_id"]) for row in table) == [1, 2, 3, 4]
-    counts = {name: sum(int(row[name]) for row in table) for name in ("proposals", "matched", "missed", "extra")}
+    counts = {
+        name: sum(int(row[name]) for row in table) for name in ("proposals", "matched", "missed", "extra")
+    }
     assert counts["proposals"] == raw["masks-per-image"] * 4
-    assert counts["matched"] / sum(counts[name] for name in ("matched", "missed", "extra")) == pytest.approx(raw["AP50-pooled"])
+    assert counts["matched"] / sum(counts[name] for name in ("matched", "missed", "extra")) == pytest.approx(
+        raw["AP50-pooled"]
+    )
 
     gallery(
         [
@@ -62,7 +76,9 @@ def test_calibrated_scores_are_ious_and_keep_the_order(
     )
     page = (tmp_path / "page.html").read_text()
     places = [page.index(f"<h2>image {row['image_id']}: {row['file_name']}</h2>") for row in table[:2]]
-    assert places == sorted(places) and page.count("<section>") == 2 and f"{table[0]['missed']} missed" in page
+    assert (
+        places == sorted(places) and page.count("<section>") == 2 and f"{table[0]['missed']} missed" in page
+    )
     with pytest.raises(UserError, match="order must be images.csv of an evaluation"):
         gallery([f"run={run}", f"order={tmp_path / 'none.csv'}"])
 
@@ -71,4 +87,8 @@ def test_slips(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run is missing"):
         main([])
     with pytest.raises(UserError, match="run must be one that finds objects"):
-        main([f"run={write_run(tmp_path / 'run', 'experiment=bsds', 'backbone.width=4', f'data.root={tmp_path}')}"])
+        main(
+            [
+                f"run={write_run(tmp_path / 'run', 'experiment=bsds', 'backbone.width=4', f'data.root={tmp_path}')}"
+            ]
+        )

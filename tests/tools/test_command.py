@@ -10,7 +10,10 @@ DEFAULTS = {"run": None, "sizes": [1, 2]}
 
 
 def test_values_are_read_as_yaml_over_the_defaults() -> None:
-    assert read_arguments(["run=outputs/a b", "sizes=[3, 4.5]"], DEFAULTS, "") == {"run": "outputs/a b", "sizes": [3, 4.5]}
+    assert read_arguments(["run=outputs/a b", "sizes=[3, 4.5]"], DEFAULTS, "") == {
+        "run": "outputs/a b",
+        "sizes": [3, 4.5],
+    }
     assert read_arguments(["run=a=b"], DEFAULTS, "") == {"run": "a=b", "sizes": [1, 2]}
     assert read_arguments([], DEFAULTS, "") == DEFAULTS
 
@@ -34,7 +37,9 @@ def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0 and capsys.readouterr().out == "how to use it\n"
 
 
-def test_a_slip_is_one_line_and_a_status_is_handed_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slip_is_one_line_and_a_status_is_handed_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["program", "a=1"])
 
     def slip(arguments: list[str]) -> None:
@@ -47,7 +52,9 @@ def test_a_slip_is_one_line_and_a_status_is_handed_on(monkeypatch: pytest.Monkey
     assert capsys.readouterr().err == "error: a=1 is wrong\n"
 
 
-def test_what_the_file_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_what_the_file_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr(sys, "argv", ["program"])
     (tmp_path / "file").write_text("")
 
@@ -57,7 +64,10 @@ def test_what_the_file_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatc
     def occupied(_: list[str]) -> None:
         (tmp_path / "file").mkdir(exist_ok=True)
 
-    for main, line in ((missing, f"error: {tmp_path}/nowhere/a: No such file or directory\n"), (occupied, f"error: {tmp_path}/file: File exists\n")):
+    for main, line in (
+        (missing, f"error: {tmp_path}/nowhere/a: No such file or directory\n"),
+        (occupied, f"error: {tmp_path}/file: File exists\n"),
+    ):
         with pytest.raises(SystemExit) as stop:
             command(main)
         assert stop.value.code == 1 and capsys.readouterr().err == line

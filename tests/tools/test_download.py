@@ -98,7 +98,13 @@ def zipped(folder: Path, top: str) -> bytes:
     return out.getvalue()
 
 
-def serve(server: Server, monkeypatch: pytest.MonkeyPatch, name: str, *contents: bytes, mirrors: tuple[str, ...] = ("",)) -> None:
+def serve(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    *contents: bytes,
+    mirrors: tuple[str, ...] = ("",),
+) -> None:
     """Put archives on the server, under each mirror, and let the data set come from nowhere else."""
     archives = []
     for archive, content in zip(DATASETS[name], contents, strict=True):
@@ -120,7 +126,11 @@ def names_of(root: Path, use_sbd: bool = False) -> int:
 
 
 def test_each_data_set_lands_where_its_reader_looks(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = tmp_path / "data"
     serve(server, monkeypatch, "voc", voc)
@@ -129,9 +139,24 @@ def test_each_data_set_lands_where_its_reader_looks(
     main(["name=sbd", f"root={root}"])
     assert names_of(root) == 2 and names_of(root, use_sbd=True) == 4
     coco = write_miniature(tmp_path / "coco")
-    serve(server, monkeypatch, "coco", *(zipped(coco, top) for top in ("annotations", "val2017", "train2017")))
+    serve(
+        server, monkeypatch, "coco", *(zipped(coco, top) for top in ("annotations", "val2017", "train2017"))
+    )
     main(["name=coco", f"root={root / 'coco'}"])
-    assert len(CocoImages(root / "coco/train2017", root / "coco/annotations/instances_train2017.json", None, None, 0, None, "")) == 4
+    assert (
+        len(
+            CocoImages(
+                root / "coco/train2017",
+                root / "coco/annotations/instances_train2017.json",
+                None,
+                None,
+                0,
+                None,
+                "",
+            )
+        )
+        == 4
+    )
     for part in ("images", "groundTruth"):
         for split in ("train", "val", "test"):
             (tmp_path / "bsds" / "BSR/BSDS500/data" / part / split).mkdir(parents=True)
@@ -142,7 +167,9 @@ def test_each_data_set_lands_where_its_reader_looks(
     assert not (root / ".download").exists() and not (root / "coco" / ".download").exists()
 
 
-def test_what_is_there_is_left_alone(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_there_is_left_alone(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_sbd(write_voc(tmp_path))
     coco = write_miniature(tmp_path / "coco")
     for name, where in (("voc", root), ("sbd", root), ("coco", coco)):
@@ -154,13 +181,19 @@ def test_what_is_there_is_left_alone(server: Server, tmp_path: Path, capsys: pyt
 
 
 def test_what_is_missing_is_fetched_and_what_is_there_stays(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = tmp_path / "data"
     coco = write_miniature(tmp_path / "coco")
     serve(server, monkeypatch, "voc", voc)
     serve(server, monkeypatch, "sbd", tarred(write_sbd(tmp_path / "sbd"), "w:gz"))
-    serve(server, monkeypatch, "coco", *(zipped(coco, top) for top in ("annotations", "val2017", "train2017")))
+    serve(
+        server, monkeypatch, "coco", *(zipped(coco, top) for top in ("annotations", "val2017", "train2017"))
+    )
     for name, file in (
         ("voc", "VOCdevkit/VOC2012/JPEGImages/2008_000002.jpg"),
         ("voc", "VOCdevkit/VOC2012/SegmentationClass/2009_000007.png"),
@@ -169,7 +202,11 @@ def test_what_is_missing_is_fetched_and_what_is_there_stays(
         ("coco", "train2017/000000000002.png"),
     ):
         main([f"name={name}", f"root={root}"])
-        mine = next(path for path in root.rglob("*") if path.suffix in (".jpg", ".mat", ".png") and path != root / file)
+        mine = next(
+            path
+            for path in root.rglob("*")
+            if path.suffix in (".jpg", ".mat", ".png") and path != root / file
+        )
         mine.write_bytes(b"mine")
         (root / file).unlink()
         capsys.readouterr()
@@ -180,13 +217,19 @@ def test_what_is_missing_is_fetched_and_what_is_there_stays(
 
 
 def test_a_list_that_is_not_the_archives_is_named(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve(server, monkeypatch, "voc", voc)
     main(["name=voc", f"root={tmp_path}"])
     with (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").open("a") as names:
         names.write("2010_000001")
-    assert "2010_000001.jpg is not in VOCtrainval_11-May-2012.tar (3 such)" in refused(capsys, "name=voc", f"root={tmp_path}")
+    assert "2010_000001.jpg is not in VOCtrainval_11-May-2012.tar (3 such)" in refused(
+        capsys, "name=voc", f"root={tmp_path}"
+    )
 
 
 def test_real_data_are_left_alone(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,15 +240,21 @@ def test_real_data_are_left_alone(server: Server, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.count("nothing to do") == 6 and server.asked == []
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes) -> None:
+def test_an_interrupted_download_goes_on_where_it_stopped(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes
+) -> None:
     serve(server, monkeypatch, "voc", voc)
     path = f"/{DATASETS['voc'][0].name}"
     server.breaks[path] = [5000, 7000]
     main(["name=voc", f"root={tmp_path / 'data'}"])
-    assert [asked[1] for asked in server.asked] == [None, "bytes=5000-", "bytes=12000-"] and names_of(tmp_path / "data") == 2
+    assert [asked[1] for asked in server.asked] == [None, "bytes=5000-", "bytes=12000-"] and names_of(
+        tmp_path / "data"
+    ) == 2
 
 
-def test_a_killed_download_goes_on_where_it_stopped(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes) -> None:
+def test_a_killed_download_goes_on_where_it_stopped(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes
+) -> None:
     serve(server, monkeypatch, "voc", voc)
     partial = tmp_path / "data" / ".download" / f"{DATASETS['voc'][0].name}.partial"
     partial.parent.mkdir(parents=True)
@@ -215,7 +264,11 @@ def test_a_killed_download_goes_on_where_it_stopped(server: Server, tmp_path: Pa
 
 
 def test_interruption_by_the_user_keeps_what_came(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve(server, monkeypatch, "voc", voc)
     monkeypatch.setattr(download, "CHUNK", 1000)
@@ -235,7 +288,9 @@ def test_interruption_by_the_user_keeps_what_came(
     assert server.asked[-1][1] == "bytes=6000-" and names_of(tmp_path / "data") == 2
 
 
-def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes) -> None:
+def test_a_server_without_ranges_begins_anew(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes
+) -> None:
     serve(server, monkeypatch, "voc", voc)
     server.ranges = False
     server.breaks[f"/{DATASETS['voc'][0].name}"] = [5000]
@@ -253,7 +308,11 @@ def test_a_partial_that_is_whole_or_too_long(server: Server, tmp_path: Path) -> 
 
 
 def test_the_next_mirror_is_asked(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve(server, monkeypatch, "voc", voc, mirrors=("/one", "/two", "/three"))
     name = DATASETS["voc"][0].name
@@ -261,11 +320,19 @@ def test_the_next_mirror_is_asked(
     server.files[f"/two/{name}"] = voc[:-512] + b"\1" * 512
     main(["name=voc", f"root={tmp_path / 'data'}"])
     told = capsys.readouterr().err
-    assert f"/one/{name}: 404" in told and f"/two/{name}: it has the md5" in told and names_of(tmp_path / "data") == 2
-    assert [asked[0] for asked in server.asked] == [f"/one/{name}", f"/two/{name}", f"/three/{name}"], "404 is final"
+    assert (
+        f"/one/{name}: 404" in told
+        and f"/two/{name}: it has the md5" in told
+        and names_of(tmp_path / "data") == 2
+    )
+    assert [asked[0] for asked in server.asked] == [f"/one/{name}", f"/two/{name}", f"/three/{name}"], (
+        "404 is final"
+    )
 
 
-def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes) -> None:
+def test_a_busy_server_is_asked_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes
+) -> None:
     serve(server, monkeypatch, "voc", voc)
     server.statuses[f"/{DATASETS['voc'][0].name}"] = [503, 500]
     main(["name=voc", f"root={tmp_path / 'data'}"])
@@ -282,17 +349,25 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_wrong_checksum_everywhere(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve(server, monkeypatch, "voc", voc)
     name = DATASETS["voc"][0].name
     server.files[f"/{name}"] = voc[:-512] + b"\1" * 512
     line = refused(capsys, "name=voc", f"root={tmp_path / 'data'}")
     assert f"{name} cannot be had" in line and "it has the md5" in line and "mirror=" in line
-    assert not (tmp_path / "data" / "VOCdevkit").exists() and not list((tmp_path / "data" / ".download").iterdir())
+    assert not (tmp_path / "data" / "VOCdevkit").exists() and not list(
+        (tmp_path / "data" / ".download").iterdir()
+    )
 
 
-def test_no_address_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_address_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     nowhere = replace(DATASETS["voc"][0], urls=(f"{server.address}/nowhere", "http://127.0.0.1:1/refused"))
     monkeypatch.setitem(DATASETS, "voc", (nowhere,))
     line = refused(capsys, "name=voc", f"root={tmp_path}")
@@ -300,7 +375,11 @@ def test_no_address_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ser
 
 
 def test_an_archive_put_there_by_hand(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve(server, monkeypatch, "voc", voc)
     file = tmp_path / "data" / ".download" / DATASETS["voc"][0].name
@@ -319,14 +398,20 @@ def test_archives_that_break_while_unpacked_leave_nothing(
     folder.mkdir(parents=True)
     (folder / "1.jpg").write_bytes(bytes(range(256)) * 2000)
     whole = tarred(tmp_path / "bsds", "w:gz")
-    for content, message in ((whole[:-40], "does not unpack"), (whole, "holds no BSR/BSDS500/data/images/val"), (b"<html>", "is no archive")):
+    for content, message in (
+        (whole[:-40], "does not unpack"),
+        (whole, "holds no BSR/BSDS500/data/images/val"),
+        (b"<html>", "is no archive"),
+    ):
         root = tmp_path / message.split()[-1].replace("/", "_")
         serve(server, monkeypatch, "bsds", content)
         assert message in refused(capsys, "name=bsds", f"root={root}")
         assert not (root / "BSR").exists() and not (root / ".download" / "unpacked").exists()
 
 
-def test_an_archive_cannot_write_outside(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_archive_cannot_write_outside(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         entry = tarfile.TarInfo("../../../evil")
@@ -337,7 +422,9 @@ def test_an_archive_cannot_write_outside(server: Server, tmp_path: Path, monkeyp
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_other_years_and_files_stay(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes) -> None:
+def test_other_years_and_files_stay(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes
+) -> None:
     serve(server, monkeypatch, "voc", voc)
     older = tmp_path / "data" / "VOCdevkit" / "VOC2007" / "a"
     older.parent.mkdir(parents=True)
@@ -350,7 +437,13 @@ def test_other_years_and_files_stay(server: Server, tmp_path: Path, monkeypatch:
     assert older.read_text() == "mine"
 
 
-def test_no_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voc: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_room(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    voc: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     serve(server, monkeypatch, "voc", voc)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(voc)})())
     assert "has no room for" in refused(capsys, "name=voc", f"root={tmp_path / 'data'}")
@@ -374,10 +467,16 @@ def test_slips(arguments: list[str], message: str, capsys: pytest.CaptureFixture
 def test_help_is_no_slip(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([flag])
     told = capsys.readouterr()
-    assert told.out.startswith("python -m rpe.tools.download name=voc|sbd|coco|bsds") and "mirror" in told.out and not told.err
+    assert (
+        told.out.startswith("python -m rpe.tools.download name=voc|sbd|coco|bsds")
+        and "mirror" in told.out
+        and not told.err
+    )
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What `python -m` does, without a new process."""
     root = write_voc(tmp_path / "data")
     monkeypatch.setattr(sys, "argv", ["download.py", "name=voc", f"root={root}"])
@@ -389,8 +488,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_checksums_and_addresses_are_well_formed() -> None:
     for name, archives in DATASETS.items():
         for archive in archives:
-            assert isinstance(archive, Archive) and archive.holds and len(set(archive.urls)) == len(archive.urls) >= 2
-            assert all(url.startswith(("http://", "https://")) and url.endswith(archive.name) for url in archive.urls)
+            assert (
+                isinstance(archive, Archive)
+                and archive.holds
+                and len(set(archive.urls)) == len(archive.urls) >= 2
+            )
+            assert all(
+                url.startswith(("http://", "https://")) and url.endswith(archive.name) for url in archive.urls
+            )
             assert archive.md5 is None if name == "bsds" else len(archive.md5 or "") == 32
     with pytest.raises(UserError):
         download.settings_of(["name=x"])

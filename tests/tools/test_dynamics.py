@@ -26,8 +26,19 @@ def test_all_pictures_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[
     # the first step is the same: the keys are X_0 in both
     row = table.splitlines()[1].split(",")
     assert row[1] == pytest.approx(row[3]) or abs(float(row[1]) - float(row[3])) < 1e-5
-    main([f"run={run}", "image=1", "loops=2", "bandwidth=1.5", "animation=false", f"output={tmp_path / 'wide'}"])
-    assert (tmp_path / "wide" / "moves.csv").read_text() != table and not (tmp_path / "wide" / "sphere.gif").exists()
+    main(
+        [
+            f"run={run}",
+            "image=1",
+            "loops=2",
+            "bandwidth=1.5",
+            "animation=false",
+            f"output={tmp_path / 'wide'}",
+        ]
+    )
+    assert (tmp_path / "wide" / "moves.csv").read_text() != table and not (
+        tmp_path / "wide" / "sphere.gif"
+    ).exists()
 
 
 def test_slips(tmp_path: Path) -> None:
@@ -47,6 +58,13 @@ def test_slips(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bandwidth abc is no number"):
         main([f"run={run}", "bandwidth=abc"])
     assert not (run / "dynamics").exists()
-    boundaries = write_run(tmp_path / "bsds", "experiment=bsds", f"data.root={tmp_path}", "backbone.width=4", "embedding.hidden=4", "head.hidden=4")
+    boundaries = write_run(
+        tmp_path / "bsds",
+        "experiment=bsds",
+        f"data.root={tmp_path}",
+        "backbone.width=4",
+        "embedding.hidden=4",
+        "head.hidden=4",
+    )
     with pytest.raises(UserError, match="detects boundaries: name one that groups pixels into objects"):
         main([f"run={boundaries}"])

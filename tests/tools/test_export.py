@@ -8,10 +8,19 @@ import torch
 from written_run import SMALL, write_run
 
 from rpe.grouping import mean_shift
-from rpe.grouping.fixed import FixedMeanShift
-from rpe.run.trained import read_trained
+from rpe.grouping.exportable import FixedMeanShift
+from rpe.run.trained import load_run
 from rpe.structures import UserError
-from rpe.tools.export import Exported, Network, compared, grouping_program, main, network_program, random_points, write
+from rpe.tools.export import (
+    Exported,
+    Network,
+    compared,
+    grouping_program,
+    main,
+    network_program,
+    random_points,
+    write,
+)
 
 pytestmark = pytest.mark.usefixtures("plain")
 """Checks of shapes compare them, and what is traced through a comparison holds for these shapes alone."""
@@ -28,23 +37,37 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rpe", "light
 
 
 def test_programs_run_where_this_package_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, output = write_run(tmp_path / "run", *SMALL, "embedding.coordinates=periodic", "grouping.iterations=4"), tmp_path / "a folder"
+    run, output = (
+        write_run(tmp_path / "run", *SMALL, "embedding.coordinates=periodic", "grouping.iterations=4"),
+        tmp_path / "a folder",
+    )
     assert main([f"run={run}", f"output={output}", "pixels=60"]) == 0
-    assert sorted(file.name for file in output.iterdir()) == ["embedding.pt2", "export.json", "grouping.pt2"], "no partial files"
+    assert sorted(file.name for file in output.iterdir()) == [
+        "embedding.pt2",
+        "export.json",
+        "grouping.pt2",
+    ], "no partial files"
     about = json.loads((output / "export.json").read_text())
-    assert about["embedding.pt2"]["outputs"] == ["points", "objectness"] and about["embedding.pt2"]["height, width"].startswith("multiples of 8")
+    assert about["embedding.pt2"]["outputs"] == ["points", "objectness"] and about["embedding.pt2"][
+        "height, width"
+    ].startswith("multiples of 8")
     assert (
-        all(0 <= one <= 1e-5 for part in about.values() for one in part["differences"].values()) and "largest difference" in capsys.readouterr().out
+        all(0 <= one <= 1e-5 for part in about.values() for one in part["differences"].values())
+        and "largest difference" in capsys.readouterr().out
     )
     images = torch.rand(3, 3, 40, 72)
     torch.save({"images": images}, output / "given.pt")
     subprocess.run([sys.executable, "-c", ALONE], cwd=output, check=True, timeout=120)
     points, objectness, moved = torch.load(output / "found.pt")
-    model = read_trained(str(run)).task.model
+    model = load_run(str(run)).task.model
     with torch.no_grad():
         embedded = model.embed(images)
         wanted = model.grouping(embedded.points.values.flatten(2).transpose(1, 2))[-1]
-    for found, expected in ((points, embedded.points.values), (objectness, embedded.objectness.values), (moved, wanted)):
+    for found, expected in (
+        (points, embedded.points.values),
+        (objectness, embedded.objectness.values),
+        (moved, wanted),
+    ):
         assert found.shape == expected.shape and float((found - expected).abs().max()) <= 1e-5
     assert float((moved - points.flatten(2).transpose(1, 2)).abs().max()) > 1e-3, "the loops move something"
 
@@ -57,23 +80,42 @@ def test_the_loops_are_those_of_mean_shift(bandwidth: float, dimension: int, ite
 
 
 def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
-    small = ["experiment=bsds", f"data.root={tmp_path}", "backbone.width=4", "embedding.hidden=4", "head.hidden=4"]
-    detector = read_trained(str(write_run(tmp_path / "run", *small))).task.detector
+    small = [
+        "experiment=bsds",
+        f"data.root={tmp_path}",
+        "backbone.width=4",
+        "embedding.hidden=4",
+        "head.hidden=4",
+    ]
+    detector = load_run(str(write_run(tmp_path / "run", *small))).task.detector
     network = Network(detector)
     multiple = detector.backbone.multiple
     exported = network_program(network, multiple, 2 * multiple, 3 * multiple)
     assert exported.any_size and max(exported.differences.values()) <= 1e-5
-    assert network.outputs == ["fused", *(f"points-{stage}" for stage in range(1, 1 + len(detector.embeddings)))]
+    assert network.outputs == [
+        "fused",
+        *(f"points-{stage}" for stage in range(1, 1 + len(detector.embeddings))),
+    ]
     assert len(network(torch.rand(1, 3, 2 * multiple, 2 * multiple))) == len(network.outputs)
 
 
 def test_classes_are_an_output_of_their_own(tmp_path: Path) -> None:
-    model = read_trained(str(write_run(tmp_path / "run", *SMALL, "head=semantic", "loss=semantic", "head.classes=10", "head.hidden=8"))).task.model
+    model = load_run(
+        str(
+            write_run(
+                tmp_path / "run", *SMALL, "head=semantic", "loss=semantic", "head.classes=10", "head.hidden=8"
+            )
+        )
+    ).task.model
     network = Network(model)
-    assert network.outputs == ["points", "objectness", "classes"] and len(network(torch.rand(1, 3, 16, 16))) == 3
+    assert (
+        network.outputs == ["points", "objectness", "classes"] and len(network(torch.rand(1, 3, 16, 16))) == 3
+    )
 
 
-def test_a_difference_is_found_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_difference_is_found_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     grouping = FixedMeanShift(10.0, 2, 1.0)
     given = random_points(1, 20, 3)
     program = torch.export.export(grouping, given)

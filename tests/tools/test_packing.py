@@ -14,7 +14,9 @@ def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
     rows = list(csv.DictReader((tmp_path / "packing.csv").open()))
     by = {(int(row["groups"]), int(row["dimension"])): row for row in rows}
     assert len(rows) == 6 and by[6, 2]["known"] == "exact" and by[7, 3]["known"] == "found"
-    assert float(by[7, 3]["margin"]) == pytest.approx(0.60507, abs=1e-5) and float(by[8, 3]["floor"]) == pytest.approx(0.0313, abs=2e-4)
+    assert float(by[7, 3]["margin"]) == pytest.approx(0.60507, abs=1e-5) and float(
+        by[8, 3]["floor"]
+    ) == pytest.approx(0.0313, abs=2e-4)
     assert float(by[6, 3]["floor"]) == 0 and (tmp_path / "packing.png").stat().st_size > 10_000
     told = capsys.readouterr()
     assert "0.60507" in told.out and "7 groups in 3 dimensions: 0.60507" in told.err
@@ -29,7 +31,11 @@ def test_advice_on_a_dataset(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_numbers() -> None:
-    assert numbers("groups", "2:4") == [2, 3, 4] and numbers("groups", "2,8") == [2, 8] and numbers("groups", [3]) == [3] == numbers("groups", 3)
+    assert (
+        numbers("groups", "2:4") == [2, 3, 4]
+        and numbers("groups", "2,8") == [2, 8]
+        and numbers("groups", [3]) == [3] == numbers("groups", 3)
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from tiny import tiny
 
 import train
-from rpe.run.trained import read_trained
+from rpe.run.trained import load_run
 from rpe.segment import LearnedRanker
 from rpe.structures import UserError
 from rpe.tools import ranking
@@ -22,7 +22,9 @@ def test_the_fit_finds_which_feature_tells_the_quality() -> None:
     assert after < before and float(np.corrcoef(expected.detach(), quality)[0, 1]) > 0.9
 
 
-def test_a_run_gets_a_new_ranker_and_keeps_its_network(door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_gets_a_new_ranker_and_keeps_its_network(
+    door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     door(
         train.main,
@@ -30,13 +32,13 @@ def test_a_run_gets_a_new_ranker_and_keeps_its_network(door, tmp_path: Path, cap
         *tiny(8, 2, 2),
         "ranker=learned",
         "trainer.max_epochs=1",
-        "callback.pictures.images=0",
+        "callbacks.pictures.images=0",
         f"hydra.run.dir={run}",
     )
-    old = read_trained(str(run)).task.state_dict()
+    old = load_run(str(run)).task.state_dict()
     ranking.main([f"run={run}", "images=4", "epochs=2"])
     assert "groups of 4 images" in capsys.readouterr().out
-    new = read_trained(str(run)).task.state_dict()
+    new = load_run(str(run)).task.state_dict()
     moved = {name for name in old if not torch.equal(old[name], new[name])}
     assert moved and all(".ranker." in name for name in moved)
     with pytest.raises(UserError, match="images 0"):
@@ -46,7 +48,13 @@ def test_a_run_gets_a_new_ranker_and_keeps_its_network(door, tmp_path: Path, cap
 def test_a_ranker_that_does_not_learn_is_refused(door, tmp_path: Path) -> None:
     run = tmp_path / "run"
     door(
-        train.main, "experiment=digits", *tiny(4, 2, 2), "ranker=plain", "trainer.max_epochs=0", "callback.pictures.images=0", f"hydra.run.dir={run}"
+        train.main,
+        "experiment=digits",
+        *tiny(4, 2, 2),
+        "ranker=heuristic",
+        "trainer.max_epochs=0",
+        "callbacks.pictures.images=0",
+        f"hydra.run.dir={run}",
     )
     with pytest.raises(UserError, match="run must have ranker=learned"):
         ranking.main([f"run={run}"])

@@ -26,7 +26,9 @@ class Climber(Sweeper):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         self.config = config
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         for number, margin in enumerate((0.3, 0.6)):
@@ -35,7 +37,9 @@ class Climber(Sweeper):
             self.scores.append(done.return_value)
 
 
-def test_a_sweeper_gets_the_best_validation_score(door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweeper_gets_the_best_validation_score(
+    door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = ModuleType("hydra_plugins.climber")  # Hydra takes plugins from there alone
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(Climber, "__module__", module.__name__)
@@ -43,8 +47,14 @@ def test_a_sweeper_gets_the_best_validation_score(door: Callable[..., None], tmp
     Plugins.instance().register(Climber)
     climbing = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra.sweep.dir={tmp_path}"]
     for _ in range(2):  # the second time both jobs are done
-        door(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callback=null", *climbing)
+        door(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callbacks=null", *climbing)
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
-    assert sorted(point["loss.margin"] for point in record["points"].values()) == [0.3, 0.6] and len(record["commands"]) == 1
-    written = [yaml.safe_load((tmp_path / name / "metrics.json").read_text())["monitored"] for name in record["points"]]
+    assert (
+        sorted(point["loss.margin"] for point in record["points"].values()) == [0.3, 0.6]
+        and len(record["commands"]) == 1
+    )
+    written = [
+        yaml.safe_load((tmp_path / name / "metrics.json").read_text())["monitored"]
+        for name in record["points"]
+    ]
     assert Climber.scores == [*written, *written] and all(0 <= score <= 1 for score in written)

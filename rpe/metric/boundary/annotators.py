@@ -43,7 +43,9 @@ class Annotators:
         union, found = np.zeros(predicted.size, dtype=bool), np.zeros(self.count, dtype=np.int64)
         row, pixel, cost = self.near.edges(predicted)
         if len(row):
-            graph = Graph(row, self.near.owners[row] * predicted.size + pixel, cost, self.count * predicted.size)
+            graph = Graph(
+                row, self.near.owners[row] * predicted.size + pixel, cost, self.count * predicted.size
+            )
             keys = graph.keys(self.truth_keys, self.predicted_keys)
             self.solve(graph, keys)
             for key, owner in zip(keys, self.near.owners[graph.first_rows()].tolist(), strict=True):
@@ -75,7 +77,13 @@ class Graph:
         cost: of each pair.
     """
 
-    def __init__(self, row: Int64[np.ndarray, " pair"], column: Int64[np.ndarray, " pair"], cost: Float[np.ndarray, " pair"], limit: int) -> None:
+    def __init__(
+        self,
+        row: Int64[np.ndarray, " pair"],
+        column: Int64[np.ndarray, " pair"],
+        cost: Float[np.ndarray, " pair"],
+        limit: int,
+    ) -> None:
         first = np.r_[True, row[1:] != row[:-1]]
         self.rows, self.row = row[first], np.cumsum(first) - 1
         present = np.zeros(limit, dtype=bool)
@@ -86,7 +94,9 @@ class Graph:
         self.column, self.cost = rank[column], cost
         nodes = len(self.rows) + len(self.columns)
         starts = np.r_[np.flatnonzero(first), np.full(len(self.columns) + 1, len(row))]
-        pairs = csr_array((np.ones(len(row), dtype=np.int8), len(self.rows) + self.column, starts), shape=(nodes, nodes))
+        pairs = csr_array(
+            (np.ones(len(row), dtype=np.int8), len(self.rows) + self.column, starts), shape=(nodes, nodes)
+        )
         self.parts, part = connected_components(pairs, directed=False)
         self.row_part, self.column_part = part[: len(self.rows)], part[len(self.rows) :]
 
@@ -96,14 +106,18 @@ class Graph:
         rows[self.row_part] = self.rows
         return rows
 
-    def keys(self, truth_keys: UInt64[np.ndarray, " truth"], predicted_keys: UInt64[np.ndarray, " predicted"]) -> list[int]:
+    def keys(
+        self, truth_keys: UInt64[np.ndarray, " truth"], predicted_keys: UInt64[np.ndarray, " predicted"]
+    ) -> list[int]:
         """What each part is known by, whatever else the graph holds."""
         keys = np.zeros(self.parts, dtype=np.uint64)
         np.add.at(keys, self.row_part, truth_keys[self.rows])
         np.add.at(keys, self.column_part, predicted_keys[self.columns % len(predicted_keys)])
         return keys.tolist()
 
-    def assign(self, fresh: Bool[np.ndarray, " part"], outlier: float) -> tuple[Int64[np.ndarray, " match"], Int64[np.ndarray, " match"]]:
+    def assign(
+        self, fresh: Bool[np.ndarray, " part"], outlier: float
+    ) -> tuple[Int64[np.ndarray, " match"], Int64[np.ndarray, " match"]]:
         """The cheapest matching of the `fresh` parts: part and column of each matched pair."""
         counts = [np.bincount(part, minlength=self.parts) for part in (self.row_part, self.column_part)]
         turned = counts[1] < counts[0]
@@ -127,7 +141,9 @@ class Side:
     Nodes count the rows, then the columns.
     """
 
-    def __init__(self, graph: Graph, fresh: np.ndarray, turned: np.ndarray, counts: list[np.ndarray], chooses: bool) -> None:
+    def __init__(
+        self, graph: Graph, fresh: np.ndarray, turned: np.ndarray, counts: list[np.ndarray], chooses: bool
+    ) -> None:
         part = np.r_[graph.row_part, graph.column_part]
         is_column = np.arange(len(part)) >= len(graph.rows)
         member = np.flatnonzero(fresh[part] & ((turned[part] == is_column) == chooses))
@@ -139,7 +155,9 @@ class Side:
         self.ends = np.cumsum(np.bincount(self.part, minlength=graph.parts)[fresh])
 
 
-def assign_in_blocks(table: csr_array, row_ends: np.ndarray, column_ends: np.ndarray, outlier: float) -> Int64[np.ndarray, " row"]:
+def assign_in_blocks(
+    table: csr_array, row_ends: np.ndarray, column_ends: np.ndarray, outlier: float
+) -> Int64[np.ndarray, " row"]:
     """The column of each row of a block-diagonal table of costs, or -1 where none is cheapest; parts end at `row_ends` and `column_ends`."""
     # the last part that still begins within a block closes it
     closing = np.flatnonzero(np.diff((row_ends - 1) // BLOCK, append=-1))
@@ -157,7 +175,9 @@ def assign_in_blocks(table: csr_array, row_ends: np.ndarray, column_ends: np.nda
         here = slice(starts[top[block]], starts[bottom[block]])
         width = int(right[block] - left[block])
         shape = (int(rows[block]), width + int(rows[block]))
-        one = csr_array((costs[here], columns[here], starts[top[block] : bottom[block] + 1] - here.start), shape=shape)
+        one = csr_array(
+            (costs[here], columns[here], starts[top[block] : bottom[block] + 1] - here.start), shape=shape
+        )
         choice = min_weight_full_bipartite_matching(one)[1]
         chosen[top[block] : bottom[block]] = np.where(choice < width, choice + left[block], -1)
     return chosen

@@ -77,7 +77,14 @@ def count_masks(masks: list[Bool[np.ndarray, "height width"]], annotators: Annot
             continue
         thinned = thin(mask)
         matched = annotators.match(thinned)
-        rows.append([int(matched.found.sum()), len(annotators.near.pixels), int(matched.predicted.sum()), int(thinned.sum())])
+        rows.append(
+            [
+                int(matched.found.sum()),
+                len(annotators.near.pixels),
+                int(matched.predicted.sum()),
+                int(thinned.sum()),
+            ]
+        )
     return of_table(np.array(rows, dtype=np.int64))
 
 
@@ -90,19 +97,24 @@ def count_among(boundaries: list[Bool[np.ndarray, "height width"]]) -> Counts:
 
 
 def best_between(
-    thresholds: Float[np.ndarray, " threshold"], recall: Float[np.ndarray, " threshold"], precision: Float[np.ndarray, " threshold"]
+    thresholds: Float[np.ndarray, " threshold"],
+    recall: Float[np.ndarray, " threshold"],
+    precision: Float[np.ndarray, " threshold"],
 ) -> tuple[float, float, float, float]:
     """Threshold, recall, precision and F where F is largest, all three interpolated linearly between neighbouring thresholds."""
     share = np.linspace(0, 1, BETWEEN)
     fine = [
-        np.r_[values[0], np.outer(values[1:], share).ravel() + np.outer(values[:-1], 1 - share).ravel()] for values in (thresholds, recall, precision)
+        np.r_[values[0], np.outer(values[1:], share).ravel() + np.outer(values[:-1], 1 - share).ravel()]
+        for values in (thresholds, recall, precision)
     ]
     score = f_measure(fine[1], fine[2])
     best = int(score.argmax())
     return float(fine[0][best]), float(fine[1][best]), float(fine[2][best]), float(score[best])
 
 
-def average_precision(recall: Float[np.ndarray, " threshold"], precision: Float[np.ndarray, " threshold"]) -> float:
+def average_precision(
+    recall: Float[np.ndarray, " threshold"], precision: Float[np.ndarray, " threshold"]
+) -> float:
     """The curve's mean height at recalls 0, 0.01 .. 1, interpolated linearly between distinct recalls, 0 beyond them (so a curve that does not
     reach to recall 0 and 1 loses there). 101 samples are weighed 0.01 each, as the official program does."""
     distinct, first = np.unique(recall, return_index=True)

@@ -62,7 +62,10 @@ def match(
     if len(rows):
         own = np.arange(len(rows))
         table = coo_array(
-            (np.r_[cost, np.full(len(rows), outlier_cost(reach))] + 1, (np.r_[row, own], np.r_[column, len(columns) + own])),
+            (
+                np.r_[cost, np.full(len(rows), outlier_cost(reach))] + 1,
+                (np.r_[row, own], np.r_[column, len(columns) + own]),
+            ),
             shape=(len(rows), len(columns) + len(rows)),
         )
         chosen = min_weight_full_bipartite_matching(table.tocsr())[1]

@@ -52,7 +52,9 @@ def doubts(predictions: Iterable[Prediction], lowest: float) -> list[str]:
     empty = [file for file, value in largest.items() if value == 0]
     faint = [file for file, value in largest.items() if 0 < value < lowest]
     if empty:
-        told.append(f"{len(empty)} of {total} boundary maps are empty, every value is 0, such as {empty[0]}: nothing is found there")
+        told.append(
+            f"{len(empty)} of {total} boundary maps are empty, every value is 0, such as {empty[0]}: nothing is found there"
+        )
     if faint:
         told.append(
             f"{len(faint)} of {total} boundary maps have no value from the lowest threshold {lowest:g} on, such as {faint[0]} with at most "
@@ -72,7 +74,9 @@ def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
         UserError: no such folder, no file for a name, or two.
     """
     if not folder.is_dir():
-        raise UserError(f"predictions {folder} is no folder: name one with a PNG, NPY or MAT file for each image")
+        raise UserError(
+            f"predictions {folder} is no folder: name one with a PNG, NPY or MAT file for each image"
+        )
     found: dict[str, Path] = {}
     for name in names:
         there = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
@@ -102,7 +106,9 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
     except UserError:
         raise
     except Exception as error:  # garbage makes reading fail in every way there is
-        raise UserError(f"prediction {file} does not decode ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise UserError(
+            f"prediction {file} does not decode ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
     if isinstance(values, list):
         prediction = Prediction(file, None, [segment_changes(one) for one in values])
         shapes = {one.shape for one in values}
@@ -110,7 +116,9 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
         prediction = Prediction(file, values, [])
         shapes = {values.shape}
     if shapes != {size}:
-        raise UserError(f"prediction {file} is {' x '.join(map(str, shapes.pop()))}, but its image {size[0]} x {size[1]} (height x width)")
+        raise UserError(
+            f"prediction {file} is {' x '.join(map(str, shapes.pop()))}, but its image {size[0]} x {size[1]} (height x width)"
+        )
     if prediction.map is not None:
         refuse_values(prediction.map, file)
     return prediction
@@ -121,7 +129,9 @@ def refuse_values(values: Float[np.ndarray, "height width"], file: Path) -> None
     if np.isnan(values).any():
         raise UserError(f"prediction {file} holds NaN ({int(np.isnan(values).sum())} pixels)")
     if values.min() < 0 or values.max() > 1:
-        raise UserError(f"prediction {file} has values from {values.min():g} to {values.max():g}: boundary maps lie in [0, 1]")
+        raise UserError(
+            f"prediction {file} has values from {values.min():g} to {values.max():g}: boundary maps lie in [0, 1]"
+        )
 
 
 def read_png(file: Path) -> Float[np.ndarray, "height width"]:
@@ -129,7 +139,9 @@ def read_png(file: Path) -> Float[np.ndarray, "height width"]:
     with open_image(file) as image:
         check_single(image, file)
         if image.mode not in LARGEST:
-            raise UserError(f"prediction {file} is a PNG of mode {image.mode}: save it grey, with 8 or 16 bits")
+            raise UserError(
+                f"prediction {file} is a PNG of mode {image.mode}: save it grey, with 8 or 16 bits"
+            )
         return decode(image, file).astype(np.float64) / LARGEST[image.mode]
 
 
@@ -149,7 +161,9 @@ def read_mat(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]
     if "ucm2" in content:
         return flat(numbers(content["ucm2"], "ucm2", file), file)[2::2, 2::2].astype(np.float64)
     if len(content) != 1:
-        raise UserError(f"prediction {file} holds {', '.join(content) or 'nothing'}: name the map segs, ucm2, or store nothing beside it")
+        raise UserError(
+            f"prediction {file} holds {', '.join(content) or 'nothing'}: name the map segs, ucm2, or store nothing beside it"
+        )
     name, values = next(iter(content.items()))
     return flat(numbers(values, name, file), file).astype(np.float64)
 
@@ -170,10 +184,19 @@ def segmentations(cell: Any, file: Path) -> list[Int64[np.ndarray, "height width
         UserError: no cell, an empty one, or one that holds something else than whole numbers on two axes.
     """
     if not isinstance(cell, np.ndarray) or cell.dtype != object or cell.size == 0:
-        raise UserError(f"prediction {file} has a segs that is no cell of label maps: save it as {{map}}, one map for each segmentation")
+        raise UserError(
+            f"prediction {file} has a segs that is no cell of label maps: save it as {{map}}, one map for each segmentation"
+        )
     for one in cell.ravel():
-        if not isinstance(one, np.ndarray) or one.ndim != 2 or one.dtype.kind not in "iuf" or not (np.isfinite(one) & (one == np.floor(one))).all():
-            raise UserError(f"prediction {file} has a segs that holds something else than maps of whole numbers, one for each segment")
+        if (
+            not isinstance(one, np.ndarray)
+            or one.ndim != 2
+            or one.dtype.kind not in "iuf"
+            or not (np.isfinite(one) & (one == np.floor(one))).all()
+        ):
+            raise UserError(
+                f"prediction {file} has a segs that holds something else than maps of whole numbers, one for each segment"
+            )
     return [one.astype(np.int64) for one in cell.ravel()]
 
 

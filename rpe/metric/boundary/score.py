@@ -19,12 +19,28 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from rpe.data.bsds import read_annotations
 from rpe.data.module import as_names
 from rpe.metric.boundary.annotators import Annotators
-from rpe.metric.boundary.curve import Counts, best_between, count_masks, count_pixels, f_measure, figures, of_table, thresholds_of
+from rpe.metric.boundary.curve import (
+    Counts,
+    best_between,
+    count_masks,
+    count_pixels,
+    f_measure,
+    figures,
+    of_table,
+    thresholds_of,
+)
 from rpe.metric.boundary.reading import LARGEST, Prediction, doubts, find_predictions, read_prediction
 from rpe.structures import UserError
 
@@ -63,11 +79,19 @@ class Scored:
         """`thresholds.csv` (pooled) and `images.csv` (each at its best), with six digits."""
         recall, precision = self.curve()
         pooled = np.stack([self.thresholds, recall, precision, f_measure(recall, precision)], 1)
-        best = [best_between(self.thresholds, one.recall(), one.precision()) for one in map(of_table, self.counts.table())]
+        best = [
+            best_between(self.thresholds, one.recall(), one.precision())
+            for one in map(of_table, self.counts.table())
+        ]
         columns = ["threshold", "recall", "precision", "F"]
         return {
             "thresholds.csv": as_csv([columns, *(six_digits(row) for row in pooled)]),
-            "images.csv": as_csv([["name", *columns], *([name, *six_digits(row)] for name, row in zip(self.names, best, strict=True))]),
+            "images.csv": as_csv(
+                [
+                    ["name", *columns],
+                    *([name, *six_digits(row)] for name, row in zip(self.names, best, strict=True)),
+                ]
+            ),
         }
 
 
@@ -84,7 +108,11 @@ def as_csv(rows: list[list[str]]) -> str:
 
 
 def score_maps(
-    maps: dict[str, UInt8[np.ndarray, "height width"]], truths: dict[str, Path], thresholds: int, progress: bool, workers: int | None = None
+    maps: dict[str, UInt8[np.ndarray, "height width"]],
+    truths: dict[str, Path],
+    thresholds: int,
+    progress: bool,
+    workers: int | None = None,
 ) -> Scored:
     """Score maps in memory, in steps of 1/255, as `score_folder` would score them as PNG files.
 
@@ -96,7 +124,12 @@ def score_maps(
     """
     names = list(maps)
     jobs = (
-        (name, Prediction(Path(name), maps[name] / LARGEST["L"], []), [one.boundaries for one in read_annotations(truths[name])]) for name in names
+        (
+            name,
+            Prediction(Path(name), maps[name] / LARGEST["L"], []),
+            [one.boundaries for one in read_annotations(truths[name])],
+        )
+        for name in names
     )
     done = {}
     with Bar(len(names) if progress else None) as bar:
@@ -136,10 +169,16 @@ def score_folder(
     files = find_predictions(predictions, chosen)
     journal.mkdir(parents=True, exist_ok=True)
     keys = {name: key_of(files[name], truths[name], thresholds) for name in chosen}
-    done = {name: table for name in chosen if (table := recall_table(journal / f"{name}.json", keys[name])) is not None}
+    done = {
+        name: table
+        for name in chosen
+        if (table := recall_table(journal / f"{name}.json", keys[name])) is not None
+    }
     waiting = [name for name in chosen if name not in done]
     # a wrong file is refused before hours are spent on the others
-    for line in doubts((load(files[name], truths[name])[0] for name in chosen), float(thresholds_of(thresholds)[0])):
+    for line in doubts(
+        (load(files[name], truths[name])[0] for name in chosen), float(thresholds_of(thresholds)[0])
+    ):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if done and waiting:
         print(f"{len(done)} of {len(chosen)} images were counted before", flush=True)
@@ -150,7 +189,9 @@ def score_folder(
             write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
             bar.advance()
     if len({len(table) for table in done.values()}) > 1:
-        raise UserError(f"predictions in {predictions} hold different numbers of segmentations (or maps beside them): each image needs as many")
+        raise UserError(
+            f"predictions in {predictions} hold different numbers of segmentations (or maps beside them): each image needs as many"
+        )
     return Scored(chosen, of_table(np.array([done[name] for name in chosen], dtype=np.int64)))
 
 
@@ -200,7 +241,10 @@ def counted(jobs: Iterator[Job], total: int, thresholds: int, workers: int) -> I
     try:
         while True:
             # few are loaded ahead: maps in memory are large
-            running |= {pool.submit(count, job, thresholds) for job in itertools.islice(jobs, 2 * workers - len(running))}
+            running |= {
+                pool.submit(count, job, thresholds)
+                for job in itertools.islice(jobs, 2 * workers - len(running))
+            }
             if not running:
                 return
             finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -229,8 +273,17 @@ class Bar:
     def __init__(self, total: int | None) -> None:
         self.total, self.done, self.start = total, 0, time.monotonic()
         self.last = self.start
-        columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console()) if total is not None and sys.stdout.isatty() else None
+        columns = (
+            TextColumn("images"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = (
+            Progress(*columns, console=Console()) if total is not None and sys.stdout.isatty() else None
+        )
 
     def __enter__(self) -> "Bar":
         if self.bar:

@@ -33,16 +33,24 @@ def padded(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Floa
     return functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-def resized(values: Float[Tensor, "batch channel _ _"], size: tuple[int, ...]) -> Float[Tensor, "batch channel _ _"]:
+def resized(
+    values: Float[Tensor, "batch channel _ _"], size: tuple[int, ...]
+) -> Float[Tensor, "batch channel _ _"]:
     """A map on another grid over the same extent, bilinear; the map itself where it has that size already."""
-    return values if values.shape[-2:] == size else functional.interpolate(values, size=list(size), mode="bilinear", align_corners=False)
+    return (
+        values
+        if values.shape[-2:] == size
+        else functional.interpolate(values, size=list(size), mode="bilinear", align_corners=False)
+    )
 
 
 class ConvolutionBlock(nn.Sequential):
     """Twice 3 x 3 convolution, group norm and ReLU. Group norm, as batches are small and ranks must agree with one process."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        groups = next(count for count in range(max(1, outputs // 8), 0, -1) if outputs % count == 0)  # 8 channels each where that goes
+        groups = next(
+            count for count in range(max(1, outputs // 8), 0, -1) if outputs % count == 0
+        )  # 8 channels each where that goes
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
             nn.GroupNorm(groups, outputs),
@@ -58,7 +66,9 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        self.joins = nn.ModuleList(ConvolutionBlock(fine + coarse, fine) for fine, coarse in pairwise(channels))
+        self.joins = nn.ModuleList(
+            ConvolutionBlock(fine + coarse, fine) for fine, coarse in pairwise(channels)
+        )
 
     def forward(self, maps: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Maps finest first in, the same sizes and channels out."""

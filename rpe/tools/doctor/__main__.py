@@ -55,7 +55,9 @@ def configure(overrides: list[str]) -> DictConfig:
     """
     data, experiment = named(overrides, "data"), named(overrides, "experiment")
     if data is None and experiment is None:
-        raise UserError("data must be named, got none. Add data=coco data.root=<folder>, or data=folder for images and masks without JSON")
+        raise UserError(
+            "data must be named, got none. Add data=coco data.root=<folder>, or data=folder for images and masks without JSON"
+        )
     if experiment is None:
         own = (Path(SOURCE) / "conf" / "experiment" / f"{data}.yaml").is_file()
         overrides = [f"experiment={data if own else 'coco'}", *overrides]
@@ -118,7 +120,11 @@ def examine_samples(dataset: Any, samples: int, truth: Truth | None) -> tuple[Pa
 def in_parts(labels: np.ndarray) -> list[bool]:
     """Return of each object whether it lies in several parts."""
     boxes = enumerate(ndimage.find_objects(labels.clip(min=0)), start=1)
-    return [ndimage.label(labels[box] == number, np.ones((3, 3)))[1] > 1 for number, box in boxes if box is not None]
+    return [
+        ndimage.label(labels[box] == number, np.ones((3, 3)))[1] > 1
+        for number, box in boxes
+        if box is not None
+    ]
 
 
 def left_out(dataset: Any, files: list[Path]) -> list[str]:
@@ -167,7 +173,9 @@ class Page:
                 Part({}, left_out(dataset, self.files.get(split, []))),
             ]
             if split in self.files:
-                parts.append(examine_files(self.files[split], self.samples, self.data.stretch is not None))
+                parts.append(
+                    examine_files(self.files[split], self.samples, self.data.percentile_range is not None)
+                )
             self.refused += [(split, line) for line in refused]
             self.groups = groups if split == "train" else self.groups
         if truth is not None and "annotations" in truth:
@@ -201,11 +209,16 @@ class Page:
             over = sum(count > most for count in self.groups) / len(self.groups)
             console.print(f"groups: {line}; {over:.0%} hold more than 2 D = {most}", highlight=False)
         lines = categories_of(self.truths)
-        refused = {line: ", ".join(split for split, other in self.refused if other == line) for _, line in self.refused}
+        refused = {
+            line: ", ".join(split for split, other in self.refused if other == line)
+            for _, line in self.refused
+        }
         parts = {
-            f"categories ({len(lines)}; {' / '.join(self.truths)})": lines[:CATEGORIES_SHOWN] + [".."] * (len(lines) > CATEGORIES_SHOWN),
+            f"categories ({len(lines)}; {' / '.join(self.truths)})": lines[:CATEGORIES_SHOWN]
+            + [".."] * (len(lines) > CATEGORIES_SHOWN),
             "look at": self.findings or ["nothing was found"] * bool(self.rows),
-            "would be refused": [f"{splits}: {line}" for line, splits in refused.items()][:REFUSALS_SHOWN] or ["nothing was found"],
+            "would be refused": [f"{splits}: {line}" for line, splits in refused.items()][:REFUSALS_SHOWN]
+            or ["nothing was found"],
         }
         for title, content in parts.items():
             if content:

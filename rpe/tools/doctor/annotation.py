@@ -29,13 +29,17 @@ class Part(NamedTuple):
 
 def three(values: Sequence[float] | np.ndarray) -> str:
     """Return least, median and most."""
-    return " / ".join(f"{value:,.0f}" for value in np.percentile(values, (0, 50, 100))) if len(values) else "-"
+    return (
+        " / ".join(f"{value:,.0f}" for value in np.percentile(values, (0, 50, 100))) if len(values) else "-"
+    )
 
 
 def some(things: Iterable[Any], what: str) -> list[str]:
     """Return a line that counts things and names three; none without any."""
     found = [str(thing) for thing in things]
-    return [f"{len(found):,} {what}: {', '.join(found[:3])}{' ..' if len(found) > 3 else ''}"] if found else []
+    return (
+        [f"{len(found):,} {what}: {', '.join(found[:3])}{' ..' if len(found) > 3 else ''}"] if found else []
+    )
 
 
 def examine_annotations(truth: Truth) -> Part:
@@ -93,13 +97,22 @@ def twins(objects: list[dict[str, Any]], masks: list[Any]) -> list[str]:
     for image, places in by_image.items():
         mine = [masks[place] for place in places]
         overlap = np.triu(coco_mask.iou(mine, mine, [0] * len(mine)), 1)
-        found += [f"{objects[places[one]]['id']} and {objects[places[other]]['id']} (image {image})" for one, other in np.argwhere(overlap >= NEAR)]
+        found += [
+            f"{objects[places[one]]['id']} and {objects[places[other]]['id']} (image {image})"
+            for one, other in np.argwhere(overlap >= NEAR)
+        ]
     return found
 
 
 def categories_of(truths: dict[str, Truth]) -> list[str]:
     """Return a line a category with its objects in each split, the most frequent first."""
     known = {entry["id"]: entry["name"] for truth in truths.values() for entry in truth["categories"]}
-    counts = {split: Counter(entry["category_id"] for entry in truth["annotations"] if not entry["iscrowd"]) for split, truth in truths.items()}
+    counts = {
+        split: Counter(entry["category_id"] for entry in truth["annotations"] if not entry["iscrowd"])
+        for split, truth in truths.items()
+    }
     order = sorted(known, key=lambda number: -sum(count[number] for count in counts.values()))
-    return [f"{known[number]}: {' / '.join(f'{count[number]:,}' for count in counts.values())}" for number in order]
+    return [
+        f"{known[number]}: {' / '.join(f'{count[number]:,}' for count in counts.values())}"
+        for number in order
+    ]

@@ -53,7 +53,9 @@ def examine_files(files: list[Path], decoded: int, stretched: bool) -> Part:
         except UserError:
             odd["that do not decode"].append(file.name)
     kind = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common())
-    return Part({"image files": kind}, [line for what, names in odd.items() for line in some(names, f"images {what}")])
+    return Part(
+        {"image files": kind}, [line for what, names in odd.items() for line in some(names, f"images {what}")]
+    )
 
 
 def odd_header(image: Image.Image) -> list[str]:
@@ -77,7 +79,7 @@ def odd_content(image: Image.Image, file: Path, stretched: bool) -> list[str]:
     if values.min() == values.max():
         found.append("of one value")
     elif high - low < LEAST_RANGE * top / 255 and not stretched:
-        found.append("of nearly no contrast: data.stretch=[1,99.8] makes the most of it")
+        found.append("of nearly no contrast: data.percentile_range=[1,99.8] makes the most of it")
     if (values >= top).mean() > SATURATED:
         found.append(f"with over {SATURATED:.0%} of white pixels")
     if alpha is not None and alpha.min() < 255:
@@ -99,5 +101,11 @@ def same_files(splits: dict[str, list[Path]]) -> list[str]:
                 by_content[length, hashlib.sha256(stream.read(HASHED)).digest()].append((split, file))
     pairs = [(group[0], other) for group in by_content.values() for other in group[1:]]
     within = [f"{one[1].name} and {other[1].name}" for one, other in pairs if one[0] == other[0]]
-    across = [f"{one[1].name} ({one[0]}) and {other[1].name} ({other[0]})" for one, other in pairs if one[0] != other[0]]
-    return some(within, "pairs of images with the same content") + some(across, "images that are in two splits")
+    across = [
+        f"{one[1].name} ({one[0]}) and {other[1].name} ({other[0]})"
+        for one, other in pairs
+        if one[0] != other[0]
+    ]
+    return some(within, "pairs of images with the same content") + some(
+        across, "images that are in two splits"
+    )

@@ -29,7 +29,9 @@ def panel(sample: Any) -> UInt8[np.ndarray, "height both 3"]:
     else:
         masked = overlay(image, labels.astype(np.int32))
     masked[labels == VOID] = masked[labels == VOID] // 2 + 64
-    return np.concatenate([image, np.full((len(image), max(2, image.shape[1] // 40), 3), 255, np.uint8), masked], axis=1)
+    return np.concatenate(
+        [image, np.full((len(image), max(2, image.shape[1] // 40), 3), 255, np.uint8), masked], axis=1
+    )
 
 
 def held(sample: Any) -> str:
@@ -53,7 +55,9 @@ def draw_sheet(dataset: Any, names: list[str], file: Path) -> None:
             continue
         axis.imshow(panel(sample), interpolation="nearest")
         void = float((sample.labels == VOID).float().mean())
-        axis.set_title(f"{names[place][-40:]}: {held(sample)}" + (f", {void:.0%} void" if void else ""), fontsize=9)
+        axis.set_title(
+            f"{names[place][-40:]}: {held(sample)}" + (f", {void:.0%} void" if void else ""), fontsize=9
+        )
     image = io.BytesIO()
     figure.savefig(image, dpi=100, format="png")
     write_whole(file, image.getvalue())

@@ -12,7 +12,7 @@ from rpe.data.module import InstanceData, Sample, SplitDataset, collate
 from rpe.overlay import colours_of
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
-from rpe.run.trained import read_trained, task_of
+from rpe.run.trained import load_run, task_of
 from rpe.structures import Geometry, UserError
 from rpe.task.instance import InstanceTask
 from rpe.tools.gallery.outline import ImageRow, Shown, outlines
@@ -33,7 +33,7 @@ def examples(folder: str, images: int, split: str, rows: list[ImageRow]) -> list
     """
     if not issubclass(task_of(folder), InstanceTask):
         return None
-    config, task = read_trained(folder)
+    config, task = load_run(folder)
     data = build_data(config)
     check_pair(type(task), data, config)
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
@@ -64,7 +64,9 @@ def indices_of(dataset: SplitDataset, image_ids: list[int]) -> list[int]:
     ids = sorted(image["id"] for image in dataset.truth()["images"])
     places = {number: index for index, number in enumerate(ids)}
     if missing := [number for number in image_ids if number not in places]:
-        raise UserError(f"order must name images of the run's own data, got image {missing[0]}. Evaluate the run on them.")
+        raise UserError(
+            f"order must name images of the run's own data, got image {missing[0]}. Evaluate the run on them."
+        )
     return [places[number] for number in image_ids]
 
 
@@ -75,13 +77,25 @@ def example(task: InstanceTask, sample: Sample) -> Shown:
     height, width = batch.labels.shape[1:]
     piece = task.segmenter.piece(seen, Geometry((height, width), batch.sizes[0]))
     labels, scores = piece.labels, dict(enumerate(piece.scores.tolist(), start=1))
-    panels = [("image", batch.images[0].permute(1, 2, 0).numpy()), ("truth", colours_of(batch.labels[0].numpy()))]
-    panels += [(f"X_{loop}", colours) for loop, colours in enumerate(embedding_colours(batch, seen, task.model.grouping))]
+    panels = [
+        ("image", batch.images[0].permute(1, 2, 0).numpy()),
+        ("truth", colours_of(batch.labels[0].numpy())),
+    ]
+    panels += [
+        (f"X_{loop}", colours)
+        for loop, colours in enumerate(embedding_colours(batch, seen, task.model.grouping))
+    ]
     panels += [("instances", colours_of(labels))]
     found = outlines(labels, scores, {})
     truth = len(np.unique(batch.labels[0].numpy().clip(min=0))) - 1
     shown = [(title, in_page(as_png(pixels))) for title, pixels in panels]
-    return Shown(f"image {batch.image_ids[0]}", (labels.shape[0], labels.shape[1]), shown, found, f"{truth} true objects, {len(found)} found")
+    return Shown(
+        f"image {batch.image_ids[0]}",
+        (labels.shape[0], labels.shape[1]),
+        shown,
+        found,
+        f"{truth} true objects, {len(found)} found",
+    )
 
 
 def as_png(pixels: Float[np.ndarray, "height width 3"]) -> bytes:

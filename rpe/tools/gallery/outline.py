@@ -56,7 +56,9 @@ class ImageRow:
         return "evaluation: " + ", ".join(f"{number} {name}" for name, number in self.counts.items())
 
 
-def outlines(labels: Integer[np.ndarray, "height width"], scores: dict[int, float], areas: dict[int, int]) -> list[Outline]:
+def outlines(
+    labels: Integer[np.ndarray, "height width"], scores: dict[int, float], areas: dict[int, int]
+) -> list[Outline]:
     """The outline of each object, the largest first, so that small ones lie above and can be pointed at.
 
     Args:
@@ -66,7 +68,10 @@ def outlines(labels: Integer[np.ndarray, "height width"], scores: dict[int, floa
     """
     boxes = find_objects(np.maximum(labels, 0))
     counts = np.bincount(np.maximum(labels, 0).ravel(), minlength=len(boxes) + 1)
-    present = sorted((label for label, box in enumerate(boxes, start=1) if box is not None), key=lambda label: -counts[label])
+    present = sorted(
+        (label for label, box in enumerate(boxes, start=1) if box is not None),
+        key=lambda label: -counts[label],
+    )
     found = []
     for label in present[:MOST_OBJECTS]:
         rows, columns = boxes[label - 1]
@@ -75,7 +80,14 @@ def outlines(labels: Integer[np.ndarray, "height width"], scores: dict[int, floa
         rings = [approximate_polygon(ring, TOLERANCE) for ring in find_contours(mask.astype(float), 0.5)]
         path = "".join(ring_path(np.add(ring, (rows.start - 0.5, columns.start - 0.5))) for ring in rings)
         score = f", score {scores[label]:.3f}" if label in scores else ""
-        found.append(Outline(label, path, f"object {label}: area {areas.get(label, int(counts[label])):,} px{score}", hue_of(label)))
+        found.append(
+            Outline(
+                label,
+                path,
+                f"object {label}: area {areas.get(label, int(counts[label])):,} px{score}",
+                hue_of(label),
+            )
+        )
     return found
 
 

@@ -41,17 +41,24 @@ def main(arguments: list[str]) -> int:
     """
     options = read_arguments(arguments, {"run": None, "output": None, "images": 8, "order": None}, USAGE)
     if options["run"] is None:
-        raise UserError("run is missing: name a folder that train.py or predict.py wrote, run=outputs/digits/<time>")
+        raise UserError(
+            "run is missing: name a folder that train.py or predict.py wrote, run=outputs/digits/<time>"
+        )
     count = options["images"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise UserError(f"images {count} is no whole number from 1 on")
     folder = Path(str(options["run"]))
     output = Path(str(options["output"])) if options["output"] is not None else folder / "gallery.html"
     order = None if options["order"] is None else Path(str(options["order"]))
-    shown, summary = (of_prediction if (folder / "predictions.yaml").is_file() else of_run)(folder, count, order)
+    shown, summary = (of_prediction if (folder / "predictions.yaml").is_file() else of_run)(
+        folder, count, order
+    )
     if not output.parent.is_dir():
         raise UserError(f"output {output}: its folder does not exist")
-    write_whole(output, render("gallery.html", title=f"Gallery of {folder.resolve().name}", summary=summary, images=shown))
+    write_whole(
+        output,
+        render("gallery.html", title=f"Gallery of {folder.resolve().name}", summary=summary, images=shown),
+    )
     print(f"{len(shown)} images: {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -66,17 +73,29 @@ def of_run(folder: Path, count: int, order: Path | None) -> tuple[list[Shown], s
     validation = folder / "evaluation" / f"{name}-val" / "images.csv"
     if order is None and validation.is_file():
         order = validation
-    from rpe.tools.gallery.examples import examples, pictures_of_run  # brings torch, which a prediction's page does not need
+    from rpe.tools.gallery.examples import (  # brings torch, which a prediction's page does not need
+        examples,
+        pictures_of_run,
+    )
 
     rows, split = ([], "val") if order is None else (read_order(order)[:count], evaluated_split(order))
     found = examples(str(folder), count, split, rows)
     if found is not None:
         which = f"worst {split} images by {order}" if rows else "first validation images"
-        return found, f"The {which}, with the best weights. X_0 is the embedding, X_1, X_2, .. what each loop makes of it."
-    drawn = [(file.stem, picture) for file in pictures_of_run(folder)[:count] if (picture := embedded_file(file, 2 * WIDEST)) is not None]
+        return (
+            found,
+            f"The {which}, with the best weights. X_0 is the embedding, X_1, X_2, .. what each loop makes of it.",
+        )
+    drawn = [
+        (file.stem, picture)
+        for file in pictures_of_run(folder)[:count]
+        if (picture := embedded_file(file, 2 * WIDEST)) is not None
+    ]
     if not drawn:
         raise UserError(f"{folder} finds no objects and holds no pictures: nothing can be shown of it")
-    return [Shown(name, (1, 1), [("", picture)]) for name, picture in drawn], "The pictures that the run has drawn."
+    return [
+        Shown(name, (1, 1), [("", picture)]) for name, picture in drawn
+    ], "The pictures that the run has drawn."
 
 
 def read_order(file: Path) -> list[ImageRow]:
@@ -92,9 +111,14 @@ def read_order(file: Path) -> list[ImageRow]:
             rows = list(csv.DictReader(stream))
         counts = ("objects", "missed", "extra", "split", "merged")
         numbers = [{name: int(row[name]) for name in ("image_id", *counts)} for row in rows]
-        return [ImageRow(one.pop("image_id"), row["file_name"], one) for one, row in zip(numbers, rows, strict=True)]
+        return [
+            ImageRow(one.pop("image_id"), row["file_name"], one)
+            for one, row in zip(numbers, rows, strict=True)
+        ]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"order must be as evaluate.py wrote it, got {file} ({type(error).__name__}: {error}).") from error
+        raise UserError(
+            f"order must be as evaluate.py wrote it, got {file} ({type(error).__name__}: {error})."
+        ) from error
 
 
 def evaluated_split(table: Path) -> str:
@@ -107,7 +131,9 @@ def evaluated_split(table: Path) -> str:
     try:
         return str(json.loads(file.read_text())["run"]["split"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"order must lie beside the evaluation's metrics.json, got {table} ({type(error).__name__}).") from error
+        raise UserError(
+            f"order must lie beside the evaluation's metrics.json, got {table} ({type(error).__name__})."
+        ) from error
 
 
 def worst_first(sources: dict[str, str], rows: list[ImageRow]) -> dict[str, str]:
@@ -154,17 +180,31 @@ def read_objects(file: Path) -> dict[str, dict[int, Node]]:
         with file.open(newline="") as stream:
             for row in csv.DictReader(stream):
                 try:
-                    about: dict[str, Any] = {"score": float(row["score"]), "area": int(float(row["area"])), "class": row.get("class") or ""}
+                    about: dict[str, Any] = {
+                        "score": float(row["score"]),
+                        "area": int(float(row["area"])),
+                        "class": row.get("class") or "",
+                    }
                     found.setdefault(row["image"], {})[int(row["label"])] = about
                 except (KeyError, TypeError, ValueError) as error:
-                    raise UserError(f"{file} is not as predict.py wrote it ({type(error).__name__}: {error})") from error
+                    raise UserError(
+                        f"{file} is not as predict.py wrote it ({type(error).__name__}: {error})"
+                    ) from error
     return found
 
 
 def predicted(folder: Path, name: str, source: Path, objects: dict[int, Node]) -> Shown:
     """One image of a prediction; what is missing is said, and the rest is shown."""
-    files = {"image": source, "overlay": folder / "overlays" / f"{name}.png", "boundaries": folder / "boundaries" / f"{name}.png"}
-    pictures = {title: embedded_file(file, WIDEST) for title, file in files.items() if title != "boundaries" or file.is_file()}
+    files = {
+        "image": source,
+        "overlay": folder / "overlays" / f"{name}.png",
+        "boundaries": folder / "boundaries" / f"{name}.png",
+    }
+    pictures = {
+        title: embedded_file(file, WIDEST)
+        for title, file in files.items()
+        if title != "boundaries" or file.is_file()
+    }
     panels = [(title, picture) for title, picture in pictures.items() if picture is not None]
     missing = [f"{files[title]} cannot be read" for title, picture in pictures.items() if picture is None]
     labels = read_labels(folder / "labels" / f"{name}.png")
@@ -177,7 +217,9 @@ def predicted(folder: Path, name: str, source: Path, objects: dict[int, Node]) -
     for one in found:
         if objects.get(one.label, {}).get("class"):
             one.words += f", {objects[one.label]['class']}"
-    note = f"{len(objects) or len(found)} objects" + (f", the {len(found)} largest outlined" if len(found) < len(objects) else "")
+    note = f"{len(objects) or len(found)} objects" + (
+        f", the {len(found)} largest outlined" if len(found) < len(objects) else ""
+    )
     return Shown(name, (labels.shape[0], labels.shape[1]), panels, found, "; ".join([note, *missing]))
 
 
@@ -189,7 +231,10 @@ def read_labels(file: Path) -> np.ndarray | None:
     except REFUSALS:
         return None
     step = max(1.0, labels.shape[1] / WIDEST)
-    rows, columns = (((np.arange(round(length / step) or 1) + 0.5) * step).astype(int).clip(max=length - 1) for length in labels.shape[:2])
+    rows, columns = (
+        ((np.arange(round(length / step) or 1) + 0.5) * step).astype(int).clip(max=length - 1)
+        for length in labels.shape[:2]
+    )
     return labels[rows][:, columns]
 
 

@@ -20,7 +20,13 @@ REFUSALS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 @cache
 def environment() -> Environment:
     """The templates; all that they show is escaped, and a name that is missing is an error."""
-    return Environment(loader=PackageLoader("rpe.tools.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=PackageLoader("rpe.tools.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def render(template: str, **shown: Any) -> str:
@@ -42,7 +48,9 @@ def embedded_file(file: Path, widest: int) -> str | None:
     except REFUSALS:
         return None
     if image.width > widest:
-        image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.BILINEAR)
+        image = image.resize(
+            (widest, max(1, round(image.height * widest / image.width))), Image.Resampling.BILINEAR
+        )
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
     return embedded(stream.getvalue(), "jpeg")
@@ -53,4 +61,6 @@ def in_colours(picture: Image.Image) -> Image.Image:
     if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
         return picture.convert("RGB")
     values = np.asarray(picture, dtype=np.float32)
-    return Image.fromarray((255 * values.clip(0) / max(1e-6, float(values.max()))).astype(np.uint8)).convert("RGB")
+    return Image.fromarray((255 * values.clip(0) / max(1e-6, float(values.max()))).astype(np.uint8)).convert(
+        "RGB"
+    )

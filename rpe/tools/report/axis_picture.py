@@ -41,15 +41,37 @@ def along_axis(comparison: Comparison, axis: str) -> bytes:
     places = {repr(value): float(value) if numeric else float(index) for index, value in enumerate(values)}
     pale = len(lines) > MOST_LINES
     for name, settings in lines.items():
-        draw_line(drawn, [(places[repr(setting.values[axis])], setting.figure(comparison.figure)) for setting in settings], name, pale)
+        draw_line(
+            drawn,
+            [(places[repr(setting.values[axis])], setting.figure(comparison.figure)) for setting in settings],
+            name,
+            pale,
+        )
     if pale:
-        groups = [[v for s in comparison.settings if repr(s.values[axis]) == repr(value) for v in s.figure(comparison.figure)] for value in values]
-        draw_line(drawn, list(zip(places.values(), groups, strict=True)), f"mean of all {len(lines)} combinations", False)
+        groups = [
+            [
+                v
+                for s in comparison.settings
+                if repr(s.values[axis]) == repr(value)
+                for v in s.figure(comparison.figure)
+            ]
+            for value in values
+        ]
+        draw_line(
+            drawn,
+            list(zip(places.values(), groups, strict=True)),
+            f"mean of all {len(lines)} combinations",
+            False,
+        )
     positive = numeric and min(values) > 0
     if positive and max(values) / min(values) >= WIDE:
         drawn.set_xscale("log")
         drawn.minorticks_off()
-    drawn.set_xticks(list(places.values()), [shown(value) for value in values], rotation=0 if numeric or len(values) < 5 else 20)
+    drawn.set_xticks(
+        list(places.values()),
+        [shown(value) for value in values],
+        rotation=0 if numeric or len(values) < 5 else 20,
+    )
     drawn.set(xlabel=axis, ylabel=comparison.figure)
     drawn.grid(alpha=0.3)
     if len(comparison.axes) > 1:
@@ -78,11 +100,15 @@ def heat_map(comparison: Comparison) -> bytes:
         values = [
             value
             for setting in comparison.settings
-            if repr(setting.values[down]) == repr(down_value) and repr(setting.values[across]) == repr(across_value)
+            if repr(setting.values[down]) == repr(down_value)
+            and repr(setting.values[across]) == repr(across_value)
             for value in setting.figure(comparison.figure)
         ]
         grid[row, column] = spread(values)[0]
-    figure = Figure(figsize=(max(6.4, min(12, 2.2 + 0.7 * len(columns))), max(4.2, min(10, 1.4 + 0.4 * len(rows)))), layout="constrained")
+    figure = Figure(
+        figsize=(max(6.4, min(12, 2.2 + 0.7 * len(columns))), max(4.2, min(10, 1.4 + 0.4 * len(rows)))),
+        layout="constrained",
+    )
     drawn = figure.subplots()
     image = drawn.imshow(grid, aspect="auto", cmap="viridis")
     drawn.set_xticks(range(len(columns)), [shown(value) for value in columns])
@@ -93,7 +119,15 @@ def heat_map(comparison: Comparison) -> bytes:
     for row, column in itertools.product(range(len(rows)), range(len(columns))):
         value = grid[row, column]
         text = "none" if math.isnan(value) else f"{value:.3f}"
-        drawn.text(column, row, text, ha="center", va="center", fontsize=8, color="black" if not value < middle else "white")
+        drawn.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="black" if not value < middle else "white",
+        )
     if known.size:
         figure.colorbar(image, label=comparison.figure)
     return as_png(figure)
@@ -114,7 +148,13 @@ def training_curves(comparison: Comparison) -> bytes | None:
                     by_epoch.setdefault(row["epoch"] + 1, []).append(row[name])
             if by_epoch:
                 epochs = sorted(by_epoch)
-                panel.plot(epochs, [spread(by_epoch[epoch])[0] for epoch in epochs], color=colour, marker=".", label=setting.name)
+                panel.plot(
+                    epochs,
+                    [spread(by_epoch[epoch])[0] for epoch in epochs],
+                    color=colour,
+                    marker=".",
+                    label=setting.name,
+                )
                 drawn += 1
         panel.set(xlabel="epoch", ylabel=name)
         panel.xaxis.get_major_locator().set_params(integer=True)

@@ -24,7 +24,7 @@ MAIN = ("AR@10", "AR@100", "AP50", "PQ", "ARI-modes", "ODS", "OIS", "AP", "mIoU"
 DERIVED = {"grouping.margin": "loss.margin", "task.seed": "seed", "data.seed": "seed"}
 """Config keys that interpolate another one, so they move with it."""
 
-LOWER_IS_BETTER = ("over-margin",)
+LOWER_IS_BETTER = ("margin_violations",)
 """Beginnings of the figures of which less is better."""
 
 MISSING = "default"
@@ -45,7 +45,11 @@ class Setting:
     def figure(self, name: str) -> list[float]:
         """Of the finished points, the values that are numbers."""
         if name == "seconds":
-            return [point.seconds for point in self.points if point.state == FINISHED and math.isfinite(point.seconds)]
+            return [
+                point.seconds
+                for point in self.points
+                if point.state == FINISHED and math.isfinite(point.seconds)
+            ]
         values = [point.figures.get(name, math.nan) for point in self.points if point.state == FINISHED]
         return [value for value in values if math.isfinite(value)]
 
@@ -101,7 +105,9 @@ def values_of(point: Point, keys: list[str]) -> dict[str, Any]:
 def sorted_values(values: list[Any]) -> list[Any]:
     """Without doubles; numbers by size, all else by its text."""
     different = list({repr(value): value for value in values}.values())
-    return sorted(different, key=lambda value: (not is_number(value), value if is_number(value) else 0, shown(value)))
+    return sorted(
+        different, key=lambda value: (not is_number(value), value if is_number(value) else 0, shown(value))
+    )
 
 
 def is_number(value: Any) -> bool:
@@ -152,20 +158,34 @@ def compare(sweep: Sweep, figure: str | None) -> Comparison:
     known = list(dict.fromkeys(name for point in finished for name in point.figures))
     if figure is not None and known and figure not in known:
         raise UserError(f"figure {figure} is none of the sweep's: choose one of {', '.join(known)}")
-    chosen = figure or next((name for name in MONITORED if name in known), known[0] if known else MONITORED[0])
+    chosen = figure or next(
+        (name for name in MONITORED if name in known), known[0] if known else MONITORED[0]
+    )
     axes = axes_of(sweep)
     settings: dict[tuple[str, ...], Setting] = {}
     for point in sweep.points:
         if not sweep.listed and not point.config:
             continue
         values = values_of(point, list(axes))
-        settings.setdefault(tuple(repr(value) for value in values.values()), Setting(values, [])).points.append(point)
+        settings.setdefault(
+            tuple(repr(value) for value in values.values()), Setting(values, [])
+        ).points.append(point)
     places = {axis: [repr(value) for value in values] for axis, values in axes.items()}
-    ordered = sorted(settings.values(), key=lambda setting: [places[axis].index(repr(value)) for axis, value in setting.values.items()])
+    ordered = sorted(
+        settings.values(),
+        key=lambda setting: [places[axis].index(repr(value)) for axis, value in setting.values.items()],
+    )
     sign = -1 if chosen.startswith(LOWER_IS_BETTER) else 1
     scored = [setting for setting in ordered if setting.figure(chosen)]
     best = max(scored, key=lambda setting: sign * spread(setting.figure(chosen))[0], default=None)
-    return Comparison(sweep, axes, ordered, chosen, list(dict.fromkeys([chosen, *(name for name in MAIN if name in known)]))[:6], best)
+    return Comparison(
+        sweep,
+        axes,
+        ordered,
+        chosen,
+        list(dict.fromkeys([chosen, *(name for name in MAIN if name in known)]))[:6],
+        best,
+    )
 
 
 def repeat_command(comparison: Comparison) -> str:
@@ -173,13 +193,23 @@ def repeat_command(comparison: Comparison) -> str:
     if comparison.best is None:
         return ""
     sign = -1 if comparison.figure.startswith(LOWER_IS_BETTER) else 1
-    finished = [point for point in comparison.best.points if math.isfinite(point.figures.get(comparison.figure, math.nan)) and point.state != BROKEN]
+    finished = [
+        point
+        for point in comparison.best.points
+        if math.isfinite(point.figures.get(comparison.figure, math.nan)) and point.state != BROKEN
+    ]
     point = max(finished, key=lambda point: sign * point.figures[comparison.figure])
     if point.folder.name in comparison.sweep.said:
-        return " ".join(["python train.py", *(shlex.quote(text) for text in comparison.sweep.said[point.folder.name])])
+        return " ".join(
+            ["python train.py", *(shlex.quote(text) for text in comparison.sweep.said[point.folder.name])]
+        )
     overrides = dict(point.overrides)
     if not comparison.sweep.listed:
-        overrides = constant_overrides(comparison.sweep.folder) | comparison.best.values | {"seed": point.config.get("seed", 0)}
+        overrides = (
+            constant_overrides(comparison.sweep.folder)
+            | comparison.best.values
+            | {"seed": point.config.get("seed", 0)}
+        )
     order = sorted(overrides, key=lambda key: (key != "experiment", "." in key))
     return " ".join(["python train.py", *(shlex.quote(f"{key}={shown(overrides[key])}") for key in order)])
 
@@ -203,6 +233,9 @@ def as_csv(comparison: Comparison) -> str:
     writer.writerow(["point", "state", *keys, "seconds", *figures])
     for point in points:
         values = [shown(value) for value in values_of(point, keys).values()]
-        numbers = ["" if math.isnan(value) else repr(value) for value in (point.seconds, *(point.figures.get(name, math.nan) for name in figures))]
+        numbers = [
+            "" if math.isnan(value) else repr(value)
+            for value in (point.seconds, *(point.figures.get(name, math.nan) for name in figures))
+        ]
         writer.writerow([point.name, point.state, *values, *numbers])
     return stream.getvalue()

@@ -72,17 +72,23 @@ def read_sweep(folder: Path) -> Sweep:
         UserError: no such folder, or no run in it.
     """
     if not folder.is_dir():
-        raise UserError(f"sweep {folder} is no folder: name one that train.py -m wrote, such as outputs/digits/sweep/margin")
+        raise UserError(
+            f"sweep {folder} is no folder: name one that train.py -m wrote, such as outputs/digits/sweep/margin"
+        )
     faults: list[str] = []
     listed, commands, said = listed_points(folder, faults)
     names = listed if listed is not None else {name: {} for name in run_folders(folder)}
     points = [read_point(folder / name, overrides) for name, overrides in names.items()]
     if not points:
-        raise UserError(f"sweep {folder} holds no run folders: name the folder that train.py -m wrote, one above the points' own")
+        raise UserError(
+            f"sweep {folder} holds no run folders: name the folder that train.py -m wrote, one above the points' own"
+        )
     return Sweep(folder, points, commands, faults, listed is not None, said)
 
 
-def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | None, list[str], dict[str, list[str]]]:
+def listed_points(
+    folder: Path, faults: list[str]
+) -> tuple[dict[str, Node] | None, list[str], dict[str, list[str]]]:
     """What sweep.yaml says: values of the overrides by folder name (None where there is none that can be read), the commands, and the overrides as they were said."""
     file = folder / "sweep.yaml"
     if not file.is_file():
@@ -93,19 +99,39 @@ def listed_points(folder: Path, faults: list[str]) -> tuple[dict[str, Node] | No
         faults.append(str(error))
         return None, [], {}
     points, commands = content.get("points"), content.get("commands") or []
-    if not isinstance(points, dict) or not all(isinstance(overrides, dict | None) for overrides in points.values()):
+    if not isinstance(points, dict) or not all(
+        isinstance(overrides, dict | None) for overrides in points.values()
+    ):
         faults.append(f"{file} lists no points: they are read off the folders instead")
         return None, [], {}
-    by_name = {str(name): {str(key): value for key, value in (overrides or {}).items()} for name, overrides in points.items()}
+    by_name = {
+        str(name): {str(key): value for key, value in (overrides or {}).items()}
+        for name, overrides in points.items()
+    }
     overrides = content.get("overrides")
-    said = {str(name): [str(text) for text in texts] for name, texts in overrides.items()} if isinstance(overrides, dict) else {}
+    said = (
+        {str(name): [str(text) for text in texts] for name, texts in overrides.items()}
+        if isinstance(overrides, dict)
+        else {}
+    )
     return by_name, [str(command) for command in commands], said
 
 
 def run_folders(folder: Path) -> list[str]:
     """Names of the sub-folders that a run has begun to write, in the order of the numbers that they start with, then of their names."""
-    found = [child.name for child in folder.iterdir() if any((child / file).is_file() for file in ("config.yaml", "metrics.json", "error.txt"))]
-    return sorted(found, key=lambda name: (not name.split("_")[0].isdigit(), int(name.split("_")[0]) if name.split("_")[0].isdigit() else 0, name))
+    found = [
+        child.name
+        for child in folder.iterdir()
+        if any((child / file).is_file() for file in ("config.yaml", "metrics.json", "error.txt"))
+    ]
+    return sorted(
+        found,
+        key=lambda name: (
+            not name.split("_")[0].isdigit(),
+            int(name.split("_")[0]) if name.split("_")[0].isdigit() else 0,
+            name,
+        ),
+    )
 
 
 def read_point(folder: Path, overrides: Node) -> Point:
@@ -136,7 +162,11 @@ def read_state(point: Point) -> None:
         except (UserError, OSError, OverflowError) as fault:
             point.state, point.reason = BROKEN, without_folder(fault, point.folder)
             point.faults.insert(0, point.reason)
-        point.faults += [f"metrics.json: {name} is {value}" for name, value in point.figures.items() if not math.isfinite(value)]
+        point.faults += [
+            f"metrics.json: {name} is {value}"
+            for name, value in point.figures.items()
+            if not math.isfinite(value)
+        ]
     elif error.is_file():
         point.state, point.reason = FAILED, last_line(error)
     elif (point.folder / "config.yaml").is_file():
@@ -153,16 +183,24 @@ def read_metrics(file: Path) -> tuple[dict[str, float], float]:
         text = file.read_text()
         content = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{file} {'is empty' if file.stat().st_size == 0 else f'is not JSON ({error})'}") from error
+        raise UserError(
+            f"{file} {'is empty' if file.stat().st_size == 0 else f'is not JSON ({error})'}"
+        ) from error
     figures = content.get("figures") if isinstance(content, dict) else None
     if not isinstance(figures, dict) or not figures:
         raise UserError(f"{file} holds no figures")
-    odd = [name for name, value in figures.items() if isinstance(value, bool) or not isinstance(value, int | float)]
+    odd = [
+        name
+        for name, value in figures.items()
+        if isinstance(value, bool) or not isinstance(value, int | float)
+    ]
     if odd:
         raise UserError(f"{file}: {odd[0]} is {figures[odd[0]]!r}, no number")
     run = content.get("run")
     seconds = run.get("seconds") if isinstance(run, dict) else None
-    return {name: float(value) for name, value in figures.items()}, float(seconds) if isinstance(seconds, int | float) else math.nan
+    return {name: float(value) for name, value in figures.items()}, float(seconds) if isinstance(
+        seconds, int | float
+    ) else math.nan
 
 
 def read_epochs(file: Path, faults: list[str]) -> list[Row]:
@@ -192,7 +230,11 @@ def readable_pictures(folder: Path, faults: list[str]) -> list[Path]:
     """PNG and JPEG files that begin as such, those of single images before the curves of all."""
     found = []
     try:
-        files = sorted(file for file in folder.iterdir() if file.suffix in (".png", ".jpg")) if folder.is_dir() else []
+        files = (
+            sorted(file for file in folder.iterdir() if file.suffix in (".png", ".jpg"))
+            if folder.is_dir()
+            else []
+        )
         for file in files:
             with file.open("rb") as stream:
                 start = stream.read(8)
@@ -235,5 +277,9 @@ def dotted(config: Node, prefix: str = "") -> dict[str, Any]:
     """A config's leaves by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        flat |= (
+            dotted(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else {f"{prefix}{key}": value}
+        )
     return flat

@@ -12,7 +12,16 @@ from rpe.run_files import write_whole
 from rpe.tools.command import read_arguments
 from rpe.tools.page import embedded, embedded_file, render
 from rpe.tools.report.axis_picture import along_axis, heat_map, training_curves
-from rpe.tools.report.comparison import LOWER_IS_BETTER, Comparison, Setting, as_csv, compare, repeat_command, shown, spread
+from rpe.tools.report.comparison import (
+    LOWER_IS_BETTER,
+    Comparison,
+    Setting,
+    as_csv,
+    compare,
+    repeat_command,
+    shown,
+    spread,
+)
 from rpe.tools.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Point, read_sweep
 
 USAGE = """
@@ -38,7 +47,9 @@ def main(arguments: list[str]) -> int:
     """
     options = read_arguments(arguments, {"sweep": None, "figure": None}, USAGE)
     if options["sweep"] is None:
-        raise UserError("sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin")
+        raise UserError(
+            "sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin"
+        )
     folder = Path(str(options["sweep"]))
     comparison = compare(read_sweep(folder), options["figure"])
     plots, curves = draw_plots(comparison, folder / "report"), training_curves(comparison)
@@ -48,7 +59,9 @@ def main(arguments: list[str]) -> int:
     header, rows = table_of(comparison)
     lists = lists_of(comparison)
     write_whole(folder / "report.csv", as_csv(comparison))
-    write_whole(folder / "report.md", as_markdown(comparison, header, rows, lists, [name for name, _ in plots]))
+    write_whole(
+        folder / "report.md", as_markdown(comparison, header, rows, lists, [name for name, _ in plots])
+    )
     page = render(
         "report.html",
         title=f"Sweep {folder.resolve().name}",
@@ -57,7 +70,10 @@ def main(arguments: list[str]) -> int:
         best=best_line(comparison),
         command=repeat_command(comparison),
         header=header,
-        rows=[{"cells": cells, "best": setting is comparison.best} for setting, cells in zip(comparison.settings, rows, strict=True)],
+        rows=[
+            {"cells": cells, "best": setting is comparison.best}
+            for setting, cells in zip(comparison.settings, rows, strict=True)
+        ],
         plots=[(name, embedded(plot)) for name, plot in plots],
         curves=embedded(curves) if curves is not None else None,
         lists=lists,
@@ -73,11 +89,22 @@ def main(arguments: list[str]) -> int:
 def draw_plots(comparison: Comparison, folder: Path) -> list[tuple[str, bytes]]:
     """A plot per axis, and the heat map where there are two; each also as a file."""
     folder.mkdir(exist_ok=True)
-    plots = [(axis, along_axis(comparison, axis)) for axis in comparison.axes] if comparison.best is not None else []
+    plots = (
+        [(axis, along_axis(comparison, axis)) for axis in comparison.axes]
+        if comparison.best is not None
+        else []
+    )
     if len(comparison.axes) >= 2 and comparison.best is not None:
         across, down, *others = comparison.axes
-        plots.append((f"{across} x {down}" + (f", mean over {', '.join(others)}" if others else ""), heat_map(comparison)))
-    for (_, plot), file in zip(plots, [*(axis.replace("/", "_") for axis in comparison.axes), "heat-map"], strict=False):
+        plots.append(
+            (
+                f"{across} x {down}" + (f", mean over {', '.join(others)}" if others else ""),
+                heat_map(comparison),
+            )
+        )
+    for (_, plot), file in zip(
+        plots, [*(axis.replace("/", "_") for axis in comparison.axes), "heat-map"], strict=False
+    ):
         write_whole(folder / f"{file}.png", plot)
     return plots
 
@@ -100,7 +127,13 @@ def row_of(setting: Setting, comparison: Comparison) -> list[str]:
 def mean_and_spread(values: list[float]) -> str:
     """`0.763 ± 0.004`; the mean alone of one value, nothing of none."""
     mean, deviation = spread(values)
-    return "" if math.isnan(mean) else f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+    return (
+        ""
+        if math.isnan(mean)
+        else f"{mean:.3f}"
+        if math.isnan(deviation)
+        else f"{mean:.3f} ± {deviation:.3f}"
+    )
 
 
 def lists_of(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -112,14 +145,21 @@ def lists_of(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
 
     broken = [(sweep.folder.name, fault) for fault in sweep.faults]
     broken += [(point.name, "; ".join(point.faults)) for point in sweep.points if point.faults]
-    lists = [("Failed", of(FAILED)), ("Broken files", broken), ("Running or killed", of(RUNNING)), ("Pending", of(PENDING))]
+    lists = [
+        ("Failed", of(FAILED)),
+        ("Broken files", broken),
+        ("Running or killed", of(RUNNING)),
+        ("Pending", of(PENDING)),
+    ]
     return [(title, entries) for title, entries in lists if entries]
 
 
 def summary(comparison: Comparison) -> str:
     """How many points are in which state."""
     counts = Counter(point.state for point in comparison.sweep.points)
-    states = [f"{counts[state]} {state}" for state in (FINISHED, FAILED, BROKEN, RUNNING, PENDING) if counts[state]]
+    states = [
+        f"{counts[state]} {state}" for state in (FINISHED, FAILED, BROKEN, RUNNING, PENDING) if counts[state]
+    ]
     return f"{len(comparison.sweep.points)} points: {', '.join(states)}."
 
 
@@ -131,18 +171,35 @@ def best_line(comparison: Comparison) -> str:
 
 
 def as_markdown(
-    comparison: Comparison, header: list[str], rows: list[list[str]], lists: list[tuple[str, list[tuple[str, str]]]], plots: list[str]
+    comparison: Comparison,
+    header: list[str],
+    rows: list[list[str]],
+    lists: list[tuple[str, list[tuple[str, str]]]],
+    plots: list[str],
 ) -> str:
     """The report as Markdown, with the plots as files beside it."""
     lines = [f"# Sweep {comparison.sweep.folder.resolve().name}", "", summary(comparison), ""]
     if comparison.best is not None:
-        lines += [f"Best by {comparison.figure}: {best_line(comparison)}", "", f"    {repeat_command(comparison)}", ""]
+        lines += [
+            f"Best by {comparison.figure}: {best_line(comparison)}",
+            "",
+            f"    {repeat_command(comparison)}",
+            "",
+        ]
     lines += ["Mean over seeds ± standard deviation; n is the number of finished seeds.", ""]
-    lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (header, ["---"] * len(header), *rows)]
+    lines += [
+        f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+        for row in (header, ["---"] * len(header), *rows)
+    ]
     files = [*(axis.replace("/", "_") for axis in comparison.axes), "heat-map"]
     lines += ["", *(f"![{name}](report/{file}.png)" for name, file in zip(plots, files, strict=False))]
     for title, entries in lists:
-        lines += ["", f"## {title} ({len(entries)})", "", *(f"- {name}{f': {reason}' if reason else ''}" for name, reason in entries)]
+        lines += [
+            "",
+            f"## {title} ({len(entries)})",
+            "",
+            *(f"- {name}{f': {reason}' if reason else ''}" for name, reason in entries),
+        ]
     if comparison.sweep.commands:
         lines += ["", "## Commands of this sweep", "", *(f"    {line}" for line in comparison.sweep.commands)]
     return "\n".join(lines) + "\n"
@@ -159,7 +216,11 @@ def chosen_pictures(comparison: Comparison) -> tuple[list[tuple[str, list[str]]]
         mean = spread(setting.figure(comparison.figure))[0]
         return math.inf if math.isnan(mean) else sign * mean
 
-    drawn = [(setting, point) for setting in sorted(comparison.settings, key=rank) if (point := pictured(setting)) is not None]
+    drawn = [
+        (setting, point)
+        for setting in sorted(comparison.settings, key=rank)
+        if (point := pictured(setting)) is not None
+    ]
     each = max(1, min(EACH, MOST_PICTURES // max(1, len(drawn))))
     shown_pictures: list[tuple[str, list[str]]] = []
     total = 0
@@ -193,9 +254,13 @@ def print_report(comparison: Comparison, header: list[str], rows: list[list[str]
     if len(rows) > 20:
         console.print(f"and {len(rows) - 20} more settings")
     if comparison.best is not None:
-        console.print(f"best by {comparison.figure}: {best_line(comparison)}", soft_wrap=True, highlight=False)
+        console.print(
+            f"best by {comparison.figure}: {best_line(comparison)}", soft_wrap=True, highlight=False
+        )
         console.print(repeat_command(comparison), soft_wrap=True, highlight=False, markup=False)
     folder = comparison.sweep.folder
     console.print(
-        f"written: {', '.join(f'{folder}/report.{kind}' for kind in ('md', 'csv', 'html'))}, {folder}/report/", soft_wrap=True, highlight=False
+        f"written: {', '.join(f'{folder}/report.{kind}' for kind in ('md', 'csv', 'html'))}, {folder}/report/",
+        soft_wrap=True,
+        highlight=False,
     )

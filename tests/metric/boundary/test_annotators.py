@@ -17,8 +17,12 @@ def scene(seed: int, people: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:
     truths = []
     for _ in range(people):
         moved = field + ndimage.gaussian_filter(random.standard_normal(field.shape), 5) * 0.4
-        truths.append(thin(segment_changes(np.digitize(moved, np.quantile(moved, [0.3, 0.7])).astype(np.int64))))
-    strength = ndimage.gaussian_gradient_magnitude(field, 1) + 0.003 * ndimage.gaussian_filter(random.random(field.shape), 1)
+        truths.append(
+            thin(segment_changes(np.digitize(moved, np.quantile(moved, [0.3, 0.7])).astype(np.int64)))
+        )
+    strength = ndimage.gaussian_gradient_magnitude(field, 1) + 0.003 * ndimage.gaussian_filter(
+        random.random(field.shape), 1
+    )
     return strength / strength.max(), truths
 
 

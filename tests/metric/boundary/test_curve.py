@@ -30,13 +30,17 @@ NAMES = ["2018", "3063", "5096", "6046", "8068"]
 
 
 def test_thresholds() -> None:
-    assert np.allclose(thresholds_of(99), np.arange(1, 100) / 100) and np.allclose(thresholds_of(5), np.arange(1, 6) / 6)
+    assert np.allclose(thresholds_of(99), np.arange(1, 100) / 100) and np.allclose(
+        thresholds_of(5), np.arange(1, 6) / 6
+    )
     # values of 8-bit maps that equal a threshold count as boundaries
     assert all(k / 255 >= thresholds_of(99)[k * 100 // 255 - 1] for k in (51, 102, 153, 204))
 
 
 def test_f_measure() -> None:
-    assert f_measure(np.array([0.0, 1.0, 0.5]), np.array([0.0, 0.5, 0.25])).tolist() == pytest.approx([0, 2 / 3, 1 / 3])
+    assert f_measure(np.array([0.0, 1.0, 0.5]), np.array([0.0, 0.5, 0.25])).tolist() == pytest.approx(
+        [0, 2 / 3, 1 / 3]
+    )
 
 
 def counts_of(*images: list[list[int]]) -> Counts:
@@ -52,7 +56,9 @@ def test_figures_by_hand() -> None:
     shares = np.linspace(0, 1, 100)
     recall, precision = 0.85 + shares * (0.4 - 0.85), 17 / 26 + shares * (0.8 - 17 / 26)
     f = 2 * recall * precision / (recall + precision)
-    assert result["ODS"] == pytest.approx(f.max()) and result["ODS-threshold"] == pytest.approx(0.25 + 0.5 * shares[f.argmax()])
+    assert result["ODS"] == pytest.approx(f.max()) and result["ODS-threshold"] == pytest.approx(
+        0.25 + 0.5 * shares[f.argmax()]
+    )
     # own best: 6/10 & 6/6 (F .75, not .615), 9/10 & 9/10: together 15/20 & 15/16
     assert result["OIS-recall"] == pytest.approx(0.75) and result["OIS-precision"] == pytest.approx(15 / 16)
     assert result["OIS"] == pytest.approx(2 * 0.75 * (15 / 16) / (0.75 + 15 / 16))
@@ -62,8 +68,14 @@ def test_figures_by_hand() -> None:
 
 
 def test_best_lies_between_thresholds() -> None:
-    threshold, recall, precision, score = best_between(np.array([0.2, 0.4]), np.array([1.0, 0.2]), np.array([0.2, 1.0]))
-    assert threshold == pytest.approx(0.3, abs=0.002) and recall == pytest.approx(0.6, abs=0.01) and precision == pytest.approx(0.6, abs=0.01)
+    threshold, recall, precision, score = best_between(
+        np.array([0.2, 0.4]), np.array([1.0, 0.2]), np.array([0.2, 1.0])
+    )
+    assert (
+        threshold == pytest.approx(0.3, abs=0.002)
+        and recall == pytest.approx(0.6, abs=0.01)
+        and precision == pytest.approx(0.6, abs=0.01)
+    )
     assert score == pytest.approx(0.6, abs=1e-3) and score > f_measure(np.ones(1), np.full(1, 0.2))[0]
 
 
@@ -71,7 +83,9 @@ def test_average_precision_ends_with_the_curve() -> None:
     assert average_precision(np.array([1.0, 0.5, 0.0]), np.array([1.0, 1.0, 1.0])) == pytest.approx(1.01)
     assert average_precision(np.array([0.5, 0.25]), np.array([1.0, 1.0])) == pytest.approx(0.26)
     # equal recalls count once, with the precision of the lowest threshold
-    assert average_precision(np.array([0.5, 0.0, 0.0]), np.array([0.8, 0.4, 0.0])) == pytest.approx(np.linspace(0.4, 0.8, 51).sum() * 0.01)
+    assert average_precision(np.array([0.5, 0.0, 0.0]), np.array([0.8, 0.4, 0.0])) == pytest.approx(
+        np.linspace(0.4, 0.8, 51).sum() * 0.01
+    )
     assert average_precision(np.array([0.5, 0.5]), np.array([1.0, 0.9])) == 0
 
 
@@ -83,7 +97,11 @@ def test_pixels_by_hand() -> None:
     prediction[5, 60:70] = 0.5
     counts = count_pixels(prediction, Annotators([truth, truth, np.zeros_like(truth)]), thresholds_of(3))
     assert counts.truth.tolist() == [80] * 3
-    assert counts.found.tolist() == [40, 40, 40] and counts.predicted.tolist() == [30, 30, 20] and counts.matched.tolist() == [20, 20, 20]
+    assert (
+        counts.found.tolist() == [40, 40, 40]
+        and counts.predicted.tolist() == [30, 30, 20]
+        and counts.matched.tolist() == [20, 20, 20]
+    )
 
 
 def test_equal_maps_are_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +124,14 @@ def test_people_among_each_other() -> None:
 
 
 def official(kind: str, name: str) -> Counts:
-    annotators = Annotators([one.boundaries for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")])
+    annotators = Annotators(
+        [one.boundaries for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
+    )
     if kind == "native":
         # not by way of the reader
-        return count_pixels(np.asarray(Image.open(EXAMPLE / "png" / f"{name}.png")) / 255, annotators, thresholds_of(5))
+        return count_pixels(
+            np.asarray(Image.open(EXAMPLE / "png" / f"{name}.png")) / 255, annotators, thresholds_of(5)
+        )
     file = next((EXAMPLE / kind).glob(f"{name}.*"))
     prediction = read_prediction(file, annotators.size)
     if prediction.map is None:
@@ -127,12 +149,17 @@ def test_official_example(kind: str) -> None:
     theirs = np.stack([np.loadtxt(EXAMPLE / run / "eval_bdry.txt") for run in runs])
     names = ["ODS-recall", "ODS-precision", "ODS", "OIS-recall", "OIS-precision", "OIS", "AP"]
     assert [ours[name] for name in names if "-" in name] == pytest.approx(theirs[0, [1, 2, 4, 5]], abs=1e-3)
-    assert [ours[name] for name in ("ODS", "OIS", "AP")] == pytest.approx(theirs[:, [3, 6, 7]].mean(0), abs=3e-4)
+    assert [ours[name] for name in ("ODS", "OIS", "AP")] == pytest.approx(
+        theirs[:, [3, 6, 7]].mean(0), abs=3e-4
+    )
     for run in runs:
         table = np.loadtxt(EXAMPLE / run / "eval_bdry_thr.txt")
         assert np.abs(np.stack([pooled.recall(), pooled.precision()], 1) - table[:, 1:3]).max() < 1e-3
         images = np.loadtxt(EXAMPLE / run / "eval_bdry_img.txt")
-        best = [best_between(thresholds_of(5), one.recall(), one.precision())[3] for one in map(of_table, counts.table())]
+        best = [
+            best_between(thresholds_of(5), one.recall(), one.precision())[3]
+            for one in map(of_table, counts.table())
+        ]
         assert np.abs(np.array(best) - images[:, 4]).max() < 2e-3
     # the official program draws outlier edges by the clock and so misses some pairs: its runs differ by 0.0003 in OIS, and lie below exact matching
     assert [ours["ODS"], ours["OIS"], ours["AP"]] == pytest.approx([0.70472, 0.70874, 0.30755], abs=6e-6)
@@ -140,5 +167,7 @@ def test_official_example(kind: str) -> None:
 
 @real
 def test_official_example_is_where_it_is_said_to_be() -> None:
-    assert sorted(path.stem for path in (EXAMPLE / "png").glob("*.png")) == NAMES and isinstance(EXAMPLE, Path)
+    assert sorted(path.stem for path in (EXAMPLE / "png").glob("*.png")) == NAMES and isinstance(
+        EXAMPLE, Path
+    )
     assert io.loadmat(EXAMPLE / "ucm2" / "2018.mat")["ucm2"].shape == (963, 643)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from rpe.metric.boundary.matching import Neighbours, match, offsets_within, outlier_cost, preferences, reach_of
+from rpe.metric.boundary.matching import (
+    Neighbours,
+    match,
+    offsets_within,
+    outlier_cost,
+    preferences,
+    reach_of,
+)
 
 
 def dots(*places: tuple[int, int], size: tuple[int, int] = (12, 14)) -> np.ndarray:
@@ -17,7 +24,9 @@ def dots(*places: tuple[int, int], size: tuple[int, int] = (12, 14)) -> np.ndarr
 
 
 def test_reach_is_a_share_of_the_diagonal() -> None:
-    assert reach_of((321, 481)) == pytest.approx(0.0075 * np.hypot(321, 481)) == pytest.approx(4.3371, abs=1e-4)
+    assert (
+        reach_of((321, 481)) == pytest.approx(0.0075 * np.hypot(321, 481)) == pytest.approx(4.3371, abs=1e-4)
+    )
 
 
 def test_steps_and_their_costs() -> None:
@@ -55,14 +64,22 @@ def test_the_cheapest_of_all_assignments(seed: int) -> None:
     outlier = outlier_cost(reach)
     # dense reference: everybody may stay alone, at the outlier's cost
     cost = np.where(distance <= reach, np.rint(100 * distance), 10 * outlier)
-    square = np.block([[cost, np.full((len(ours), len(ours)), outlier)], [np.full((len(theirs), len(theirs)), outlier), np.zeros(cost.T.shape)]])
+    square = np.block(
+        [
+            [cost, np.full((len(ours), len(ours)), outlier)],
+            [np.full((len(theirs), len(theirs)), outlier), np.zeros(cost.T.shape)],
+        ]
+    )
     rows, columns = linear_sum_assignment(square)
     pairs = (rows < len(ours)) & (columns < len(theirs))
     assert predicted.sum() == found.sum() == pairs.sum()
     assert not (predicted & ~prediction).any() and not (found & ~truth).any()
     # the chosen pixels can be paired at the same cost
     chosen = cost[
-        np.ix_([prediction_index(ours, place) for place in np.argwhere(predicted)], [prediction_index(theirs, place) for place in np.argwhere(found)])
+        np.ix_(
+            [prediction_index(ours, place) for place in np.argwhere(predicted)],
+            [prediction_index(theirs, place) for place in np.argwhere(found)],
+        )
     ]
     again = linear_sum_assignment(chosen)
     assert chosen[again].sum() == cost[rows[pairs], columns[pairs]].sum()
@@ -77,7 +94,14 @@ def test_neighbours_at_the_border() -> None:
     row, pixel, cost = Neighbours([truth], reach=1.0).edges(np.ones_like(truth))
     found = sorted(zip(row.tolist(), pixel.tolist(), np.floor(cost).tolist(), strict=True))
     last = 12 * 14 - 1
-    assert found == [(0, 0, 0), (0, 1, 100), (0, 14, 100), (1, last - 14, 100), (1, last - 1, 100), (1, last, 0)]
+    assert found == [
+        (0, 0, 0),
+        (0, 1, 100),
+        (0, 14, 100),
+        (1, last - 14, 100),
+        (1, last - 1, 100),
+        (1, last, 0),
+    ]
 
 
 def test_ties_are_settled_by_the_pixels() -> None:

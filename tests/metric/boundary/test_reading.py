@@ -22,7 +22,13 @@ def test_every_format_gives_the_same_map(tmp_path: Path) -> None:
     doubled = np.zeros((13, 19))
     doubled[2::2, 2::2] = RAMP
     io.savemat(tmp_path / "contours.mat", {"ucm2": doubled, "beside": 1})
-    exact = {"map.mat": 0, "contours.mat": 0, "float.npy": 1e-7, "sixteen.png": 1 / 131070, "eight.png": 1 / 510}
+    exact = {
+        "map.mat": 0,
+        "contours.mat": 0,
+        "float.npy": 1e-7,
+        "sixteen.png": 1 / 131070,
+        "eight.png": 1 / 510,
+    }
     for file, error in exact.items():
         values = read_prediction(tmp_path / file, SIZE).map
         assert values is not None and np.abs(values - RAMP).max() <= error + 1e-12, file
@@ -37,7 +43,11 @@ def test_segmentations_give_a_mask_each(tmp_path: Path) -> None:
     cells[0, 0], cells[0, 1] = segments, np.ones_like(segments)
     io.savemat(tmp_path / "segs.mat", {"segs": cells})
     prediction = read_prediction(tmp_path / "segs.mat", SIZE)
-    assert prediction.map is None and [int(mask.sum()) for mask in prediction.masks] == [6, 0] and prediction.masks[0][:, 4].all()
+    assert (
+        prediction.map is None
+        and [int(mask.sum()) for mask in prediction.masks] == [6, 0]
+        and prediction.masks[0][:, 4].all()
+    )
 
 
 def with_one(value: float) -> np.ndarray:
@@ -131,10 +141,18 @@ def test_maps_in_which_nothing_is_found_are_told(tmp_path: Path) -> None:
         return doubts((read_prediction(tmp_path / name, SIZE) for name in names), 0.01)
 
     assert told("good.png", "floats.npy") == []
-    assert told("empty.png", "good.png")[0].startswith(f"1 of 2 boundary maps are empty, every value is 0, such as {tmp_path / 'empty.png'}")
+    assert told("empty.png", "good.png")[0].startswith(
+        f"1 of 2 boundary maps are empty, every value is 0, such as {tmp_path / 'empty.png'}"
+    )
     for name, largest in (("ones.png", "0.0039"), ("sixteen.png", "1.5e-05")):
-        assert f"no value from the lowest threshold 0.01 on, such as {tmp_path / name} with at most {largest}" in told(name)[0]
-    assert "1 of 1 boundary maps have 0.5 or more in most pixels" in told("inverted.png")[0] and "inverted?" in told("inverted.png")[0]
+        assert (
+            f"no value from the lowest threshold 0.01 on, such as {tmp_path / name} with at most {largest}"
+            in told(name)[0]
+        )
+    assert (
+        "1 of 1 boundary maps have 0.5 or more in most pixels" in told("inverted.png")[0]
+        and "inverted?" in told("inverted.png")[0]
+    )
     assert len(told(*(f"{name}.png" for name in maps))) == 3
 
 

@@ -41,7 +41,9 @@ def folders(tmp_path: Path) -> tuple[Path, dict[str, Path], Path]:
     return tmp_path / "maps", truths, tmp_path / "out"
 
 
-def score(maps: Path, truths: dict[str, Path], out: Path, thresholds: int, names: list | None, workers: int) -> dict[str, float]:
+def score(
+    maps: Path, truths: dict[str, Path], out: Path, thresholds: int, names: list | None, workers: int
+) -> dict[str, float]:
     return score_folder(maps, truths, out / "journal", thresholds, names, workers).figures
 
 
@@ -50,16 +52,27 @@ def test_figures_and_tables(folders: tuple[Path, dict[str, Path], Path], workers
     maps, truths, out = folders
     scored = score_folder(maps, truths, out / "journal", 9, workers=workers)
     counts = [
-        count_pixels(np.load(maps / f"{name}.npy"), Annotators([one.boundaries for one in read_annotations(truth)]), thresholds_of(9))
+        count_pixels(
+            np.load(maps / f"{name}.npy"),
+            Annotators([one.boundaries for one in read_annotations(truth)]),
+            thresholds_of(9),
+        )
         for name, truth in truths.items()
     ]
     wanted = figures(of_table(np.stack([one.table() for one in counts])), thresholds_of(9))
     assert scored.figures == wanted | {"images": 4} and 0.3 < wanted["ODS"] <= wanted["OIS"] < 1
-    thresholds, images = (list(csv.DictReader(io.StringIO(str(scored.tables()[name])))) for name in ("thresholds.csv", "images.csv"))
+    thresholds, images = (
+        list(csv.DictReader(io.StringIO(str(scored.tables()[name]))))
+        for name in ("thresholds.csv", "images.csv")
+    )
     assert len(thresholds) == 9 and max(float(row["F"]) for row in thresholds) <= wanted["ODS"] + 1e-6
     recall, precision = scored.curve()
-    assert [f"{value:.6f}" for value in recall] == [row["recall"] for row in thresholds] and precision[-1] == float(thresholds[-1]["precision"])
-    assert [row["name"] for row in images] == sorted(truths) and all(0 < float(row["F"]) <= 1 for row in images)
+    assert [f"{value:.6f}" for value in recall] == [row["recall"] for row in thresholds] and precision[
+        -1
+    ] == float(thresholds[-1]["precision"])
+    assert [row["name"] for row in images] == sorted(truths) and all(
+        0 < float(row["F"]) <= 1 for row in images
+    )
 
 
 def test_maps_in_memory_score_as_their_files_do(folders: tuple[Path, dict[str, Path], Path]) -> None:
@@ -73,7 +86,9 @@ def test_maps_in_memory_score_as_their_files_do(folders: tuple[Path, dict[str, P
 
 def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> None:
     maps, truths, out = folders
-    assert score(maps, truths, out, 5, [3002], 1)["images"] == 1 and score_folder(maps, truths, out, 5, [3002], 1).names == ["3002"]
+    assert score(maps, truths, out, 5, [3002], 1)["images"] == 1 and score_folder(
+        maps, truths, out, 5, [3002], 1
+    ).names == ["3002"]
     (maps / "3000.npy").unlink()
     assert score(maps, truths, out, 5, ["3001", 3002], 1)["images"] == 2
     with pytest.raises(UserError, match="3000"):
@@ -81,16 +96,24 @@ def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> N
 
 
 def test_finished_images_are_not_counted_again_unless_they_change(
-    folders: tuple[Path, dict[str, Path], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folders: tuple[Path, dict[str, Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     maps, truths, out = folders
     counted, count = [], module.count
-    monkeypatch.setattr(module, "count", lambda job, thresholds: counted.append(job[0]) or count(job, thresholds))
+    monkeypatch.setattr(
+        module, "count", lambda job, thresholds: counted.append(job[0]) or count(job, thresholds)
+    )
     whole = score(maps, truths, out, 5, None, 1)
     assert len(counted) == 4
     (out / "journal" / "3001.json").unlink()
     (out / "journal" / "3002.json").write_text('{"key": "torn')
-    assert score(maps, truths, out, 5, None, 1) == whole and counted[4:] == ["3001", "3002"] and "2 of 4" in capsys.readouterr().out
+    assert (
+        score(maps, truths, out, 5, None, 1) == whole
+        and counted[4:] == ["3001", "3002"]
+        and "2 of 4" in capsys.readouterr().out
+    )
     np.save(maps / "3003.npy", np.load(maps / "3003.npy") / 2)
     assert score(maps, truths, out, 5, None, 1) != whole and counted[6:] == ["3003"]
     score(maps, truths, out, 7, None, 1)
@@ -135,7 +158,9 @@ def test_stopped_by_ctrl_c(folders: tuple[Path, dict[str, Path], Path]) -> None:
     process.join(60)
     # one stack trace, the parent's: the workers end without a word
     error = (out / "stderr").read_text()
-    assert process.exitcode == 1 and error.count("KeyboardInterrupt") == 1 and error.count("Traceback") == 1, error
+    assert (
+        process.exitcode == 1 and error.count("KeyboardInterrupt") == 1 and error.count("Traceback") == 1
+    ), error
     kept = {file.name: file.stat().st_mtime_ns for file in (out / "journal").iterdir()}
     assert "3000.json" in kept and len(kept) < 4
     assert score(maps, truths, out, 5, None, 1)["images"] == 4

@@ -10,7 +10,9 @@ def test_padding_repeats_the_border_below_and_to_the_right() -> None:
     wider = padded(images, 4)
     assert wider.shape == (1, 3, 8, 8)
     assert torch.equal(wider[..., :5, :7], images)
-    assert torch.equal(wider[..., 5:, :7], images[..., 4:5, :].expand(-1, -1, 3, -1)) and torch.equal(wider[..., :5, 7:], images[..., :, 6:7])
+    assert torch.equal(wider[..., 5:, :7], images[..., 4:5, :].expand(-1, -1, 3, -1)) and torch.equal(
+        wider[..., :5, 7:], images[..., :, 6:7]
+    )
 
 
 def test_a_resized_ramp_keeps_its_positions() -> None:

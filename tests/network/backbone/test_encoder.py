@@ -17,8 +17,12 @@ def test_the_stages_are_timms_own() -> None:
     with torch.no_grad():
         stages, expected = encoder(images), encoder.network(images)
     assert encoder.channels_last and encoder.multiple == 32 and encoder.tile is None
-    for stage, channels, stride, other in zip(stages, encoder.channels, encoder.strides, expected, strict=True):
-        assert stage.shape == (1, channels, 64 // stride, 96 // stride) and torch.equal(stage.permute(0, 2, 3, 1), other)
+    for stage, channels, stride, other in zip(
+        stages, encoder.channels, encoder.strides, expected, strict=True
+    ):
+        assert stage.shape == (1, channels, 64 // stride, 96 // stride) and torch.equal(
+            stage.permute(0, 2, 3, 1), other
+        )
 
 
 def test_a_vision_transformer_sees_the_whole_image() -> None:
@@ -35,7 +39,11 @@ def test_a_model_of_one_size_is_given_tiles() -> None:
     assert encoder.tile == encoder.multiple == 160
     images = torch.rand(2, 3, 160, 320)
     with torch.no_grad():
-        whole, left, right = encoder(images), encoder.network(images[..., :160]), encoder.network(images[..., 160:])
+        whole, left, right = (
+            encoder(images),
+            encoder.network(images[..., :160]),
+            encoder.network(images[..., 160:]),
+        )
     for stage, one, other in zip(whole, left, right, strict=True):
         torch.testing.assert_close(stage, torch.cat([one, other], 3), rtol=1e-4, atol=1e-5)
 
@@ -43,7 +51,11 @@ def test_a_model_of_one_size_is_given_tiles() -> None:
 def test_tiles_come_back_where_they_were() -> None:
     images = torch.rand(2, 3, 4, 6)
     tiles = cut(images, (2, 3))
-    assert tiles.shape == (12, 3, 2, 2) and torch.equal(tiles[1], images[0, :, :2, 2:4]) and torch.equal(tiles[9], images[1, :, 2:, :2])
+    assert (
+        tiles.shape == (12, 3, 2, 2)
+        and torch.equal(tiles[1], images[0, :, :2, 2:4])
+        and torch.equal(tiles[9], images[1, :, 2:, :2])
+    )
     assert torch.equal(joined(tiles, (2, 3)), images)
 
 
@@ -103,7 +115,9 @@ def test_weights_of_the_classifier_and_of_the_features(model: str, how: str, tmp
     whole = timm.create_model(model)
     whole.eval()
     classifier = Encoder(model, str(wrapped(whole.state_dict(), how, tmp_path / "classifier.pt"))).eval()
-    features = Encoder(model, str(wrapped(classifier.network.state_dict(), how, tmp_path / "features.pt"))).eval()
+    features = Encoder(
+        model, str(wrapped(classifier.network.state_dict(), how, tmp_path / "features.pt"))
+    ).eval()
     images = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
         expected = whole.forward_intermediates(images, intermediates_only=True)[-1]
@@ -112,7 +126,9 @@ def test_weights_of_the_classifier_and_of_the_features(model: str, how: str, tmp
     torch.testing.assert_close(ones[-1], expected)
 
 
-@pytest.mark.parametrize("content", ["another model", "garbage", "empty", "list", "numbers", "garbage.safetensors"])
+@pytest.mark.parametrize(
+    "content", ["another model", "garbage", "empty", "list", "numbers", "garbage.safetensors"]
+)
 def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> None:
     file = tmp_path / ("weights.safetensors" if content.endswith("safetensors") else "weights.pt")
     if content == "another model":
@@ -148,15 +164,24 @@ def test_frozen_norms_keep_their_statistics_whoever_sets_training_mode(frozen: b
     one, other = torch.rand(1, 3, 64, 64), 3 * torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         alone, beside = encoder(one)[-1], encoder(torch.cat([one, other]))[-1][:1]
-    moved = max(float((layer.running_mean - old).abs().max()) for layer, old in zip(encoder.batch_norms(), before, strict=True))
+    moved = max(
+        float((layer.running_mean - old).abs().max())
+        for layer, old in zip(encoder.batch_norms(), before, strict=True)
+    )
     assert (moved == 0) == frozen
-    assert torch.allclose(alone, beside, atol=1e-4) == frozen, "the features of an image do not depend on its neighbour"
+    assert torch.allclose(alone, beside, atol=1e-4) == frozen, (
+        "the features of an image do not depend on its neighbour"
+    )
     assert all(layer.weight.requires_grad != frozen for layer in encoder.batch_norms())
 
 
 def test_frozen_stages_are_not_trained() -> None:
     encoder = Encoder("tf_efficientnet_lite0", "imagenet", frozen_norms=True, frozen_stages=2)
-    learned = {name.split(".")[1] for name, parameter in encoder.network.named_parameters() if parameter.requires_grad and "blocks" in name}
+    learned = {
+        name.split(".")[1]
+        for name, parameter in encoder.network.named_parameters()
+        if parameter.requires_grad and "blocks" in name
+    }
     assert learned == {"2", "3", "4", "5", "6"} and not encoder.network.conv_stem.weight.requires_grad
     with pytest.raises(UserError, match=r"backbone.frozen_stages must be in \[0, 5\], got 6"):
         Encoder("tf_efficientnet_lite0", None, frozen_stages=6)
@@ -175,7 +200,11 @@ def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
     classifier.load_state_dict(package_state(model, PACKAGES[model]))
     encoder = Encoder(model, "imagenet").eval()
     mean, std = (torch.tensor(values)[:, None, None] for values in (encoder.mean, encoder.std))
-    for picture, classes in ((data.chelsea(), {281, 282, 285}), (data.coffee(), {504, 967, 968}), (data.rocket(), {657, 744, 812})):
+    for picture, classes in (
+        (data.chelsea(), {281, 282, 285}),
+        (data.coffee(), {504, 967, 968}),
+        (data.rocket(), {657, 744, 812}),
+    ):
         image = torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
         image = nn.functional.interpolate(image, size=(224, 224), mode="bilinear", antialias=True)
         with torch.no_grad():
@@ -188,4 +217,8 @@ def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
 
 def test_a_checkpoint_s_weights_leave_frozen_what_was_frozen() -> None:
     encoder = Encoder("tf_efficientnet_lite0", "checkpoint", frozen_norms=True, frozen_stages=1)
-    assert encoder.pretrained and not encoder.train().batch_norms()[0].training and not encoder.network.conv_stem.weight.requires_grad
+    assert (
+        encoder.pretrained
+        and not encoder.train().batch_norms()[0].training
+        and not encoder.network.conv_stem.weight.requires_grad
+    )

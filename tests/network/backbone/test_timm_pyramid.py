@@ -52,16 +52,26 @@ def test_any_encoder_at_any_size(model: str, strides: list[int]) -> None:
         assert [feature.values.shape[1] for feature in maps] == backbone.channels == [16] * len(maps)
         grids = {tuple(length * feature.stride for length in feature.values.shape[-2:]) for feature in maps}
         assert len(grids) == 1, "all maps cover one extent"
-        assert all(0 <= padded - length < backbone.multiple for padded, length in zip(grids.pop(), size, strict=True))
+        assert all(
+            0 <= padded - length < backbone.multiple for padded, length in zip(grids.pop(), size, strict=True)
+        )
         assert all(feature.values.isfinite().all() for feature in maps)
         maps[0].values.square().mean().backward()
         gradients = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
-        assert len(gradients) > 0.6 * len(list(backbone.parameters())) and all(gradient.isfinite().all() for gradient in gradients)
-        assert any(parameter.grad is not None and parameter.grad.any() for parameter in backbone.encoder.parameters())
+        assert len(gradients) > 0.6 * len(list(backbone.parameters())) and all(
+            gradient.isfinite().all() for gradient in gradients
+        )
+        assert any(
+            parameter.grad is not None and parameter.grad.any() for parameter in backbone.encoder.parameters()
+        )
 
 
-@pytest.mark.parametrize(("model", "stride", "first"), [("test_convnext", 2, 0), ("test_vit", 4, 1), ("test_resnet", 2, None)])
-def test_detail_comes_from_the_image_where_the_encoder_is_coarser(model: str, stride: int, first: int | None) -> None:
+@pytest.mark.parametrize(
+    ("model", "stride", "first"), [("test_convnext", 2, 0), ("test_vit", 4, 1), ("test_resnet", 2, None)]
+)
+def test_detail_comes_from_the_image_where_the_encoder_is_coarser(
+    model: str, stride: int, first: int | None
+) -> None:
     """`first` is the block of the stem whose map is the finest; one pixel moves the output, by way of the stem alone."""
     backbone = pyramid(model=model, stride=stride, width=16).eval()
     assert (len(backbone.stem.blocks) == 0) == (first is None)
@@ -90,9 +100,13 @@ def test_images_are_normalised_as_the_model_expects_and_no_random_number_is_draw
     torch.testing.assert_close(seen[0], torch.ones(1, 3, 32, 32))
 
 
-def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("rpe.network.backbone.encoder.Encoder.find_sizes", lambda *_: (299, 299))
-    with pytest.raises(UserError, match="test_resnet would have every image padded to a multiple of 9568 pixels"):
+    with pytest.raises(
+        UserError, match="test_resnet would have every image padded to a multiple of 9568 pixels"
+    ):
         pyramid(model="test_resnet", stride=4, width=8)
 
 
@@ -100,7 +114,10 @@ def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(m
     ("options", "message"),
     [
         ({"model": "resnet5"}, r"backbone\.model 'resnet5' is not a timm model: did you mean resnet5"),
-        ({"model": "test_resnet.nowhere"}, r"backbone\.model test_resnet\.nowhere cannot be built .*Invalid pretrained tag"),
+        (
+            {"model": "test_resnet.nowhere"},
+            r"backbone\.model test_resnet\.nowhere cannot be built .*Invalid pretrained tag",
+        ),
         ({"weights": "nowhere.pt"}, r"backbone\.weights nowhere\.pt does not exist"),
         ({"stride": 1}, r"backbone\.stride 1 is not 2 or 4: for 1 use backbone=unet"),
         ({"stride": 8}, r"backbone\.stride 8 is not 2 or 4"),

@@ -74,11 +74,18 @@ def test_files_that_would_be_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     broken.write_bytes(broken.read_bytes()[:500])
     (root / "val2017" / "000000000103.png").unlink()
     status, said = page(capsys, "data=coco", f"data.root={root}", "data.crop=40")
-    assert status == 1 and "val, test: image" in said and "is annotated but absent" in said and "000000000002.png does not decode" in said
+    assert (
+        status == 1
+        and "val, test: image" in said
+        and "is annotated but absent" in said
+        and "000000000002.png does not decode" in said
+    )
     assert "│ objects │ 9 │ 9 │" in said, "annotations are told without their images"
 
 
-def test_masks_of_kinds_are_told_from_masks_of_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_of_kinds_are_told_from_masks_of_objects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(8):
         labels = np.zeros((40, 40), dtype=np.uint8)
         labels[2:10, 2:10] = labels[20:30, 5:15] = 1
@@ -86,17 +93,33 @@ def test_masks_of_kinds_are_told_from_masks_of_objects(tmp_path: Path, capsys: p
         scene_forms.save(tmp_path / "set" / "images" / f"{number}.png", labels * 90 + number)
         scene_forms.save(tmp_path / "set" / "masks" / f"{number}.png", labels)
     status, said = page(capsys, "data=folder", f"data.root={tmp_path / 'set'}", "data.crop=32")
-    assert status == 0 and "val: 100% of the objects lie in several parts: do the masks tell objects, or kinds alone?" in said
+    assert (
+        status == 0
+        and "val: 100% of the objects lie in several parts: do the masks tell objects, or kinds alone?"
+        in said
+    )
 
 
 def test_boundaries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, said = page(capsys, "data=bsds", f"data.root={write_bsds(tmp_path / 'bsds')}", "data.crop=32")
-    assert status == 0 and "people an image" in said and "boundary pixels" in said and "hold more than 2 D = 6" in said
+    assert (
+        status == 0
+        and "people an image" in said
+        and "boundary pixels" in said
+        and "hold more than 2 D = 6" in said
+    )
 
 
 def test_an_experiment_brings_dimension_and_margin() -> None:
-    assert configure(["data=nuclei"]).embedding.dimension == configure(["experiment=nuclei"]).embedding.dimension == 16
-    assert configure(["data=folder"]).data.name == "folder" and configure(["data=folder"]).embedding.dimension == 32
+    assert (
+        configure(["data=nuclei"]).embedding.dimension
+        == configure(["experiment=nuclei"]).embedding.dimension
+        == 16
+    )
+    assert (
+        configure(["data=folder"]).data.name == "folder"
+        and configure(["data=folder"]).embedding.dimension == 32
+    )
     assert configure(["data=folder", "experiment=nuclei", "loss.margin=0.3"]).loss.margin == 0.3
 
 

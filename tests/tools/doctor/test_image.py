@@ -32,7 +32,7 @@ def test_what_is_odd(tmp_path: Path) -> None:
     for wanted in (
         "1 images with an EXIF orientation: are the masks drawn upright?: turned.jpg",
         "1 images of one value: even.png",
-        "2 images of nearly no contrast: data.stretch=[1,99.8] makes the most of it: deep.tif, faint.png",
+        "2 images of nearly no contrast: data.percentile_range=[1,99.8] makes the most of it: deep.tif, faint.png",
         "1 images whose alpha hides pixels: clear.png",
         "1 images with over 30% of white pixels: burnt.png",
         "1 images of several pages: pages.tif",
@@ -48,7 +48,10 @@ def test_the_same_content_within_a_split_and_in_two(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).write_bytes(b"one")
     (tmp_path / "d").write_bytes(b"two")
-    files = {"train": [tmp_path / "a", tmp_path / "d", tmp_path / "b"], "val": [tmp_path / "c", tmp_path / "absent"]}
+    files = {
+        "train": [tmp_path / "a", tmp_path / "d", tmp_path / "b"],
+        "val": [tmp_path / "c", tmp_path / "absent"],
+    }
     assert same_files(files) == [
         "1 pairs of images with the same content: a and b",
         "1 images that are in two splits: a (train) and c (val)",

@@ -24,15 +24,25 @@ def test_a_panel_shows_the_image_and_its_masks() -> None:
     shown = panel(sample(void=True))
     assert shown.shape == (40, 122, 3) and (shown[:, :60] == 128).all()
     masked = shown[:, 62:]
-    assert (masked[0, 0] == 128).all() and (masked[10, 10] != 128).any() and (masked[25, 40] != masked[10, 10]).any()
-    assert (masked[:, 55:] == 128).all() and (panel(sample(void=True)._replace(image=torch.ones(3, 40, 60)))[0, -1] == 191).all()
+    assert (
+        (masked[0, 0] == 128).all()
+        and (masked[10, 10] != 128).any()
+        and (masked[25, 40] != masked[10, 10]).any()
+    )
+    assert (masked[:, 55:] == 128).all() and (
+        panel(sample(void=True)._replace(image=torch.ones(3, 40, 60)))[0, -1] == 191
+    ).all()
     assert held(sample()) == "2 objects"
 
 
 def test_boundaries_are_bright_lines() -> None:
     boundary = BoundarySample(*sample()[:4], segments=torch.zeros(5, 40, 60, dtype=torch.int64), name="x")
     shown = panel(boundary)[:, 62:]
-    assert (shown[10, 10] == (255, 220, 0)).all() and (shown[25, 40] == 64).all() and held(boundary) == "8.3% boundary"
+    assert (
+        (shown[10, 10] == (255, 220, 0)).all()
+        and (shown[25, 40] == 64).all()
+        and held(boundary) == "8.3% boundary"
+    )
 
 
 class Images:

@@ -30,7 +30,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
         # so that untrained embeddings yield objects
-        config = compose("train", [*TINY, "proposal.foreground_thresholds=[0.01]", "proposal.least_score=0", "grouping.iterations=2"])
+        config = compose(
+            "train",
+            [
+                *TINY,
+                "proposal.foreground_thresholds=[0.01]",
+                "proposal.score_threshold=0",
+                "grouping.iterations=2",
+            ],
+        )
     torch.manual_seed(0)
     task = rpe.run.build_task(config)
     (folder / "checkpoints").mkdir()
@@ -53,7 +61,12 @@ def test_image_truth_every_loop_and_instances(run: Path) -> None:
 def test_the_page_of_a_run(run: Path) -> None:
     assert main([f"run={run}", "images=1"]) == 0
     page = (run / "gallery.html").read_text()
-    assert page.count("<section>") == 1 and page.count("data:image/png") == 6 and "<path d=" in page and "X_2" in page
+    assert (
+        page.count("<section>") == 1
+        and page.count("data:image/png") == 6
+        and "<path d=" in page
+        and "X_2" in page
+    )
 
 
 def test_a_run_that_groups_nothing_has_no_examples(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ def painted(path: str, height: int, width: int) -> np.ndarray:
     centres = np.stack([columns.ravel(), rows.ravel()], 1)
     filled = np.zeros(height * width, dtype=bool)
     for ring in re.findall(r"M([^Z]*)Z", path):
-        filled ^= Polygon([[float(number) for number in corner.split()] for corner in ring.split("L")]).contains_points(centres)
+        filled ^= Polygon(
+            [[float(number) for number in corner.split()] for corner in ring.split("L")]
+        ).contains_points(centres)
     return filled.reshape(height, width)
 
 
@@ -25,8 +27,12 @@ def test_an_outline_filled_is_its_mask() -> None:
     found = {one.label: one for one in outlines(labels, {1: 0.5}, {3: 7000})}
     assert list(found) == [1, 3]
     for label, one in found.items():
-        assert np.count_nonzero(painted(one.path, 40, 60) ^ (labels == label)) <= 0.02 * np.count_nonzero(labels == label)
-    assert found[1].words == "object 1: area 654 px, score 0.500" and found[3].words == "object 3: area 7,000 px"
+        assert np.count_nonzero(painted(one.path, 40, 60) ^ (labels == label)) <= 0.02 * np.count_nonzero(
+            labels == label
+        )
+    assert (
+        found[1].words == "object 1: area 654 px, score 0.500" and found[3].words == "object 3: area 7,000 px"
+    )
     assert found[1].hue != found[3].hue
 
 

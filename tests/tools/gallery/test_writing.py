@@ -27,9 +27,15 @@ def prediction(tmp_path: Path) -> Path:
     for name in ("a b ü", "torn"):
         (tmp_path / f"{name}.png").write_bytes(picture(0, 1200, 1800))
     (folder / "labels" / "torn.png").write_bytes(b"\x89PNG")
-    rows = ["image,label,class,score,area,left,top,width,height", "a b ü,1,cat,0.75,200000,0,0,1,1", "a b ü,300,,0.5,160000,0,0,1,1"]
+    rows = [
+        "image,label,class,score,area,left,top,width,height",
+        "a b ü,1,cat,0.75,200000,0,0,1,1",
+        "a b ü,300,,0.5,160000,0,0,1,1",
+    ]
     (folder / "objects.csv").write_text("\n".join(rows))
-    (folder / "predictions.yaml").write_text(yaml.safe_dump({"run": "x", "images": names}, allow_unicode=True))
+    (folder / "predictions.yaml").write_text(
+        yaml.safe_dump({"run": "x", "images": names}, allow_unicode=True)
+    )
     return folder
 
 
@@ -37,25 +43,44 @@ def test_the_page_of_a_prediction(prediction: Path) -> None:
     assert main([f"run={prediction}"]) == 0
     page = (prediction / "gallery.html").read_text()
     assert page.count("<section>") == 3 and page.count("data:image/jpeg") == 5
-    assert "object 1: area 200,000 px, score 0.750, cat" in page and "object 300: area 160,000 px, score 0.500" in page
-    assert "gone.png cannot be read" in page and page.count('viewBox="0 0 900 600"') == 3  # 2 of the first image, 1 of the second
-    assert not [address for address in re.findall(r"(?:src|href)=\"([^\"]*)\"", page) if not address.startswith("data:")]
+    assert (
+        "object 1: area 200,000 px, score 0.750, cat" in page
+        and "object 300: area 160,000 px, score 0.500" in page
+    )
+    assert (
+        "gone.png cannot be read" in page and page.count('viewBox="0 0 900 600"') == 3
+    )  # 2 of the first image, 1 of the second
+    assert not [
+        address
+        for address in re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
+        if not address.startswith("data:")
+    ]
 
 
 def test_how_many_and_where_to(prediction: Path, tmp_path: Path) -> None:
     main([f"run={prediction}", "images=1", f"output={tmp_path / 'page.html'}"])
-    assert (tmp_path / "page.html").read_text().count("<section>") == 1 and not (prediction / "gallery.html").exists()
+    assert (tmp_path / "page.html").read_text().count("<section>") == 1 and not (
+        prediction / "gallery.html"
+    ).exists()
 
 
 def test_a_prediction_in_the_order_of_its_evaluation(prediction: Path, tmp_path: Path) -> None:
     head = "image_id,file_name,objects,proposals,instances,matched,missed,extra,split,merged,AP50"
     decomposed = unicodedata.normalize("NFD", "sub/a b ü.tif")
     table = tmp_path / "images.csv"
-    table.write_text("\n".join([head, "3,torn.png,9,9,9,0,9,9,2,1,0.0000", f"1,{decomposed},2,2,2,1,1,1,0,0,0.3333"]), encoding="utf-8")
+    table.write_text(
+        "\n".join([head, "3,torn.png,9,9,9,0,9,9,2,1,0.0000", f"1,{decomposed},2,2,2,1,1,1,0,0,0.3333"]),
+        encoding="utf-8",
+    )
     main([f"run={prediction}", f"order={table}"])
     page = (prediction / "gallery.html").read_text()
-    assert re.findall(r"<h2>(.*?)</h2>", page) == ["torn", "a b ü", "gone"], "what the evaluation did not see comes last"
-    assert "evaluation: 9 objects, 9 missed, 9 extra, 2 split, 1 merged" in page and page.count("evaluation: ") == 2
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["torn", "a b ü", "gone"], (
+        "what the evaluation did not see comes last"
+    )
+    assert (
+        "evaluation: 9 objects, 9 missed, 9 extra, 2 split, 1 merged" in page
+        and page.count("evaluation: ") == 2
+    )
     table.write_text("image_id,file_name\n1,a\n")
     with pytest.raises(UserError, match="order must be as evaluate.py wrote it, got .*images.csv .KeyError"):
         main([f"run={prediction}", f"order={table}"])
@@ -68,7 +93,9 @@ def test_label_maps_of_sixteen_bits_are_shrunk_without_mixing(prediction: Path) 
     assert read_labels(prediction / "labels" / "torn.png") is None
 
 
-def test_a_run_without_objects_shows_what_it_has_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_objects_shows_what_it_has_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 

@@ -22,7 +22,10 @@ def test_a_picture_is_shrunk_and_stands_in_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"text", picture(0)[:200]])
 def test_what_is_no_picture_is_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    assert embedded_file(tmp_path / "a.png", 100) is None and embedded_file(tmp_path / "missing.png", 100) is None
+    assert (
+        embedded_file(tmp_path / "a.png", 100) is None
+        and embedded_file(tmp_path / "missing.png", 100) is None
+    )
 
 
 def test_what_a_template_shows_must_be_given() -> None:
@@ -32,7 +35,9 @@ def test_what_a_template_shows_must_be_given() -> None:
 
 
 def test_of_sixteen_bits_the_brightest_pixel_is_white(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 2000], [4000, 1000]], dtype=np.uint16).repeat(16, 0).repeat(16, 1)).save(tmp_path / "a.png")
+    Image.fromarray(np.array([[0, 2000], [4000, 1000]], dtype=np.uint16).repeat(16, 0).repeat(16, 1)).save(
+        tmp_path / "a.png"
+    )
     address = embedded_file(tmp_path / "a.png", 100)
     assert address is not None
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
@@ -44,4 +49,7 @@ def test_a_picture_is_upright_as_predictions_on_it(tmp_path: Path) -> None:
     turned[0x0112] = 6  # a camera held upright
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=turned)
     address = embedded_file(tmp_path / "a.jpg", 100)
-    assert address is not None and Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).size == (20, 40)
+    assert address is not None and Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).size == (
+        20,
+        40,
+    )

@@ -25,14 +25,26 @@ def colours(picture: bytes) -> int:
 def test_every_axis_and_pair_is_drawn(comparison: Comparison) -> None:
     curves = training_curves(comparison)
     assert curves is not None
-    for picture in (along_axis(comparison, "embedding.dimension"), along_axis(comparison, "loss.margin"), heat_map(comparison), curves):
+    for picture in (
+        along_axis(comparison, "embedding.dimension"),
+        along_axis(comparison, "loss.margin"),
+        heat_map(comparison),
+        curves,
+    ):
         assert Image.open(io.BytesIO(picture)).width >= 700 and colours(picture) > 50
 
 
 def test_the_points_change_the_picture(comparison: Comparison, tmp_path: Path) -> None:
     before = along_axis(comparison, "loss.margin")
     assert before == along_axis(comparison, "loss.margin")
-    other = Comparison(comparison.sweep, comparison.axes, comparison.settings[:-3], comparison.figure, comparison.figures, comparison.best)
+    other = Comparison(
+        comparison.sweep,
+        comparison.axes,
+        comparison.settings[:-3],
+        comparison.figure,
+        comparison.figures,
+        comparison.best,
+    )
     assert before != along_axis(other, "loss.margin") and heat_map(comparison) != heat_map(other)
 
 
@@ -42,7 +54,10 @@ def test_axes_of_words_and_of_many_lines(tmp_path: Path) -> None:
         for kind in ("a", "b"):
             write_point(tmp_path / f"{number}{kind}", {**overrides, "backbone.width": kind}, pictures=0)
     comparison = compare(read_sweep(tmp_path), None)
-    assert colours(along_axis(comparison, "backbone.width")) > 50 and colours(along_axis(comparison, "embedding.dimension")) > 50
+    assert (
+        colours(along_axis(comparison, "backbone.width")) > 50
+        and colours(along_axis(comparison, "embedding.dimension")) > 50
+    )
 
 
 def test_no_epoch_no_curves(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from made_sweep import score, write_point, write_sweep
 from omegaconf import OmegaConf
 
 from rpe.errors import UserError
-from rpe.tools.report.comparison import DERIVED, as_csv, compare, number_of, repeat_command, shown, sorted_values, spread
+from rpe.tools.report.comparison import (
+    DERIVED,
+    as_csv,
+    compare,
+    number_of,
+    repeat_command,
+    shown,
+    sorted_values,
+    spread,
+)
 from rpe.tools.report.points import read_sweep
 
 CONF = Path(__file__).parent.parent.parent.parent / "conf"
@@ -23,7 +32,11 @@ def write_grid(folder: Path, listed: bool, seeds: int = 2) -> None:
         for margin in (0.3, 0.5):
             for seed in range(seeds):
                 overrides = {"embedding.dimension": dimension, "loss.margin": margin, "seed": seed}
-                points[f"{dimension}-{margin}-{seed}"] = {"experiment": "digits", **overrides, "trainer.max_epochs": 2}
+                points[f"{dimension}-{margin}-{seed}"] = {
+                    "experiment": "digits",
+                    **overrides,
+                    "trainer.max_epochs": 2,
+                }
                 write_point(folder / f"{dimension}-{margin}-{seed}", overrides, pictures=0)
     if listed:
         (folder / "sweep.yaml").write_text(yaml.safe_dump({"commands": [], "points": points}))
@@ -33,25 +46,42 @@ def write_grid(folder: Path, listed: bool, seeds: int = 2) -> None:
 def test_settings_are_means_over_seeds(listed: bool, tmp_path: Path) -> None:
     write_grid(tmp_path, listed)
     comparison = compare(read_sweep(tmp_path), None)
-    assert comparison.axes == {"embedding.dimension": [2, 8, 16], "loss.margin": [0.3, 0.5]} or comparison.axes == {
+    assert comparison.axes == {
+        "embedding.dimension": [2, 8, 16],
+        "loss.margin": [0.3, 0.5],
+    } or comparison.axes == {
         "loss.margin": [0.3, 0.5],
         "embedding.dimension": [2, 8, 16],
     }
     assert len(comparison.settings) == 6 and all(len(setting.points) == 2 for setting in comparison.settings)
-    assert comparison.best is not None and comparison.best.values == {"embedding.dimension": 8, "loss.margin": 0.5}
+    assert comparison.best is not None and comparison.best.values == {
+        "embedding.dimension": 8,
+        "loss.margin": 0.5,
+    }
     both = [score({"embedding.dimension": 8, "loss.margin": 0.5, "seed": seed}) for seed in (0, 1)]
-    assert spread(comparison.best.figure("AR@10")) == pytest.approx((statistics.mean(both), statistics.stdev(both)))
+    assert spread(comparison.best.figure("AR@10")) == pytest.approx(
+        (statistics.mean(both), statistics.stdev(both))
+    )
 
 
 def test_the_command_repeats_the_best_seed_of_the_best_setting(tmp_path: Path) -> None:
     write_grid(tmp_path, listed=True)
     command = repeat_command(compare(read_sweep(tmp_path), None))
-    assert command == "python train.py experiment=digits seed=1 embedding.dimension=8 loss.margin=0.5 trainer.max_epochs=2"
+    assert (
+        command
+        == "python train.py experiment=digits seed=1 embedding.dimension=8 loss.margin=0.5 trainer.max_epochs=2"
+    )
 
 
 def test_without_a_list_the_command_is_from_hydras_file(tmp_path: Path) -> None:
     write_grid(tmp_path, listed=False)
-    overrides = ["experiment=coco", "embedding.dimension=2,8,16", "loss.margin=0.3,0.5", "seed=0,1", "data.name='a b'"]
+    overrides = [
+        "experiment=coco",
+        "embedding.dimension=2,8,16",
+        "loss.margin=0.3,0.5",
+        "seed=0,1",
+        "data.name='a b'",
+    ]
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": overrides}}}))
     command = repeat_command(compare(read_sweep(tmp_path), None))
     assert command.startswith("python train.py experiment=coco seed=1 embedding.dimension=8 loss.margin=0.5")
@@ -77,8 +107,10 @@ def test_a_figure_of_choice(tmp_path: Path) -> None:
 def test_of_shares_over_the_margin_less_is_better(tmp_path: Path) -> None:
     for name, value in (("a", 0.2), ("b", 0.1)):
         write_point(tmp_path / name, {"embedding.dimension": 3, "loss.margin": value, "seed": 0})
-        (tmp_path / name / "metrics.json").write_text(f'{{"figures": {{"over-margin-X0": {value}}}, "run": {{}}}}')
-    best = compare(read_sweep(tmp_path), "over-margin-X0").best
+        (tmp_path / name / "metrics.json").write_text(
+            f'{{"figures": {{"margin_violations/X0": {value}}}, "run": {{}}}}'
+        )
+    best = compare(read_sweep(tmp_path), "margin_violations/X0").best
     assert best is not None and best.values == {"loss.margin": 0.1}
 
 
@@ -92,8 +124,16 @@ def test_nothing_finished(tmp_path: Path) -> None:
 def test_csv_holds_every_point_and_figure(tmp_path: Path) -> None:
     write_sweep(tmp_path, 24)
     rows = list(csv.DictReader(io.StringIO(as_csv(compare(read_sweep(tmp_path), None)))))
-    assert len(rows) == 24 and rows[4]["state"] == "finished" and rows[3]["state"] == "pending" and rows[3]["AR@10"] == ""
-    assert float(rows[4]["PQ"]) == score({"embedding.dimension": 2, "loss.margin": 0.1, "seed": 4}) and rows[4]["seed"] == "4"
+    assert (
+        len(rows) == 24
+        and rows[4]["state"] == "finished"
+        and rows[3]["state"] == "pending"
+        and rows[3]["AR@10"] == ""
+    )
+    assert (
+        float(rows[4]["PQ"]) == score({"embedding.dimension": 2, "loss.margin": 0.1, "seed": 4})
+        and rows[4]["seed"] == "4"
+    )
 
 
 def test_spread() -> None:
@@ -102,8 +142,21 @@ def test_spread() -> None:
 
 
 def test_values() -> None:
-    assert [number_of(value) for value in ("1e-3", "0.5", "text", "null", "[1,2]", 4)] == [0.001, 0.5, "text", None, [1, 2], 4]
-    assert [shown(value) for value in (0.1 + 0.2, [1, 0.5], None, True, "a")] == ["0.3", "[1,0.5]", "null", "true", "a"]
+    assert [number_of(value) for value in ("1e-3", "0.5", "text", "null", "[1,2]", 4)] == [
+        0.001,
+        0.5,
+        "text",
+        None,
+        [1, 2],
+        4,
+    ]
+    assert [shown(value) for value in (0.1 + 0.2, [1, 0.5], None, True, "a")] == [
+        "0.3",
+        "[1,0.5]",
+        "null",
+        "true",
+        "a",
+    ]
     assert sorted_values(["b", 10, 2, "a", 2]) == [2, 10, "a", "b"]
 
 

@@ -13,10 +13,16 @@ from rpe.tools.report import main
 
 def outside(page: str) -> list[str]:
     """What a browser would fetch."""
-    return [address for address in re.findall(r"(?:src|href)=\"([^\"]*)\"|url\(([^)]*)\)|@import", page) if not "".join(address).startswith("data:")]
+    return [
+        address
+        for address in re.findall(r"(?:src|href)=\"([^\"]*)\"|url\(([^)]*)\)|@import", page)
+        if not "".join(address).startswith("data:")
+    ]
 
 
-def test_of_two_hundred_run_folders_all_that_is_broken_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_two_hundred_run_folders_all_that_is_broken_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     said = write_sweep(tmp_path, 200)
     assert main([f"sweep={tmp_path}"]) == 0
     lines = (tmp_path / "report.md").read_text().splitlines()
@@ -27,7 +33,12 @@ def test_of_two_hundred_run_folders_all_that_is_broken_is_listed(tmp_path: Path,
     page = (tmp_path / "report.html").read_text()
     assert not outside(page) and len(page) < 10e6 and all(name in page for name in said)
     assert page.count("data:image/png") == 4 and page.count("data:image/jpeg") == 40
-    assert {file.name for file in (tmp_path / "report").iterdir()} == {"embedding.dimension.png", "loss.margin.png", "heat-map.png", "training.png"}
+    assert {file.name for file in (tmp_path / "report").iterdir()} == {
+        "embedding.dimension.png",
+        "loss.margin.png",
+        "heat-map.png",
+        "training.png",
+    }
     assert "best by AR@10: embedding.dimension=8, loss.margin=0.5: 0.5" in capsys.readouterr().out
 
 
@@ -41,14 +52,21 @@ def test_pictures_that_begin_well_and_end_badly(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_has_only_begun(tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"commands": ["a"], "points": {"a": {"seed": 0, "x": 1}, "b": {"seed": 1, "x": 2}}}))
+    (tmp_path / "sweep.yaml").write_text(
+        yaml.safe_dump({"commands": ["a"], "points": {"a": {"seed": 0, "x": 1}, "b": {"seed": 1, "x": 2}}})
+    )
     assert main([f"sweep={tmp_path}"]) == 0
     assert "2 points: 2 pending." in (tmp_path / "report.md").read_text()
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.margin": "<script>|", "seed": 0} | {"loss.margin": 0.5})
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"commands": ["<script>x</script>"], "points": {"a": {"k": "<b>|"}, "b": {"k": 1}}}))
+    write_point(
+        tmp_path / "a",
+        {"embedding.dimension": 3, "loss.margin": "<script>|", "seed": 0} | {"loss.margin": 0.5},
+    )
+    (tmp_path / "sweep.yaml").write_text(
+        yaml.safe_dump({"commands": ["<script>x</script>"], "points": {"a": {"k": "<b>|"}, "b": {"k": 1}}})
+    )
     main([f"sweep={tmp_path}"])
     page = (tmp_path / "report.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>|" not in page
@@ -64,4 +82,9 @@ def test_slips(tmp_path: Path) -> None:
 
 def test_it_starts_without_torch() -> None:
     program = "import sys, rpe.tools.report; raise SystemExit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent.parent.parent).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], check=False, cwd=Path(__file__).parent.parent.parent.parent
+        ).returncode
+        == 0
+    )

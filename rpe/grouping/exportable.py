@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rpe.grouping.kernel import fused_kernel_mean
-from rpe.grouping.mean_shift import check_concentration, check_loops, moved
+from rpe.grouping.mean_shift import check_concentration, check_loops, mean_shift_update
 from rpe.sphere import first_axis_like
 
 
@@ -30,10 +30,16 @@ class FixedMeanShift(nn.Module):
         self.iterations, self.step = iterations, step
         self.register_buffer("concentration", torch.tensor([concentration]))
 
-    def forward(self, points: Float[Tensor, "batch pixel dim"], mask: Bool[Tensor, "batch pixel"]) -> Float[Tensor, "batch pixel dim"]:
+    def forward(
+        self, points: Float[Tensor, "batch pixel dim"], mask: Bool[Tensor, "batch pixel"]
+    ) -> Float[Tensor, "batch pixel dim"]:
         """Points of unit length in fp32; where the mask is False they may be anything, count for nobody and come back as they are."""
         mass = mask.to(points.dtype)
         here = torch.where(mask[..., None], points, first_axis_like(points))
         for _ in range(self.iterations):
-            here = moved(here, fused_kernel_mean(here, self.concentration.expand(points.shape[0]), mass, None), self.step)
+            here = mean_shift_update(
+                here,
+                fused_kernel_mean(here, self.concentration.expand(points.shape[0]), mass, None),
+                self.step,
+            )
         return torch.where(mask[..., None], here, points)

@@ -2,45 +2,57 @@
 
 import torch
 
-from rpe.grouping.swarm import Swarm, in_order_of_pixels, merged, sample_of
+from rpe.grouping.weighted_points import WeightedPoints, in_order_of_pixels, merge_close, sample_of
 from rpe.sphere import normalise
 
 
-def swarm_of(points: torch.Tensor, mass: list[float], places: torch.Tensor | None = None) -> Swarm:
-    return Swarm(points, torch.tensor(mass), places, torch.arange(len(points)))
+def swarm_of(points: torch.Tensor, mass: list[float], places: torch.Tensor | None = None) -> WeightedPoints:
+    return WeightedPoints(points, torch.tensor(mass), places, torch.arange(len(points)))
 
 
 def test_merged_points_lie_at_their_mean_and_weigh_their_sum() -> None:
     points = normalise(torch.tensor([[1.0, 0.02], [0.0, 1.0], [1.0, -0.01]]))
     places = torch.tensor([[0.0, 0.0], [5.0, 5.0], [0.1, 0.2]])
-    swarm = merged(swarm_of(points, [1.0, 4.0, 2.0], places), 0.01)
+    swarm = merge_close(swarm_of(points, [1.0, 4.0, 2.0], places), 0.01)
     assert swarm.mass.tolist() == [4.0, 3.0] and swarm.owner.tolist() == [1, 0, 1]
     assert torch.allclose(swarm.points[1], normalise(points[0] + 2 * points[2]))
     assert swarm.places is not None and torch.allclose(swarm.places[1], torch.tensor([0.2, 0.4]) / 3)
     far = torch.tensor([[0.0, 0.0], [5.0, 5.0], [0.0, 0.3]])
-    assert len(merged(swarm_of(points, [1.0, 4.0, 2.0], far), 0.01).points) == 3
+    assert len(merge_close(swarm_of(points, [1.0, 4.0, 2.0], far), 0.01).points) == 3
 
 
 def test_owners_follow_through_two_mergers() -> None:
     points = torch.eye(4)[torch.tensor([0, 1, 0, 2, 1])]
-    swarm = merged(swarm_of(points, [1.0] * 5), 0.001)
+    swarm = merge_close(swarm_of(points, [1.0] * 5), 0.001)
     swarm.points = torch.stack([points[0] if bool(point[1] == 1) else point for point in swarm.points])
-    again = merged(swarm, 0.001)
+    again = merge_close(swarm, 0.001)
     assert sorted(again.mass.tolist()) == [1.0, 4.0]
     assert [again.mass[owner].item() for owner in again.owner] == [4.0, 4.0, 4.0, 1.0, 4.0]
 
 
 def test_points_numbered_by_their_lowest_pixel() -> None:
-    swarm = Swarm(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]), 2.0 * torch.eye(3)[:, :2], torch.tensor([2, 0, 2, 1, 1]), 4.0)
+    swarm = WeightedPoints(
+        torch.eye(3),
+        torch.tensor([1.0, 2.0, 3.0]),
+        2.0 * torch.eye(3)[:, :2],
+        torch.tensor([2, 0, 2, 1, 1]),
+        4.0,
+    )
     ordered = in_order_of_pixels(swarm)
-    assert ordered.owner.tolist() == [0, 1, 0, 2, 2] and ordered.mass.tolist() == [3.0, 1.0, 2.0] and ordered.spatial_bandwidth == 4
+    assert (
+        ordered.owner.tolist() == [0, 1, 0, 2, 2]
+        and ordered.mass.tolist() == [3.0, 1.0, 2.0]
+        and ordered.spatial_bandwidth == 4
+    )
     assert torch.equal(ordered.points[ordered.owner], swarm.points[swarm.owner])
-    assert ordered.places is not None and torch.equal(ordered.places[ordered.owner], swarm.places[swarm.owner])
+    assert ordered.places is not None and torch.equal(
+        ordered.places[ordered.owner], swarm.places[swarm.owner]
+    )
 
 
 def test_nothing_to_merge_changes_nothing() -> None:
     swarm = swarm_of(torch.eye(3), [1.0, 2.0, 3.0])
-    assert merged(swarm, 0.01) is swarm
+    assert merge_close(swarm, 0.01) is swarm
 
 
 def test_a_sample_is_drawn_without_replacement_and_twice_the_same() -> None:

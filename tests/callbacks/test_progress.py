@@ -5,21 +5,23 @@ from pathlib import Path
 import pytest
 
 import train
-from rpe.callback.progress import clock
+from rpe.callbacks.progress import clock
 
 
 def test_clock() -> None:
     assert clock(61.9) == "1:01" and clock(3600) == "60:00"
 
 
-def test_plain_lines_with_the_time_left_and_one_per_epoch(door: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_with_the_time_left_and_one_per_epoch(
+    door: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     door(
         train.main,
         "experiment=digits",
         "debug=quick",
         "data.val_scenes=3",
         "data.test_scenes=3",
-        "callback.progress.every_seconds=0",
+        "callbacks.progress.every_seconds=0",
         "trainer.max_epochs=2",
         f"hydra.run.dir={tmp_path}",
     )

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from rpe.run.findings import Findings, rows_of
+from rpe.run.prediction_writer import PredictionWriter, rows_of
 from rpe.segment import Instances
 from rpe.structures import UserError
 
@@ -53,12 +53,16 @@ def test_more_objects_than_16_bits_count_are_refused() -> None:
 def test_files_of_one_stem_have_names_of_their_own_and_keep_them(tmp_path: Path) -> None:
     files = [image(tmp_path, name) for name in ("a.jpg", "a.png", "b/A.png", "ö ß.png")]
     (tmp_path / "out").mkdir()
-    findings = Findings(tmp_path / "out", MADE, {})
+    findings = PredictionWriter(tmp_path / "out", MADE, {})
     names = findings.name_all(files)
     assert list(names.values()) == files and list(names) == ["a_jpg", "a_png", "A_png_2", "ö ß"]
     findings.write("a_png", files[1], {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
-    again = Findings(tmp_path / "out", MADE, {})
-    assert list(again.name_all(files[1:2])) == ["a_png"] and again.is_done("a_png", files[1]) and not again.is_done("a_jpg", files[0])
+    again = PredictionWriter(tmp_path / "out", MADE, {})
+    assert (
+        list(again.name_all(files[1:2])) == ["a_png"]
+        and again.is_done("a_png", files[1])
+        and not again.is_done("a_jpg", files[0])
+    )
     assert list(again.name_all([image(tmp_path, "c/a_png.bmp")])) == ["a_png_2"]
     image(tmp_path, "a.png")
     assert not again.is_done("a_png", files[1]), "another file by now"
@@ -67,7 +71,7 @@ def test_files_of_one_stem_have_names_of_their_own_and_keep_them(tmp_path: Path)
 def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
     files = [image(tmp_path, name) for name in ("z.png", "y.png", "x.png")]
     (tmp_path / "out").mkdir()
-    findings = Findings(tmp_path / "out", MADE, {"run": "weights/nuclei"})
+    findings = PredictionWriter(tmp_path / "out", MADE, {"run": "weights/nuclei"})
     findings.write_tables()
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == []
     labels = np.zeros((6, 8), dtype=np.int32)
@@ -75,7 +79,7 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
     for file in files[:2]:
         findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels)), (6, 8))
     # killed here: nothing but the images' own files is there, and the next start makes the tables of them
-    Findings(tmp_path / "out", MADE, {"run": "weights/nuclei"}).write_tables()
+    PredictionWriter(tmp_path / "out", MADE, {"run": "weights/nuclei"}).write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [(row["image_id"], row["category_id"], row["area"], row["score"]) for row in results] == [
         (1, 1, 1, 0.9),
@@ -84,27 +88,41 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
         (2, 1, 4, 0.5),
     ]
     table = list(csv.DictReader((tmp_path / "out" / "objects.csv").open()))
-    assert table[1] == dict(image="y", label="2", score="0.5", area="4", left="2", top="2", width="2", height="2", **{"class": ""})
+    assert table[1] == dict(
+        image="y", label="2", score="0.5", area="4", left="2", top="2", width="2", height="2", **{"class": ""}
+    )
     about = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())
-    assert about["images"] == {"y": str(files[1]), "z": str(files[0])} and about["image_ids"] == {1: "y", 2: "z"} and about["run"] == "weights/nuclei"
-    assert np.array_equal(np.array(Image.open(tmp_path / "out" / "labels" / "z.png")), labels) and not list((tmp_path / "out").rglob("*.partial"))
+    assert (
+        about["images"] == {"y": str(files[1]), "z": str(files[0])}
+        and about["image_ids"] == {1: "y", 2: "z"}
+        and about["run"] == "weights/nuclei"
+    )
+    assert np.array_equal(np.array(Image.open(tmp_path / "out" / "labels" / "z.png")), labels) and not list(
+        (tmp_path / "out").rglob("*.partial")
+    )
 
 
 def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
-    before = Findings(tmp_path, MADE, {})
+    before = PredictionWriter(tmp_path, MADE, {})
     file = image(tmp_path / "images", "a.png")
     before.write("a", file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
-    with pytest.raises(UserError, match="holds a prediction with other network and tile: name another output folder"):
-        Findings(tmp_path, {**MADE, "network": "def", "tile": None}, {})
+    with pytest.raises(
+        UserError, match="holds a prediction with other network and tile: name another output folder"
+    ):
+        PredictionWriter(tmp_path, {**MADE, "network": "def", "tile": None}, {})
 
 
 def test_names_that_no_file_can_have_are_shortened_and_made_printable(tmp_path: Path) -> None:
     long = ["a" * 245, "a" * 244 + "b", "ö" * 120 + "é"]
-    files = [image(tmp_path, f"{stem}.png") for stem in long] + [image(tmp_path, os.fsdecode(name)) for name in (b"caf\xe9.png", b"caf\xe8.png")]
+    files = [image(tmp_path, f"{stem}.png") for stem in long] + [
+        image(tmp_path, os.fsdecode(name)) for name in (b"caf\xe9.png", b"caf\xe8.png")
+    ]
     for _ in range(2):
-        findings = Findings(tmp_path / "out", MADE, {})
+        findings = PredictionWriter(tmp_path / "out", MADE, {})
         names = findings.name_all(files)
-        assert list(names.values()) == files and all(findings.is_done(name, file) == bool(findings.images) for name, file in names.items())
+        assert list(names.values()) == files and all(
+            findings.is_done(name, file) == bool(findings.images) for name, file in names.items()
+        )
         for name, file in names.items():
             findings.write(name, file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
         findings.write_tables()
@@ -114,8 +132,8 @@ def test_names_that_no_file_can_have_are_shortened_and_made_printable(tmp_path: 
 
 
 def test_a_folder_without_an_answer_takes_any_settings(tmp_path: Path) -> None:
-    Findings(tmp_path, MADE, {})
-    Findings(tmp_path, {**MADE, "tile": 64}, {})
+    PredictionWriter(tmp_path, MADE, {})
+    PredictionWriter(tmp_path, {**MADE, "tile": 64}, {})
     assert yaml.safe_load((tmp_path / "predictions.yaml").read_text())["made"]["tile"] == 64
 
 
@@ -130,14 +148,20 @@ def test_a_folder_without_an_answer_takes_any_settings(tmp_path: Path) -> None:
         (("one.png",), [(1, "one.png")]),
     ],
 )
-def test_rows_name_the_file_and_number_files_in_their_order(tmp_path: Path, files: tuple[str, ...], rows: list[tuple[int, str]]) -> None:
+def test_rows_name_the_file_and_number_files_in_their_order(
+    tmp_path: Path, files: tuple[str, ...], rows: list[tuple[int, str]]
+) -> None:
     (tmp_path / "out").mkdir()
-    findings = Findings(tmp_path / "out", MADE, {})
+    findings = PredictionWriter(tmp_path / "out", MADE, {})
     labels = np.ones((6, 8), dtype=np.int32)
     for name, file in findings.name_all([image(tmp_path / "images", file) for file in files]).items():
         findings.write(name, file, {}, rows_of(found(labels)), (6, 8))
     findings.write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert sorted((row["image_id"], row["file_name"]) for row in results) == rows and findings.objects == len(rows)
+    assert sorted((row["image_id"], row["file_name"]) for row in results) == rows and findings.objects == len(
+        rows
+    )
     about = yaml.safe_load((tmp_path / "out" / "predictions.yaml").read_text())
-    assert {number: Path(about["images"][name]).name for number, name in about["image_ids"].items()} == {n: Path(f).name for n, f in rows}
+    assert {number: Path(about["images"][name]).name for number, name in about["image_ids"].items()} == {
+        n: Path(f).name for n, f in rows
+    }

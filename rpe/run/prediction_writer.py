@@ -33,7 +33,7 @@ LONGEST_NAME = 255 - len(".json.partial")
 Node = dict[str, Any]
 
 
-class Findings:
+class PredictionWriter:
     """The folder of a prediction.
 
     `labels/<name>.png` (16 bits; of boundary runs `boundaries/<name>.png`, 8 bits), `overlays/<name>.png` and, last, `objects/<name>.json`, whose presence says
@@ -55,8 +55,12 @@ class Findings:
         if self.images and file.is_file():
             before = read_yaml(file).get("made")
             if before != made:
-                differing = [key for key in made if not isinstance(before, dict) or before.get(key) != made[key]]
-                raise UserError(f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder")
+                differing = [
+                    key for key in made if not isinstance(before, dict) or before.get(key) != made[key]
+                ]
+                raise UserError(
+                    f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder"
+                )
         for part in ("objects", "overlays"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self.write_about()
@@ -77,9 +81,13 @@ class Findings:
         for file in files:
             name = known.get(source_of(file))
             if name is None or name in names:
-                stem = file.stem if stems[file.stem.lower()] == 1 else f"{file.stem}_{file.suffix.lstrip('.')}"
+                stem = (
+                    file.stem if stems[file.stem.lower()] == 1 else f"{file.stem}_{file.suffix.lstrip('.')}"
+                )
                 endings = ("", *(f"_{number}" for number in range(2, len(files) + len(taken) + 3)))
-                name = next(one for one in (shortened(stem, ending) for ending in endings) if one.lower() not in taken)
+                name = next(
+                    one for one in (shortened(stem, ending) for ending in endings) if one.lower() not in taken
+                )
                 taken.add(name.lower())
             names[name] = file
         return names
@@ -102,7 +110,13 @@ class Findings:
         for part, pixels in maps.items():
             (self.folder / part).mkdir(exist_ok=True)
             write_whole(self.folder / part / f"{name}.png", png_of(pixels))
-        piece = {"name": name, "source": source_of(file), "stamp": stamp_of(file), "size": list(size), "objects": rows}
+        piece = {
+            "name": name,
+            "source": source_of(file),
+            "stamp": stamp_of(file),
+            "size": list(size),
+            "objects": rows,
+        }
         write_whole(self.folder / "objects" / f"{name}.json", json.dumps(piece))
         self.images[name] = piece["source"]
 
@@ -111,7 +125,9 @@ class Findings:
         images = dict(sorted(self.images.items()))
         names = {number: name for name, number in numbered(file_names(self.images)).items()}
         content = {**self.about, "made": self.made, "images": images, "image_ids": names}
-        write_whole(self.folder / "predictions.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_whole(
+            self.folder / "predictions.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        )
 
     def write_tables(self) -> None:
         """`results.json`, `objects.csv` and `predictions.yaml` of all images that are done; an image at a time is in memory."""
@@ -128,9 +144,23 @@ class Findings:
                 self.objects += len(piece["objects"])
                 for one in piece["objects"]:
                     kept = {key: one[key] for key in ("category_id", "segmentation", "score", "area", "bbox")}
-                    rows.write(before + json.dumps({"image_id": ids[piece["name"]], "file_name": files[piece["name"]], **kept}))
+                    rows.write(
+                        before
+                        + json.dumps(
+                            {"image_id": ids[piece["name"]], "file_name": files[piece["name"]], **kept}
+                        )
+                    )
                     before = ",\n"
-                    writer.writerow([piece["name"], one["label"], one["class"], f"{one['score']:.6g}", one["area"], *one["bbox"]])
+                    writer.writerow(
+                        [
+                            piece["name"],
+                            one["label"],
+                            one["class"],
+                            f"{one['score']:.6g}",
+                            one["area"],
+                            *one["bbox"],
+                        ]
+                    )
             rows.write("]" if before != "[" else "[]")
         for file in (results, table):
             file.replace(file.with_suffix(""))
@@ -144,7 +174,10 @@ def file_names(sources: dict[str, str]) -> dict[str, str]:
 
 def numbered(files: dict[str, str]) -> dict[str, int]:
     """Return the images' numbers, from 1, in the order of their file names: so evaluation sees that they are no data set's ids."""
-    return {name: number for number, name in enumerate(sorted(files, key=lambda name: normal_name(files[name])), start=1)}
+    return {
+        name: number
+        for number, name in enumerate(sorted(files, key=lambda name: normal_name(files[name])), start=1)
+    }
 
 
 def rows_of(found: Instances) -> list[Node]:
@@ -155,9 +188,14 @@ def rows_of(found: Instances) -> list[Node]:
     """
     count = len(found)
     if count > MOST_LABELS:
-        raise UserError(f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones")
+        raise UserError(
+            f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones"
+        )
     names = distinct_names(found.categories, BACKGROUND_NAME)
-    return [{"label": label, "class": names.get(row["category_id"], ""), **row} for label, row in enumerate(found.to_coco(0), start=1)]
+    return [
+        {"label": label, "class": names.get(row["category_id"], ""), **row}
+        for label, row in enumerate(found.to_coco(0), start=1)
+    ]
 
 
 def shortened(stem: str, ending: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rpe.grouping import mean_shift
-from rpe.grouping.fixed import FixedMeanShift
+from rpe.grouping.exportable import FixedMeanShift
 from rpe.structures import UserError
 
 
@@ -22,8 +22,12 @@ def test_what_is_absent_may_be_anything() -> None:
     mask = torch.tensor([[True, True, True, True, False, False]])
     points[0, 4:] = float("nan")
     found = FixedMeanShift(4.0, 3, 1.0)(points, mask)
-    assert torch.allclose(found[:, :4], mean_shift(points[:, :4], 4.0, 3)[-1], atol=2e-6) and bool(found[0, 4:].isnan().all())
-    assert bool(FixedMeanShift(4.0, 3, 1.0)(points, torch.zeros_like(mask))[0, :4].isfinite().all()), "an image without a point"
+    assert torch.allclose(found[:, :4], mean_shift(points[:, :4], 4.0, 3)[-1], atol=2e-6) and bool(
+        found[0, 4:].isnan().all()
+    )
+    assert bool(FixedMeanShift(4.0, 3, 1.0)(points, torch.zeros_like(mask))[0, :4].isfinite().all()), (
+        "an image without a point"
+    )
 
 
 def test_slips() -> None:

@@ -36,12 +36,25 @@ class Progress(lightning.Callback):
         self.first_step = trainer.current_epoch * int(trainer.num_training_batches)
         self.total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
         if trainer.is_global_zero and sys.stdout.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self.bar = Bar(*columns, console=Console())
             self.bar.start()
             self.line = self.bar.add_task("training", total=self.total, completed=self.first_step)
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule, outputs: Any, batch: Any, index: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        task: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch * int(trainer.num_training_batches) + index + 1
@@ -51,7 +64,13 @@ class Progress(lightning.Callback):
         elif time.monotonic() - self.last > self.every_seconds:
             self.last = time.monotonic()
             left = (self.last - self.start) / (done - self.first_step) * (self.total - done)
-            print(named(trainer, f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left"), flush=True)
+            print(
+                named(
+                    trainer,
+                    f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left",
+                ),
+                flush=True,
+            )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -71,5 +90,7 @@ class Progress(lightning.Callback):
             self.bar.stop()
             self.bar = None
 
-    def on_exception(self, trainer: lightning.Trainer, task: lightning.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: lightning.Trainer, task: lightning.LightningModule, exception: BaseException
+    ) -> None:
         self.on_train_end(trainer, task)

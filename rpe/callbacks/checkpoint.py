@@ -21,7 +21,9 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         return with_todays_weights(super().load_checkpoint(*arguments, **options))
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(file.name + ".partial")
@@ -45,12 +47,22 @@ class Checkpoint(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, filename: str, monitor: str | None) -> None:
-        super().__init__(dirpath=folder, filename=filename, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+        super().__init__(
+            dirpath=folder,
+            filename=filename,
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The state of the run as if it had always lain here."""
         here = {"dirpath": self.dirpath}
-        here |= {name: self.moved(state_dict.get(name, "")) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        here |= {
+            name: self.moved(state_dict.get(name, ""))
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
         best = {self.moved(path): score for path, score in state_dict.get("best_k_models", {}).items()}
         super().load_state_dict({**state_dict, **here, "best_k_models": best})
 

@@ -14,7 +14,7 @@ class Pictures(lightning.Callback):
 
     def __init__(self, images: int) -> None:
         if images < 0:
-            raise UserError(f"callback.pictures.images {images} is negative: 0 draws none")
+            raise UserError(f"callbacks.pictures.images {images} is negative: 0 draws none")
         self.images = images
 
     def on_test_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
@@ -25,4 +25,4 @@ class Pictures(lightning.Callback):
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(exist_ok=True)
         for index in range(min(self.images, len(dataset))):
-            task.sheet(dataset[index], folder)
+            task.draw_example(dataset[index], folder)

@@ -23,4 +23,6 @@ class Agreement(lightning.Callback):
         assert isinstance(task, Task)
         found = task.gathered(self.fingerprint)
         if len(set(found)) > 1:
-            raise UserError(f"the ranks' configs differ ({', '.join(found)}): each would train another point; start the command anew")
+            raise UserError(
+                f"the ranks' configs differ ({', '.join(found)}): each would train another point; start the command anew"
+            )

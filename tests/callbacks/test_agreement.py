@@ -1,7 +1,7 @@
 import lightning
 import pytest
 
-from rpe.callback.agreement import Agreement
+from rpe.callbacks.agreement import Agreement
 from rpe.structures import UserError
 from rpe.task.base import Task
 

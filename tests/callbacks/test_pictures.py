@@ -13,9 +13,9 @@ def test_sheets_of_validation_images(door: Callable[..., None], tmp_path: Path) 
         "debug=quick",
         "data.val_scenes=3",
         "data.test_scenes=3",
-        "callback.pictures.images=2",
+        "callbacks.pictures.images=2",
         f"hydra.run.dir={tmp_path}",
     )
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert files == ["recall-AR.png", "recall-AR11.png", "reliability.png", "val-1.png", "val-2.png"]
+    assert files == ["recall-AR.png", "recall-AR_voc.png", "reliability.png", "val-1.png", "val-2.png"]
     assert Image.open(tmp_path / "pictures" / "val-1.png").width > 800

@@ -14,7 +14,9 @@ PARTS = ("backbone", "embedding", "others")
 def part_of(parameter: str) -> str:
     """Which part a parameter of a task belongs to, by its name: `model.backbone.stem.weight`; a detector has several `embeddings`."""
     names = [*parameter.split("."), ""]
-    return {"backbone": "backbone", "embedding": "embedding", "embeddings": "embedding"}.get(names[1], "others")
+    return {"backbone": "backbone", "embedding": "embedding", "embeddings": "embedding"}.get(
+        names[1], "others"
+    )
 
 
 class GradientNorm(lightning.Callback):
@@ -33,7 +35,9 @@ class GradientNorm(lightning.Callback):
         zero = torch.zeros(len(PARTS) + 1, device=task.device)
         self.sum, self.max, self.steps, self.overflows = zero, zero.clone(), zero[0].clone(), zero[0].clone()
 
-    def on_before_optimizer_step(self, trainer: lightning.Trainer, task: lightning.LightningModule, optimizer: Optimizer) -> None:
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, task: lightning.LightningModule, optimizer: Optimizer
+    ) -> None:
         """Before clipping, and after half precision's factor was taken out."""
         norms = self.norms(task.device)
         finite = norms[-1].isfinite()
@@ -45,8 +49,12 @@ class GradientNorm(lightning.Callback):
 
     def norms(self, device: torch.device) -> Float[Tensor, " part"]:
         """The Euclidean norm of each part's gradients, 0 where it has none, and last that of all."""
-        gradients = [[parameter.grad for parameter in self.parts[part] if parameter.grad is not None] for part in PARTS]
-        norms = torch.stack([get_total_norm(some).float() if some else torch.zeros((), device=device) for some in gradients])
+        gradients = [
+            [parameter.grad for parameter in self.parts[part] if parameter.grad is not None] for part in PARTS
+        ]
+        norms = torch.stack(
+            [get_total_norm(some).float() if some else torch.zeros((), device=device) for some in gradients]
+        )
         return torch.cat([norms, torch.linalg.vector_norm(norms)[None]])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
@@ -54,4 +62,6 @@ class GradientNorm(lightning.Callback):
         logged = {"gradient/overflows": self.overflows}
         for index, part in enumerate((*PARTS, "total")):
             logged |= {f"gradient/{part}-mean": mean[index], f"gradient/{part}-max": self.max[index]}
-        task.log_dict(logged, sync_dist=True)  # the same on every rank already, as what each found was averaged before; Lightning asks for it
+        task.log_dict(
+            logged, sync_dist=True
+        )  # the same on every rank already, as what each found was averaged before; Lightning asks for it

@@ -35,7 +35,15 @@ class WandbRun(WandbLogger):
     """
 
     def __init__(
-        self, save_dir: str, project: str, mode: str, group: str | None, name: str | None, tags: list[str], job_tags: list[str], **settings: Any
+        self,
+        save_dir: str,
+        project: str,
+        mode: str,
+        group: str | None,
+        name: str | None,
+        tags: list[str],
+        job_tags: list[str],
+        **settings: Any,
     ) -> None:
         if mode not in MODES:
             raise UserError(f"logger.wandb.mode {mode!r} is unknown: choose {', '.join(MODES)}")
@@ -44,7 +52,15 @@ class WandbRun(WandbLogger):
         given = agents_run()
         every = list(dict.fromkeys([*tags, *job_tags]))
         super().__init__(
-            save_dir=save_dir, project=project, mode=mode, id=given or known, resume="allow", group=group, name=name, tags=every, **settings
+            save_dir=save_dir,
+            project=project,
+            mode=mode,
+            id=given or known,
+            resume="allow",
+            group=group,
+            name=name,
+            tags=every,
+            **settings,
         )
         del self._wandb_init["anonymous"]  # Lightning still says it, and wandb warns of it
         if given is not None:  # wandb takes both from the environment, and warns of others
@@ -70,13 +86,17 @@ class WandbRun(WandbLogger):
             self.restore_environment()
             said = " ".join(str(error).split())
             remedy = ": run `wandb login` first, or take logger.wandb.mode=offline and `wandb sync` later"
-            raise UserError(f"logger.wandb: {said}{remedy if isinstance(error, wandb.errors.Error) else ''}") from error
+            raise UserError(
+                f"logger.wandb: {said}{remedy if isinstance(error, wandb.errors.Error) else ''}"
+            ) from error
         super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """A row for the step. wandb counts rows by itself, and a run that goes on offline would count from 0 again, over the rows that are there."""
-        self.experiment.log(dict(metrics) | ({} if step is None else {"trainer/global_step": step}), step=step)
+        self.experiment.log(
+            dict(metrics) | ({} if step is None else {"trainer/global_step": step}), step=step
+        )
 
     @rank_zero_only
     def conclude(self, figures: Mapping[str, float], pictures: Path, step: int) -> None:
@@ -85,7 +105,9 @@ class WandbRun(WandbLogger):
         sheets = [file for file in files if file.name.startswith("val-")]
         for key, shown in (("sheets", sheets), ("curves", [file for file in files if file not in sheets])):
             if shown:
-                self.log_image(key, [str(file) for file in shown], step, caption=[file.stem for file in shown])
+                self.log_image(
+                    key, [str(file) for file in shown], step, caption=[file.stem for file in shown]
+                )
         self.experiment.summary.update({f"test/{name}": value for name, value in figures.items()})
 
     @rank_zero_only
