@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-format: $(INSTALLED)  ## sort imports, format, mend what ruff can mend
+format: $(INSTALLED)  ## sort imports, format, apply the fixes of ruff
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 
@@ -27,17 +27,17 @@ check: $(INSTALLED)  ## ruff and mypy
 test: $(INSTALLED)  ## the tests, in a few minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m 'not slow'
 
-test-all: $(INSTALLED)  ## also the slow ones: kill and resume, faults
+test-all: $(INSTALLED)  ## all tests, also the slow ones: kill and resume, mutants
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 	$(BIN)/python benchmarks/mutants.py
 
-mutants: $(INSTALLED)  ## one-line faults, one at a time: which test catches each
+mutants: $(INSTALLED)  ## mutation tests: one-line faults that a test must catch
 	$(BIN)/python benchmarks/mutants.py
 
 demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, draw
 	$(BIN)/python train.py experiment=digits hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
 
-sweep: $(INSTALLED)  ## dimension x margin on digits, 12 points, two at a time, and a report; the same command goes on
+sweep: $(INSTALLED)  ## dimension x margin on digits, 12 jobs, two at a time, and a report; the same command resumes
 	$(BIN)/python train.py -m experiment=digits sweep=dimension_x_margin launcher=joblib hydra.launcher.n_jobs=2 trainer.max_epochs=2 data.train_scenes=400 data.val_scenes=50 data.test_scenes=200 callbacks.pictures.images=1
 	$(BIN)/python -m rpe.tools.report sweep=outputs/digits/sweep/dimension_x_margin
 

@@ -1,7 +1,7 @@
-"""Evaluate: `python evaluate.py run=<folder> [split=val]`, or `predictions=<results.json> data=coco data.root=...`."""
+"""Evaluate: `python evaluate.py run=<folder> [split=val]`, or `predictions=<results.json> data=coco ...`."""
 
 import rpe.run
 from rpe.tools.evaluate import main
 
 if __name__ == "__main__":
-    rpe.run.enter(main)
+    rpe.run.run_command(main)

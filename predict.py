@@ -4,4 +4,4 @@ import rpe.run
 from rpe.tools.predict import main
 
 if __name__ == "__main__":
-    rpe.run.enter(main)
+    rpe.run.run_command(main)

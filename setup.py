@@ -1,4 +1,4 @@
-"""Put conf/ into the package as rpe.conf, so that an installed package has its configs; the rest stands in pyproject.toml."""
+"""Put conf/ into the package as rpe.conf, so that an installed package has its configs."""
 
 from setuptools import find_packages, setup
 

@@ -1,10 +1,12 @@
-"""What detectors without learning reach on BSDS500: gradient magnitude and Canny (scikit-image), under this project's evaluator.
+"""Score detectors without learning on BSDS500, with this project's evaluator: gradient magnitude and Canny.
 
-    python benchmarks/boundary_baselines.py [split=test] [folder=outputs/baselines] [workers=2] [beside=<evaluation of a run, of the same split>]
+    python benchmarks/boundary_baselines.py [split=test] [folder=outputs/baselines] [workers=2]
+        [beside=<evaluation folder>]
 
-Writes the maps, scores them into `<folder>/<method>-<split>` and goes on there when it was stopped; draws `<folder>/curve-<split>.png`, with the
-run's curve if one is named. The gradient is that of the grey image smoothed with SIGMA. A pixel's strength by Canny is the highest threshold at
-which it is still an edge.
+Write the maps, score them into `<folder>/<method>-<split>`, and draw `<folder>/curve-<split>.png`, with the
+curve of a run if `beside` names one. The same command resumes when it was stopped. The gradient is that of
+the grey image smoothed with SIGMA. A pixel's strength by Canny is the highest threshold at which it is still
+an edge. Canny is scikit-image's.
 """
 
 import csv
@@ -29,7 +31,8 @@ LOW = 0.4
 """Canny's lower threshold as a share of the upper one, as in MATLAB."""
 
 LEVELS = np.geomspace(0.02, 1.6, 50)
-"""Upper thresholds, in scikit-image's unit: eight times the gradient a pixel. A step from black to white smoothed with SIGMA has 1.6."""
+"""Upper thresholds in scikit-image's unit, eight times the gradient per pixel. A step from black to white,
+smoothed with SIGMA, has 1.6."""
 
 
 def gradient_magnitude(grey: np.ndarray) -> np.ndarray:
@@ -47,8 +50,8 @@ def canny_strength(grey: np.ndarray) -> np.ndarray:
     return strength
 
 
-def curve_of(evaluation: Path) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-    """Recall and precision at each threshold, and ODS, as `evaluate.py` wrote them."""
+def read_curve(evaluation: Path) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    """Return recall and precision at each threshold, and ODS, from the files of `evaluate.py`."""
     with (evaluation / "thresholds.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     recall, precision = (np.array([float(row[column]) for row in rows]) for column in ("recall", "precision"))
@@ -68,7 +71,7 @@ def main() -> None:
     files = split_files(data_root() / "BSR", options["split"])
     curves, best = {}, {}
     if "beside" in options:
-        curves["ours"], best["ours"] = curve_of(Path(options["beside"]))
+        curves["ours"], best["ours"] = read_curve(Path(options["beside"]))
     for method, strength in METHODS.items():
         folder = Path(options["folder"]) / f"{method.replace(' ', '-')}-{options['split']}"
         (folder / "maps").mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
-"""The boundary benchmark's speed on 200 continuous maps x 99 thresholds, and its figures beside the plain version's.
+"""Time the boundary benchmark on 200 maps x 99 thresholds, and compare it with a plain version.
 
-    python benchmarks/boundary_speed.py maps=<folder>             write the test images' gradient magnitude as NPY files
-    python benchmarks/boundary_speed.py plain=<folder> [images=0:200]  count without parts and caches: scikit-image's thinning, one graph an annotator
-    python benchmarks/boundary_speed.py fast=<folder> [workers=2] [images=0:200] [plain=<folder>]  score the maps, and compare with the plain counts
+    python benchmarks/boundary_speed.py maps=<folder>
+    python benchmarks/boundary_speed.py plain=<folder> [images=0:200]
+    python benchmarks/boundary_speed.py fast=<folder> [workers=2] [images=0:200] [plain=<folder>]
 
-Reads BSDS500 from RPE_DATA_DIR. All folders are made where they do not exist.
+`maps` writes the test images' gradient magnitude as NPY files. `plain` counts without components and caches:
+scikit-image's thinning, and one graph per annotator. `fast` scores the maps, and compares the counts with the
+plain ones. BSDS500 is read from RPE_DATA_DIR. Missing folders are created.
 """
 
 import sys
@@ -20,27 +22,33 @@ from skimage.morphology import thin
 
 from rpe.data.bsds import read_annotations, split_files
 from rpe.data.module import data_root
-from rpe.metric.boundary import figures, match, of_table, reach_of, thresholds_of
+from rpe.metric.boundary import (
+    boundary_metrics,
+    counts_from_table,
+    even_thresholds,
+    match_boundaries,
+    matching_distance,
+)
 from rpe.metric.boundary.score import score_folder
 
 SIGMA = 2.0
-THRESHOLDS = thresholds_of(99)
+THRESHOLDS = even_thresholds(99)
 
 
 def gradient_magnitude(image: Path) -> np.ndarray:
-    """Of the grey image, smoothed with SIGMA; the strongest pixel is 1."""
+    """Return the gradient magnitude of the grey image, smoothed with SIGMA, scaled to a maximum of 1."""
     magnitude = ndimage.gaussian_gradient_magnitude(rgb2gray(np.asarray(Image.open(image))), SIGMA)
     return magnitude / magnitude.max()
 
 
 def count_plainly(prediction: np.ndarray, truth: Path) -> np.ndarray:
-    """One whole graph a threshold and annotator."""
+    """Count matches with one whole graph for each threshold and annotator."""
     truths = [one.boundaries for one in read_annotations(truth)]
-    reach, pixels = reach_of(prediction.shape), sum(int(one.sum()) for one in truths)
+    max_distance, pixels = matching_distance(prediction.shape), sum(int(one.sum()) for one in truths)
     rows = []
     for threshold in THRESHOLDS:
         thinned = thin(prediction >= threshold)
-        matches = [match(thinned, one, reach) for one in truths]
+        matches = [match_boundaries(thinned, one, max_distance) for one in truths]
         union = np.any([predicted for predicted, _ in matches], axis=0)
         rows.append(
             [sum(int(found.sum()) for _, found in matches), pixels, int(union.sum()), int(thinned.sum())]
@@ -59,7 +67,7 @@ def plain(folder: Path, files: dict[str, tuple[Path, Path]]) -> None:
 
 
 def fast(options: dict[str, str], files: dict[str, tuple[Path, Path]]) -> None:
-    """Score the maps from an empty folder, and compare with the plain counts of as many images as there are."""
+    """Score the maps from an empty folder, and compare them with all plain counts found."""
     maps, workers = Path(options["fast"]), int(options.get("workers", 2))
     truths = {name: truth for name, (_, truth) in files.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +77,7 @@ def fast(options: dict[str, str], files: dict[str, tuple[Path, Path]]) -> None:
     tables = dict(zip(scored.names, scored.counts.table(), strict=True))
     print(
         f"{len(files)} images x {len(THRESHOLDS)} thresholds, {workers} processes: {seconds:.0f} s   "
-        + shown(scored.figures)
+        + format_metrics(scored.figures)
     )
     if "plain" in options:
         known = {
@@ -77,17 +85,16 @@ def fast(options: dict[str, str], files: dict[str, tuple[Path, Path]]) -> None:
             for file in sorted(Path(options["plain"]).glob("*.npy"))
             if file.stem in tables
         }
-        ours = figures(of_table(np.array([tables[name] for name in known])), THRESHOLDS)
-        theirs = figures(of_table(np.stack(list(known.values()))), THRESHOLDS)
+        ours = boundary_metrics(counts_from_table(np.array([tables[name] for name in known])), THRESHOLDS)
+        theirs = boundary_metrics(counts_from_table(np.stack(list(known.values()))), THRESHOLDS)
         unequal = sum(not np.array_equal(tables[name][:, :2], table[:, :2]) for name, table in known.items())
-        print(
-            f"{len(known)} images counted plainly: {shown(theirs)}\nthe same images here:       {shown(ours)}"
-        )
+        print(f"{len(known)} images, plain counts: {format_metrics(theirs)}")
+        print(f"the same images here:    {format_metrics(ours)}")
         largest = max(abs(ours[name] - theirs[name]) for name in ("ODS", "OIS", "AP"))
         print(f"largest difference {largest:.1e}; images whose recall differs anywhere: {unequal}")
 
 
-def shown(result: dict[str, float]) -> str:
+def format_metrics(result: dict[str, float]) -> str:
     return "  ".join(f"{name} {result[name]:.5f}" for name in ("ODS", "OIS", "AP"))
 
 

@@ -1,10 +1,12 @@
-"""Does training on all of COCO fit? Makes an annotation file of train2017's size, opens it, and watches the memory of the loading workers.
+"""Measure the memory of loading all of COCO, with an annotation file of train2017's size.
 
-    python benchmarks/coco_memory.py [images=118287] [annotations=860001] [samples=30000] [workers=2] [folder=...]
+    python benchmarks/coco_memory.py [images=118287] [annotations=860001] [samples=30000] [workers=2]
+        [folder=...]
 
-The images are one small file linked under all names; the polygons are random, as many corners as COCO's (the file is as large as COCO's,
-517 MB). Memory is what the kernel says: USS, the pages of a process alone, and PSS, those that it shares counted by its share.
-Workers that grow page by page (reference counts in shared Python objects) would show in both.
+The images are one small file, linked under all names. The polygons are random, with as many corners as
+COCO's, so that the file has COCO's size (517 MB). The kernel reports USS, the pages of one process alone, and
+PSS, which adds its share of shared pages. Workers that grow page by page (by reference counts in shared
+Python objects) would show in both.
 """
 
 import contextlib
@@ -20,16 +22,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import rpe.run.train  # noqa: F401  (what a training has in memory too)
+import rpe.run.train  # noqa: F401  (a training has it in memory too)
 from rpe.data.coco import Coco, CocoImages
 
 DEFAULTS = {"images": "118287", "annotations": "860001", "samples": "30000", "workers": "2", "folder": ""}
 CORNERS = 25.0
-"""Corners of a polygon on average; with 1.3 polygons a mask the file gets COCO's size."""
+"""Mean corners of a polygon. With 1.3 polygons per mask the file has COCO's size."""
 
 
 def write_annotations(file: Path, images: int, annotations: int) -> None:
-    """COCO's layout, in the order in which COCO has it: by no image."""
+    """Write annotations in COCO's layout and order, which does not group them by image."""
     random = np.random.default_rng(0)
     owners = random.integers(0, images, annotations)
     with file.open("w") as out:
@@ -58,8 +60,11 @@ def write_annotations(file: Path, images: int, annotations: int) -> None:
 
 
 def ring(random: np.random.Generator) -> list[float]:
-    """A polygon around its centre: no two neighbours are 156 degrees apart and none is nearer than 5 pixels, so that a disc of a pixel's radius, and
-    hence a pixel, lies within."""
+    """Return a random polygon around a centre that contains at least a pixel.
+
+    Neighbouring corners are less than 156 degrees apart and at least 5 pixels from the centre, so that a disc
+    of a pixel's radius lies inside.
+    """
     corners = max(3, int(random.exponential(CORNERS)))
     angles = (np.arange(corners) + 0.3 * random.random(corners)) / corners * 2 * np.pi
     centre, radius = random.uniform(20, 76, 2), random.uniform(5, 18, corners)
@@ -68,7 +73,7 @@ def ring(random: np.random.Generator) -> list[float]:
 
 
 def memory_of(process: int) -> tuple[float, float]:
-    """USS and PSS in MB."""
+    """Return USS and PSS of a process in MB."""
     values: dict[str, float] = {}
     for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
         words = line.split()
@@ -77,8 +82,8 @@ def memory_of(process: int) -> tuple[float, float]:
     return values["Private_Clean"] + values["Private_Dirty"], values["Pss"]
 
 
-def prepare(root: Path, images: int, annotations: int) -> None:
-    """The whole made dataset, unless it lies there."""
+def write_dataset(root: Path, images: int, annotations: int) -> None:
+    """Write the synthetic dataset, unless it exists."""
     file = root / "annotations" / "instances_train2017.json"
     if file.exists():
         return
@@ -98,7 +103,7 @@ def main() -> None:
     )
     root = Path(settings["folder"] or tempfile.mkdtemp())
     try:
-        prepare(root, images, annotations)
+        write_dataset(root, images, annotations)
         size = (root / "annotations" / "instances_train2017.json").stat().st_size
         print(f"{images:,} images, {annotations:,} annotations, {size / 1e6:.0f} MB", flush=True)
         measure(root, samples, workers)
@@ -121,14 +126,16 @@ def measure(root: Path, samples: int, workers: int) -> None:
         cache=False,
     )
     data = Coco(
-        name="coco", root=str(root), batch_size=8, eval_batch_size=1, workers=workers, seed=0, **options
+        name="coco", root=str(root), batch_size=8, eval_batch_size=1, num_workers=workers, seed=0, **options
     )  # type: ignore[arg-type]
     dataset = data.dataset("train", training=True)
     assert isinstance(dataset, CocoImages)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"opened in {time.monotonic() - started:.1f} s ({time.process_time() - busy:.1f} s of CPU)")
+    after = memory_of(os.getpid())[0]
     print(
-        f"main process: USS {before:.0f} MB before, {memory_of(os.getpid())[0]:.0f} MB after, peak {peak:.0f} MB (before {peak_before:.0f} MB)"
+        f"main process: USS {before:.0f} MB before, {after:.0f} MB after, "
+        f"peak {peak:.0f} MB (before {peak_before:.0f} MB)"
     )
     held = sum(value.nbytes for value in vars(dataset.annotations).values() if isinstance(value, np.ndarray))
     print(f"annotations as arrays: {held / 1e6:.0f} MB")

@@ -1,13 +1,16 @@
-"""Speed and memory of grouping and loss beside what a user would write instead: `make benchmark`.
+"""Measure speed and memory of grouping and loss beside plain implementations: `make benchmark`.
 
-Each row is its own process, so that its peak memory is its own: the highest resident set above that before the first call (VmHWM of the
-process itself; ru_maxrss would inherit the parent's). Dense is `torch.softmax(kappa X X^T, -1) @ X` as it stands; the authors'
-formulation is their MATLAB code's: kernel, diagonal of inverse sums and product, each a matrix of its own. Data: 12 centres, spread
-0.4 / sqrt(D) a coordinate, seed 0. Floor: 4 N^2 D operations (two products) over the matrix-product rate of the same machine.
+Each row runs in its own process, so that its peak memory is its own: the highest resident set above that
+before the first call (VmHWM of the process itself; ru_maxrss would inherit the parent's). "Dense" is
+`torch.softmax(kappa X X^T, -1) @ X`. "Authors" is the formulation of their MATLAB code: kernel, diagonal of
+inverse sums and product, each a matrix of its own. The data are 12 centres with a spread of 0.4 / sqrt(D) per
+coordinate, seed 0. The floor is 4 N^2 D operations (two products) over the matrix-product rate of the same
+machine.
 
-A row is the median of 5 calls after 2 warm-ups; where that would take over two minutes, of one call, which has a star. Rows that do not fit say why.
-The rows measured are kept in a file, and the matrix rate beside it, so that the table can be made in pieces: `--sizes`, `--dimensions`, `--methods` choose, and rows that
-the file already holds are not measured again.
+A row is the median of 5 calls after 2 warm-ups. If that would take over two minutes, it is one call, marked
+by a star. Rows that do not fit give the reason. Rows are kept in a file, with the matrix rate beside it, so
+that the table can be made in pieces. `--sizes`, `--dimensions` and `--methods` choose rows; rows in the file
+are not measured again.
 """
 
 import argparse
@@ -38,11 +41,14 @@ BACKWARD_UP_TO_SECONDS = 40
 SIZES = (4096, 16384, 65536, 307200)
 DIMENSIONS = (3, 16, 64)
 MATRICES = {"dense": 3, "authors": 6, "dense loss": 8}
-"""About how many N x N matrices in fp32 a method holds at once in forward and backward."""
+"""Approximate number of N x N fp32 matrices that a method holds at once in forward and backward."""
+
 PAIRWISE = ("ours", "dense", "authors", "our loss", "dense loss", "ten loops")
-"""Methods whose time goes with N^2: a row is foretold by the one before it."""
+"""Methods whose time grows with N^2, so that a smaller row predicts a larger one."""
+
 ONCE_A_SIZE = {"sklearn": 16, "merging": 32, "ten loops": 32, "whole image": 64}
-"""Methods that are measured at one dimension only."""
+"""Methods that are measured at one dimension only, with that dimension."""
+
 METHODS = (
     "ours",
     "dense",
@@ -63,7 +69,7 @@ Row = dict[str, object]
 def clustered(
     pixels: int, dim: int, groups: int = 12, spread: float = 0.4
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points and the centre that each belongs to."""
+    """Return random points around centres, and the centre of each."""
     generator = torch.Generator().manual_seed(0)
     centres = normalize(torch.randn(groups, dim, generator=generator), dim=-1)
     member = torch.randint(groups, (pixels,), generator=generator)
@@ -72,11 +78,11 @@ def clustered(
     ), member
 
 
-def dense(points: torch.Tensor) -> torch.Tensor:
+def dense_step(points: torch.Tensor) -> torch.Tensor:
     return torch.softmax(KAPPA * points @ points.T, -1) @ points
 
 
-def authors(points: torch.Tensor) -> torch.Tensor:
+def authors_step(points: torch.Tensor) -> torch.Tensor:
     kernel = torch.exp(KAPPA * (points @ points.T - 1))
     inverse = torch.diag(1 / kernel.sum(0))
     return normalize((points.T @ (kernel @ inverse)).T, dim=-1)
@@ -109,7 +115,7 @@ def ten_loops(points: torch.Tensor, member: torch.Tensor) -> Row:
 
 
 def whole_image() -> tuple[Callable[[], object], Callable[[], Row]]:
-    """640 x 480 pixels in 64 dimensions: 40 groups and 2 % uniform noise; the call, and how good its answer was."""
+    """Return the call for 640 x 480 pixels (64 dimensions, 40 groups, 2 % noise), and its quality."""
     points, member = clustered(307200, 64, groups=40)
     generator = torch.Generator().manual_seed(1)
     noise = torch.rand(len(points), generator=generator) < 0.02
@@ -141,15 +147,17 @@ def whole_image() -> tuple[Callable[[], object], Callable[[], Row]]:
     return call, quality
 
 
-def job(
+def build_calls(
     method: str, points: torch.Tensor, member: torch.Tensor
 ) -> tuple[Callable[[], object], Callable[[], object] | None]:
-    """What is timed: forward without gradient, and forward with backward where there is one."""
+    """Return the timed calls: forward without gradient, and forward with backward if the method has one."""
     with_gradient = points.clone().requires_grad_()
     if method in ("ours", "dense", "authors"):
-        step = {"ours": lambda x: mean_shift(x[None], KAPPA, 1)[-1], "dense": dense, "authors": authors}[
-            method
-        ]
+        step = {
+            "ours": lambda x: mean_shift(x[None], KAPPA, 1)[-1],
+            "dense": dense_step,
+            "authors": authors_step,
+        }[method]
         return lambda: step(points), lambda: step(with_gradient).sum().backward()
     if method in ("our loss", "dense loss"):
         loss = {
@@ -166,25 +174,25 @@ def job(
     return lambda: sklearn_modes(points), None
 
 
-def alone(seconds: float) -> bool:
-    """Whether a call that took so long is the only one of its row."""
+def is_single(seconds: float) -> bool:
+    """Return True if a call took so long that its row is a single call."""
     return CALLS * seconds > ROW_SECONDS
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Median of 5 after 2 warm-ups; of the first alone where that would take longer than a row may."""
+def time_calls(call: Callable[[], object]) -> float:
+    """Return the median of 5 calls after 2 warm-ups; only the first call if a row would take too long."""
     seconds: list[float] = []
     while len(seconds) < CALLS:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-        if alone(seconds[0]):
+        if is_single(seconds[0]):
             return seconds[0]
     return statistics.median(seconds[WARM_UPS:])
 
 
 def memory_mib(field: str) -> float:
-    """A line of the process's own memory account, such as VmRSS (now) or VmHWM (at its highest); Linux."""
+    """Return VmRSS (memory now), VmHWM (peak) or another field of this process in MiB; Linux only."""
     status = Path("/proc/self/status")
     if not status.exists():
         return float("nan")
@@ -194,23 +202,23 @@ def memory_mib(field: str) -> float:
 
 
 def measure(method: str, pixels: int, dim: int) -> Row:
-    """One row."""
+    """Measure one row in this process."""
     quality: Callable[[], Row] | None = None
     both: Callable[[], object] | None = None
     if method == "whole image":
         forward, quality = whole_image()
     else:
         points, member = clustered(pixels, dim)
-        forward, both = job(method, points, member)
+        forward, both = build_calls(method, points, member)
         if method in ("merging", "ten loops"):
             quality = lambda: {"merging": merging, "ten loops": ten_loops}[method](points, member)  # noqa: E731
     before = memory_mib("VmRSS")
     with torch.no_grad():
-        seconds = [timed(forward)]
+        seconds = [time_calls(forward)]
         peaks = [memory_mib("VmHWM") - before]
     slow = seconds[0] > BACKWARD_UP_TO_SECONDS
     if both is not None and not slow:
-        seconds.append(timed(both))
+        seconds.append(time_calls(both))
         peaks.append(memory_mib("VmHWM") - before)
     note = quality() if quality is not None else {}
     if both is not None and slow:
@@ -218,8 +226,8 @@ def measure(method: str, pixels: int, dim: int) -> Row:
     return {"method": method, "N": pixels, "D": dim, "seconds": seconds, "mebibytes": peaks, "note": note}
 
 
-def expected(method: str, pixels: int, rows: list[Row], dim: int) -> float:
-    """Seconds of one forward call by the N^2 law from the largest smaller row; 0 where there is none."""
+def predict_seconds(method: str, pixels: int, rows: list[Row], dim: int) -> float:
+    """Predict a forward call's seconds by the N^2 law from the largest smaller row; 0 without one."""
     smaller = [
         row
         for row in rows
@@ -231,17 +239,17 @@ def expected(method: str, pixels: int, rows: list[Row], dim: int) -> float:
     return last["seconds"][0] * (pixels / last["N"]) ** 2
 
 
-def measured(method: str, pixels: int, dim: int, rows: list[Row], longest: float) -> Row:
-    """A row in its own process, or why there is none."""
+def measure_in_process(method: str, pixels: int, dim: int, rows: list[Row], longest: float) -> Row:
+    """Measure a row in its own process; without a result, return the reason."""
     row: Row = {"method": method, "N": pixels, "D": dim}
     gib = MATRICES.get(method, 0) * pixels**2 * 4 / 2**30
     if gib > MEMORY_GIB:
         return row | {"reason": f"left out: needs about {gib:.0f} GiB"}
     if method == "merging" and pixels > 65536:
-        return row | {"reason": "left out, as ten loops are, beside which it is measured"}
-    foretold = expected(method, pixels, rows, dim)
-    if foretold > longest:
-        return row | {"reason": f"left out: about {foretold:.0f} s by the N^2 law"}
+        return row | {"reason": "left out, as are the ten loops that it is compared with"}
+    predicted = predict_seconds(method, pixels, rows, dim)
+    if predicted > longest:
+        return row | {"reason": f"left out: about {predicted:.0f} s by the N^2 law"}
     command = [sys.executable, __file__, "--row", method, str(pixels), str(dim)]
     start = time.perf_counter()
     try:
@@ -254,17 +262,18 @@ def measured(method: str, pixels: int, dim: int, rows: list[Row], longest: float
 
 
 def matrix_rate() -> float:
-    """Operations a second of a 4096^3 product in fp32."""
+    """Return operations per second of a 4096^3 product in fp32."""
     matrix = torch.randn(4096, 4096)
-    return 2 * 4096**3 / timed(lambda: matrix @ matrix)
+    return 2 * 4096**3 / time_calls(lambda: matrix @ matrix)
 
 
-def table(rows: list[Row], rate: float) -> str:
-    """All rows as a table in Markdown."""
+def format_table(rows: list[Row], rate: float) -> str:
+    """Return all rows as a Markdown table."""
     lines = [
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product; *: one call",
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{rate / 1e9:.0f} GFLOP/s in a matrix product; *: one call",
         "",
-        "| N | D | what | forward s | with backward s | peak MiB | with backward | over floor | notes |",
+        "| N | D | method | forward s | with backward s | peak MiB | with backward | over floor | notes |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: (row["N"], row["D"], METHODS.index(row["method"]))):
@@ -272,7 +281,7 @@ def table(rows: list[Row], rate: float) -> str:
         if "reason" in row:
             lines.append(f"{start} | | | | | {row['reason']} |")
             continue
-        seconds = [f"{value:.3f}{'*' * alone(value)}" for value in row["seconds"]]
+        seconds = [f"{value:.3f}{'*' * is_single(value)}" for value in row["seconds"]]
         peaks = [f"{value:.0f}" for value in row["mebibytes"]]
         share = (
             f"{row['seconds'][0] * rate / (4 * row['N'] ** 2 * row['D']):.1f}"
@@ -285,14 +294,14 @@ def table(rows: list[Row], rate: float) -> str:
             peaks[0],
             peaks[1] if len(peaks) > 1 else "",
             share,
-            noted(row["note"]),
+            format_note(row["note"]),
         ]
         lines.append(f"{start} {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def noted(note: dict[str, float | str | list[float]]) -> str:
-    """What a row says of its answer."""
+def format_note(note: dict[str, float | str | list[float]]) -> str:
+    """Return the quality of a row's result as text."""
 
     def text(value: float | str | list[float]) -> str:
         if isinstance(value, list):
@@ -302,11 +311,14 @@ def noted(note: dict[str, float | str | list[float]]) -> str:
     return "; ".join(f"{name}: {text(value)}" for name, value in note.items())
 
 
-def ratios(rows: list[Row]) -> str:
-    """Ours beside the best other, row by row; one step beside all of sklearn's only where that is the only other."""
+def format_ratios(rows: list[Row]) -> str:
+    """Return our speed and memory over the best other method, row by row, as a Markdown table.
+
+    One of our steps is compared with all of sklearn's only if that is the only other method.
+    """
     found = {(row["method"], row["N"], row["D"]): row for row in rows if "seconds" in row}
     lines = [
-        "| N | D | what | forward | with backward | peak memory, forward | with backward |",
+        "| N | D | method | forward | with backward | peak memory, forward | with backward |",
         "|---|---|---|---|---|---|---|",
     ]
     for (method, pixels, dim), ours in sorted(found.items(), key=lambda item: item[0][1:]):
@@ -330,8 +342,8 @@ def ratios(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def chosen_rows(sizes: list[int], dimensions: list[int], methods: list[str]) -> list[tuple[str, int, int]]:
-    """Method, size and dimension of every row that was asked for."""
+def list_rows(sizes: list[int], dimensions: list[int], methods: list[str]) -> list[tuple[str, int, int]]:
+    """Return method, size and dimension of every requested row."""
     return [
         (method, pixels, dim)
         for pixels in sizes
@@ -366,14 +378,16 @@ def main() -> None:
     rate_file = options.file.with_suffix(".rate")
     if not rate_file.exists():
         rate_file.write_text(f"{matrix_rate()}")
-    for method, pixels, dim in chosen_rows(options.sizes, options.dimensions, options.methods):
+    for method, pixels, dim in list_rows(options.sizes, options.dimensions, options.methods):
         if any((row["method"], row["N"], row["D"]) == (method, pixels, dim) for row in rows):
             continue
-        rows.append(measured(method, pixels, dim, rows, options.longest))
+        rows.append(measure_in_process(method, pixels, dim, rows, options.longest))
         print(json.dumps(rows[-1]), flush=True)
         with options.file.open("a") as file:
             file.write(json.dumps(rows[-1]) + os.linesep)
-    print(f"\n{table(rows, float(rate_file.read_text()))}\n\nOther over ours:\n\n{ratios(rows)}")
+    print(
+        f"\n{format_table(rows, float(rate_file.read_text()))}\n\nOther over ours:\n\n{format_ratios(rows)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""From a results file of 1,000 masks an image to average recall: seconds of the two libraries alone and of every backend.
+"""Time average recall on a results file of 1,000 masks per image: the two libraries alone, and every backend.
 
-Each is measured in processes of its own on one thread, the fastest of several counts; the libraries alone compute COCO's figures, a backend also
-checks the file and adds the VOC protocol.
+    RPE_DATA_DIR=... python benchmarks/evaluation_speed.py <folder>
 
-`RPE_DATA_DIR=... python benchmarks/evaluation_speed.py <folder>`: 79 images of COCO val with their annotations; the masks are superpixels of two
-scales, and objects shifted, grown, shrunk and cut, all with random scores of two digits, hence with ties. The folder keeps the results file.
+Each is measured in its own processes on one thread; the fastest counts. The libraries alone compute COCO's
+metrics. A backend also checks the file and adds the VOC protocol. The data are 79 images of COCO val with
+their annotations. The masks are superpixels of two scales, and objects shifted, grown, shrunk and cut. Their
+random scores have two digits, hence ties. The folder keeps the results file.
 """
 
 import contextlib
@@ -21,10 +22,10 @@ from pycocotools import mask as coco_mask
 from skimage.segmentation import felzenszwalb
 
 from rpe.data.annotation import read_truth
-from rpe.data.annotation_check import run_length_of
+from rpe.data.annotation_check import to_run_length
 from rpe.data.module import data_root
 from rpe.metric.average_recall import AREAS, BACKENDS, COCO_LIMITS, average_recall
-from rpe.metric.reference import PARTS
+from rpe.metric.reference import BACKEND_CLASSES
 from rpe.structures import encode_mask
 from rpe.task.predictions import read_results
 
@@ -41,21 +42,21 @@ def superpixels(image: np.ndarray) -> list[np.ndarray]:
     return masks
 
 
-def jittered(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Moved, thickened, thinned or cut."""
-    kind, reach = random.integers(4), (15, 4, 4, 15)
-    moved = np.roll(mask, tuple(random.integers(-reach[kind], reach[kind] + 1, 2)), (0, 1))
+def jitter(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Move, thicken, thin or cut a mask."""
+    kind, largest_shift = random.integers(4), (15, 4, 4, 15)
+    moved = np.roll(mask, tuple(random.integers(-largest_shift[kind], largest_shift[kind] + 1, 2)), (0, 1))
     return (moved, mask | moved, mask & moved, mask & ~moved)[kind]
 
 
-def masks_of(image: np.ndarray, objects: list[np.ndarray], random: np.random.Generator) -> list[str]:
-    """Half of them superpixels; no mask twice, as a row that comes twice would be refused."""
+def make_masks(image: np.ndarray, objects: list[np.ndarray], random: np.random.Generator) -> list[str]:
+    """Return distinct masks, half of them superpixels. Duplicate rows would be refused."""
     masks = superpixels(image)
     random.shuffle(masks)
     codes = dict.fromkeys(encode_mask(mask)["counts"] for mask in masks[: MASKS // 2])
     source = objects if objects else masks
     while len(codes) < MASKS:
-        codes[encode_mask(jittered(source[random.integers(len(source))], random))["counts"]] = None
+        codes[encode_mask(jitter(source[random.integers(len(source))], random))["counts"]] = None
     return list(codes)
 
 
@@ -70,11 +71,11 @@ def write_results(truth: dict, images: Path, file: Path) -> None:
         ]
         objects = [
             mask
-            for mask in (coco_mask.decode(run_length_of(code, *size)).astype(bool) for code in codes)
+            for mask in (coco_mask.decode(to_run_length(code, *size)).astype(bool) for code in codes)
             if mask.any()
         ]
         pixels = np.asarray(Image.open(images / image["file_name"]).convert("RGB"))
-        for counts in masks_of(pixels, objects, random):
+        for counts in make_masks(pixels, objects, random):
             score = round(float(random.random()), 2)
             rows.append(
                 {
@@ -87,9 +88,9 @@ def write_results(truth: dict, images: Path, file: Path) -> None:
     file.write_text(json.dumps(rows))
 
 
-def by_hand(annotations: Path, file: Path, library: str) -> dict[str, float]:
-    """What a user of the library would write, without this package's checks and with COCO's protocol alone."""
-    make_truth, make_evaluation = PARTS[library]
+def evaluate_directly(annotations: Path, file: Path, library: str) -> dict[str, float]:
+    """Evaluate with a library directly: COCO's protocol only, without this package's checks."""
+    make_truth, make_evaluation = BACKEND_CLASSES[library]
     ground = make_truth(str(annotations))
     start = time.perf_counter()
     evaluation = make_evaluation(ground, ground.loadRes(str(file)), "segm")
@@ -97,24 +98,24 @@ def by_hand(annotations: Path, file: Path, library: str) -> dict[str, float]:
     evaluation.evaluate()
     evaluation.accumulate()
     recall = evaluation.eval["recall"][:, 0]
-    figures = {f"AR@{limit}": float(recall[:, 0, index].mean()) for index, limit in enumerate(COCO_LIMITS)}
-    figures |= {
+    metrics = {f"AR@{limit}": float(recall[:, 0, index].mean()) for index, limit in enumerate(COCO_LIMITS)}
+    metrics |= {
         f"AR@1000-{area}": float(recall[:, index, -1].mean())
         for index, area in enumerate(AREAS)
         if area != "all"
     }
-    return figures | {"seconds": time.perf_counter() - start}
+    return metrics | {"seconds": time.perf_counter() - start}
 
 
-def measure(what: str, annotations: Path, file: Path) -> dict[str, float]:
-    """Figures and seconds from the results file on, the truth having been read."""
-    if what.endswith("alone"):
+def measure(method: str, annotations: Path, file: Path) -> dict[str, float]:
+    """Return metrics and seconds from the results file on, after the truth was read."""
+    if method.endswith("alone"):
         with contextlib.redirect_stdout(io.StringIO()):
-            return by_hand(annotations, file, what.split()[0])
+            return evaluate_directly(annotations, file, method.split()[0])
     truth = read_truth(annotations)
     start = time.perf_counter()
-    figures = average_recall(truth, read_results(file), what)
-    return figures | {"seconds": time.perf_counter() - start}
+    metrics = average_recall(truth, read_results(file), method)
+    return metrics | {"seconds": time.perf_counter() - start}
 
 
 def main() -> None:
@@ -129,8 +130,8 @@ def main() -> None:
         write_results(read_truth(annotations), root / "val2017", file)
     print(f"{file.stat().st_size / 1e6:.0f} MB of results", flush=True)
     reference: dict[str, float] = {}
-    for what in ("pycocotools alone", "faster alone", *BACKENDS):
-        command = [sys.executable, __file__, str(folder), what]
+    for method in ("pycocotools alone", "faster alone", *BACKENDS):
+        command = [sys.executable, __file__, str(folder), method]
         answers = [
             json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             for _ in range(REPEATS)
@@ -144,7 +145,7 @@ def main() -> None:
         )
         faster = reference["seconds"] / seconds
         print(
-            f"| {what} | {seconds:.2f} s | {faster:.1f} x | AR@100 {answer['AR@100']:.6f} | {same} |",
+            f"| {method} | {seconds:.2f} s | {faster:.1f} x | AR@100 {answer['AR@100']:.6f} | {same} |",
             flush=True,
         )
 

@@ -1,6 +1,10 @@
-"""Do the loops pay in training? Digits, three seeds, `grouping.iterations` 0, 1 and 3, the same inference for all.
+"""Measure whether loops in training pay: digits, three seeds, `grouping.iterations` 0, 1, 3.
 
-`python benchmarks/grouping_pays.py <folder>`: equal steps, and for 0 loops also the steps that fit into the time of 3 loops. Prints a table.
+Inference is the same for all.
+
+    python benchmarks/grouping_pays.py <folder>
+
+All train for equal steps; 0 loops also for as many steps as fit into the time of 3 loops. Prints a table.
 """
 
 import json
@@ -21,7 +25,7 @@ SEEDS = (0, 1, 2)
 
 
 def train(folder: Path, seed: int, iterations: int, scenes: int) -> tuple[float, float]:
-    """Test AR@10 and test ARI of the modes of one run; a finished run is read, not repeated."""
+    """Return test AR@10 and the modes' test ARI of one run; a finished run is read, not repeated."""
     if not (folder / "metrics.json").exists():
         overrides = [
             "experiment=digits",
@@ -35,34 +39,39 @@ def train(folder: Path, seed: int, iterations: int, scenes: int) -> tuple[float,
             check=True,
             stdout=subprocess.DEVNULL,
         )
-    figures = json.loads((folder / "metrics.json").read_text())["figures"]
-    return figures["AR@10"], figures["ARI-modes"]
+    metrics = json.loads((folder / "metrics.json").read_text())["figures"]
+    return metrics["AR@10"], metrics["ARI-modes"]
 
 
-def row(name: str, runs: list[tuple[float, float]]) -> None:
+def print_row(name: str, runs: list[tuple[float, float]]) -> None:
     recall, agreement = zip(*runs, strict=True)
-    spread = f"{statistics.mean(recall):.3f} ± {statistics.stdev(recall):.3f} | {statistics.mean(agreement):.3f} ± {statistics.stdev(agreement):.3f}"
-    print(f"| {name} | {spread} |", flush=True)
+    cells = [
+        f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in (recall, agreement)
+    ]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     for iterations in (0, 1, 3):
-        row(
+        print_row(
             f"{iterations} loops, {SCENES} scenes",
             [train(folder / f"loops{iterations}-seed{seed}", seed, iterations, SCENES) for seed in SEEDS],
         )
     ratio = step_ratio()
     scenes = int(SCENES * ratio)
     print(f"a step with 3 loops takes {ratio:.2f} times as long as one without")
-    row(
+    print_row(
         f"0 loops, {scenes} scenes (the time of 3 loops)",
         [train(folder / f"loops0-time-seed{seed}", seed, 0, scenes) for seed in SEEDS],
     )
 
 
 def step_ratio() -> float:
-    """How much longer a training step takes with 3 loops than with none: medians of steps taken in turn, so that both see the same machine."""
+    """Return the time of a training step with 3 loops over that without loops.
+
+    Both are medians of alternating steps, so that they see the same machine.
+    """
     seconds: dict[int, list[float]] = {0: [], 3: []}
     made = {}
     for iterations in seconds:
@@ -73,16 +82,11 @@ def step_ratio() -> float:
     for _ in range(40):
         for iterations, (task, optimizer, batch) in made.items():
             start = time.perf_counter()
-            positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator())
-            embedded, iterates = task.model(batch.images, positions)
+            positions, labels = task.loss.pairwise.choose_pixels(batch.labels, torch.Generator())
+            output, iterates = task.model(batch.images, positions)
             optimizer.zero_grad()
-            torch.stack(
-                list(
-                    task.loss(
-                        iterates, positions, labels, embedded.objectness, batch.labels, embedded.points
-                    ).values()
-                )
-            ).sum().backward()
+            terms = task.loss(iterates, positions, labels, output, batch)
+            torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
             seconds[iterations].append(time.perf_counter() - start)
     return statistics.median(seconds[3]) / statistics.median(seconds[0])

@@ -1,10 +1,10 @@
-"""Training at margins that no arrangement meets: the loss on X_0 that digits reach, against the floor that the sphere sets.
+"""Compare the loss on X_0 with its floor, at margins that no arrangement of points on the sphere reaches.
 
     python benchmarks/impossible_margins.py folder=<for the runs> output=docs/impossible-margins.png
 
-Trains small runs through train.py (no loops, two at a time; the same command goes on), takes
- each one's mean training loss on X_0 over its last epoch, and computes the floor for the
-scenes' own numbers of groups. Prints a table and draws it. About six minutes on 2 cores.
+Train small runs on digits with train.py, without loops, two at a time; the same command resumes. Take each
+run's mean training loss on X_0 over its last epoch. Compute the floor for the scenes' own numbers of groups.
+Prints a table and draws it, in about six minutes on 2 cores.
 """
 
 import csv
@@ -18,11 +18,11 @@ import yaml
 from matplotlib.figure import Figure
 
 from rpe.run.building import build_data
-from rpe.run.composing import composed
+from rpe.run.composing import compose_config
 from rpe.sphere_packing import loss_floor, smallest_margin
 from rpe.structures import UserError
-from rpe.tools.advice import groups_of_images
-from rpe.tools.command import command, read_arguments
+from rpe.tools.advice import count_groups
+from rpe.tools.command import read_arguments, run_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 MARGINS = {2: (0.1, 0.3, 0.5, 0.7), 3: (0.1, 0.2, 0.3, 0.4, 0.5)}
@@ -37,8 +37,8 @@ BUDGET = [
 ]
 
 
-class Reached(NamedTuple):
-    """What a run came to, beside what there is to reach."""
+class MarginResult(NamedTuple):
+    """The loss of a run, and its floor."""
 
     dimension: int
     margin: float
@@ -47,11 +47,11 @@ class Reached(NamedTuple):
 
 
 def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
-    """Margins and the mean loss on X_0 of the last epoch."""
+    """Train one run for each margin; return the margins and the mean losses on X_0 of the last epoch."""
     margins = ",".join(map(str, MARGINS[dimension]))
     swept = [
         f"embedding.dimension={dimension}",
-        f"loss.margin={margins}",
+        f"loss.pairwise.margin={margins}",
         "launcher=joblib",
         "hydra.launcher.n_jobs=2",
         f"hydra.sweep.dir={folder}",
@@ -61,24 +61,24 @@ def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    points = yaml.safe_load((folder / "sweep.yaml").read_text())["points"]
-    reached = []
-    for name, point in points.items():
+    jobs = yaml.safe_load((folder / "sweep.yaml").read_text())["points"]
+    losses = []
+    for name, values in jobs.items():
         rows = list(csv.DictReader((folder / name / "metrics.csv").open()))
-        reached.append((float(point["loss.margin"]), float(rows[-1]["train/pairwise_0"])))
-    return reached
+        losses.append((float(values["loss.pairwise.margin"]), float(rows[-1]["train/pairwise_0"])))
+    return losses
 
 
 def floor_of_scenes(dimension: int, margin: float) -> float:
-    """The mean over scenes of the floor for their number of groups."""
-    scenes = Counter(groups_of_images(build_data(composed(["experiment=digits"]))))
+    """Return the mean over scenes of the floor for their number of groups."""
+    scenes = Counter(count_groups(build_data(compose_config(["experiment=digits"]))))
     return sum(
         number * loss_floor(groups, dimension, margin, starts=32, seed=0) for groups, number in scenes.items()
     ) / sum(scenes.values())
 
 
-def draw(table: list[Reached], file: Path) -> None:
-    """Loss against margin, the floors dashed."""
+def draw(table: list[MarginResult], file: Path) -> None:
+    """Draw loss against margin; floors are dashed."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axis = figure.subplots()
     for index, dimension in enumerate(MARGINS):
@@ -95,11 +95,11 @@ def draw(table: list[Reached], file: Path) -> None:
             [row.floor for row in mine],
             "--",
             color=f"C{index}",
-            label=f"D = {dimension}, floor of the sphere",
+            label=f"D = {dimension}, floor",
         )
         axis.axvline(smallest_margin(6, dimension).margin, color=f"C{index}", linewidth=0.7, linestyle=":")
     axis.set(
-        xlabel="margin (dotted: the smallest that six groups can meet)",
+        xlabel="margin (dotted: the smallest reachable by six groups)",
         ylabel="pairwise loss",
         ylim=(0, None),
     )
@@ -109,15 +109,17 @@ def draw(table: list[Reached], file: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs, table, picture."""
+    """Train the runs, print the table, draw the picture."""
     given = read_arguments(arguments, {"folder": None, "output": "impossible-margins.png"}, str(__doc__))
     if given["folder"] is None:
-        raise UserError("folder is missing: name one for the runs, folder=outputs/impossible")
+        raise UserError(
+            "folder must name a folder for the runs, got nothing. Use e.g. folder=outputs/impossible."
+        )
     table = []
-    print("| dimension | margin | loss on X_0 | floor | above it |\n|---|---|---|---|---|", flush=True)
+    print("| dimension | margin | loss on X_0 | floor | excess |\n|---|---|---|---|---|", flush=True)
     for dimension in MARGINS:
         for margin, loss in train(Path(given["folder"]).absolute() / str(dimension), dimension):
-            row = Reached(dimension, margin, loss, floor_of_scenes(dimension, margin))
+            row = MarginResult(dimension, margin, loss, floor_of_scenes(dimension, margin))
             table.append(row)
             print(
                 f"| {dimension} | {margin} | {row.loss:.4f} | {row.floor:.4f} | {row.loss - row.floor:.4f} |",
@@ -127,4 +129,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

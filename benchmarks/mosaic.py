@@ -1,11 +1,13 @@
-"""Prediction on a large image beside prediction on its parts: the nuclei test images one by one, and in one mosaic that is predicted in tiles.
+"""Compare prediction in tiles with prediction on whole images: nuclei test images, alone and in one mosaic.
 
-    python benchmarks/mosaic.py [run=weights/nuclei] [side=4000] [folder=outputs/mosaic] [seed=0] [tile=1024] [overlap=256]
+    python benchmarks/mosaic.py [run=weights/nuclei] [side=4000] [folder=outputs/mosaic] [seed=0] [tile=1024]
+        [overlap=256]
 
-The mosaic holds the test images, as the network sees them (stretched), at random offsets on black, all of them once and then as many again as fit.
-It is predicted through the door, in a process of its own, whose peak memory (VmHWM) is told. AP is TP / (TP + FP + FN) at IoU 0.5 (and 0.75): of all
-objects pooled, and the mean over the images, the mosaic cut up again. An object is cut by a tile if it lies partly in it; its row is that of these
-objects on the mosaic, and beside it that of the same ones on the single images. Reads RPE_DATA_DIR/nuclei.
+The mosaic holds the test images with the intensities that the network sees, at random offsets on black: each
+image once, then more copies while they fit. It is predicted on the command line, in a process of its own,
+whose peak memory (VmHWM) is printed. AP is TP / (TP + FP + FN) at IoU 0.5 (and 0.75), of all objects pooled,
+and as the mean over the images after the mosaic is cut up again. A tile cuts an object that lies partly in
+it. The table compares these objects on the mosaic and on the single images. Reads RPE_DATA_DIR/nuclei.
 """
 
 import json
@@ -20,10 +22,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from rpe.data.module import data_root
-from rpe.metric.instance_ap import count_matches, instance_figures, overlaps_of, true_labels
+from rpe.metric.instance_ap import compute_overlaps, count_matches, instance_figures, true_labels
 from rpe.run import build_data
 from rpe.run_files import read_run
-from rpe.segment import Tile, tiles_of
+from rpe.segment import Tile, cut_tiles
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = {
@@ -35,20 +37,21 @@ OPTIONS = {
     "overlap": "256",
 }
 MULTIPLE = 128
-"""At which tiles of this run start: its longest period."""
+"""Tiles of this run start at multiples of it, its longest period."""
 
 GAPS = (3, 40)
 """Black pixels between two cells."""
 
-DOOR = """
+COMMAND = """
 import pathlib, sys, rpe.run, predict
-rpe.run.enter(predict.main)
-print("peak kB", next(line.split()[1] for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+rpe.run.run_command(predict.main)
+lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+print("peak kB", next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
 
 
-def test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
-    """Of each test image its file, its pixels as the network sees them, and its truth."""
+def read_test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
+    """Return file, pixels as the network sees them, and truth of each test image."""
     data = build_data(OmegaConf.create(read_run(run)))
     root = data_root() / "nuclei"
     truth = json.loads((root / "annotations" / "instances_test.json").read_text())
@@ -61,10 +64,13 @@ def test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
     return images
 
 
-def places_of(
+def place_images(
     sizes: list[tuple[int, int]], side: int, random: np.random.Generator
 ) -> list[tuple[int, int, int]]:
-    """(image, top, left): shelves of images of falling height, with random gaps; rounds of all images until none fits."""
+    """Return (image, top, left) for shelves of images of falling height, with random gaps.
+
+    All images are placed in rounds until no image fits.
+    """
     placed: list[tuple[int, int, int]] = []
     top, left, height = int(random.integers(*GAPS)), int(random.integers(*GAPS)), 0
     while True:
@@ -83,12 +89,16 @@ def places_of(
 
 
 def predict(options: dict[str, str], images: str, output: Path, *more: str) -> tuple[float, float]:
-    """Through the door, in a process of its own; seconds, and GiB at most."""
+    """Predict on the command line in a process of its own; return seconds and peak GiB."""
     started = time.monotonic()
     arguments = [f"run={options['run']}", f"images={images}", f"output={output}", *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     answer = subprocess.run(
-        [sys.executable, "-c", DOOR, *arguments], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     if answer.returncode:
         raise SystemExit(answer.stdout + answer.stderr)
@@ -99,8 +109,8 @@ def read_labels(file: Path) -> np.ndarray:
     return np.array(Image.open(file)).astype(np.int64)
 
 
-def cut_by(tiles: list[Tile], labels: np.ndarray) -> np.ndarray:
-    """Which labels lie partly in some tile."""
+def find_cut_labels(tiles: list[Tile], labels: np.ndarray) -> np.ndarray:
+    """Return True for each label that lies partly in some tile."""
     areas = np.bincount(labels.ravel())
     cut = np.zeros(len(areas), dtype=bool)
     for tile in tiles:
@@ -109,9 +119,12 @@ def cut_by(tiles: list[Tile], labels: np.ndarray) -> np.ndarray:
     return cut
 
 
-def of_chosen(truth: np.ndarray, prediction: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """True positives, false positives and misses at IoU 0.5 of the chosen labels of the truth; false is what matches nothing and shares most with a chosen one."""
-    overlaps = overlaps_of(truth, prediction)
+def count_chosen(truth: np.ndarray, prediction: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Count true positives, false positives and misses at IoU 0.5 for the chosen labels of the truth.
+
+    An unmatched prediction is a false positive if it shares most pixels with a chosen label.
+    """
+    overlaps = compute_overlaps(truth, prediction)
     present = np.unique(truth[truth > 0])
     mine = chosen[present]
     most = np.full(overlaps.prediction_count, -1)
@@ -125,8 +138,8 @@ def main() -> None:
     options = OPTIONS | dict(argument.split("=", 1) for argument in sys.argv[1:])
     side, folder = int(options["side"]), Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    images = test_images(options["run"])
-    placed = places_of(
+    images = read_test_images(options["run"])
+    placed = place_images(
         [truth.shape for _, _, truth in images], side, np.random.default_rng(int(options["seed"]))
     )
     mosaic, truth = np.zeros((side, side, 3), dtype=np.uint8), np.zeros((side, side), dtype=np.int64)
@@ -157,24 +170,24 @@ def main() -> None:
     ]
     one_by_one = instance_figures([(images[index][2], alone[images[index][0].stem]) for index, _, _ in cells])
     cut_up = instance_figures([(images[index][2], found[rows, columns]) for index, rows, columns in cells])
-    tiles = tiles_of((side, side), int(options["tile"]), int(options["overlap"]), MULTIPLE)
-    cut = cut_by(tiles, truth.clip(min=0))
+    tiles = cut_tiles((side, side), int(options["tile"]), int(options["overlap"]), MULTIPLE)
+    cut = find_cut_labels(tiles, truth.clip(min=0))
     counts = {"single images": np.zeros(3), "mosaic": np.zeros(3)}
     for (index, rows, columns), before in zip(cells, first, strict=True):
         labels = images[index][2]
         chosen = cut[np.where(np.arange(labels.max() + 1) > 0, np.arange(labels.max() + 1) + before, 0)]
-        counts["single images"] += of_chosen(labels, alone[images[index][0].stem], chosen)
-        counts["mosaic"] += of_chosen(labels, found[rows, columns], chosen)
-    everything = of_chosen(truth, found, np.ones(int(truth.max()) + 1, dtype=bool))
+        counts["single images"] += count_chosen(labels, alone[images[index][0].stem], chosen)
+        counts["mosaic"] += count_chosen(labels, found[rows, columns], chosen)
+    everything = count_chosen(truth, found, np.ones(int(truth.max()) + 1, dtype=bool))
     print(
-        f"{len(placed)} cells of {len(images)} images, {int(truth.max()):,} objects, {int(cut.sum()):,} of them cut by a tile; {len(tiles)} tiles"
+        f"{len(placed)} cells of {len(images)} images, {int(truth.max()):,} objects, "
+        f"{int(cut.sum()):,} of them cut by a tile; {len(tiles)} tiles"
     )
-    print("| figure | single images | mosaic |\n|---|---|---|")
+    print("| metric | single images | mosaic |\n|---|---|---|")
     for name in ("AP50", "AP75", "AP50-pooled", "AP75-pooled"):
         print(f"| {name} of the cells | {one_by_one[name]:.4f} | {cut_up[name]:.4f} |")
-    print(
-        f"| AP50-pooled of the mosaic as one image | {one_by_one['AP50-pooled']:.4f} | {everything[0] / everything.sum():.4f} |"
-    )
+    whole_score = everything[0] / everything.sum()
+    print(f"| AP50-pooled of the mosaic as one image | {one_by_one['AP50-pooled']:.4f} | {whole_score:.4f} |")
     rows = {
         name: (values[0] / values.sum(), values[0] / (values[0] + values[2]))
         for name, values in counts.items()
@@ -183,7 +196,7 @@ def main() -> None:
         f"| AP50 of objects cut by tile borders | {rows['single images'][0]:.4f} | {rows['mosaic'][0]:.4f} |"
     )
     print(f"| recall at IoU 0.5 of these | {rows['single images'][1]:.4f} | {rows['mosaic'][1]:.4f} |")
-    print(f"| seconds, start included | {single[0]:.1f} ({len(images)} images) | {whole[0]:.1f} |")
+    print(f"| seconds, including the start | {single[0]:.1f} ({len(images)} images) | {whole[0]:.1f} |")
     print(f"| peak memory, GiB | {single[1]:.2f} | {whole[1]:.2f} |")
 
 

@@ -1,8 +1,9 @@
-"""What half precision costs one mean-shift step: `python benchmarks/precision.py`.
+"""Measure the error of one mean-shift step in half precision: `python benchmarks/precision.py`.
 
-The error of the moved points against float64, in degrees, when the factors of the logits (kappa x and x), the weights and the values are rounded
-as a fused half-precision kernel rounds them and all sums are kept in fp32, as it keeps them. Two of the rows round only some of it, to tell
-what the error comes from. The largest of 8,192 points, random and clustered.
+The error is the largest angle in degrees, over 8,192 random and clustered points, between moved points and
+those in float64. The factors of the logits (kappa x and x), the weights and the values are rounded as by a
+fused half-precision kernel, and all sums are kept in fp32. Two rows round only the logits, to show where the
+error arises.
 """
 
 import torch
@@ -21,7 +22,10 @@ def clustered() -> torch.Tensor:
 def step(
     points: torch.Tensor, kappa: float, logits: torch.dtype, values: torch.dtype, work: torch.dtype
 ) -> torch.Tensor:
-    """One step whose logits' factors are rounded to `logits`, whose weights and values to `values`, and whose sums are kept in `work`."""
+    """Return the points after one step.
+
+    The logits' factors are rounded to `logits`, weights and values to `values`; sums are kept in `work`.
+    """
     query, key = (kappa * points).to(logits).to(work), points.to(logits).to(work)
     moved = torch.empty_like(points, dtype=work)
     for rows in torch.arange(len(points)).split(1024):
@@ -38,7 +42,7 @@ def main() -> None:
         "clustered": clustered(),
     }
     single, bf16, fp16 = torch.float32, torch.bfloat16, torch.float16
-    ways = {
+    precisions = {
         "fp32": (single, single),
         "fp16": (fp16, fp16),
         "fp16 logits, fp32 values": (fp16, single),
@@ -51,12 +55,12 @@ def main() -> None:
             kappa: step(points.double(), kappa, torch.float64, torch.float64, torch.float64)
             for kappa in (25.0, 36.0, 100.0)
         }
-        for way, (logits, values) in ways.items():
+        for precision, (logits, values) in precisions.items():
             cells = []
             for kappa, reference in exact.items():
                 chord = (step(points, kappa, logits, values, torch.float32) - reference).norm(dim=1)
                 cells.append(f"{float(torch.rad2deg(2 * torch.asin(chord / 2)).max()):.1e}")
-            print(f"| {name} | {way} | {' | '.join(cells)} |", flush=True)
+            print(f"| {name} | {precision} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

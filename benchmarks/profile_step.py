@@ -1,7 +1,10 @@
-"""Where the time of a training step goes: `python benchmarks/profile_step.py [override ...]`, by default `experiment=digits`.
+"""Time the parts of a training step.
 
-The step is run as training runs it, but cut at the points and at the iterates, so that the backward of each part is timed by itself; the
-gradients are those of the uncut step. Median of 20 steps after 5 warm-ups.
+    python benchmarks/profile_step.py [override ...]        # default: experiment=digits
+
+The step runs as in training, but the graph is cut at the points and at the iterates, so that the backward of
+each part is timed by itself. The gradients equal those of the uncut step. Times are medians of 20 steps after
+5 warm-ups.
 """
 
 import itertools
@@ -23,7 +26,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 class Stopwatch:
-    """Seconds of the named parts of one step."""
+    """A stopwatch that sums the seconds of the named parts of one step."""
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
@@ -36,23 +39,23 @@ class Stopwatch:
 
 
 def cut(tensor: torch.Tensor) -> torch.Tensor:
-    """The same values, from which a new graph begins."""
+    """Return the same values as the start of a new graph."""
     return tensor.detach().requires_grad_()
 
 
 def step(
     task: InstanceTask, optimizer: torch.optim.Optimizer, batch: Batch, index: int, watch: Stopwatch
 ) -> float:
-    positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
+    positions, labels = task.loss.pairwise.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
     watch.lap("choice of pixels")
-    embedded = task.model.embed(batch.images)
-    points = normalise(embedded.points.at(positions))
+    output = task.model.embed(batch.images)
+    points = normalise(output.points.at(positions))
     watch.lap("network, forward")
     start = cut(points)
     iterates = task.model.grouping(start)
     watch.lap("grouping, forward")
     ends = [cut(iterate) for iterate in iterates]
-    terms = task.loss(ends, positions, labels, embedded.objectness, batch.labels, embedded.points)
+    terms = task.loss(ends, positions, labels, output, batch)
     # the cross-entropy belongs to the head: its backward runs with the network's
     pairwise = torch.stack([term for name, term in terms.items() if name.startswith("pairwise")]).sum()
     watch.lap("loss, forward")
@@ -75,9 +78,8 @@ def main() -> None:
     task, data = rpe.run.build_task(config), rpe.run.build_data(config)
     optimizer = task.optimizer(task)
     steps: list[dict[str, float]] = []
-    batches = itertools.chain.from_iterable(
-        data.train_dataloader() for _ in itertools.count()
-    )  # as many epochs as it takes
+    # as many epochs as needed
+    batches = itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count())
     for index in range(WARM_UPS + STEPS):
         watch = Stopwatch()
         batch = next(batches)
@@ -87,15 +89,15 @@ def main() -> None:
     medians = {part: statistics.median(parts[part] for parts in steps[WARM_UPS:]) for part in steps[0]}
     total = sum(medians.values())
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {len(batch.images)}, {config['loss']['pixels']} pixels an image\n"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {len(batch.images)}, "
+        f"{config['loss']['pairwise']['num_pixels']} pixels per image\n"
     )
     print("| part | ms | share |\n|---|---|---|")
     for part, seconds in medians.items():
         print(f"| {part} | {1000 * seconds:.1f} | {100 * seconds / total:.0f} % |")
     ours = sum(seconds for part, seconds in medians.items() if part.startswith(("grouping", "loss")))
-    print(
-        f"| grouping and loss | {1000 * ours:.1f} | {100 * ours / total:.0f} % |\n| step | {1000 * total:.1f} | 100 % |"
-    )
+    print(f"| grouping and loss | {1000 * ours:.1f} | {100 * ours / total:.0f} % |")
+    print(f"| step | {1000 * total:.1f} | 100 % |")
 
 
 if __name__ == "__main__":

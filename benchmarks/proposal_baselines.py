@@ -1,16 +1,22 @@
-"""A run's proposals beside what one has without training, as many masks an image each: a table of average recall, on nuclei also of instances.
+"""Compare a run's proposals with baselines at the same number of masks per image.
 
-`python benchmarks/proposal_baselines.py run=<run folder> [split=val] [data=coco data.root=... any data.key=value]`; the run's own data unless told
-otherwise. The rows, each cut to our number of masks an image, its best first:
+    python benchmarks/proposal_baselines.py run=<run folder> [split=val] [data=coco data.root=...]
+        [any data.key=value]
 
-- multi-scale Felzenszwalb: segments of scikit-image at several scales, ranked by their contrast to what surrounds them;
-- connected components of the trained objectness, at several thresholds, ranked by their mean probability x area / (area + 2,000 pixels), as the
-  mean alone would put specks first: what remains of the method without embedding and grouping;
-- on photographs also ImageNet features alone (the encoder's stage of stride 16, centred in each image) in place of the embedding, and the ceiling:
-  the true masks at the resolution of the network's output;
-- the untrained network: same settings, no step;
-- the trained objectness with random unit vectors in place of the embedding, grouped by the same settings;
-- on digits also connected components and colour mean shift on the true foreground, which know more than a network may.
+Prints a table of average recall, and on nuclei of instance metrics. The data are the run's own unless given.
+Each row keeps as many masks per image as the run's proposals, its best first:
+
+- multi-scale Felzenszwalb: segments of scikit-image at several scales, ranked by their contrast to their
+  surroundings.
+- connected components of the trained objectness, at several thresholds. They show the method without
+  embedding and grouping. They are ranked by mean probability x area / (area + 2,000 pixels), as the mean
+  alone would rank specks first.
+- on photographs, ImageNet features (the encoder's stage of stride 16, centred in each image) in place of the
+  embedding.
+- on photographs, the ceiling: the true masks at the resolution of the network's output.
+- the untrained network with the same settings.
+- the trained objectness with random unit vectors in place of the embedding, grouped by the same settings.
+- on digits, connected components and colour mean shift on the true foreground, which a network does not know.
 """
 
 import copy
@@ -34,10 +40,10 @@ import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.object_count import recall_by_object_count
-from rpe.network.backbone.decoder import padded, resized
+from rpe.network.backbone.decoder import pad_images, resize_map
 from rpe.run.folder import checkpoint_of
 from rpe.run_files import read_run
-from rpe.segment import image_of, select_instances
+from rpe.segment import select_image, select_instances
 from rpe.sphere import normalise
 from rpe.structures import FeatureMap, NetworkOutput, encode_mask, pixel_centres
 
@@ -49,37 +55,35 @@ EVERY = 10.0
 """Seconds between two lines of progress."""
 
 TYPICAL = 2000
-"""Pixels of area at which size counts half in the ranking of a component."""
+"""Area in pixels at which the size factor of a component is 1/2."""
 
 RING = 3
 """Pixels around a segment that count as its surroundings."""
 
 PHOTOGRAPHS = ("voc", "coco")
-"""Data sets by name, whose table has more columns and rows."""
+"""Names of the data sets whose table has more columns and rows."""
 
 Row = dict[str, Any]
 Scene = tuple[int, np.ndarray, np.ndarray, NetworkOutput, tuple[int, int]]
-"""Id, image [height, width, 3] and labels as the network has them, the trained network's answer, original size."""
-
-
-# --- the run and its data -------------------------------------------------------------------------------------------------
+"""Id, the network's image [height, width, 3] and labels, the trained network's output, and the original
+size."""
 
 
 def read(arguments: list[str]) -> tuple[Any, Any, str]:
-    """Config and checkpoint of the run, with the data that are asked for, and the split."""
-    asked = dict(argument.split("=", 1) for argument in arguments)
-    if "run" not in asked:
-        raise SystemExit("run=<run folder> is missing")
-    folder, split = Path(asked.pop("run")), asked.pop("split", "val")
+    """Read config and weights of the run, with the requested data, and the split."""
+    given = dict(argument.split("=", 1) for argument in arguments)
+    if "run" not in given:
+        raise SystemExit("run must name a run folder, got nothing. Use run=<run folder>.")
+    folder, split = Path(given.pop("run")), given.pop("split", "val")
     config = OmegaConf.create(read_run(str(folder)))
     if "weights" in config.backbone:
         config.backbone.weights = config.backbone.weights and "checkpoint"
-    if "data" in asked:
+    if "data" in given:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config.data = OmegaConf.create(
-                OmegaConf.to_container(compose("train", [f"data={asked.pop('data')}"]).data, resolve=True)
+                OmegaConf.to_container(compose("train", [f"data={given.pop('data')}"]).data, resolve=True)
             )
-    for key, value in asked.items():
+    for key, value in given.items():
         OmegaConf.update(config, key, OmegaConf.create(f"x: {value}").x)
     return (
         config,
@@ -89,27 +93,27 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
 
 
 class EpochProgress(lightning.Callback):
-    """Images done of a test, on stderr."""
+    """A callback that prints the progress of a test to stderr."""
 
-    def __init__(self, what: str) -> None:
-        self.what, self.said = what, time.monotonic()
+    def __init__(self, name: str) -> None:
+        self.name, self.printed = name, time.monotonic()
 
     def on_test_batch_end(
         self, trainer: Any, task: Any, outputs: Any, batch: Any, index: int, loader: int = 0
     ) -> None:
-        if time.monotonic() - self.said > EVERY:
-            self.said = time.monotonic()
+        if time.monotonic() - self.printed > EVERY:
+            self.printed = time.monotonic()
             print(
-                f"{self.what}: {index + 1} of {trainer.num_test_batches[0]} batches",
+                f"{self.name}: {index + 1} of {trainer.num_test_batches[0]} batches",
                 file=sys.stderr,
                 flush=True,
             )
 
 
-def proposals_of(what: str, task: Any, data: Any, split: str) -> list[Row]:
-    """What the task proposes, by its own test."""
-    print(f"{what}: proposing", file=sys.stderr, flush=True)
-    progress = EpochProgress(what)
+def propose(name: str, task: Any, data: Any, split: str) -> list[Row]:
+    """Return the task's proposals, by its own test."""
+    print(f"{name}: proposing", file=sys.stderr, flush=True)
+    progress = EpochProgress(name)
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=1,
@@ -124,64 +128,64 @@ def proposals_of(what: str, task: Any, data: Any, split: str) -> list[Row]:
 
 
 @torch.no_grad()
-def scenes_of(task: Any, data: Any, split: str) -> Iterator[Scene]:
+def read_scenes(task: Any, data: Any, split: str) -> Iterator[Scene]:
     for batch in data.loader(split, training=False):
-        embedded = task.model.embed(batch.images)
+        output = task.model.embed(batch.images)
         for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
             yield (
                 image_id,
                 batch.images[index].permute(1, 2, 0).numpy(),
                 batch.labels[index].numpy(),
-                image_of(embedded, index),
+                select_image(output, index),
                 size,
             )
 
 
-def with_random_points(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
-    """The trained network with random unit vectors as its embedding."""
+def replace_by_random(embed: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+    """Return the trained network with random unit vectors in place of its embedding."""
     generator = torch.Generator().manual_seed(0)
 
-    def at_random(images: torch.Tensor) -> Any:
-        embedded = copy.copy(embed(images))
-        points = torch.randn(embedded.points.values.shape, generator=generator)
-        embedded.points = FeatureMap(
-            normalise(points.transpose(1, -1)).transpose(1, -1).contiguous(), embedded.points.stride
+    def embed_randomly(images: torch.Tensor) -> Any:
+        output = copy.copy(embed(images))
+        points = torch.randn(output.points.values.shape, generator=generator)
+        output.points = FeatureMap(
+            normalise(points.transpose(1, -1)).transpose(1, -1).contiguous(), output.points.stride
         )
-        return embedded
+        return output
 
-    return at_random
+    return embed_randomly
 
 
-def pretrained(config: Any) -> torch.nn.Module:
-    """The backbone of the run as its training found it."""
+def build_pretrained(config: Any) -> torch.nn.Module:
+    """Build the run's backbone with the weights from which training started."""
     config = config.copy()
     config.backbone.weights = "imagenet"
     return rpe.run.build(config, "backbone").eval()
 
 
-def with_imagenet_points(
-    embed: Callable[[torch.Tensor], Any], backbone: Any
-) -> Callable[[torch.Tensor], Any]:
-    """The trained network with an ImageNet stage of stride 16, centred in each image, as its embedding."""
+def replace_by_imagenet(embed: Callable[[torch.Tensor], Any], backbone: Any) -> Callable[[torch.Tensor], Any]:
+    """Return the trained network with an ImageNet stage in place of its embedding.
+
+    The stage has stride 16 and is centred in each image.
+    """
     stage = backbone.encoder.strides.index(16)
 
     def features(images: torch.Tensor) -> Any:
-        embedded = copy.copy(embed(images))
-        found = backbone.encoder(padded((images - backbone.mean) / backbone.std, backbone.multiple))[stage]
-        found = resized(found - found.mean((2, 3), keepdim=True), embedded.points.values.shape[-2:])
-        embedded.points = FeatureMap(
-            normalise(found.movedim(1, -1)).movedim(-1, 1).contiguous(), embedded.points.stride
+        output = copy.copy(embed(images))
+        found = backbone.encoder(pad_images((images - backbone.mean) / backbone.std, backbone.multiple))[
+            stage
+        ]
+        found = resize_map(found - found.mean((2, 3), keepdim=True), output.points.values.shape[-2:])
+        output.points = FeatureMap(
+            normalise(found.movedim(1, -1)).movedim(-1, 1).contiguous(), output.points.stride
         )
-        return embedded
+        return output
 
     return features
 
 
-# --- baselines: (mask, score) of one scene --------------------------------------------------------------------------------
-
-
-def enlarged(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A label map at the original size."""
+def resize_image(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize labels or a channel to the original size, by nearest neighbour."""
     if labels.shape == size:
         return labels
     return labels[
@@ -192,7 +196,7 @@ def enlarged(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def segments(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
     _, image, _, _, size = scene
-    whole = np.stack([enlarged(channel, size) for channel in image.transpose(2, 0, 1)], axis=-1)
+    whole = np.stack([resize_image(channel, size) for channel in image.transpose(2, 0, 1)], axis=-1)
     for scale in SCALES:
         labels = felzenszwalb(whole, scale=scale, sigma=0.8, min_size=20)
         for number, box in enumerate(ndimage.find_objects(labels + 1), start=1):
@@ -207,23 +211,23 @@ def segments(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
                 )
 
 
-def components(least: int, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
-    """Components of `least` pixels or more."""
-    _, image, _, embedded, size = scene
+def components(min_area: int, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield components of at least `min_area` pixels."""
+    _, image, _, output, size = scene
     ratio = torch.tensor([image.shape[0] / size[0], image.shape[1] / size[1]])
     centres = pixel_centres(size, torch.device("cpu")) * ratio
-    probability = embedded.objectness.at(centres[None])[0, :, 0].sigmoid().reshape(size).numpy()
+    probability = output.objectness.at(centres[None])[0, :, 0].sigmoid().reshape(size).numpy()
     for threshold in OBJECTNESS:
         labels, count = ndimage.label(probability > threshold)
         means = np.atleast_1d(ndimage.mean(probability, labels, np.arange(1, count + 1)))
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        for number in np.nonzero(areas >= least)[0]:
+        for number in np.nonzero(areas >= min_area)[0]:
             yield labels == number + 1, float(means[number] * areas[number] / (areas[number] + TYPICAL))
 
 
 def ceiling(stride: int, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
-    """The true masks, read where the output's cells have their centres."""
-    labels = enlarged(scene[2][stride // 2 :: stride, stride // 2 :: stride], scene[4])
+    """Yield the true masks, sampled at the centres of the output's cells."""
+    labels = resize_image(scene[2][stride // 2 :: stride, stride // 2 :: stride], scene[4])
     for number in range(1, int(scene[2].max()) + 1):
         yield labels == number, 1.0
 
@@ -234,8 +238,8 @@ def true_components(scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
         yield labels == number, float((labels == number).sum())
 
 
-def by_colour(bandwidth: float, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
-    """Mean shift in RGB on the true foreground."""
+def colour_groups(bandwidth: float, scene: Scene) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield the groups of mean shift in RGB on the true foreground."""
     foreground = scene[2] > 0
     labels = np.zeros(foreground.shape, dtype=int)
     labels[foreground] = (
@@ -245,26 +249,26 @@ def by_colour(bandwidth: float, scene: Scene) -> Iterator[tuple[np.ndarray, floa
         yield labels == number, float((labels == number).sum())
 
 
-def counted(what: str, scenes: list[Scene]) -> Iterator[Scene]:
-    """The scenes, with a line on stderr every so many seconds."""
-    started = said = time.monotonic()
+def show_progress(name: str, scenes: list[Scene]) -> Iterator[Scene]:
+    """Yield the scenes, and print progress to stderr every `EVERY` seconds."""
+    started = printed = time.monotonic()
     for number, scene in enumerate(scenes):
-        if time.monotonic() - said > EVERY:
-            said = time.monotonic()
+        if time.monotonic() - printed > EVERY:
+            printed = time.monotonic()
             print(
-                f"{what}: {number} of {len(scenes)} images, {said - started:.0f} s",
+                f"{name}: {number} of {len(scenes)} images, {printed - started:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
         yield scene
 
 
-def rows_of(
-    what: str, method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]
+def list_objects(
+    name: str, method: Callable[[Scene], Iterator[tuple[np.ndarray, float]]], scenes: list[Scene]
 ) -> list[Row]:
-    """A baseline's masks, each once."""
+    """Return a baseline's distinct masks, each with its best score."""
     rows = []
-    for scene in counted(what, scenes):
+    for scene in show_progress(name, scenes):
         best: dict[str, Row] = {}
         for mask, score in method(scene):
             code = encode_mask(mask)
@@ -274,11 +278,8 @@ def rows_of(
     return rows
 
 
-# --- the table ------------------------------------------------------------------------------------------------------------
-
-
-def cut(rows: list[Row], counts: dict[int, int]) -> list[Row]:
-    """The best rows of each image, as many as ours."""
+def keep_best(rows: list[Row], counts: dict[int, int]) -> list[Row]:
+    """Keep the best rows of each image, as many as `counts` gives."""
     kept: dict[int, int] = {}
     result = []
     for row in sorted(rows, key=lambda row: -row["score"]):
@@ -294,12 +295,14 @@ def main() -> None:
     task, data = rpe.run.build_task(config).eval(), rpe.run.build_data(config)
     untrained = copy.deepcopy(task.state_dict())
     task.load_state_dict(weights)
-    ours = proposals_of("this run", task, data, split)
+    ours = propose("this run", task, data, split)
     numbers = [row["image_id"] for row in ours]
     counts = {number: numbers.count(number) for number in set(numbers)}
-    table = Table(data.truth(split), counts, getattr(task.proposal, "score_threshold", 0.5), data.name)
+    table = BaselineTable(
+        data.truth(split), counts, getattr(task.proposal, "score_threshold", 0.5), data.name
+    )
     table.add("this run", ours)
-    scenes = list(scenes_of(task, data, split))
+    scenes = list(read_scenes(task, data, split))
     baselines: dict[str, Callable[[Scene], Iterator[tuple[np.ndarray, float]]]] = {
         "connected components of the trained objectness": partial(components, task.proposal.min_area),
         "multi-scale Felzenszwalb": segments,
@@ -308,49 +311,44 @@ def main() -> None:
         baselines["connected components of the true foreground"] = true_components
         for bandwidth in COLOUR_BANDWIDTHS:
             baselines[f"colour mean shift on the true foreground, bandwidth {bandwidth}"] = partial(
-                by_colour, bandwidth
+                colour_groups, bandwidth
             )
     if data.name in PHOTOGRAPHS:
         stride = task.model.embed(torch.zeros(1, 3, 64, 64)).objectness.stride
         baselines[f"ceiling: the true masks at stride {stride}"] = partial(ceiling, stride)
-    for what, method in baselines.items():
-        table.add(what, rows_of(what, method, scenes))
+    for name, method in baselines.items():
+        table.add(name, list_objects(name, method, scenes))
     embed = task.model.embed
-    task.model.embed = with_random_points(embed)
-    table.add(
-        "random unit vectors, trained objectness", proposals_of("random unit vectors", task, data, split)
-    )
+    task.model.embed = replace_by_random(embed)
+    table.add("random unit vectors, trained objectness", propose("random unit vectors", task, data, split))
     if data.name in PHOTOGRAPHS:
-        task.model.embed = with_imagenet_points(embed, pretrained(config))
+        task.model.embed = replace_by_imagenet(embed, build_pretrained(config))
         table.add(
             "ImageNet features alone, trained objectness",
-            proposals_of("ImageNet features", task, data, split),
+            propose("ImageNet features", task, data, split),
         )
-    # last, as a network that knows nothing takes the longest: all pixels may take part, in hundreds of groups
+    # last, as it takes longest: all pixels may be foreground, in hundreds of groups
     task.model.embed = embed
     task.load_state_dict(untrained)
-    table.add("the untrained network", proposals_of("the untrained network", task, data, split))
+    table.add("the untrained network", propose("the untrained network", task, data, split))
 
 
-class Table:
-    """AR of each method, and for nuclei AP and PQ of the label map of the masks that score enough, printed row by row as they are there.
+class BaselineTable:
+    """A table of AR, for nuclei also AP and PQ of label maps, printed row by row.
 
     Args:
-        truth: of the split.
-        counts: by image id, how many masks of each method count.
-        score_threshold: of the masks of a label map (Felzenszwalb's contrast is no probability: all of them).
-        name: of the data.
+        truth: truth of the split.
+        counts: number of masks kept of each image id.
+        score_threshold: least score of masks in a label map. Felzenszwalb's contrast is not a probability, so
+            all its masks are used.
+        name: name of the data.
     """
 
     def __init__(
         self, truth: dict[str, Any], counts: dict[int, int], score_threshold: float, name: str
     ) -> None:
-        self.truth, self.counts, self.score_threshold, self.nuclei = (
-            truth,
-            counts,
-            score_threshold,
-            name == "nuclei",
-        )
+        self.truth, self.counts, self.score_threshold = truth, counts, score_threshold
+        self.nuclei = name == "nuclei"
         self.columns = ["AR@10", "AR@100", "AR@1000"] + (
             ["AP50", "PQ", "recall50-touching"] if self.nuclei else []
         )
@@ -363,27 +361,27 @@ class Table:
             self.columns += ["recall50@10-touching", "AP50", "recall50-touching"]
         print(
             "| "
-            + " | ".join(["what", *self.columns, "masks per image"])
+            + " | ".join(["method", *self.columns, "masks per image"])
             + " |\n"
             + "|---" * (len(self.columns) + 2)
             + "|",
             flush=True,
         )
 
-    def add(self, what: str, rows: list[Row]) -> None:
-        """A row."""
-        kept = cut(rows, self.counts)
-        figures = average_recall(self.truth, kept)
+    def add(self, name: str, rows: list[Row]) -> None:
+        """Measure a method and print its row."""
+        kept = keep_best(rows, self.counts)
+        metrics = average_recall(self.truth, kept)
         if self.photographs:
-            figures |= recall_by_object_count(self.truth, kept)
+            metrics |= recall_by_object_count(self.truth, kept)
         if self.nuclei or self.photographs:
-            least = -1.0 if "Felzenszwalb" in what else self.score_threshold
-            figures |= instance_figures(
+            least = -1.0 if "Felzenszwalb" in name else self.score_threshold
+            metrics |= instance_figures(
                 label_maps(self.truth, kept, partial(select_instances, threshold=least))
             )
-        values = [f"{figures[column]:.3f}" if column in figures else "-" for column in self.columns]
+        values = [f"{metrics[column]:.3f}" if column in metrics else "-" for column in self.columns]
         print(
-            "| " + " | ".join([what, *values, f"{len(kept) / len(self.truth['images']):.1f}"]) + " |",
+            "| " + " | ".join([name, *values, f"{len(kept) / len(self.truth['images']):.1f}"]) + " |",
             flush=True,
         )
 

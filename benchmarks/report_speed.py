@@ -1,6 +1,8 @@
-"""Seconds of `python -m rpe.tools.report` on made sweeps of 12, 50 and 200 run folders, some broken in each way, imports included, in a process of its own.
+"""Time `python -m rpe.tools.report` on synthetic sweeps of 12, 50 and 200 run folders, some of them broken.
 
-`python benchmarks/report_speed.py`
+    python benchmarks/report_speed.py
+
+Each report runs in its own process, imports included.
 """
 
 import subprocess
@@ -18,13 +20,12 @@ REPEATS = 3
 
 
 def main() -> None:
-    print(
-        "| run folders | not finished or broken | all of them listed | seconds (fastest of 3) | page |\n|---|---|---|---|---|"
-    )
-    for points in (12, 50, 200):
+    print("| run folders | unfinished or broken | all of these listed | seconds (fastest of 3) | page |")
+    print("|---|---|---|---|---|")
+    for jobs in (12, 50, 200):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            said = write_sweep(folder, points)
+            unfinished = write_sweep(folder, jobs)
             seconds = []
             for _ in range(REPEATS):
                 start = time.perf_counter()
@@ -37,15 +38,19 @@ def main() -> None:
                 seconds.append(time.perf_counter() - start)
             text = (folder / "report.md").read_text()
             listed = all(
-                any(f"- {point}" in line and words in line for line in text.splitlines())
-                for point, words in said.items()
+                any(f"- {job}" in line and words in line for line in text.splitlines())
+                for job, words in unfinished.items()
                 if words != "pending"
             )
             size = (folder / "report.html").stat().st_size / 1e6
-            print(
-                f"| {points} | {len(said)} | {'yes' if listed else 'NO'} | {min(seconds):.1f} | {size:.1f} MB |",
-                flush=True,
-            )
+            cells = [
+                jobs,
+                len(unfinished),
+                "yes" if listed else "NO",
+                f"{min(seconds):.1f}",
+                f"{size:.1f} MB",
+            ]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

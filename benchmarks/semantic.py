@@ -1,11 +1,15 @@
-"""Does the grouping loss help the classes? Digits, ten classes, three seeds: cross-entropy alone, with the pairwise loss on X_0, with the loops.
+"""Measure whether the grouping loss helps classes: digits, ten classes, three seeds.
 
-`python benchmarks/semantic.py folder=<folder> [scenes=8000] [val=200] [test=500] [loops=3]`: chosen first, by mIoU on the validation scenes with the
-first seed, are the learning rate, for the cross-entropy alone, and then with that rate the weight of the pairwise terms, for each variant that has them.
-With a seed all variants have the same initial weights, the same batches in the same order and as many steps. Finished runs are kept: the same command
-goes on where it was stopped. Prints Markdown tables, and writes them into the folder.
+    python benchmarks/semantic.py folder=<folder> [scenes=8000] [val=200] [test=500] [loops=3]
 
-Instances are made in two ways: by the connected parts of the class map, which every variant has, and where pixels are embedded by grouping them.
+The variants are cross-entropy alone, with the pairwise loss on X_0, and with the loops. First the learning
+rate is chosen for the cross-entropy alone, by mIoU on the validation scenes with the first seed. Then, with
+that rate, the weight of the pairwise terms is chosen for each variant that has them. With one seed all
+variants have the same initial weights, the same batches in the same order, and equally many steps. Finished
+runs are kept, so that the same command resumes. Prints Markdown tables, and writes them into the folder.
+
+Instances are built in two ways: from the connected components of the class map, which every variant has, and
+by grouping where pixels are embedded.
 """
 
 import csv
@@ -26,27 +30,30 @@ SETTINGS = {"folder": "outputs/semantic", "scenes": "8000", "val": "200", "test"
 COLUMNS = {
     "mIoU": "mIoU",
     "pixel accuracy": "accuracy",
-    "AP, connected parts": "components-AP",
-    "APr50, connected parts": "components-APr50",
+    "AP, components": "components-AP",
+    "APr50, components": "components-APr50",
     "AP, groups": "AP",
     "APr50, groups": "APr50",
     "APr70, groups": "APr70",
     "AR@10": "AR@10",
 }
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 class Training(NamedTuple):
-    """What varies; weight 0 is the cross-entropy alone."""
+    """The options that vary; weight 0 is the cross-entropy alone."""
 
     loops: int
     weight: float
     rate: float
     seed: int = SEEDS[0]
 
-    def run(self, settings: dict[str, str]) -> Figures:
-        """Test figures, and `val/mIoU`, as it validates once, at its end; a finished run is read, not repeated, and a stopped one is done anew."""
+    def run(self, settings: dict[str, str]) -> Metrics:
+        """Return test metrics and `val/mIoU`, which is measured once at the end.
+
+        A finished run is read, not repeated. A stopped run starts again.
+        """
         folder = (
             Path(settings["folder"]).absolute()
             / f"loops{self.loops}-weight{self.weight:g}-rate{self.rate:g}-seed{self.seed}"
@@ -56,7 +63,7 @@ class Training(NamedTuple):
             shutil.rmtree(folder, ignore_errors=True)
             varied = [
                 f"grouping.iterations={self.loops}",
-                f"loss.pairwise_weight={self.weight}",
+                f"loss.pairwise.weight={self.weight}",
                 f"optimizer.lr={self.rate}",
                 f"seed={self.seed}",
             ]
@@ -73,39 +80,37 @@ class Training(NamedTuple):
             ]
             subprocess.run([*command, *varied, *budget], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
             print(f"{folder.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        figures: Figures = json.loads((folder / "metrics.json").read_text())["figures"]
+        metrics: Metrics = json.loads((folder / "metrics.json").read_text())["figures"]
         with (folder / "metrics.csv").open() as rows:
-            return figures | {"val/mIoU": float(list(csv.DictReader(rows))[-1]["val/mIoU"])}
+            return metrics | {"val/mIoU": float(list(csv.DictReader(rows))[-1]["val/mIoU"])}
 
 
-def best_of(tried: list[Training], settings: dict[str, str]) -> Training:
-    """The one with the highest mIoU on the validation scenes."""
+def choose_best(tried: list[Training], settings: dict[str, str]) -> Training:
+    """Run the trainings; return the one with the highest mIoU on the validation scenes."""
     reached = {one: one.run(settings)["val/mIoU"] for one in tried}
     for one, score in reached.items():
-        print(
-            f"{one.loops} loops, weight {one.weight:g}, learning rate {one.rate:g}: validation mIoU {score:.4f}",
-            flush=True,
-        )
+        options = f"{one.loops} loops, weight {one.weight:g}, learning rate {one.rate:g}"
+        print(f"{options}: validation mIoU {score:.4f}", flush=True)
     return max(reached, key=lambda one: reached[one])
 
 
-def row(name: str, runs: list[Figures]) -> str:
-    """Mean and standard deviation over the seeds."""
+def format_row(name: str, runs: list[Metrics]) -> str:
+    """Return a table row of mean and standard deviation over the seeds."""
     cells = []
     for key in COLUMNS.values():
-        values = [figures[key] for figures in runs if key in figures]
+        values = [metrics[key] for metrics in runs if key in metrics]
         cells.append(
             f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         )
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def gains(runs: dict[str, list[Figures]]) -> list[str]:
-    """What each variant is ahead of the first, seed by seed: they share their batches."""
+def format_gains(runs: dict[str, list[Metrics]]) -> list[str]:
+    """Return a table of each variant's gain over the first, seed by seed, as they share their batches."""
     (_, plain), *others = runs.items()
-    lines = ["| mIoU ahead of the cross-entropy alone | mean ± spread | each seed |", "|---|---|---|"]
-    for variant, figures in others:
-        ahead = [one["mIoU"] - other["mIoU"] for one, other in zip(figures, plain, strict=True)]
+    lines = ["| mIoU gain over cross-entropy alone | mean ± spread | each seed |", "|---|---|---|"]
+    for variant, metrics in others:
+        ahead = [one["mIoU"] - other["mIoU"] for one, other in zip(metrics, plain, strict=True)]
         spread = f"{statistics.mean(ahead):+.3f} ± {statistics.stdev(ahead):.3f}"
         lines.append(f"| {variant} | {spread} | {', '.join(f'{value:+.3f}' for value in ahead)} |")
     return lines
@@ -114,13 +119,13 @@ def gains(runs: dict[str, list[Figures]]) -> list[str]:
 def main() -> None:
     settings = SETTINGS | dict(argument.split("=", 1) for argument in sys.argv[1:])
     if unknown := settings.keys() - SETTINGS.keys():
-        raise SystemExit(f"{sorted(unknown)[0]} is unknown: the keys are {', '.join(SETTINGS)}")
+        raise SystemExit(f"the keys must be of {', '.join(SETTINGS)}, got {sorted(unknown)[0]}.")
     loops = int(settings["loops"])
-    plain = best_of([Training(0, 0.0, rate) for rate in RATES], settings)
+    plain = choose_best([Training(0, 0.0, rate) for rate in RATES], settings)
     chosen = [
         plain,
         *(
-            best_of([Training(number, weight, plain.rate) for weight in WEIGHTS], settings)
+            choose_best([Training(number, weight, plain.rate) for weight in WEIGHTS], settings)
             for number in (0, loops)
         ),
     ]
@@ -136,7 +141,7 @@ def main() -> None:
     lines = [
         f"| training | {' | '.join(COLUMNS)} |",
         "|---" * (1 + len(COLUMNS)) + "|",
-        *(row(name, figures) for name, figures in runs.items()),
+        *(format_row(name, metrics) for name, metrics in runs.items()),
     ]
     table = "\n".join(
         [
@@ -144,7 +149,7 @@ def main() -> None:
             "",
             *lines,
             "",
-            *gains(runs),
+            *format_gains(runs),
         ]
     )
     (Path(settings["folder"]) / "table.md").write_text(table + "\n")

@@ -1,11 +1,11 @@
-"""Search for hyper-parameters with Optuna, a process a trial.
+"""Search for hyperparameters with Optuna, one process for each trial.
 
     pip install 'rpe[optuna]'
     python docs/optuna_study.py trials=10 folder=outputs/digits/optuna experiment=digits
 
-Each trial is a training in a process of its own. The study lies in `<folder>/study.db`: the same command after an
-interruption trains what is missing until `trials` are finished, and an interrupted trial resumes from its last
-checkpoint. One process at a time may run a study. Change `suggest` to search other keys.
+Each trial is a training in a process of its own. The study is kept in `<folder>/study.db`. After an
+interruption, the same command trains until `trials` are finished, and an interrupted trial resumes from its
+last checkpoint. Only one process at a time may run a study. Change `suggest` to search other keys.
 """
 
 import json
@@ -18,20 +18,20 @@ import optuna
 from optuna.trial import TrialState
 
 SETTINGS = {"trials": "10", "folder": "outputs/digits/optuna", "seed": "0"}
-"""Keys of this script; all others go to the training. `seed` is that of the search."""
+"""Keys of this script; all others are passed to the training. `seed` is the seed of the search."""
 
 
 def suggest(trial: optuna.Trial) -> list[str]:
     """Return a trial's overrides."""
     return [
-        f"loss.margin={trial.suggest_float('loss.margin', 0.2, 0.7):.3f}",
+        f"loss.pairwise.margin={trial.suggest_float('loss.pairwise.margin', 0.2, 0.7):.3f}",
         f"grouping.bandwidth={trial.suggest_float('grouping.bandwidth', 0.1, 0.5):.3f}",
         f"optimizer.lr={trial.suggest_float('optimizer.lr', 1e-3, 1e-2, log=True):.5f}",
     ]
 
 
 def train(folder: Path, overrides: list[str]) -> float:
-    """Train in a process of its own, resuming an interrupted training; returns its best validation score."""
+    """Train in a process of its own, or resume there; return the best validation score."""
     metrics = folder / "metrics.json"
     if not metrics.is_file():
         interrupted = (folder / "checkpoints" / "last.ckpt").is_file()
@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(seed=int(settings["seed"])),
         load_if_exists=True,
     )
-    for trial in study.get_trials(states=[TrialState.RUNNING]):  # killed: its settings come first
+    for trial in study.get_trials(
+        states=[TrialState.RUNNING]
+    ):  # of a killed process; its parameters are tried first
         study.tell(trial.number, state=TrialState.FAIL)
         name = trial.user_attrs.get("folder", f"trial-{trial.number}")
         study.enqueue_trial(trial.params, user_attrs={"folder": name})
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> optuna.Study:
         except subprocess.CalledProcessError:
             study.tell(trial, state=TrialState.FAIL)
             raise SystemExit(
-                f"error: {name} failed, see {folder / name}; the same command tries other settings"
+                f"error: {name} failed. See {folder / name}; the same command tries other parameters."
             ) from None
         study.tell(trial, score)
         print(f"{name}: {score:.4f}, best {study.best_value:.4f} with {study.best_params}", flush=True)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "mean_shift", "pairwise_margin_loss"]
 
-PLACES = {"load": "rpe.run.trained", "mean_shift": "rpe.grouping", "pairwise_margin_loss": "rpe.loss"}
+MODULES = {"load": "rpe.run.trained", "mean_shift": "rpe.grouping", "pairwise_margin_loss": "rpe.loss"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public function when it is first used, so that commands that need no torch start at once."""
-    if name not in PLACES:
+    """Import a public function on first use, so that commands without torch start fast."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(PLACES[name]), name)
+    return getattr(import_module(MODULES[name]), name)

@@ -25,7 +25,7 @@ COMMANDS = {
 def main() -> None:
     """Run `rpe <command> ...` as `python -m rpe.tools.<command> ...`.
 
-    So the ranks of a training on several devices, which Lightning starts by the main module's name, run the same command.
+    Lightning starts the ranks of a training by the name of the main module, so they run the same command.
     """
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
@@ -39,7 +39,7 @@ def main() -> None:
                 ),
                 flush=True,
             )
-        except BrokenPipeError:  # the reader, such as head, has seen enough
+        except BrokenPipeError:  # the reader, such as head, has closed our output
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     if name not in COMMANDS:

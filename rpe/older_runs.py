@@ -1,8 +1,9 @@
-"""Bring config and weights of an earlier run up to today's names. Does not import torch, so light commands start fast."""
+"""Bring config and weights of an earlier run up to today's names. Does not import torch, so light commands
+start fast."""
 
 from typing import Any
 
-Node = dict[str, Any]
+Settings = dict[str, Any]
 
 GROUPS = {"callback": "callbacks", "init": "init_from"}
 """Groups and keys of earlier configs and commands, and their names today."""
@@ -16,7 +17,23 @@ OPTIONS = {
     },
     "detection": {"suppression": "nms"},
     "head": {"subdivision": "upscale"},
-    "loss": {"groups": "grouping_target", "pixels": "num_pixels"},
+    "loss": {
+        "groups": "grouping_target",
+        "pairwise_weight": "pairwise.weight",
+        "pixels": "pairwise.num_pixels",
+        **{
+            key: f"pairwise.{key}"
+            for key in (
+                "margin",
+                "negative_weight",
+                "weighting",
+                "squared",
+                "negative_range",
+                "sampling",
+                "iterate_weights",
+            )
+        },
+    },
     "proposal": {
         "components": "split_components",
         "duplicate_iou": "nms_iou",
@@ -28,7 +45,7 @@ OPTIONS = {
 }
 """Options of each group that earlier configs and commands have, and their names today."""
 
-COMMANDS = GROUPS | {"least_score": "score_threshold", "ranker=plain": "ranker=heuristic"}
+EARLIER_KEYS = GROUPS | {"least_score": "score_threshold", "ranker=plain": "ranker=heuristic"}
 """What commands may still say, beside `OPTIONS`: a key, or a group with its option."""
 
 MOVED = {
@@ -48,14 +65,14 @@ MOVED = {
 OPTIMIZERS = {"torch.optim.AdamW": "rpe.task.optimizer.adamw", "torch.optim.SGD": "rpe.task.optimizer.sgd"}
 """Classes that were named directly, and the functions that make them over parameter groups."""
 
-ADDED: dict[str, Node] = {
-    "rpe.loss.InstanceLoss": {
-        "iterate_weights": "sum",
-        "assignment_weight": 0.0,
-        "assignment_concentration": 10.0,
-    },
-    "rpe.loss.SemanticLoss": {"iterate_weights": "sum"},
-    "rpe.loss.BoundaryLoss": {"iterate_weights": "sum"},
+RANKERS = {
+    f"{module}.PlainRanker": f"{module}.HeuristicRanker" for module in ("rpe.segment", "rpe.segment.ranker")
+}
+"""Rankers that were renamed, by their target where it lies today."""
+
+ADDED: dict[str, Settings] = {
+    "rpe.loss.InstanceLoss": {"assignment_weight": 0.0, "assignment_concentration": 10.0},
+    "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0},
     "rpe.data.voc.Voc": {"copy_paste": 0.0},
     "rpe.task.optimizer.adamw": {"encoder_scale": 1.0},
@@ -68,8 +85,9 @@ WEIGHTS = {"model.ranker.": "proposal.ranker."}
 """Beginnings of the names of weights, then and today."""
 
 
-def with_todays_weights(checkpoint: Node) -> Node:
-    """Return a checkpoint whose weights, averaged or not, have today's names; one of today comes back as it is."""
+def with_todays_weights(checkpoint: Settings) -> Settings:
+    """Return a checkpoint whose weights, averaged or not, have today's names; one of today comes back as it
+    is."""
 
     def renamed(name: str) -> str:
         return next(
@@ -91,20 +109,32 @@ def todays_override(override: str) -> str:
     """Return an override of a command line under today's names; one of today comes back as it is."""
     sign = override[: len(override) - len(override.lstrip("+~"))]
     key, given, value = override[len(sign) :].partition("=")
-    if override in COMMANDS:
-        return COMMANDS[override]
+    if override in EARLIER_KEYS:
+        return EARLIER_KEYS[override]
     group, dot, option = key.partition(".")
-    todays = COMMANDS.get(group, group) + dot + OPTIONS.get(group, {}).get(option, option)
+    todays = EARLIER_KEYS.get(group, group) + dot + OPTIONS.get(group, {}).get(option, option)
     return sign + todays + given + value
 
 
-def todays_run(run: Node) -> Node:
-    """Return the config of a run whose groups, options and targets are today's; one of today comes back as it is."""
+def todays_run(run: Settings) -> Settings:
+    """Return the config of a run whose groups, options and targets are today's; one of today comes back as it
+    is."""
     settings = {GROUPS.get(key, key): value for key, value in run.items()}
     for group, options in OPTIONS.items():
         if isinstance(node := settings.get(group), dict):
-            settings[group] = {options.get(key, key): value for key, value in node.items()}
+            settings[group] = renamed(node, options)
+    if "pairwise" in settings.get("loss", {}):
+        settings["loss"]["pairwise"].setdefault("_target_", "rpe.loss.SampledPairwiseLoss")
     return {key: with_todays_targets(value) for key, value in settings.items()}
+
+
+def renamed(node: Settings, options: dict[str, str]) -> Settings:
+    """Return a group's node with its options renamed; a name with a dot lies in a node of its own."""
+    settings: Settings = {}
+    for key, value in node.items():
+        parent, _, name = options.get(key, key).rpartition(".")
+        (settings.setdefault(parent, {}) if parent else settings)[name] = value
+    return settings
 
 
 def with_todays_targets(node: Any) -> Any:
@@ -116,7 +146,8 @@ def with_todays_targets(node: Any) -> Any:
     settings = {key: with_todays_targets(child) for key, child in node.items()}
     if isinstance(target := settings.get("_target_"), str):
         module, _, name = target.rpartition(".")
-        target = settings["_target_"] = OPTIMIZERS.get(target, f"{MOVED.get(module, module)}.{name}")
+        target = OPTIMIZERS.get(target, f"{MOVED.get(module, module)}.{name}")
+        target = settings["_target_"] = RANKERS.get(target, target)
         settings |= {key: value for key, value in ADDED.get(target, {}).items() if key not in settings}
         if target == "rpe.segment.Proposer" and "foreground" in settings:
             settings["foreground_thresholds"] = [settings.pop("foreground")]

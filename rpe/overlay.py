@@ -1,20 +1,20 @@
-"""Draw objects in colour, alone and over their image, and boundaries over it: in bytes and portions, as an image may be large."""
+"""Draw objects or boundaries in colour over their image, a few rows at a time, as images may be large."""
 
 import numpy as np
 from jaxtyping import Float, Int32, Integer, UInt8
 
 from rpe.structures import BACKGROUND, VOID
 
-PORTION = 256
-"""Rows that are drawn at a time, to bound the memory."""
+ROWS_AT_ONCE = 256
+"""Rows drawn at a time, to bound the memory."""
 
 TINT = 0.4
-"""How much of an object's pixels is its colour; its border is nothing else."""
+"""Share of the object's colour in its pixels; its border has the full colour."""
 
 
 def colours_of(labels: Integer[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
-    """A fixed distinct colour for each object; background black, void grey."""
-    # steps of the golden ratio round the colour circle never come close to an earlier hue
+    """Return a fixed distinct colour for each object; background black, void grey."""
+    # steps of the golden ratio around the colour circle never come close to an earlier hue
     hue = (labels * 0.61803398875) % 1
     wheel = np.abs((hue[..., None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
     colour = 0.25 + 0.75 * wheel.clip(0, 1)
@@ -26,24 +26,24 @@ def colours_of(labels: Integer[np.ndarray, "height width"]) -> Float[np.ndarray,
 def overlay(
     image: UInt8[np.ndarray, "height width 3"], labels: Int32[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Each object tinted, its border in full colour; the colours are those of `colours_of`."""
+    """Draw each object tinted, with its border in full colour; the colours are those of `colours_of`."""
     palette = np.rint(255 * colours_of(np.arange(int(labels.max(initial=0)) + 1)[None])[0]).astype(np.uint8)
     drawn = image.copy()
-    for start in range(0, len(labels), PORTION):
-        rows = slice(start, start + PORTION)
-        # with a row on either side, so that no border is seen where portions meet
-        around = labels[max(0, start - 1) : start + PORTION + 1]
+    for start in range(0, len(labels), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        # with one more row on either side, so that block edges are not taken for borders
+        around = labels[max(0, start - 1) : start + ROWS_AT_ONCE + 1]
         here, colour = labels[rows], palette[labels[rows]]
         object_here = here > 0
         mixed = np.rint((1 - TINT) * drawn[rows][object_here] + TINT * colour[object_here]).astype(np.uint8)
         drawn[rows][object_here] = mixed
-        border = edge_of(around)[start - max(0, start - 1) :][: len(here)] & object_here
+        border = find_edges(around)[start - max(0, start - 1) :][: len(here)] & object_here
         drawn[rows][border] = colour[border]
     return drawn
 
 
-def edge_of(labels: Int32[np.ndarray, "rows columns"]) -> np.ndarray:
-    """Pixels whose neighbour above, below, left or right has another label."""
+def find_edges(labels: Int32[np.ndarray, "rows columns"]) -> np.ndarray:
+    """Return the pixels with a neighbour above, below, left or right of another label."""
     edge = np.zeros(labels.shape, dtype=bool)
     for axis in range(2):
         differ = np.diff(labels, axis=axis) != 0
@@ -54,13 +54,13 @@ def edge_of(labels: Int32[np.ndarray, "rows columns"]) -> np.ndarray:
     return edge
 
 
-def drawn_boundaries(
+def overlay_boundaries(
     image: UInt8[np.ndarray, "height width 3"], strength: UInt8[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A boundary map in red over its image, as opaque as it is strong."""
+    """Draw a boundary map in red over its image, as opaque as it is strong."""
     drawn = np.empty_like(image)
-    for start in range(0, len(image), PORTION):
-        rows = slice(start, start + PORTION)
+    for start in range(0, len(image), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
         opaque = strength[rows, :, None] / np.float32(255)
         drawn[rows] = np.rint(
             (1 - opaque) * image[rows] + opaque * np.array([255, 0, 0], dtype=np.float32)

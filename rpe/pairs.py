@@ -1,4 +1,4 @@
-"""All pairs of points in tiles: what the grouping and the loss share to never build a pixel-by-pixel matrix."""
+"""Visit all pairs of points in tiles, so that grouping and loss never build a pixel-by-pixel matrix."""
 
 import math
 from collections.abc import Iterator
@@ -11,54 +11,56 @@ from rpe.sphere import check_tensor, in_single
 from rpe.structures import UserError
 
 TILE = 512
-"""Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256, 512, 1024 and 2048 measured)."""
+"""Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256 to 2048 measured)."""
 
 GPU_TILE = 4096
 """Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
 
 
-def checked_positions(
+def validate_positions(
     positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape 2"]:
-    """The same in floating point.
+    """Return positions in floating point after a check.
 
     Raises:
-        UserError: they are no real numbers, or one in use is not finite.
+        UserError: they are not real numbers, or one in use is not finite.
     """
     check_tensor("positions", positions)
     wrong = ~positions.isfinite().all(-1) & used
     if bool(wrong.any()):
         raise UserError(
-            f"{int(wrong.sum())} positions are not finite: give the row and the column of every pixel that is used"
+            f"positions must be finite, got {int(wrong.sum())} that are not. "
+            "Give the row and the column of every pixel in use."
         )
     return in_single(positions) if positions.is_floating_point() else positions.double()
 
 
 def refuse_second_derivative(what: str) -> None:
-    """Called in a backward: refuse to be a step of `create_graph=True`, whose derivative would silently be wrong.
+    """Raise if a backward pass runs with `create_graph=True`, whose derivative would silently be wrong.
 
     Raises:
-        UserError: naming what has none.
+        UserError: names the function without a second derivative.
     """
     if torch.is_grad_enabled():
-        raise UserError(f"{what} has no second derivative: take its gradient without create_graph=True")
+        raise UserError(f"create_graph must be False for {what}, got True. It has no second derivative.")
 
 
 def upper_tiles(
-    length: int, tile: int, places: Float[Tensor, "pixel 2"] | None = None, reach: float = math.inf
+    length: int, tile: int, positions: Float[Tensor, "pixel 2"] | None = None, max_distance: float = math.inf
 ) -> Iterator[tuple[slice, slice]]:
-    """(rows, columns) of the tiles on and above the diagonal of a length x length matrix.
+    """Yield (rows, columns) of the tiles on and above the diagonal of a length x length matrix.
 
-    With places, tiles whose bounding boxes are more than `reach` apart are left out: points in the order of `along_a_curve` leave out most.
+    With positions, tiles whose bounding boxes are more than `max_distance` apart are skipped. Points in the
+    order of `morton_order` skip most.
     """
     parts = [slice(top, min(top + tile, length)) for top in range(0, length, tile)]
-    if places is None:
+    if positions is None:
         yield from ((rows, columns) for index, rows in enumerate(parts) for columns in parts[index:])
         return
-    low = torch.stack([places[part].amin(0) for part in parts])
-    high = torch.stack([places[part].amax(0) for part in parts])
+    low = torch.stack([positions[part].amin(0) for part in parts])
+    high = torch.stack([positions[part].amax(0) for part in parts])
     gap = torch.maximum(low[:, None] - high, low - high[:, None]).clamp(min=0)
-    near = gap.square().sum(-1).cpu() <= reach**2
+    near = gap.square().sum(-1).cpu() <= max_distance**2
     yield from (
         (rows, columns)
         for index, rows in enumerate(parts)
@@ -67,19 +69,19 @@ def upper_tiles(
     )
 
 
-def along_a_curve(places: Float[Tensor, "pixel 2"]) -> Int64[Tensor, " pixel"]:
-    """An order in which points that follow each other lie near each other: Morton's curve over squares of side 1."""
-    square = (places - places.amin(0)).long().clamp(max=2**15 - 1)
+def morton_order(positions: Float[Tensor, "pixel 2"]) -> Int64[Tensor, " pixel"]:
+    """Return an order in which consecutive points are close: Morton's curve over squares of side 1."""
+    square = (positions - positions.amin(0)).long().clamp(max=2**15 - 1)
     code = torch.zeros_like(square[:, 0])
     for bit in range(15):
         code |= ((square[:, 0] >> bit & 1) << 2 * bit + 1) | ((square[:, 1] >> bit & 1) << 2 * bit)
     return torch.argsort(code, stable=True)
 
 
-def tile_of(
+def multiply_tile(
     buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]
 ) -> Float[Tensor, "row column"]:
-    """left right^T, written into the buffer."""
+    """Return left right^T, written into the buffer."""
     tile = buffer[: len(left) * len(right)].view(len(left), len(right))
     return torch.mm(left, right.t(), out=tile)
 
@@ -91,9 +93,10 @@ def add_products(
     rows: slice,
     columns: slice,
 ) -> None:
-    """Add to `sums` what one tile of a symmetric matrix S adds to (S values)^T, for its rows and, off the diagonal, for its columns.
+    """Add one tile's share of (S values)^T to `sums`, for a symmetric matrix S.
 
-    The sums are kept transposed because a BLAS product with few columns is up to four times slower than one with few rows.
+    The tile serves its rows and, off the diagonal, its columns. The sums are kept transposed, because a BLAS
+    product with few columns is up to four times slower than one with few rows.
     """
     sums[:, rows].addmm_(values[columns].t(), tile.t())
     if rows != columns:

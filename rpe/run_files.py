@@ -1,4 +1,4 @@
-"""What a run says of itself in its folder, as text: read and written without torch, so that whoever compares many runs starts at once."""
+"""Read and write a run folder's text files. Does not import torch, so light commands start fast."""
 
 import os
 from pathlib import Path
@@ -17,29 +17,30 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 """The configs: inside the installed package (`rpe.conf`), beside it in a clone."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe loader in C where PyYAML was built with it: ten times as fast."""
+"""The safe YAML loader, in C where PyYAML was built with it: ten times as fast."""
 
 
 def run_folder(folder: str) -> Path:
-    """The folder, if a run lies there.
+    """Return the folder as a path if it holds a run.
 
     Raises:
-        UserError: no folder, or no config.yaml in it.
+        UserError: the folder does not exist, or holds no config.yaml.
     """
     path = Path(folder)
     if not (path / "config.yaml").is_file():
-        what = "holds no config.yaml" if path.is_dir() else "does not exist"
+        reason = "which holds no config.yaml" if path.is_dir() else "which does not exist"
         raise UserError(
-            f"run folder {folder} {what}: name a folder that train.py wrote, such as outputs/digits/<time>"
+            f"run folder must be one that train.py wrote, got {folder}, {reason}. "
+            "Name one such as outputs/digits/<time>."
         )
     return path
 
 
 def read_run(folder: str) -> Node:
-    """A run's config as plain containers: what it was started with, and what was changed when it was resumed.
+    """Return a run's config as plain containers, with the changes that were made when it was resumed.
 
     Raises:
-        UserError: no run, or its files are not a config.
+        UserError: the folder holds no run, or its files are not settings.
     """
     config = todays_run(read_yaml(run_folder(folder) / "config.yaml"))
     for key, value in changed_at_resume(Path(folder)).items():
@@ -52,13 +53,16 @@ def read_run(folder: str) -> Node:
 
 
 def changed_at_resume(folder: Path) -> Node:
-    """What resuming has changed in a run so far, by dotted key: config.yaml is written once, so this lies in resumed.yaml beside it."""
+    """Return the changes of earlier resumptions, by dotted key.
+
+    config.yaml is written once, so they lie in resumed.yaml beside it.
+    """
     file = folder / "resumed.yaml"
     return read_yaml(file) if file.is_file() else {}
 
 
 def remember_changes(folder: Path, changes: Node) -> None:
-    """Add what this resuming changes, for the next one and for evaluations."""
+    """Add the changes of this resumption, for the next one and for evaluations."""
     if changes:
         write_whole(
             folder / "resumed.yaml", yaml.safe_dump(changed_at_resume(folder) | changes, sort_keys=False)
@@ -66,31 +70,42 @@ def remember_changes(folder: Path, changes: Node) -> None:
 
 
 def read_yaml(file: Path) -> Node:
-    """A file of settings.
+    """Read a file of settings.
 
     Raises:
-        UserError: it is none.
+        UserError: the file is not YAML, or not a mapping.
     """
     try:
         settings = yaml.load(file.read_text(), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{file} is not YAML ({' '.join(str(error).split())}): it must be as train.py wrote it"
+            f"{file} must be as train.py wrote it, got invalid YAML ({' '.join(str(error).split())})."
         ) from error
     if not isinstance(settings, dict):
-        raise UserError(f"{file} holds no settings: it must be as train.py wrote it")
+        raise UserError(f"{file} must be as train.py wrote it, got no settings.")
     return settings
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file so that it is never seen half written."""
     partial = file.with_name(file.name + ".partial")
     partial.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(partial, file)
 
 
 def pictures_of(folder: Path) -> Path:
-    """Where a run or an evaluation keeps its pictures; made where it is missing."""
+    """Return the folder of a run's or an evaluation's pictures, made where it is missing."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     return pictures
+
+
+def flatten_settings(node: Any, path: str = "") -> Node:
+    """Return the leaves of nested settings by dotted key."""
+    if not isinstance(node, dict) or (path and not node):
+        return {path: node}
+    return {
+        key: leaf
+        for name, child in node.items()
+        for key, leaf in flatten_settings(child, f"{path}.{name}" if path else str(name)).items()
+    }

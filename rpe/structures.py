@@ -1,7 +1,7 @@
-"""What flows between the stages: batches, feature maps, modes, proposals.
+"""Define the data passed between the stages: batches, feature maps, modes, proposals.
 
-Labels inside the program are int64 `[batch, height, width]`: -1 void (no loss, no figure), 0 background, 1..n objects,
-dense per image. The value 255 means void in files only.
+Labels in the program are int64 `[batch, height, width]`: -1 void (ignored by loss and metrics), 0 background,
+1..n objects, consecutive per image. The value 255 means void in files only.
 """
 
 from dataclasses import dataclass
@@ -28,33 +28,35 @@ RunLength = dict[str, Any]
 
 
 def check_shape(name: str, values: Tensor, **axes: int | None) -> None:
-    """Refuse a tensor whose axes are not the named ones, each of the given length (None is any).
+    """Check that a tensor has the named axes, each of the given length (None means any).
 
     Raises:
-        UserError: naming the tensor, its shape and the one that is wanted.
+        UserError: names the tensor, the required shape and the shape found.
     """
     if values.dim() != len(axes) or any(
         length not in (None, found) for length, found in zip(axes.values(), values.shape, strict=True)
     ):
         wanted = ", ".join(axis if length is None else f"{axis} {length}" for axis, length in axes.items())
-        raise UserError(f"{name} has the shape {list(values.shape)}: it should be [{wanted}]")
+        raise UserError(f"{name} must have the shape [{wanted}], got {list(values.shape)}.")
 
 
 def check_count(name: str, value: Any, least: int, remedy: str) -> None:
-    """Refuse what is not a whole number of at least `least`.
+    """Check that a value is an integer of at least `least`.
 
     Raises:
-        UserError: naming it, and the remedy.
+        UserError: names the key, the value and the remedy.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name} {value} is not a whole number from {least} on: {remedy}")
+        sentence = remedy[:1].upper() + remedy[1:].rstrip(".")
+        raise UserError(f"{name} must be an integer >= {least}, got {value}. {sentence}.")
 
 
 @dataclass
 class Batch:
-    """Images as the network sees them, and where they come from.
+    """Images for the network, and their origin.
 
-    `images` lie in [0, 1]. `sizes` are the (height, width) of the original images, `image_ids` their ids in the truth.
+    `images` lie in [0, 1]. `sizes` are the (height, width) of the original images, `image_ids` their ids in
+    the truth.
     """
 
     images: Float[Tensor, "batch 3 height width"]
@@ -65,12 +67,16 @@ class Batch:
 
 @dataclass
 class InstanceBatch(Batch):
-    """Images with objects: of each image `categories` is the class of every label, 0 for the background, then 1..classes for object 1, 2, .."""
+    """Images with objects.
+
+    `categories` holds for each image the class of every label: 0 for the background, then 1..classes for
+    object 1, 2, ..
+    """
 
     categories: list[Int64[Tensor, " _"]]
 
     def classes(self) -> Int64[Tensor, "batch height width"]:
-        """The class of each pixel: 0 background, 1..classes, void where nobody labelled."""
+        """Return the class of each pixel: 0 background, 1..classes, void where unlabelled."""
         maps = [
             categories[labels.clamp(min=BACKGROUND)]
             for labels, categories in zip(self.labels, self.categories, strict=True)
@@ -80,9 +86,10 @@ class InstanceBatch(Batch):
 
 @dataclass
 class BoundaryBatch(Batch):
-    """Images whose `labels` are 1 on boundaries, 0 elsewhere, void where the annotators disagree; `image_ids` count the split's images.
+    """Images with `labels` 1 on boundaries, 0 elsewhere, void where the annotators disagree.
 
-    `segments` are the annotators' own, 0..n-1 each; where there is no image, and in planes beyond an image's last annotator, void.
+    `image_ids` number the images of the split. `segments` are the segments of each annotator, 0..n-1; void
+    outside the image, and in the planes after an image's last annotator.
     """
 
     segments: Int64[Tensor, "batch annotator height width"]
@@ -91,17 +98,18 @@ class BoundaryBatch(Batch):
 
 @dataclass
 class FeatureMap:
-    """Values on a regular grid over the image: cell (r, c) is centred on pixel position (stride (r + 1/2), stride (c + 1/2)).
+    """Values on a regular grid over the image.
 
-    Positions are (row, column) in pixels of the network's image, a pixel's centre lies at its index + 1/2. The grid may reach
-    beyond the image, where the backbone padded it.
+    Cell (r, c) is centred on position (stride (r + 1/2), stride (c + 1/2)). Positions are (row, column) in
+    pixels of the network's image; a pixel's centre lies at its index + 1/2. The grid may extend beyond the
+    image, where the backbone padded it.
     """
 
     values: Float[Tensor, "batch channel rows columns"]
     stride: int
 
     def at(self, positions: Float[Tensor, "batch pixel 2"]) -> Float[Tensor, "batch pixel channel"]:
-        """The values at `positions`, bilinear between cell centres, constant beyond the outermost ones."""
+        """Return the values at `positions`, bilinear between cell centres, constant outside."""
         rows, columns = self.values.shape[-2:]
         extent = torch.tensor([rows, columns], dtype=positions.dtype, device=positions.device) * self.stride
         # grid_sample wants (x, y) in [-1, 1] from border to border
@@ -116,8 +124,12 @@ class FeatureMap:
 
 @dataclass
 class NetworkOutput:
-    """What the network says of each cell of its grid: a point on the sphere, the logit of being part of an object (its grid may be finer), and
-    the backbone's finest features, by which groups are ranked; where the head knows classes, their logits too, the background's first."""
+    """The network's output for each cell of its grid.
+
+    `points` lie on the sphere. `objectness` is the logit of being part of an object; its grid may be finer.
+    `features` are the backbone's finest, used to rank groups. `classes` are the class logits, background
+    first; None where the head has no classes.
+    """
 
     points: FeatureMap
     objectness: FeatureMap
@@ -127,8 +139,10 @@ class NetworkOutput:
 
 @dataclass
 class Boundaries:
-    """What a detector says of each stage: points on the sphere and the logit of lying on a boundary, finest first; and the logit of all together,
-    whose grid may be finer."""
+    """A detector's output: points on the sphere and boundary logits of each stage, and the fused logits.
+
+    Stages are sorted finest first. The grid of the fused logits may be finer.
+    """
 
     points: list[FeatureMap]
     stages: list[FeatureMap]
@@ -136,13 +150,13 @@ class Boundaries:
 
 
 def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "pixel 2"]:
-    """(row, column) of all pixel centres of an image of `size` (height, width), row by row."""
+    """Return (row, column) of all pixel centres of an image of `size` (height, width), row by row."""
     rows, columns = (torch.arange(length, device=device, dtype=torch.float32) + 0.5 for length in size)
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
 
 
 class Geometry(NamedTuple):
-    """Sizes (height, width) in pixels of one image: as the network saw it, and of the original, for which masks are made."""
+    """Sizes (height, width) in pixels of one image: in the network, and of the original, where masks live."""
 
     network_size: tuple[int, int]
     size: tuple[int, int]
@@ -158,10 +172,10 @@ class Geometry(NamedTuple):
 
 
 class Modes(NamedTuple):
-    """The groups that mean shift ends in, the heaviest first taker first.
+    """Modes found by mean shift, sorted by descending mass of their leaders, or of components with positions.
 
-    `mass` is what belongs to a mode in all, `labels` index the modes, `moves` is the largest cosine distance
-    (half the squared chord) that a point moved in each loop that was run.
+    `mass` is the mass of all points of a mode, `labels` index the modes. `moves` is the largest cosine
+    distance (half the squared chord) that a point moved in each loop.
     """
 
     points: Float[Tensor, "mode dim"]
@@ -174,7 +188,7 @@ class Modes(NamedTuple):
 class Proposals:
     """Ranked masks of one image at its original size, which may overlap, best score first.
 
-    `classes` count from 1, as 0 is the background; None where they are not known.
+    `classes` count from 1, as 0 is the background; None where they are unknown.
     """
 
     masks: list[RunLength]
@@ -183,7 +197,10 @@ class Proposals:
     classes: Int64[np.ndarray, " proposal"] | None = None
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """Return rows of a COCO results file; `category_ids` are those of class 1, 2, .., and without classes the first is that of all."""
+        """Return rows of a COCO results file.
+
+        `category_ids` are the ids of class 1, 2, ..; without classes, all masks get the first.
+        """
         numbers = [1] * len(self.masks) if self.classes is None else self.classes.tolist()
         return [
             {
@@ -197,7 +214,7 @@ class Proposals:
 
 
 def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
-    """A mask as COCO's compressed run-length code with textual counts (JSON holds no bytes)."""
+    """Encode a mask as COCO's compressed run lengths with textual counts, as JSON holds no bytes."""
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode()}
 
@@ -205,7 +222,7 @@ def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
 def encode_labels(
     labels: Int64[np.ndarray, "height width"], chosen: Int64[np.ndarray, " mask"]
 ) -> list[RunLength]:
-    """The mask of each chosen label as `encode_mask` writes it, all found in one pass over the label map."""
+    """Encode the mask of each chosen label as `encode_mask` does, in one pass over the label map."""
     height, width = labels.shape
     flat = labels.ravel(order="F")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
@@ -215,7 +232,7 @@ def encode_labels(
     masks = []
     for label in chosen:
         mine = by_label[np.searchsorted(runs, label) : np.searchsorted(runs, label, side="right")]
-        # background and object by turns, background first
+        # background and object alternate, background first
         borders = np.stack([starts[mine], ends[mine]], 1).ravel()
         ends_at = int(borders[-1]) if len(borders) else 0
         counts = np.diff(borders, prepend=0).tolist() + ([len(flat) - ends_at] if ends_at < len(flat) else [])
@@ -225,5 +242,5 @@ def encode_labels(
 
 
 def decode_mask(mask: RunLength) -> Bool[np.ndarray, "height width"]:
-    """The mask that `encode_mask` wrote."""
+    """Decode a mask that `encode_mask` wrote."""
     return coco_mask.decode(mask).astype(bool)

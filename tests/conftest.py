@@ -1,4 +1,4 @@
-"""Doors called in-process, dense references, and a miniature of COCO's layout."""
+"""Commands called in-process, dense references, and a miniature of COCO's layout."""
 
 import os
 import sys
@@ -24,38 +24,38 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the checks of shapes and types that every other test runs under: what a user of the plain functions meets."""
+    """Disable the checks of shapes and types, as for a user of the plain functions."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Door:
-    """`door(train.main, "experiment=digits")` is `python train.py experiment=digits`, without a new process."""
+def command_line(monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Return a function: `command_line(train.main, "experiment=digits")` runs `python train.py experiment=digits`."""
 
-    def enter(main: Callable[[], None], *arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["door.py", *arguments])
-        rpe.run.enter(main)
+    def run(main: Callable[[], None], *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["command.py", *arguments])
+        rpe.run.run_command(main)
 
-    return enter
+    return run
 
 
 @pytest.fixture
-def refused(door: Door, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line that a door prints for a slip; it is one line, without a stack trace, and exit status 1."""
+def refused(command_line: CommandLine, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return the one line that a command prints for a user's error; its exit status is 1, without a stack trace."""
 
-    def enter(main: Callable[[], None], *arguments: str) -> str:
+    def run(main: Callable[[], None], *arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
-            door(main, *arguments)
+            command_line(main, *arguments)
         assert stop.value.code == 1
         lines = capsys.readouterr().err.strip().splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
         assert len(errors) == 1 and "Traceback" not in "".join(lines), lines
         return errors[0]
 
-    return enter
+    return run
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def config_of(overrides: dict, whole: dict) -> dict:
         for group in groups:
             node = node.setdefault(group, {})
         node[name] = value
-    config["grouping"]["margin"] = config["loss"]["margin"]
+    config["grouping"]["margin"] = config["loss"]["pairwise"]["margin"]
     config["task"]["seed"] = config["data"]["seed"] = config["seed"]
     return config
 
@@ -38,7 +38,7 @@ WHOLE = {
     **{
         "data": {"seed": 0, "batch_size": 4},
         "grouping": {"iterations": 1, "bandwidth": 0.3},
-        "loss": {"margin": 0.5, "pixels": 384},
+        "loss": {"pairwise": {"margin": 0.5, "num_pixels": 384}},
     },
     **{"task": {"seed": 0}, "embedding": {"dimension": 3}, "backbone": {"width": 32, "levels": 3}},
     **{
@@ -52,7 +52,7 @@ def score(overrides: dict) -> float:
     return (
         0.5
         - 0.01 * abs(overrides["embedding.dimension"] - 8)
-        - 0.1 * abs(overrides["loss.margin"] - 0.5)
+        - 0.1 * abs(overrides["loss.pairwise.margin"] - 0.5)
         + 0.01 * overrides["seed"]
     )
 
@@ -104,7 +104,7 @@ BREAKS = {
     ),
     "text as figure": (
         lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": "x"}}'),
-        "AR@10 is 'x', no number",
+        "AR@10 is 'x', not a number",
     ),
     "NaN figure": (
         lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": NaN}, "run": 3}'),
@@ -112,11 +112,11 @@ BREAKS = {
     ),
     "yaml garbage": (
         lambda folder: (folder / "config.yaml").write_text("a: [\x00"),
-        "config.yaml is not YAML",
+        "config.yaml must be as train.py wrote it, got invalid YAML",
     ),
     "yaml text": (
         lambda folder: (folder / "config.yaml").write_text("text"),
-        "config.yaml holds no settings",
+        "config.yaml must be as train.py wrote it, got no settings",
     ),
     "endless number": (
         lambda folder: (folder / "metrics.json").write_text(f'{{"figures": {{"AR@10": {10**400}}}}}'),
@@ -124,7 +124,7 @@ BREAKS = {
     ),
     "resumed garbage": (
         lambda folder: (folder / "resumed.yaml").write_text("a: ["),
-        "resumed.yaml is not YAML",
+        "resumed.yaml must be as train.py wrote it, got invalid YAML",
     ),
     "resumed of another": (
         lambda folder: (folder / "resumed.yaml").write_text("seed.x.y: 1"),
@@ -144,7 +144,7 @@ BREAKS = {
     ),
     "no picture": (
         lambda folder: (folder / "pictures" / "val-0.png").write_bytes(b"\x00\x01garbage"),
-        "pictures/val-0.png is no picture",
+        "pictures/val-0.png is not a picture",
     ),
 }
 """What is done to a finished point, and what the report must say of it."""
@@ -168,7 +168,7 @@ def write_sweep(folder: Path, points: int, listed: bool = True) -> dict[str, str
         overrides = {
             "experiment": "digits",
             "embedding.dimension": dimension,
-            "loss.margin": margin,
+            "loss.pairwise.margin": margin,
             "seed": seed,
         }
         name = f"dimension-{dimension}_margin-{margin}_seed-{seed}"

@@ -15,11 +15,11 @@ from PIL import Image
 from scipy import io, sparse
 
 from rpe.data.bsds import read_annotations
-from rpe.data.image import of_any_size, read_header, read_image
-from rpe.data.sbd import check_file, fields
+from rpe.data.image import lift_pixel_limit, read_header, read_image
+from rpe.data.sbd import check_file, read_fields
 from rpe.data.voc_mask import read_mask
 from rpe.metric.boundary.reading import read_prediction
-from rpe.metric.class_map import read_map
+from rpe.metric.class_map import read_class_map
 from rpe.structures import UserError
 
 TRIES = 200
@@ -94,13 +94,13 @@ def classes() -> dict[str, object]:
 
 def anything(file: Path) -> None:
     read_header(file)
-    with of_any_size():
+    with lift_pixel_limit():
         read_image(file, (1.0, 99.8))
 
 
 def of_sbd(file: Path) -> None:
     check_file(file)
-    fields(file, "GTinst", "Segmentation", "Categories")
+    read_fields(file, "GTinst", "Segmentation", "Categories")
 
 
 FILES: dict[str, tuple[Callable[[], bytes], Callable[[Path], object]]] = {
@@ -133,7 +133,7 @@ FILES: dict[str, tuple[Callable[[], bytes], Callable[[Path], object]]] = {
     ),
     "lzw.tif": (lambda: pillow(COLOUR, "TIFF", compression="tiff_lzw"), anything),
     "mask.png": (palette_png, read_mask),
-    "classes.png": (palette_png, lambda file: read_map(file, SIZE, 20)),
+    "classes.png": (palette_png, lambda file: read_class_map(file, SIZE, 20)),
     "boundaries.png": (lambda: pillow(GREY, "PNG"), lambda file: read_prediction(file, SIZE)),
     "map.mat": (lambda: mat(map=GREY / 255), lambda file: read_prediction(file, SIZE)),
     "segs.mat": (

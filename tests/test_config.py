@@ -64,7 +64,11 @@ def test_the_authors_experiment_on_voc_draws_the_authors_pixels() -> None:
     """All 230,400 of a crop would be minutes a step on a CPU."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["experiment=voc_paper"])
-    assert (config.loss.num_pixels, config.loss.sampling, config.data.crop) == (4000, "uniform", 480)
+    assert (config.loss.pairwise.num_pixels, config.loss.pairwise.sampling, config.data.crop) == (
+        4000,
+        "uniform",
+        480,
+    )
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
@@ -84,7 +88,7 @@ def test_every_experiment_takes_another_backbone(experiment: str) -> None:
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_trains_and_validates(
-    experiment: str, door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: str, command_line: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", str(tmp_path / "data"))
     write_miniature(tmp_path / "data" / "coco")
@@ -103,7 +107,7 @@ def test_every_experiment_trains_and_validates(
         small.append("data.crop=32")
     if experiment.startswith("voc_"):
         small.append("backbone.model=resnet10t")
-    door(
+    command_line(
         train.main,
         f"experiment={experiment}",
         "trainer.max_epochs=1",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import rpe.run
@@ -17,6 +18,7 @@ from rpe.older_runs import (
     with_todays_weights,
 )
 from rpe.run_files import read_run
+from rpe.segment import HeuristicRanker
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +67,12 @@ def test_options_that_were_added_change_nothing_and_options_of_today_stay() -> N
         assert hasattr(importlib.import_module(module), name)
 
 
+@pytest.mark.parametrize("module", ["rpe.proposal", "rpe.segment", "rpe.segment.ranker"])
+def test_the_plain_ranker_of_earlier_runs_is_the_heuristic_one(module: str) -> None:
+    ranker = with_todays_targets({"_target_": f"{module}.PlainRanker", "typical_area": 20.0})
+    assert isinstance(instantiate(ranker, channels=4), HeuristicRanker) and ranker["typical_area"] == 20.0
+
+
 def test_weights_of_the_ranker_are_found_where_it_lay() -> None:
     state, average = (
         {"model.ranker.layers.0.bias": 1, "model.embedding.a": 2},
@@ -90,7 +98,8 @@ def test_weights_of_the_ranker_are_found_where_it_lay() -> None:
         ("ranker=plain", "ranker=heuristic"),
         ("proposal.least_score=0,1", "proposal.score_threshold=0,1"),
         ("least_score=0", "score_threshold=0"),
-        ("loss.margin=0.5", "loss.margin=0.5"),
+        ("loss.margin=0.5", "loss.pairwise.margin=0.5"),
+        ("loss.objectness_weight=0.5", "loss.objectness_weight=0.5"),
         ("-m", "-m"),
     ],
 )
@@ -105,5 +114,13 @@ def test_every_name_of_today_is_an_option() -> None:
             for name, more in (("bsds", []), ("voc", []), ("coco", ["data=folder", "data.root=x"]))
         ]
     for group, options in OPTIONS.items():
-        keys = {key for config in configs for key in (config.get(group) or {})}
+        nodes = [config.get(group) or {} for config in configs]
+        keys = {key for node in nodes for key in node}
+        keys |= {
+            f"{key}.{name}"
+            for node in nodes
+            for key in node
+            if isinstance(node[key], dict)
+            for name in node[key]
+        }
         assert set(options.values()) <= keys and not set(options) & keys

@@ -58,6 +58,6 @@ def test_a_study_that_is_finished_trains_nothing(tmp_path: Path, monkeypatch: py
     )
     assert script.main(["trials=2", f"folder={tmp_path}", "experiment=digits"]).best_value == 0.2
     assert [one[:2] for one in asked] == [["trial-0", "experiment=digits"], ["trial-1", "experiment=digits"]]
-    assert all(one[2].startswith("loss.margin=") for one in asked) and asked[0] != asked[1]
+    assert all(one[2].startswith("loss.pairwise.margin=") for one in asked) and asked[0] != asked[1]
     script.main(["trials=2", f"folder={tmp_path}", "experiment=digits"])
     assert len(asked) == 2

@@ -1,19 +1,19 @@
 import pytest
 import torch
 
-from rpe.pairs import add_products, along_a_curve, checked_positions, tile_of, upper_tiles
+from rpe.pairs import add_products, morton_order, multiply_tile, upper_tiles, validate_positions
 from rpe.structures import UserError
 
 
 def test_positions_in_use_are_finite_and_in_floating_point() -> None:
     positions = torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])
-    assert checked_positions(positions, torch.tensor([True, False])) is positions
+    assert validate_positions(positions, torch.tensor([True, False])) is positions
     assert (
-        checked_positions(torch.ones(2, 2, dtype=torch.uint8), torch.tensor([True, True])).dtype
+        validate_positions(torch.ones(2, 2, dtype=torch.uint8), torch.tensor([True, True])).dtype
         == torch.float64
     )
-    with pytest.raises(UserError, match="1 positions are not finite"):
-        checked_positions(positions, torch.tensor([False, True]))
+    with pytest.raises(UserError, match="positions must be finite, got 1"):
+        validate_positions(positions, torch.tensor([False, True]))
 
 
 def test_upper_tiles_meet_every_pair_once() -> None:
@@ -27,7 +27,7 @@ def test_upper_tiles_meet_every_pair_once() -> None:
 
 def test_tile_of_is_the_product() -> None:
     left, right = torch.randn(3, 5), torch.randn(4, 5)
-    assert torch.allclose(tile_of(torch.empty(20), left, right), left @ right.T)
+    assert torch.allclose(multiply_tile(torch.empty(20), left, right), left @ right.T)
 
 
 def test_add_products_of_the_upper_tiles_are_the_product() -> None:
@@ -40,18 +40,18 @@ def test_add_products_of_the_upper_tiles_are_the_product() -> None:
 
 
 def test_tiles_out_of_reach_are_left_out_and_no_pair_in_reach() -> None:
-    places = torch.rand(300, 2) * 20
-    order = along_a_curve(places)
+    positions = torch.rand(300, 2) * 20
+    order = morton_order(positions)
     assert torch.equal(order.sort().values, torch.arange(300))
-    places = places[order]
+    positions = positions[order]
     met = torch.zeros(300, 300, dtype=torch.bool)
-    for rows, columns in upper_tiles(300, 16, places, reach=2.0):
+    for rows, columns in upper_tiles(300, 16, positions, max_distance=2.0):
         met[rows, columns] = True
         met[columns, rows] = True
-    near = torch.cdist(places, places) <= 2
+    near = torch.cdist(positions, positions) <= 2
     assert bool(met[near].all()) and float(met.float().mean()) < 0.5
 
 
 @pytest.mark.parametrize(("gap", "tiles"), [(1.9, 3), (2.0, 3), (2.1, 2)])
 def test_reach_is_a_distance(gap: float, tiles: int) -> None:
-    assert len(list(upper_tiles(2, 1, torch.tensor([[0.0, 0.0], [0.0, gap]]), reach=2.0))) == tiles
+    assert len(list(upper_tiles(2, 1, torch.tensor([[0.0, 0.0], [0.0, gap]]), max_distance=2.0))) == tiles

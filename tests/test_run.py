@@ -1,4 +1,4 @@
-"""The doors, as a user has them: what they write, what they refuse in one line, and that an interrupted run ends as an uninterrupted one."""
+"""The commands as a user runs them: their files, their errors, and that an interrupted run ends as any other."""
 
 import csv
 import json
@@ -27,17 +27,17 @@ from rpe.metric.reference import reference_table
 
 ROOT = Path(__file__).parent.parent
 TINY = tiny(4, 3, 3)
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 Refused = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One tiny run of two epochs, made through the door."""
+    """One tiny run of two epochs, made through the command line."""
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *TINY, "trainer.max_epochs=2", f"hydra.run.dir={folder}"])
-        rpe.run.enter(train.main)
+        rpe.run.run_command(train.main)
     return folder
 
 
@@ -71,7 +71,7 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (
         config["backbone"]["width"] == 8
-        and config["grouping"]["margin"] == config["loss"]["margin"]
+        and config["grouping"]["margin"] == config["loss"]["pairwise"]["margin"]
         and "hydra" not in config
     )
     rows = list(csv.DictReader((run / "metrics.csv").open()))
@@ -93,9 +93,9 @@ def test_checkpoints_hold_plain_data(run: Path) -> None:
 
 
 def test_evaluate_a_run_equals_pycocotools_by_hand(
-    run: Path, door: Door, coco_folder: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, command_line: CommandLine, coco_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    door(
+    command_line(
         evaluate.main,
         f"run={run}",
         "data=coco",
@@ -127,20 +127,20 @@ def test_evaluate_a_run_equals_pycocotools_by_hand(
         assert figures(folder)[f"AR@{limit}"] == pytest.approx(recall[:, index].mean(), abs=1e-6)
 
 
-def test_evaluate_takes_data_and_proposal_from_the_run(run: Path, door: Door) -> None:
-    door(evaluate.main, f"run={run}", "data.val_scenes=2", "proposal.max_proposals=1")
+def test_evaluate_takes_data_and_proposal_from_the_run(run: Path, command_line: CommandLine) -> None:
+    command_line(evaluate.main, f"run={run}", "data.val_scenes=2", "proposal.max_proposals=1")
     assert figures(run / "evaluation" / "digits-val")["images"] == 2
     assert figures(run / "evaluation" / "digits-val")["masks-per-image"] <= 1
 
 
-def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path) -> None:
+def test_evaluate_anybodys_results(command_line: CommandLine, coco_folder: Path, tmp_path: Path) -> None:
     truth = json.loads((coco_folder / "annotations" / "instances_val2017.json").read_text())
-    from rpe.data.annotation_check import run_length_of
+    from rpe.data.annotation_check import to_run_length
 
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     rows = []
     for a in truth["annotations"]:
-        mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
+        mask = to_run_length(a["segmentation"], *sizes[a["image_id"]])
         counts = mask["counts"] if isinstance(mask["counts"], str) else mask["counts"].decode()
         segmentation = {"size": list(mask["size"]), "counts": counts}
         rows.append(
@@ -152,7 +152,7 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
             }
         )
     (tmp_path / "results.json").write_text(json.dumps(rows))
-    door(
+    command_line(
         evaluate.main,
         f"predictions={tmp_path / 'results.json'}",
         "data=coco",
@@ -176,7 +176,7 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
         f"data.root={coco_folder}",
         f"hydra.run.dir={tmp_path / 'none'}",
     ]
-    door(evaluate.main, *named, "score_threshold=0.6")
+    command_line(evaluate.main, *named, "score_threshold=0.6")
     assert figures(tmp_path / "none")["AP50"] == 0 and figures(tmp_path / "none")["AR@1000"] == 1, (
         "no mask scores so much"
     )
@@ -189,7 +189,12 @@ def test_evaluate_anybodys_results(door: Door, coco_folder: Path, tmp_path: Path
 
 @pytest.mark.parametrize("backend", ["own", "pycocotools", "faster"])
 def test_the_backend_that_is_asked_for_computes_the_figures(
-    backend: str, run: Path, door: Door, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    run: Path,
+    command_line: CommandLine,
+    coco_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
@@ -197,8 +202,10 @@ def test_the_backend_that_is_asked_for_computes_the_figures(
     )
     (tmp_path / "results.json").write_text(json.dumps([]))
     out = ["data=coco", f"data.root={coco_folder}", f"backend={backend}", f"hydra.run.dir={tmp_path / 'out'}"]
-    door(evaluate.main, f"predictions={tmp_path / 'results.json'}", *out)
-    door(evaluate.main, f"run={run}", *out, "proposal.foreground_thresholds=[0.01]", "proposal.min_area=1")
+    command_line(evaluate.main, f"predictions={tmp_path / 'results.json'}", *out)
+    command_line(
+        evaluate.main, f"run={run}", *out, "proposal.foreground_thresholds=[0.01]", "proposal.min_area=1"
+    )
     assert asked == ([] if backend == "own" else [backend] * 2) and figures(tmp_path / "out")["images"] == 4
 
 
@@ -223,9 +230,9 @@ def test_the_table_of_baselines_tells_how_far_it_is(
         assert line in told.err
 
 
-def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:
-    swept = ["embedding.dimension=3,8", "loss.margin=0.3,0.5"]
-    door(
+def test_multirun_makes_a_folder_a_point(command_line: CommandLine, tmp_path: Path) -> None:
+    swept = ["embedding.dimension=3,8", "loss.pairwise.margin=0.3,0.5"]
+    command_line(
         train.main,
         "-m",
         *swept,
@@ -239,22 +246,22 @@ def test_multirun_makes_a_folder_a_point(door: Door, tmp_path: Path) -> None:
     assert len(folders) == 4
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
     points = {
-        (config["embedding"]["dimension"], config["loss"]["margin"], config["grouping"]["margin"])
+        (config["embedding"]["dimension"], config["loss"]["pairwise"]["margin"], config["grouping"]["margin"])
         for config in configs
     }
-    door(evaluate.main, f"run={folders[0]}")
+    command_line(evaluate.main, f"run={folders[0]}")
     assert (folders[0] / "evaluation" / "digits-val" / "metrics.json").is_file()
     assert points == {(3, 0.3, 0.3), (3, 0.5, 0.5), (8, 0.3, 0.3), (8, 0.5, 0.5)}
 
 
-def test_init_starts_from_weights(run: Path, door: Door, tmp_path: Path) -> None:
-    door(
+def test_init_starts_from_weights(run: Path, command_line: CommandLine, tmp_path: Path) -> None:
+    command_line(
         train.main,
         *TINY,
         f"init_from={run}",
         "trainer.max_epochs=0",
         "grouping.iterations=4",
-        "loss.margin=0.3",
+        "loss.pairwise.margin=0.3",
         f"hydra.run.dir={tmp_path / 'new'}",
     )
     before = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
@@ -263,10 +270,16 @@ def test_init_starts_from_weights(run: Path, door: Door, tmp_path: Path) -> None
     assert figures(tmp_path / "new")["AR@10"] == figures(run)["AR@10"]
 
 
-def test_resumed_in_process_equals_uninterrupted(run: Path, door: Door, tmp_path: Path) -> None:
-    door(train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}")
-    door(train.main, f"resume={tmp_path / 'one'}", "trainer.max_epochs=2")
-    door(train.main, *TINY, "trainer.max_epochs=2", "schedule=constant", f"hydra.run.dir={tmp_path / 'two'}")
+def test_resumed_in_process_equals_uninterrupted(
+    run: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    command_line(
+        train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}"
+    )
+    command_line(train.main, f"resume={tmp_path / 'one'}", "trainer.max_epochs=2")
+    command_line(
+        train.main, *TINY, "trainer.max_epochs=2", "schedule=constant", f"hydra.run.dir={tmp_path / 'two'}"
+    )
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     assert one == pytest.approx(two, abs=1e-6)
     states = [
@@ -311,19 +324,19 @@ def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("loss.margin=1.0", "margin 1.0 is outside [0, 1)"),
-        ("loss.margin=-0.1", "margin -0.1 is outside [0, 1)"),
-        ("grouping.bandwidth=0.01", "bandwidth 0.01 is outside [0.02, 2.0]"),
-        ("grouping.bandwidth=2.5", "bandwidth 2.5 is outside [0.02, 2.0]"),
-        ("proposal.bandwidths=[5.0]", "bandwidth 5.0 is outside [0.02, 2.0]"),
+        ("loss.pairwise.margin=1.0", "margin must be in [0, 1), got 1.0"),
+        ("loss.pairwise.margin=-0.1", "margin must be in [0, 1), got -0.1"),
+        ("grouping.bandwidth=0.01", "bandwidth must be in [0.02, 2.0], got 0.01"),
+        ("grouping.bandwidth=2.5", "bandwidth must be in [0.02, 2.0], got 2.5"),
+        ("proposal.bandwidths=[5.0]", "bandwidth must be in [0.02, 2.0], got 5.0"),
         ("loss.marginn=0.3", "Key 'marginn' is not in struct. Did you mean margin?"),
         ("backbone=resnet", "backbone must be one of efficientnet_lite0, timm, unet"),
         ("experiment=imagenet", "experiment must be one of bsds, coco, digits"),
-        ("loss.weighting=pixel", "weighting 'pixel' is unknown: choose group or uniform"),
+        ("loss.pairwise.weighting=pixel", "weighting must be group or uniform, got 'pixel'."),
         ("embedding.coordinates=polar", "embedding.coordinates 'polar' is unknown"),
-        ("data.batch_size=20", "fewer than data.batch_size 20"),
+        ("data.batch_size=20", "data.batch_size must be at most the images of"),
         ("init_from=nowhere", "checkpoint nowhere does not exist"),
-        ("resume=nowhere", "run folder nowhere does not exist"),
+        ("resume=nowhere", "run folder must be one that train.py wrote, got nowhere, which does not exist"),
     ],
 )
 def test_slips_while_training(argument: str, message: str, refused: Refused, tmp_path: Path) -> None:
@@ -337,7 +350,7 @@ def test_slips_while_training(argument: str, message: str, refused: Refused, tmp
 
 def test_missing_data_is_named_before_training(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
     coco = ["data=coco", "data.num_workers=0", f"hydra.run.dir={tmp_path / 'refused'}"]
-    assert "nowhere does not exist: set data.root" in refused(train.main, *coco, "data.root=nowhere")
+    assert "data.root must be a folder, got nowhere. Set data.root" in refused(train.main, *coco, "data.root=nowhere")
     assert not (tmp_path / "refused").exists(), "nothing is left of a run that never began"
     (coco_folder / "annotations" / "instances_val2017.json").rename(tmp_path / "away.json")
     assert "instances_val.json does not exist" in refused(train.main, *coco, f"data.root={coco_folder}")
@@ -363,7 +376,7 @@ def test_an_image_that_fails_in_a_worker_is_still_one_line(
 
 def test_checkpoint_of_another_model_and_no_checkpoint(run: Path, refused: Refused, tmp_path: Path) -> None:
     line = refuse_train(refused, tmp_path, f"init_from={run}", "embedding.dimension=5")
-    assert "is of another model: model.embedding.layers.2.bias is [16] there and [5] here" in line
+    assert ": model.embedding.layers.2.bias is [16], not [5]" in line
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     assert "text.ckpt is not a checkpoint of this program" in refuse_train(
         refused, tmp_path, f"init_from={tmp_path / 'text.ckpt'}"
@@ -371,23 +384,25 @@ def test_checkpoint_of_another_model_and_no_checkpoint(run: Path, refused: Refus
 
 
 def test_resume_refuses_other_settings(run: Path, refused: Refused, tmp_path: Path) -> None:
-    assert "loss.margin=0.2 cannot change while resuming" in refused(
-        train.main, f"resume={run}", "loss.margin=0.2"
+    assert "got loss.pairwise.margin=0.2. Start a new run with init_from=" in refused(
+        train.main, f"resume={run}", "loss.pairwise.margin=0.2"
     )
     assert "hydra.run.dir=" in refused(train.main, f"resume={run}", f"hydra.run.dir={tmp_path / 'other'}")
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    assert "has no checkpoints/last.ckpt" in refused(train.main, f"resume={tmp_path}")
+    assert "resume must have a checkpoint, got " in refused(train.main, f"resume={tmp_path}")
 
 
 def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> None:
     out = f"hydra.run.dir={tmp_path / 'refused'}"
-    assert "needs one of run=<run folder> and predictions=" in refused(evaluate.main, out)
-    assert "run folder nowhere does not exist" in refused(evaluate.main, "run=nowhere")
-    assert f"run folder {tmp_path} holds no config.yaml" in refused(evaluate.main, f"run={tmp_path}")
-    assert "split 'tset' is unknown: choose train, val, test" in refused(
+    assert "run or predictions must be given" in refused(evaluate.main, out)
+    assert "run folder must be one that train.py wrote, got nowhere, which does not exist" in refused(
+        evaluate.main, "run=nowhere"
+    )
+    assert f"got {tmp_path}, which holds no config.yaml" in refused(evaluate.main, f"run={tmp_path}")
+    assert "split must be one of train, val, test, got 'tset'" in refused(
         evaluate.main, f"run={run}", "split=tset", out
     )
-    assert "add data=coco data.root=<folder>" in refused(evaluate.main, "predictions=results.json", out)
+    assert "Add data=coco data.root=<folder>" in refused(evaluate.main, "predictions=results.json", out)
     assert "predictions nowhere.json does not exist" in refused(
         evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out
     )
@@ -395,12 +410,12 @@ def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> 
     assert "bad.json is not JSON" in refused(
         evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out
     )
-    assert "checkpoint nothere.ckpt does not exist" in refused(
+    assert "checkpoint must exist, got nothere.ckpt" in refused(
         evaluate.main, f"run={run}", "checkpoint=nothere.ckpt", out
     )
 
 
 def test_a_folder_with_a_run_is_not_written_into(run: Path, refused: Refused) -> None:
-    assert f"{run} holds a run already: go on with it by resume=" in refused(
+    assert f"hydra.run.dir must be a new folder, got {run}, which holds a run. Add resume=" in refused(
         train.main, *TINY, f"hydra.run.dir={run}"
     )

@@ -23,15 +23,17 @@ def test_a_run_is_its_config_and_what_resuming_changed(tmp_path: Path) -> None:
 
 
 def test_folders_and_configs_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run folder .*nowhere does not exist"):
+    with pytest.raises(
+        UserError, match="run folder must be one that train.py wrote, got .*nowhere, which does not exist"
+    ):
         run_folder(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="holds no config.yaml"):
+    with pytest.raises(UserError, match="which holds no config.yaml"):
         run_folder(str(tmp_path))
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="config.yaml is not YAML"):
+    with pytest.raises(UserError, match="config.yaml must be as train.py wrote it, got invalid YAML"):
         read_run(str(tmp_path))
     (tmp_path / "config.yaml").write_text("text")
-    with pytest.raises(UserError, match="config.yaml holds no settings"):
+    with pytest.raises(UserError, match="config.yaml must be as train.py wrote it, got no settings"):
         read_run(str(tmp_path))
 
 

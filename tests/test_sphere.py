@@ -39,20 +39,20 @@ def test_margin_and_bandwidth_are_bound_as_in_the_paper() -> None:
 
 @pytest.mark.parametrize("margin", [-0.1, 1.0, float("nan")])
 def test_margin_out_of_range(margin: float) -> None:
-    with pytest.raises(UserError, match=r"margin .* outside \[0, 1\)"):
+    with pytest.raises(UserError, match=r"margin must be in \[0, 1\), got "):
         sphere.check_margin(margin)
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, 0.019, 2.1, float("nan")])
 def test_bandwidth_out_of_range(bandwidth: float) -> None:
-    with pytest.raises(UserError, match=r"bandwidth .* outside \[0.02, 2.0\]"):
+    with pytest.raises(UserError, match=r"bandwidth must be in \[0.02, 2.0\], got "):
         sphere.check_bandwidth(bandwidth)
 
 
 @pytest.mark.parametrize("wrong", [[0.0, 0.0], [float("nan"), 1.0], [1.0, 1.0]])
 def test_points_off_the_sphere_are_refused(wrong: list[float]) -> None:
     points = torch.tensor([[1.0, 0.0], wrong])
-    with pytest.raises(UserError, match="1 of 2 points are not of unit length"):
+    with pytest.raises(UserError, match="points must be of unit length, got 1 of 2"):
         sphere.check_unit_length(points)
     sphere.check_unit_length(points, torch.tensor([True, False]))
 
@@ -61,7 +61,7 @@ def test_points_off_the_sphere_are_refused(wrong: list[float]) -> None:
 def test_what_half_precision_normalises_is_of_unit_length(dtype: torch.dtype) -> None:
     points = sphere.normalise(torch.randn(2000, 16).to(dtype))
     sphere.check_unit_length(points)
-    with pytest.raises(UserError, match="not of unit length"):
+    with pytest.raises(UserError, match="must be of unit length"):
         sphere.check_unit_length(1.05 * points)
 
 
@@ -75,7 +75,11 @@ def test_in_single_is_single_or_double() -> None:
 
 @pytest.mark.parametrize(
     ("points", "message"),
-    [([1.0], "points: list found"), (torch.ones(2) + 0j, "complex64"), (torch.ones(0), r"\[0\]")],
+    [
+        ([1.0], "points must be a tensor of real numbers, got list"),
+        (torch.ones(2) + 0j, "complex64"),
+        (torch.ones(0), r"\[0\]"),
+    ],
 )
 def test_what_is_no_tensor_of_points_is_refused(points: torch.Tensor, message: str, plain: None) -> None:
     with pytest.raises(UserError, match=message):

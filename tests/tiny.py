@@ -12,5 +12,5 @@ def tiny(train: int, val: int, test: int, batch: int = 2, experiment: str = "dig
         "backbone.levels=2",
         f"data.batch_size={batch}",
         *scenes,
-        "loss.num_pixels=64",
+        "loss.pairwise.num_pixels=64",
     ]

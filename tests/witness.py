@@ -32,7 +32,7 @@ class Witness(Callback):
         if "batch" not in self.said:
             self.said |= {
                 "dimension": task.model.embedding.dimension,
-                "margin": task.loss.margin,
+                "margin": task.loss.pairwise.margin,
                 "ranks": trainer.world_size,
                 "process": os.getpid(),
             }

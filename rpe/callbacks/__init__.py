@@ -1,1 +1,1 @@
-"""What a person sees of a run: progress, figures, pictures."""
+"""Provide Lightning callbacks and loggers: progress, metrics, checkpoints, pictures."""

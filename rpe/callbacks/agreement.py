@@ -1,4 +1,4 @@
-"""All ranks train the same point."""
+"""Check that all ranks train the same config."""
 
 import lightning
 
@@ -7,13 +7,15 @@ from rpe.task.base import Task
 
 
 class Agreement(lightning.Callback):
-    """Refuses to train where the ranks' configs differ, as Lightning's ranks each compose their own.
+    """A callback that stops training if the ranks' configs differ.
+
+    Each of Lightning's ranks composes its own config.
 
     Args:
-        fingerprint: of this process's config.
+        fingerprint: hash of this process's config.
 
     Raises:
-        UserError: on every rank, where two differ.
+        UserError: two ranks differ; raised on every rank.
     """
 
     def __init__(self, fingerprint: str) -> None:
@@ -21,8 +23,8 @@ class Agreement(lightning.Callback):
 
     def on_fit_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         assert isinstance(task, Task)
-        found = task.gathered(self.fingerprint)
+        found = task.gather_ranks(self.fingerprint)
         if len(set(found)) > 1:
             raise UserError(
-                f"the ranks' configs differ ({', '.join(found)}): each would train another point; start the command anew"
+                f"the configs of all ranks must be equal, got {', '.join(found)}. Start the command again."
             )

@@ -1,4 +1,4 @@
-"""The best and the last weights of a run, in its folder wherever that is moved to."""
+"""Save the best and the last weights of a run, in its folder even after that was moved."""
 
 import os
 from pathlib import Path
@@ -12,10 +12,11 @@ from rpe.older_runs import with_todays_weights
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints beside which the old one stays until the new one is whole.
+    """Checkpoint files that replace the old one only once the new one is complete.
 
-    Lightning's own are written into the system's temporary folder and moved: where that is another file system, moving copies, and a process that is
-    killed meanwhile leaves half a file under the checkpoint's name. Those of earlier runs are read with today's names.
+    Lightning writes into the system's temporary folder, then moves the file. On another file system the move
+    is a copy, and a process that is killed meanwhile leaves half a checkpoint. Checkpoints of earlier runs
+    are read with today's names.
     """
 
     def load_checkpoint(self, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -35,15 +36,15 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class Checkpoint(ModelCheckpoint):
-    """One file at each epoch's end, written over: the last, or the best by a figure.
+    """One checkpoint file, overwritten at the end of an epoch: the last, or the best by a metric.
 
-    Lightning's own forgets the best score when the folder has another path than the run was started with, and then takes
-    the first epoch after resuming for the best.
+    Lightning's own callback forgets the best score if the folder was moved since the start of the run. It
+    then takes the first epoch after resuming as the best.
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
         filename: without .ckpt.
-        monitor: the figure, the higher the better; None keeps the last.
+        monitor: the metric, where higher is better; None keeps the last checkpoint.
     """
 
     def __init__(self, folder: Path, filename: str, monitor: str | None) -> None:
@@ -57,15 +58,15 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The state of the run as if it had always lain here."""
+        """Load the state, with all paths moved to this run's folder."""
         here = {"dirpath": self.dirpath}
         here |= {
-            name: self.moved(state_dict.get(name, ""))
+            name: self.relocate(state_dict.get(name, ""))
             for name in ("best_model_path", "kth_best_model_path", "last_model_path")
         }
-        best = {self.moved(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        best = {self.relocate(path): score for path, score in state_dict.get("best_k_models", {}).items()}
         super().load_state_dict({**state_dict, **here, "best_k_models": best})
 
-    def moved(self, path: str) -> str:
-        """The file of the same name in this run's folder."""
+    def relocate(self, path: str) -> str:
+        """Return the path of the same file name in this run's folder."""
         return str(Path(str(self.dirpath)) / Path(path).name) if path else ""

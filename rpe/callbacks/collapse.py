@@ -1,4 +1,4 @@
-"""Tell when the embedding stays collapsed: all pixels at nearly one point, where the grouping can separate nothing."""
+"""Report a collapsed embedding: all pixels are at nearly one point, so grouping cannot separate them."""
 
 import lightning
 
@@ -6,10 +6,10 @@ METRIC = "val/cosine-between-X0"
 
 
 class CollapseWatch(lightning.Callback):
-    """Print one line after a validation in which pixels of different groups are nearly one point, with the settings to change.
+    """A callback that reports a collapsed embedding after validation, with the settings to change.
 
     Args:
-        cosine: mean cosine of pixels of different groups above which the embedding counts as collapsed, in (-1, 1].
+        cosine: mean cosine of different-group pixels above which the embedding is collapsed, in (-1, 1].
     """
 
     def __init__(self, cosine: float) -> None:
@@ -19,7 +19,8 @@ class CollapseWatch(lightning.Callback):
         found = float(trainer.callback_metrics.get(METRIC, -1.0))
         if found > self.cosine and trainer.is_global_zero:
             print(
-                f"the embedding is collapsed after epoch {trainer.current_epoch + 1}: pixels of different groups have a mean cosine of "
-                f"{found:.3f} (1 is one point). Raise loss.negative_weight, lower optimizer.lr, or set grouping.iterations=0.",
+                f"the embedding is collapsed after epoch {trainer.current_epoch + 1}: pixels of different "
+                f"groups have a mean cosine of {found:.3f} (1 is one point). Raise "
+                "loss.pairwise.negative_weight, lower optimizer.lr, or set grouping.iterations=0.",
                 flush=True,
             )

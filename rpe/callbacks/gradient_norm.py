@@ -1,4 +1,4 @@
-"""How long the gradients are, as they were before clipping: of the backbone, of the embedding, of all other parts, and of all."""
+"""Log gradient norms before clipping: of backbone, embedding, other parts, and the whole network."""
 
 import lightning
 import torch
@@ -7,12 +7,15 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-PARTS = ("backbone", "embedding", "others")
-"""Of a network; each has at most one norm a step, and so has the whole, `total`."""
+NETWORK_PARTS = ("backbone", "embedding", "others")
+"""Parts of a network with a norm of their own; the norm of the whole is `total`."""
 
 
 def part_of(parameter: str) -> str:
-    """Which part a parameter of a task belongs to, by its name: `model.backbone.stem.weight`; a detector has several `embeddings`."""
+    """Return the part of a task's parameter, by its name, such as `model.backbone.stem.weight`.
+
+    A boundary detector has several `embeddings`.
+    """
     names = [*parameter.split("."), ""]
     return {"backbone": "backbone", "embedding": "embedding", "embeddings": "embedding"}.get(
         names[1], "others"
@@ -20,25 +23,28 @@ def part_of(parameter: str) -> str:
 
 
 class GradientNorm(lightning.Callback):
-    """Logs each epoch `gradient/<part>-mean` and `-max` over its steps, and `gradient/overflows`: steps whose gradients were not finite, as half
-    precision has them, which count in neither. Nothing waits for the device before the epoch's end."""
+    """A callback that logs `gradient/<part>-mean`, `gradient/<part>-max` and `gradient/overflows` each epoch.
+
+    Mean and maximum are over the epoch's steps. Overflows are steps with gradients that are not finite, as
+    half precision produces; they count in neither. All values stay on the device until the epoch ends.
+    """
 
     def __init__(self) -> None:
         self.parts: dict[str, list[torch.nn.Parameter]] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        self.parts = {part: [] for part in PARTS}
+        self.parts = {part: [] for part in NETWORK_PARTS}
         for name, parameter in task.named_parameters():
             self.parts[part_of(name)].append(parameter)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        zero = torch.zeros(len(PARTS) + 1, device=task.device)
+        zero = torch.zeros(len(NETWORK_PARTS) + 1, device=task.device)
         self.sum, self.max, self.steps, self.overflows = zero, zero.clone(), zero[0].clone(), zero[0].clone()
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, task: lightning.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Before clipping, and after half precision's factor was taken out."""
+        """Add this step's norms; Lightning calls this before clipping and after unscaling."""
         norms = self.norms(task.device)
         finite = norms[-1].isfinite()
         counted = torch.where(finite, norms, 0.0)
@@ -48,9 +54,10 @@ class GradientNorm(lightning.Callback):
         self.overflows = self.overflows + ~finite
 
     def norms(self, device: torch.device) -> Float[Tensor, " part"]:
-        """The Euclidean norm of each part's gradients, 0 where it has none, and last that of all."""
+        """Return the Euclidean norm of each part's gradients, 0 without gradients, and of the whole last."""
         gradients = [
-            [parameter.grad for parameter in self.parts[part] if parameter.grad is not None] for part in PARTS
+            [parameter.grad for parameter in self.parts[part] if parameter.grad is not None]
+            for part in NETWORK_PARTS
         ]
         norms = torch.stack(
             [get_total_norm(some).float() if some else torch.zeros((), device=device) for some in gradients]
@@ -60,8 +67,7 @@ class GradientNorm(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         mean = self.sum / self.steps.clamp(min=1)
         logged = {"gradient/overflows": self.overflows}
-        for index, part in enumerate((*PARTS, "total")):
+        for index, part in enumerate((*NETWORK_PARTS, "total")):
             logged |= {f"gradient/{part}-mean": mean[index], f"gradient/{part}-max": self.max[index]}
-        task.log_dict(
-            logged, sync_dist=True
-        )  # the same on every rank already, as what each found was averaged before; Lightning asks for it
+        # gradients are already averaged over ranks, but Lightning warns without sync_dist
+        task.log_dict(logged, sync_dist=True)

@@ -1,4 +1,4 @@
-"""metrics.csv in the run folder: one row an epoch, written whole, continued by a resumed run."""
+"""Write metrics.csv in the run folder: one row per epoch, continued when a run resumes."""
 
 import csv
 import os
@@ -11,9 +11,9 @@ from lightning.pytorch.loggers import Logger
 
 
 class MetricsCsv(Logger):
-    """All that is logged, by epoch.
+    """A logger of all metrics by epoch.
 
-    Lightning's own CSVLogger deletes the file of a folder that it opens again, and with it the epochs before an interruption.
+    Lightning's CSVLogger deletes an existing file, and with it the epochs before an interruption.
     """
 
     def __init__(self, save_dir: str) -> None:
@@ -36,7 +36,7 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The run's config.yaml has them."""
+        """Log nothing: the run's config.yaml holds the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How far a training is: a bar with the time left on a terminal, plain lines elsewhere, and one line per epoch."""
+"""Show training progress: a bar on a terminal, plain lines elsewhere, and one line per epoch."""
 
 import sys
 import time
@@ -13,19 +13,23 @@ from rich.progress import Progress as Bar
 from rpe.task.base import Task
 
 
-def named(trainer: lightning.Trainer, line: str) -> str:
-    """The line, after the name of the point where several of a sweep may run at a time."""
+def name_line(trainer: lightning.Trainer, line: str) -> str:
+    """Return the line, prefixed with the job's name in a sweep, whose jobs may run at the same time."""
     folder = Path(trainer.default_root_dir)
     return f"{folder.name}: {line}" if (folder.parent / "sweep.yaml").is_file() else line
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds."""
+    """Return minutes and seconds, such as 2:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 class Progress(lightning.Callback):
-    """Args: every_seconds: between two plain lines."""
+    """A callback that shows progress, time left, and the metrics of each epoch.
+
+    Args:
+        every_seconds: seconds between two plain lines.
+    """
 
     def __init__(self, every_seconds: float) -> None:
         self.every_seconds = every_seconds
@@ -64,26 +68,22 @@ class Progress(lightning.Callback):
         elif time.monotonic() - self.last > self.every_seconds:
             self.last = time.monotonic()
             left = (self.last - self.start) / (done - self.first_step) * (self.total - done)
-            print(
-                named(
-                    trainer,
-                    f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left",
-                ),
-                flush=True,
-            )
+            line = f"{where} batch {index + 1}/{int(trainer.num_training_batches)}, {clock(left)} left"
+            print(name_line(trainer, line), flush=True)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        metrics = trainer.callback_metrics
+        values = trainer.callback_metrics
         assert isinstance(task, Task)
         shown = [("loss", "train/loss"), *((name, f"val/{name}") for name in task.shown)]
-        figures = "  ".join(f"{name} {float(metrics[key]):.3f}" for name, key in shown if key in metrics)
-        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}  ({clock(time.monotonic() - self.start)})"
+        metrics = "  ".join(f"{name} {float(values[key]):.3f}" for name, key in shown if key in values)
+        elapsed = clock(time.monotonic() - self.start)
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {metrics}  ({elapsed})"
         if self.bar:
             self.bar.console.print(line, highlight=False)
         else:
-            print(named(trainer, line), flush=True)
+            print(name_line(trainer, line), flush=True)
 
     def on_train_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         if self.bar:

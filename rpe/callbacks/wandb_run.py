@@ -1,4 +1,4 @@
-"""wandb beside metrics.csv: a run of ours is one run there, also when it was interrupted."""
+"""Log to wandb: a run of ours is one wandb run, even if it was interrupted."""
 
 import os
 import secrets
@@ -16,22 +16,23 @@ MODES = ("offline", "online", "disabled")
 
 
 class WandbRun(WandbLogger):
-    """Logs to the wandb run whose id lies in `<save_dir>/wandb_id`, written before training starts; a row of its history is a step of the optimiser.
+    """A logger to the wandb run whose id is in `<save_dir>/wandb_id`.
 
-    Started by an agent of wandb's, the run is the one that the agent opened: its id and project are the agent's.
+    The file is written before training starts. A row of the run's history is a step of the optimiser. Under a
+    wandb agent, the run is the one that the agent opened, with the agent's id and project.
 
     Args:
         save_dir: the run folder.
-        project: in wandb.
+        project: wandb project.
         mode: offline, online or disabled.
-        group: of the runs that belong together; null is none.
-        name: as wandb shows it; null lets it make one up.
-        tags: the user's.
-        job_tags: beside them.
-        settings: what else `wandb.init` takes: entity, notes.
+        group: wandb group of related runs; null sets no group.
+        name: name shown in wandb; null lets wandb choose one.
+        tags: tags of the user.
+        job_tags: further tags, of the job.
+        settings: further arguments of `wandb.init`, such as entity and notes.
 
     Raises:
-        UserError: another mode.
+        UserError: `mode` is not one of these.
     """
 
     def __init__(
@@ -46,11 +47,10 @@ class WandbRun(WandbLogger):
         **settings: Any,
     ) -> None:
         if mode not in MODES:
-            raise UserError(f"logger.wandb.mode {mode!r} is unknown: choose {', '.join(MODES)}")
+            raise UserError(f"logger.wandb.mode must be offline, online or disabled, got {mode!r}.")
         self.file = Path(save_dir) / "wandb_id"
         known = self.file.read_text().strip() if self.file.is_file() else secrets.token_hex(4)
-        given = agents_run()
-        every = list(dict.fromkeys([*tags, *job_tags]))
+        given = agent_run_id()
         super().__init__(
             save_dir=save_dir,
             project=project,
@@ -59,48 +59,52 @@ class WandbRun(WandbLogger):
             resume="allow",
             group=group,
             name=name,
-            tags=every,
+            tags=list(dict.fromkeys([*tags, *job_tags])),
             **settings,
         )
-        del self._wandb_init["anonymous"]  # Lightning still says it, and wandb warns of it
-        if given is not None:  # wandb takes both from the environment, and warns of others
+        del self._wandb_init["anonymous"]  # Lightning still passes it, and wandb warns
+        if given is not None:  # wandb takes both from the environment, and warns about others
             self._wandb_init |= {"id": None, "project": None}
         self.environment: dict[str, str] = {}
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Opens the run, after its id is written down.
+        """Write the run's id, then open the run.
 
         Raises:
-            UserError: wandb cannot be reached, knows nobody, or does not take a setting.
+            UserError: wandb cannot be reached, has no login, or refuses a setting.
         """
         import wandb
 
         partial = self.file.with_name(f"{self.file.name}.partial")
         partial.write_text(f"{self.version}\n")
         os.replace(partial, self.file)
-        self.environment = of_wandb(os.environ)
+        self.environment = wandb_variables(os.environ)
         try:
             _ = self.experiment
         except (wandb.errors.Error, TypeError, ValueError) as error:
             self.restore_environment()
-            said = " ".join(str(error).split())
-            remedy = ": run `wandb login` first, or take logger.wandb.mode=offline and `wandb sync` later"
-            raise UserError(
-                f"logger.wandb: {said}{remedy if isinstance(error, wandb.errors.Error) else ''}"
-            ) from error
+            message = " ".join(str(error).split())
+            if isinstance(error, wandb.errors.Error):
+                message += (
+                    ". Run `wandb login` first, or use logger.wandb.mode=offline and `wandb sync` later."
+                )
+            raise UserError(f"logger.wandb: {message}") from error
         super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """A row for the step. wandb counts rows by itself, and a run that goes on offline would count from 0 again, over the rows that are there."""
+        """Log a row with its step. wandb's own count would restart at 0 when an offline run resumes."""
         self.experiment.log(
             dict(metrics) | ({} if step is None else {"trainer/global_step": step}), step=step
         )
 
     @rank_zero_only
-    def conclude(self, figures: Mapping[str, float], pictures: Path, step: int) -> None:
-        """The test's figures into the run's summary, as `test/<figure>`, and what was drawn: sheets of images as `sheets`, all else as `curves`."""
+    def log_test(self, metrics: Mapping[str, float], pictures: Path, step: int) -> None:
+        """Write the test metrics into the run's summary, as `test/<metric>`, and log the pictures.
+
+        Sheets of images are logged as `sheets`, other pictures as `curves`.
+        """
         files = sorted(pictures.glob("*.png"))
         sheets = [file for file in files if file.name.startswith("val-")]
         for key, shown in (("sheets", sheets), ("curves", [file for file in files if file not in sheets])):
@@ -108,11 +112,14 @@ class WandbRun(WandbLogger):
                 self.log_image(
                     key, [str(file) for file in shown], step, caption=[file.stem for file in shown]
                 )
-        self.experiment.summary.update({f"test/{name}": value for name, value in figures.items()})
+        self.experiment.summary.update({f"test/{name}": value for name, value in metrics.items()})
 
     @rank_zero_only
     def finish(self, failed: bool) -> None:
-        """End the run, or the next job of this process would write into it; of a failed job it is a failed run."""
+        """End the run, marked as failed if the job failed.
+
+        The next job of this process would otherwise write into it.
+        """
         if self._experiment is None:
             return
         try:
@@ -122,22 +129,22 @@ class WandbRun(WandbLogger):
             self.restore_environment()
 
     def restore_environment(self) -> None:
-        """wandb leaves the address of its service, which a process started later would take for its own."""
-        for name in of_wandb(os.environ).keys() - self.environment.keys():
+        """Restore the environment, where wandb leaves the address of its service for later processes."""
+        for name in wandb_variables(os.environ).keys() - self.environment.keys():
             del os.environ[name]
         os.environ.update(self.environment)
 
 
-def of_wandb(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that wandb reads and writes."""
+def wandb_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that wandb reads and writes."""
     return {name: value for name, value in environment.items() if "WANDB" in name}
 
 
-def agents_run() -> str | None:
-    """The id of the run that an agent of wandb's sweeps has opened for this process; None without an agent."""
+def agent_run_id() -> str | None:
+    """Return the id of the run that a wandb sweep agent opened for this process; None without an agent."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
 def wandb_runs(loggers: Iterable[Logger]) -> list[WandbRun]:
-    """Those of a trainer's loggers that log to wandb."""
+    """Return the loggers that log to wandb."""
     return [logger for logger in loggers if isinstance(logger, WandbRun)]

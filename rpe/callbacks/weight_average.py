@@ -1,15 +1,16 @@
-"""Exponential moving average of the weights: what is validated, kept as best, and tested."""
+"""Average the weights exponentially; the average is validated, kept as best, and tested."""
 
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 
 class WeightAverage(EMAWeightAveraging):
-    """Average the weights over the last 1 / (1 - `decay`) steps or so (Lightning's own callback with its number in the YAML).
+    """Lightning's callback that averages the weights over about the last 1 / (1 - `decay`) steps.
 
-    Checkpoints hold the average as their weights and the current weights beside it; a resumed run continues from these.
+    Checkpoints hold the average as their weights, and the current weights beside it. A resumed run continues
+    from the current ones.
 
     Args:
-        decay: share of the average that one step keeps, in [0, 1).
+        decay: share of the average that is kept at each step, in [0, 1).
     """
 
     def __init__(self, decay: float) -> None:

@@ -1,1 +1,1 @@
-"""Datasets and LightningDataModules: digits, and anything in COCO format."""
+"""Datasets and LightningDataModules: digits, COCO format, folders of masks, VOC with SBD, and BSDS500."""

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's instance format: read, checked, and kept in a few arrays."""
+"""Read and check annotation files in COCO's instance format, and keep them in a few arrays."""
 
 import gc
 import json
@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from rpe.data.annotation_check import check_truth, drawn_areas, refuse_empty, run_length_of, tell_areas
+from rpe.data.annotation_check import (
+    check_truth,
+    measure_areas,
+    note_wrong_areas,
+    refuse_empty,
+    to_run_length,
+)
 from rpe.data.module import Truth, normal_name
 from rpe.errors import note
 from rpe.structures import RunLength, UserError
@@ -19,10 +25,10 @@ from rpe.structures import RunLength, UserError
 
 @dataclass
 class Annotations:
-    """All annotations of a split in a few arrays: as Python objects they would grow every worker's memory page by page.
+    """All annotations of a split in a few arrays.
 
-    An annotation's mask lies in `codes[start:start + length]` as JSON text. Annotations are sorted by image; those of image i are
-    `first[i]:first[i + 1]`.
+    Python objects would grow each worker's memory page by page. `codes[starts[k]:starts[k + 1]]` is the mask
+    of annotation k as JSON text. Annotations are sorted by image: `first[i]:first[i + 1]` belong to image i.
     """
 
     image_ids: Int64[np.ndarray, " image"]
@@ -39,34 +45,38 @@ class Annotations:
         return len(self.image_ids)
 
     def mask(self, annotation: int, image: int) -> RunLength:
-        """The mask of an annotation."""
+        """Return the mask of an annotation."""
         code = json.loads(self.codes[self.starts[annotation] : self.starts[annotation + 1]].tobytes())
         height, width = (int(length) for length in self.sizes[image])
-        return run_length_of(code, height, width)
+        return to_run_length(code, height, width)
 
 
 def read_truth(file: Path) -> Truth:
-    """An annotation file, checked for what training and evaluation rely on.
+    """Read an annotation file and check everything that training and evaluation rely on.
 
     Raises:
-        UserError: no such file, not JSON, not COCO's layout, no annotation, or an entry that `check_truth` refuses.
+        UserError: the file is missing, not JSON, not in COCO's layout, empty, or refused by `check_truth`.
     """
     if not file.is_file():
         raise UserError(
-            f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where it lies"
+            f"annotation file {file} does not exist. Set data.root or RPE_DATA_DIR to its folder."
         )
     truth: Truth = read_json(file, f"annotation file {file}")
     if not isinstance(truth, dict):
         raise UserError(
-            f"annotation file {file} {described(truth)}: COCO's instance format has images, annotations and categories"
+            f"annotation file {file} must hold images, annotations and categories, "
+            f"got {describe_json(truth)}. Export it in COCO's instance format."
         )
     missing = [key for key in ("images", "annotations", "categories") if key not in truth]
     if missing:
         raise UserError(
-            f"annotation file {file} has no {missing[0]}: it is not in COCO's instance format, but {described(truth)}"
+            f"annotation file {file} must have {missing[0]}, got {describe_json(truth)}. "
+            "Export it in COCO's instance format."
         )
     if not truth["annotations"]:
-        raise UserError(f"annotation file {file} holds no annotation at all: name the split's instance file")
+        raise UserError(
+            f"annotation file {file} must hold an annotation, got none. Name the split's instance file."
+        )
     check_truth(truth, file)
     for annotation in truth["annotations"]:
         annotation.setdefault("iscrowd", 0)
@@ -74,13 +84,13 @@ def read_truth(file: Path) -> Truth:
 
 
 def read_json(file: Path, what: str) -> Any:
-    """Read a JSON file, twice as fast as with a collector of garbage that walks through all objects time and again.
+    """Read a JSON file with garbage collection off, which is twice as fast for many objects.
 
     Args:
-        what: the file's part, for messages.
+        what: names the file in messages.
 
     Raises:
-        UserError: it is not JSON, in words that tell what it is instead.
+        UserError: it is not JSON. The message says what it is instead.
     """
     text = file.read_bytes()
     collecting = gc.isenabled()
@@ -89,116 +99,116 @@ def read_json(file: Path, what: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise UserError(
-            f"{what} is not JSON that this program reads: lists within lists, hundreds of levels deep"
+            f"{what} must nest lists less than some hundred levels deep, got more. Export it anew."
         ) from None
     except ValueError as error:
-        raise UserError(f"{what} is not JSON: {fault_of(text, error)}") from error
+        raise UserError(f"{what} must be JSON, got {explain_json_error(text, error)}") from error
     finally:
         if collecting:
             gc.enable()
 
 
-def fault_of(text: bytes, error: ValueError) -> str:
-    """Tell why a text is not JSON, and what to do."""
-    start = text.lstrip()[:1]
+def explain_json_error(text: bytes, error: ValueError) -> str:
+    """Return what a text is instead of JSON, and the fix: the end of a message."""
     if not text.strip():
-        return "it is empty; is the download complete?"
+        return "an empty file. Complete the download."
+    if text[:2] == b"PK":
+        return "a ZIP file. Unpack it."
     if isinstance(error, UnicodeDecodeError):
         known = {
-            b"\x1f\x8b": "a gzip file; unpack it",
-            b"PK": "a ZIP file; unpack it",
-            b"\x89P": "a PNG image",
-            b"\x93N": "a NumPy file",
+            b"\x1f\x8b": "a gzip file. Unpack it.",
+            b"\x89P": "a PNG image. Name a JSON file.",
+            b"\x93N": "a NumPy file. Name a JSON file.",
         }
-        return f"it is {known.get(text[:2], f'no UTF-8 text ({error.reason} at byte {error.start:,}); save it as UTF-8')}"
-    if text[:2] == b"PK":
-        return "it is a ZIP file; unpack it"
-    if start == b"<":
-        return "it begins with '<' as a web page or XML does; is it an error page of the download?"
-    if isinstance(error, json.JSONDecodeError):
-        where = f"{error.msg} at line {error.lineno:,}, column {error.colno:,}"
-        if error.msg == "Extra data":
-            return f"a second value follows the first ({where}); write one list, not one object a line"
-        return (
-            f"it ends too early ({where}); is the download complete?"
-            if not error.doc[error.pos :].strip()
-            else where
-        )
-    return str(error)
+        other = f"text not in UTF-8 ({error.reason} at byte {error.start:,}). Save it as UTF-8."
+        return known.get(text[:2], other)
+    if text.lstrip().startswith(b"<"):
+        return "text that begins with '<', as HTML and XML do. Download it anew."
+    if not isinstance(error, json.JSONDecodeError):
+        return f"an error ({error}). Export it anew."
+    where = f"{error.msg} at line {error.lineno:,}, column {error.colno:,}"
+    if error.msg == "Extra data":
+        return f"a second value after the first ({where}). Write one list, not one object a line."
+    if not error.doc[error.pos :].strip():
+        return f"a file that ends too early ({where}). Complete the download."
+    return f"an error ({where}). Export it anew."
 
 
-def described(value: Any) -> str:
-    """Tell what a JSON file holds on its top level."""
+def describe_json(value: Any) -> str:
+    """Describe the top level of a JSON file, for messages."""
     if isinstance(value, dict):
-        return f"holds an object with {', '.join(map(repr, list(value)[:5])) or 'no key'}"[:200]
+        return f"an object with {', '.join(map(repr, list(value)[:5])) or 'no key'}"[:200]
     if isinstance(value, list):
-        return f"holds a list of {len(value):,}"
-    return f"holds {json.dumps(value)[:100]}"
+        return f"a list of {len(value):,}"
+    return json.dumps(value)[:100]
 
 
 def read_split(file: Path, names: Sequence[str] | None, key: str, skip_empty: bool) -> tuple[Truth, set[int]]:
-    """Read an annotation file with the annotations of the named categories alone (None is all), and these categories' ids.
+    """Read an annotation file. Return the annotations of the named categories (None: of all), and their ids.
 
     Args:
-        key: of the option that named them, for messages.
-        skip_empty: a mask without a pixel is no fault.
+        key: the option that names the categories, for messages.
+        skip_empty: accept masks without a pixel.
 
     Raises:
-        UserError: what `read_truth` or `refuse_empty` refuse, a name that is unknown, or no object of these categories.
+        UserError: `read_truth` or `refuse_empty` refuse it, a name is unknown, or no object is left.
     """
     whole = read_truth(file)
-    areas = drawn_areas(whole)
+    areas = measure_areas(whole)
     if not skip_empty:
         refuse_empty(whole, file, areas)
-    tell_areas(whole, file, areas)
-    tell_shared_names(whole, file)
-    chosen = category_ids(whole, names, key)
-    truth = only_categories(whole, chosen)
+    note_wrong_areas(whole, file, areas)
+    note_shared_names(whole, file)
+    chosen = find_category_ids(whole, names, key)
+    truth = keep_categories(whole, chosen)
     if all(annotation["iscrowd"] for annotation in truth["annotations"]):
-        within = f" of data.{key} {list(names)}" if names is not None else ""
+        chosen_by = f" of data.{key} {list(names)}" if names is not None else ""
         raise UserError(
-            f"annotation file {file} holds no object{within}, at most crowds: name a file or categories that have some"
+            f"annotation file {file} must hold an object{chosen_by}, got none but crowds. "
+            "Name another file or other categories."
         )
     return truth, chosen
 
 
-def category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int]:
-    """Return all ids that bear one of the names; all ids for None.
+def find_category_ids(truth: Truth, names: Sequence[str] | None, key: str) -> set[int]:
+    """Return the ids of all categories with these names. None selects all categories.
 
     Raises:
         UserError: a name that the file does not hold.
     """
     if names is None:
         return {category["id"] for category in truth["categories"]}
-    by_name = ids_by_name(truth)
+    by_name = group_ids_by_name(truth)
     unknown = [name for name in names if normal_name(name) not in by_name]
     if unknown:
         raise UserError(
-            f"data.{key} names {unknown[0]!r}, which is no category of the data: it has {', '.join(list(by_name)[:8])} ..."
+            f"data.{key} must name categories of the data, got {unknown[0]!r}. "
+            f"Choose among {', '.join(list(by_name)[:8])}{' ..' if len(by_name) > 8 else '.'}"
         )
     return {number for name in names for number in by_name[normal_name(name)]}
 
 
-def ids_by_name(truth: Truth) -> dict[str, list[int]]:
-    """Return the category ids that bear each name, as `normal_name` spells it."""
+def group_ids_by_name(truth: Truth) -> dict[str, list[int]]:
+    """Return the category ids of each name, spelled as by `normal_name`."""
     ids: dict[str, list[int]] = defaultdict(list)
     for category in truth["categories"]:
         ids[normal_name(category["name"])].append(category["id"])
     return ids
 
 
-def tell_shared_names(truth: Truth, file: Path) -> None:
-    """Print one line where several category ids share a name, as in merged exports."""
-    shared = {name: ids for name, ids in ids_by_name(truth).items() if len(ids) > 1}
+def note_shared_names(truth: Truth, file: Path) -> None:
+    """Print a line if several category ids share a name, as in merged exports."""
+    shared = {name: ids for name, ids in group_ids_by_name(truth).items() if len(ids) > 1}
     if shared:
         named = "; ".join(f"{name!r} is {', '.join(map(str, ids))}" for name, ids in list(shared.items())[:5])
         note(
-            f"category names repeat in {file}: {named}; a name in data.*_categories means every id that bears it, classes go by id"
+            f"category names repeat in {file}: {named}; a name in data.*_categories selects all its ids, "
+            "each id is a class of its own"
         )
 
 
-def only_categories(truth: Truth, chosen: set[int]) -> Truth:
-    """The truth without the annotations of other categories; all images stay, and what is void, as it is of no category."""
+def keep_categories(truth: Truth, chosen: set[int]) -> Truth:
+    """Return the truth with the annotations of these categories alone. All images and all void stay."""
     kept = [
         annotation
         for annotation in truth["annotations"]
@@ -208,12 +218,12 @@ def only_categories(truth: Truth, chosen: set[int]) -> Truth:
 
 
 def compact(truth: Truth) -> Annotations:
-    """The truth in arrays."""
+    """Convert a truth to arrays."""
     images = sorted(truth["images"], key=lambda image: image["id"])
-    place = {image["id"]: index for index, image in enumerate(images)}
-    annotations = sorted(truth["annotations"], key=lambda annotation: place[annotation["image_id"]])
+    positions = {image["id"]: index for index, image in enumerate(images)}
+    annotations = sorted(truth["annotations"], key=lambda annotation: positions[annotation["image_id"]])
     codes = [json.dumps(annotation["segmentation"]).encode() for annotation in annotations]
-    owners = np.array([place[annotation["image_id"]] for annotation in annotations], dtype=np.int64)
+    owners = np.array([positions[annotation["image_id"]] for annotation in annotations], dtype=np.int64)
     return Annotations(
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),
         sizes=np.array([(image["height"], image["width"]) for image in images], dtype=np.int64).reshape(

@@ -1,4 +1,4 @@
-"""What training and evaluation rely on in annotations of COCO's format, checked with one clear line each."""
+"""Check COCO annotations for training and evaluation. Each error is one line that names the entry."""
 
 import math
 import posixpath
@@ -13,32 +13,32 @@ from rpe.data.module import normal_name
 from rpe.errors import note
 from rpe.structures import RunLength, UserError
 
-BEYOND = 0.1
-"""A polygon may reach beyond its image by this share of the image's longer side, as tools draw over the border; what lies there is cut off."""
+MAX_OVERHANG = 0.1
+"""Largest extent of a polygon beyond its image, as a fraction of the longer side. The image cuts it off."""
 
-MASKS_DRAWN = 20_000
-"""Up to so many masks are all drawn before training starts, to see whether they hold a pixel; beyond, the small ones."""
+MAX_DECODED_MASKS = 20_000
+"""Up to this many masks are all decoded before training, to find empty ones. Of more, the small ones are."""
 
 SMALL = 4.0
-"""Pixels of area below which a mask may round to nothing."""
+"""Masks below this area in pixels may round to nothing."""
 
-SAMPLED = 2_000
-"""Of more masks than `MASKS_DRAWN`, so many are drawn besides the small ones, to compare the `area` field with them."""
+SAMPLE_SIZE = 2_000
+"""About this many of more masks are decoded besides the small ones, to compare their `area` field."""
 
-FAR_SHARE = 0.01
-"""Share of the drawn masks whose `area` field may be far from their pixels before a line says so: COCO itself has a few."""
+WRONG_AREA_FRACTION = 0.01
+"""Fraction of decoded masks with a wrong `area` field from which a line is printed. COCO itself has a few."""
 
-MOST_PIXELS = 2**31
-"""Of an image: run lengths count with 32 bits."""
+MAX_PIXELS = 2**31
+"""Images must have fewer pixels, as run lengths count with 32 bits."""
 
-LARGEST_ID = 2**63
-"""Ids are kept in 64 bits."""
+ID_LIMIT = 2**63
+"""Ids must be below it, as they are kept in 64 bits."""
 
 Entry = dict[str, Any]
 
 
-def run_length_of(segmentation: Any, height: int, width: int) -> RunLength:
-    """Polygons, uncompressed or compressed run lengths as compressed run lengths."""
+def to_run_length(segmentation: Any, height: int, width: int) -> RunLength:
+    """Convert polygons or run lengths, compressed or not, to compressed run lengths."""
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     if isinstance(segmentation["counts"], list):
@@ -47,10 +47,10 @@ def run_length_of(segmentation: Any, height: int, width: int) -> RunLength:
 
 
 def check_truth(truth: Entry, file: Path) -> None:
-    """Refuse what is incomplete, comes twice, points to nothing, or lies elsewhere.
+    """Check that entries are complete, unique and refer to each other, and that masks fit their images.
 
     Raises:
-        UserError: naming the first entry that is wrong.
+        UserError: naming the first wrong entry.
     """
     for key, what, wanted in (
         ("images", "an image", ("id", "height", "width", "file_name")),
@@ -59,46 +59,50 @@ def check_truth(truth: Entry, file: Path) -> None:
     ):
         if not isinstance(truth[key], list):
             raise UserError(
-                f"annotation file {file} holds no list of {key}, but one {type(truth[key]).__name__}: it is not in COCO's instance format"
+                f"{key} in {file} must be a list, got one {type(truth[key]).__name__}. "
+                "Export it in COCO's instance format."
             )
         for entry in truth[key]:
             refuse_missing(entry, wanted, what, file)
-            refuse_wrong(entry, what, file)
+            check_types(entry, what, file)
         if len({entry["id"] for entry in truth[key]}) < len(truth[key]):
+            duplicate = find_duplicate([entry["id"] for entry in truth[key]])
             raise UserError(
-                f"annotation file {file} names {what} id twice: {twice([entry['id'] for entry in truth[key]])}"
+                f"{what} in {file} must have an id of its own, got {duplicate} twice. Renumber one."
             )
     refuse_shared_files(truth["images"], file)
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     check_sizes(sizes, file)
-    categories = {category["id"] for category in truth["categories"]}
+    known_ids = (("image_id", sizes), ("category_id", {category["id"] for category in truth["categories"]}))
     for annotation in truth["annotations"]:
         where = f"annotation {annotation['id']} in {file}"
         check_numbers(annotation, where)
-        if annotation["image_id"] not in sizes:
-            raise UserError(f"{where} names image {annotation['image_id']}, which the file does not list")
-        if annotation["category_id"] not in categories:
-            raise UserError(
-                f"{where} names category {annotation['category_id']}, which the file does not list"
-            )
+        for key, known in known_ids:
+            if annotation[key] not in known:
+                raise UserError(
+                    f"{where} must have {key} of a listed {key.removesuffix('_id')}, got {annotation[key]}. "
+                    "List it, or remove the annotation."
+                )
         check_mask(annotation, sizes[annotation["image_id"]], where)
 
 
 def check_sizes(sizes: Mapping[int, tuple[Any, Any]], file: Path) -> None:
-    """Refuse a (height, width) that no image has, by image id."""
+    """Check each image's (height, width), given by image id."""
     for image_id, size in sizes.items():
         if not all(type(length) is int and length > 0 for length in size):
             raise UserError(
-                f"image {image_id} in {file} has the size {short(list(size))}: whole numbers above 0 are wanted"
+                f"image {image_id} in {file} must have height and width as integers > 0, "
+                f"got {shorten(list(size))}. Correct them."
             )
-        if size[0] * size[1] >= MOST_PIXELS:
+        if size[0] * size[1] >= MAX_PIXELS:
             raise UserError(
-                f"image {image_id} in {file} has the size {list(size)}: {MOST_PIXELS:,} pixels or more fit no mask"
+                f"image {image_id} in {file} must have fewer than {MAX_PIXELS:,} pixels, got {list(size)}. "
+                "Correct its height and width, or cut it."
             )
 
 
 def refuse_shared_files(images: list[Entry], file: Path) -> None:
-    """Refuse two entries for one image file: each would hold a part of its objects, and count the others as mistakes.
+    """Refuse two entries for one image file. Each would count the other's objects as mistakes.
 
     Raises:
         UserError: naming both entries.
@@ -108,28 +112,29 @@ def refuse_shared_files(images: list[Entry], file: Path) -> None:
         name = posixpath.normpath(normal_name(image["file_name"]))
         if first.setdefault(name, image["id"]) != image["id"]:
             raise UserError(
-                f"annotation file {file} has two images, {first[name]} and {image['id']}, of one file_name {image['file_name']!r}: "
-                "join them to one entry with the annotations of both (were files merged?)"
+                f"file_name in {file} must be unique, got {image['file_name']!r} for images {first[name]} "
+                f"and {image['id']}. Make them one entry with the annotations of both."
             )
 
 
 def refuse_missing(entry: Any, keys: Sequence[str], what: str, file: Path) -> None:
-    """Refuse an entry that lacks a key.
+    """Check that an entry has these keys.
 
     Raises:
         UserError: naming the entry and the key.
     """
     if not isinstance(entry, dict):
         raise UserError(
-            f"{what} in {file} is {str(entry)[:100]}: a set of keys is wanted, with {', '.join(keys)}"
+            f"{what} in {file} must be an object with {', '.join(keys)}, got {str(entry)[:100]}. "
+            "Export it anew."
         )
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise UserError(f"{what} in {file} has no {missing[0]}: {str(entry)[:100]}")
+        raise UserError(f"{what} in {file} must have {missing[0]}, got {str(entry)[:100]}. Add it.")
 
 
-def refuse_wrong(entry: Entry, what: str, file: Path) -> None:
-    """Refuse an id that is no whole number of 64 bits, or a name that is no text which a file could bear.
+def check_types(entry: Entry, what: str, file: Path) -> None:
+    """Check that ids are integers of 64 bits, and names are text that a file system accepts.
 
     Raises:
         UserError: naming the entry.
@@ -137,116 +142,133 @@ def refuse_wrong(entry: Entry, what: str, file: Path) -> None:
     for key in ("id", "image_id", "category_id"):
         if key in entry and type(entry[key]) is not int:
             raise UserError(
-                f"{what} in {file} has the {key} {short(entry[key])}: a whole number is wanted: {str(entry)[:100]}"
+                f"{key} of {what} in {file} must be an integer, got {shorten(entry[key])} in "
+                f"{str(entry)[:100]}. Correct it."
             )
-        if key in entry and not -LARGEST_ID <= entry[key] < LARGEST_ID:
+        if key in entry and not -ID_LIMIT <= entry[key] < ID_LIMIT:
             raise UserError(
-                f"{what} in {file} has the {key} {str(entry[key])[:30]}: a whole number of at most 64 bits is wanted"
+                f"{key} of {what} in {file} must be an integer of 64 bits, got {str(entry[key])[:30]}. "
+                "Renumber."
             )
     for key in ("file_name", "name"):
         if key in entry and not (isinstance(entry[key], str) and entry[key]):
             raise UserError(
-                f"{what} in {file} has the {key} {short(entry[key])}: text is wanted: {str(entry)[:100]}"
+                f"{key} of {what} in {file} must be text, got {shorten(entry[key])} in {str(entry)[:100]}. "
+                "Correct it."
             )
-        # half of a surrogate pair, as JSON escapes allow, is no character
+        # JSON escapes allow half of a surrogate pair, which is not a character
         if key in entry and (
             "\0" in entry[key]
             or (not entry[key].isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry[key]))
         ):
             raise UserError(
-                f"{what} in {file} has the {key} {ascii(entry[key])[:60]}: it holds what is no character"
+                f"{key} of {what} in {file} must hold characters alone, got {ascii(entry[key])[:60]}. "
+                "Rename it."
             )
 
 
 def check_numbers(annotation: Entry, where: str) -> None:
-    """Refuse an area that no mask has, and a crowd that is neither one nor none."""
+    """Check that the area is a finite number >= 0, and iscrowd is 0 or 1."""
     area, crowd = annotation["area"], annotation.get("iscrowd", 0)
     if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < 1e18:
         raise UserError(
-            f"{where} has the area {short(area)}: a number of pixels from 0 on is wanted, as recall by size goes by it"
+            f"{where} must have an area >= 0 in pixels, got {shorten(area)}. "
+            "Correct it, as recall by size uses it."
         )
     if crowd not in (0, 1):
-        raise UserError(f"{where} has iscrowd {short(crowd)}: 0 (an object) or 1 (a crowd) is wanted")
+        raise UserError(
+            f"{where} must have iscrowd 0 (an object) or 1 (a crowd), got {shorten(crowd)}. Correct it."
+        )
 
 
-def short(value: Any) -> str:
-    """Return a value as Python writes it, text in its quotes, cut where it is long."""
+def shorten(value: Any) -> str:
+    """Return a value's repr, cut to 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]} .."
 
 
-def twice(values: list[Any]) -> Any:
-    """The first value that came before."""
+def find_duplicate(values: list[Any]) -> Any:
+    """Return the first value that occurs a second time."""
     seen: set[Any] = set()
-    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+    return next(one for one in values if one in seen or seen.add(one))  # type: ignore[func-returns-value]
 
 
 def check_mask(annotation: Entry, size: tuple[int, int], where: str) -> None:
-    """Refuse a mask that is none, lies elsewhere, or is made for another size."""
+    """Refuse a missing or malformed mask, one outside its image, or one for another image size."""
     code = annotation.get("segmentation")
     if not code:
-        raise UserError(f"{where} has no segmentation: instance masks are needed, boxes are not enough")
+        raise UserError(f"{where} must have a segmentation, got none. Export masks, boxes are not enough.")
     if isinstance(code, list):
         check_nesting(code, where)
         for number, ring in enumerate(code, start=1):
-            check_ring(
-                ring, size, where, "its polygon" if len(code) == 1 else f"its polygon {number} of {len(code)}"
-            )
+            check_ring(ring, size, where, "polygon" if len(code) == 1 else f"polygon {number} of {len(code)}")
     elif not isinstance(code, dict):
         raise UserError(
-            f"{where} has the segmentation {str(code)[:60]!r}: a list of polygons or a run-length mask is wanted"
+            f"{where} must have polygons or a run-length mask as segmentation, got {str(code)[:60]!r}. "
+            "Export it anew."
         )
     elif not {"size", "counts"} <= code.keys():
-        raise UserError(f"{where} has a run-length mask without size or counts")
+        held = ", ".join(map(str, code))[:60]
+        raise UserError(
+            f"{where} must have a run-length mask of size and counts, got {held}. Export it anew."
+        )
     elif code["size"] != list(size) or not all(type(length) is int for length in code["size"]):
         raise UserError(
-            f"{where} has a mask of size {short(code['size'])}, but its image {annotation['image_id']} is {list(size)} (height, width)"
+            f"{where} must have a mask of the size of its image {annotation['image_id']}, {list(size)} "
+            f"(height, width), got {shorten(code['size'])}. Export it anew."
         )
-    elif pixels_of(code["counts"]) != size[0] * size[1]:
-        # pycocotools would fill what the runs do not reach with whatever lies in memory
+    elif count_pixels(code["counts"]) != size[0] * size[1]:
+        # pycocotools would fill missing runs with uninitialised memory
         raise UserError(
-            f"{where} has a run-length mask whose counts are not those of {size[0]} x {size[1]} pixels: it is damaged"
+            f"{where} must have run-length counts of {size[0]} x {size[1]} pixels, got a damaged mask. "
+            "Export it anew."
         )
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number as JSON has them."""
+    """Return whether a value is a JSON number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_nesting(code: list[Any], where: str) -> None:
-    """Refuse corners that are not in a list of polygons, each one flat list.
+    """Check that corners are a list of polygons, each a flat list.
 
     Raises:
         UserError: naming how they are nested.
     """
     if is_number(code[0]):
         raise UserError(
-            f"{where} has the segmentation {str(code)[:40]} ..: it is one flat list, write a list of polygons, [[x, y, x, y, ..]]"
+            f"{where} must have a list of polygons as segmentation, got one flat list {str(code)[:40]} .. "
+            "Write [[x, y, x, y, ..]]."
         )
     if len(code) > 1 and all(
         isinstance(ring, list) and len(ring) == 2 and all(map(is_number, ring)) for ring in code
     ):
         raise UserError(
-            f"{where} has the segmentation {str(code)[:40]} ..: it is a list of corner pairs, write [[x, y, x, y, ..]]"
+            f"{where} must have a list of polygons as segmentation, got a list of corner pairs "
+            f"{str(code)[:40]} .. Write [[x, y, x, y, ..]]."
         )
 
 
-def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "its polygon") -> None:
-    """Refuse a polygon with too few or wrong corners, or outside its image; `which` names it."""
+def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "polygon") -> None:
+    """Refuse a polygon with too few or wrong corners, or outside its image. `which` names it in messages."""
     if not isinstance(ring, list):
-        raise UserError(f"{where} has no list of numbers: {which} is {str(ring)[:60]!r}")
+        raise UserError(
+            f"{which} of {where} must be a list of numbers, got {str(ring)[:60]!r}. Export it anew."
+        )
     if any(isinstance(corner, list | dict) for corner in ring[:1]):
         raise UserError(
-            f"{where} has pairs or lists within a polygon: {which} is {str(ring)[:40]} .., write x, y, x, y, .. in one flat list"
+            f"{which} of {where} must be one flat list, got {str(ring)[:40]} .. Write [x, y, x, y, ..]."
         )
     if len(ring) % 2:
         raise UserError(
-            f"{where} has a polygon with an odd count of numbers: {which} has {len(ring)}, x and y in turns are wanted"
+            f"{which} of {where} must be an even count of numbers, got {len(ring)}. Write [x, y, x, y, ..]."
         )
     if len(ring) < 6:
+        box = " (a box?)" if len(ring) == 4 else ""
         raise UserError(
-            f"{where} has a polygon of fewer than three corners: {which} has {len(ring) // 2}{' (a box?)' if len(ring) == 4 else ''}"
+            f"{which} of {where} must have 3 or more corners, got {len(ring) // 2}{box}. "
+            "Export masks, not boxes."
         )
     try:
         low, high, total = min(ring), max(ring), math.fsum(ring)
@@ -255,27 +277,29 @@ def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "its p
     if not math.isfinite(total):
         wrong = [value for value in ring if not is_number(value) or not abs(value) < 1e18][:1]
         raise UserError(
-            f"{where} has a polygon with a corner that is no number: {which} holds {str(wrong[0] if wrong else total)[:60]!r}"
+            f"{which} of {where} must hold finite numbers, got {str(wrong[0] if wrong else total)[:60]!r}. "
+            "Correct it."
         )
     if low >= 0 and high <= min(size):
-        return  # nearly all of them: this is run a million times
+        return  # the fast path of nearly all polygons: COCO has about a million
     height, width = size
-    margin = BEYOND * max(size)
+    margin = MAX_OVERHANG * max(size)
     for name, values, length in (("x", ring[0::2], width), ("y", ring[1::2], height)):
         low, high = min(values), max(values)
         if high < 0 or low > length or low < -margin or high > length + margin:
             raise UserError(
-                f"{where} lies outside its image: {which} spans {name} {low:g} to {high:g}, the image 0 to {length}; is it of another size?"
+                f"{which} of {where} must lie inside its image, {name} 0 to {length}, "
+                f"got {low:g} to {high:g}. Check the image's size."
             )
 
 
-def pixels_of(counts: Any) -> int:
-    """How many pixels run lengths cover, compressed or not; -1 for what are none."""
+def count_pixels(counts: Any) -> int:
+    """Count the pixels that run lengths cover, compressed or not. Invalid ones give -1."""
     if isinstance(counts, list):
         return sum(counts) if all(type(count) is int and count >= 0 for count in counts) else -1
     if not isinstance(counts, str) or not counts.isascii():
         return -1
-    # groups of five bits, lowest first; bit 5 says that another follows, bit 4 of the last is the sign (maskApi.c, rleFrString)
+    # rleFrString in maskApi.c: groups of five bits, lowest first; bit 5: more follow; bit 4 of the last: sign
     code = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((code & 32) == 0)
     if not len(ends) or ends[-1] != len(code) - 1 or code.min() < 0 or code.max() > 63:
@@ -284,85 +308,90 @@ def pixels_of(counts: Any) -> int:
     bits = 5 * (ends - starts + 1)
     if bits.max() > 60:
         return -1
-    place = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
-    runs = np.add.reduceat((code & 31) << (5 * place), starts) - np.where(code[ends] & 16, 1 << bits, 0)
-    # from the fourth on, a run is told as its difference to the last but one
+    digits = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
+    runs = np.add.reduceat((code & 31) << (5 * digits), starts) - np.where(code[ends] & 16, 1 << bits, 0)
+    # from the fourth on, a run is coded as its difference to the last but one
     runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
     return int(runs.sum()) if (runs >= 0).all() else -1
 
 
-def drawn_areas(truth: Entry) -> dict[int, int]:
-    """Return the pixels of masks by their place in the list: of all, or where there are many, of the small ones and an even sample."""
+def measure_areas(truth: Entry) -> dict[int, int]:
+    """Return the pixels of masks by their index in the list.
+
+    All masks are decoded, or where there are many, the small ones and an even sample.
+    """
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     annotations = truth["annotations"]
     count = len(annotations)
-    places = set(range(0, count, 1 if count <= MASKS_DRAWN else -(-count // SAMPLED)))
-    places |= {
-        place
-        for place, annotation in enumerate(annotations)
-        if annotation["area"] < SMALL and count > MASKS_DRAWN
+    chosen = set(range(0, count, 1 if count <= MAX_DECODED_MASKS else -(-count // SAMPLE_SIZE)))
+    chosen |= {
+        index
+        for index, annotation in enumerate(annotations)
+        if annotation["area"] < SMALL and count > MAX_DECODED_MASKS
     }
-    return {
-        place: int(
-            coco_mask.area(
-                run_length_of(annotations[place]["segmentation"], *sizes[annotations[place]["image_id"]])
-            )
-        )
-        for place in sorted(places)
-    }
+    areas: dict[int, int] = {}
+    for index in sorted(chosen):
+        one = annotations[index]
+        areas[index] = int(coco_mask.area(to_run_length(one["segmentation"], *sizes[one["image_id"]])))
+    return areas
 
 
 def refuse_empty(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
-    """Refuse a mask without a pixel, of those that `drawn_areas` drew.
+    """Refuse a mask without a pixel. `areas` comes from `measure_areas`.
 
     Raises:
         UserError: naming the annotation.
     """
-    for place, pixels in areas.items():
+    for index, pixels in areas.items():
         if not pixels:
-            annotation = truth["annotations"][place]
-            raise empty(annotation["id"], file, is_flat(annotation["segmentation"]))
+            annotation = truth["annotations"][index]
+            raise empty_mask_error(annotation["id"], file, is_collinear(annotation["segmentation"]))
 
 
-def tell_areas(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
-    """Print one line where the `area` field is a placeholder, or far from the masks' own pixels: recall by size goes by it."""
-    drawn = [
-        (truth["annotations"][place], pixels)
-        for place, pixels in areas.items()
-        if not truth["annotations"][place]["iscrowd"]
+def note_wrong_areas(truth: Entry, file: Path, areas: Mapping[int, int]) -> None:
+    """Print a line if the `area` field, which recall by size uses, is a placeholder or far from the masks."""
+    objects = [
+        (truth["annotations"][index], pixels)
+        for index, pixels in areas.items()
+        if not truth["annotations"][index]["iscrowd"]
     ]
-    consequence = "AR by size (small, medium, large) goes by the field; what lies on top goes by the masks"
-    far = [(one, pixels) for one, pixels in drawn if is_far(one["area"], pixels)]
-    if drawn and len(far) >= FAR_SHARE * len(drawn) and far:
-        one, pixels = far[0]
-        among = f"{len(far):,} of {len(drawn):,} masks of {file}"
+    consequence = "AR by size (small, medium, large) uses the field, the order of overlapping masks does not"
+    wrong = [(one, pixels) for one, pixels in objects if is_wrong_area(one["area"], pixels)]
+    if wrong and len(wrong) >= WRONG_AREA_FRACTION * len(objects):
+        one, pixels = wrong[0]
         note(
-            f"the field area is far from the pixels of {among} (annotation {one['id']}: {one['area']:g}, its mask {pixels:,}): {consequence}"
+            f"the field area is far from the pixels of {len(wrong):,} of {len(objects):,} masks of {file} "
+            f"(annotation {one['id']}: {one['area']:g}, its mask {pixels:,}): {consequence}"
         )
-    elif len({one["area"] for one, _ in drawn}) == 1 and max(pixels for _, pixels in drawn) > 1.5 * min(
-        pixels for _, pixels in drawn
+    elif len({one["area"] for one, _ in objects}) == 1 and max(pixels for _, pixels in objects) > 1.5 * min(
+        pixels for _, pixels in objects
     ):
         note(
-            f"the field area is {drawn[0][0]['area']:g} in all of {file}, whose masks differ in size: {consequence}"
+            f"the field area is {objects[0][0]['area']:g} in all of {file}, whose masks differ in size: "
+            f"{consequence}"
         )
 
 
-def is_far(area: float, pixels: int) -> bool:
-    """Whether an `area` field cannot be a mask's: half or twice its pixels, but for the border of a thin or small polygon."""
+def is_wrong_area(area: float, pixels: int) -> bool:
+    """Return whether an `area` field differs from a mask's pixels by a factor of 2 and by more than 16.
+
+    Thin and small polygons differ by their border.
+    """
     return max(area, pixels) > 2 * min(area, pixels) and abs(area - pixels) > 16
 
 
-def is_flat(segmentation: Any) -> bool:
-    """Whether the corners of each polygon lie on a line."""
+def is_collinear(segmentation: Any) -> bool:
+    """Return whether the corners of each polygon lie on a line."""
     if not isinstance(segmentation, list):
         return False
     corners = [np.array(ring, dtype=np.float64).reshape(-1, 2) for ring in segmentation]
     return all(np.linalg.matrix_rank(points - points[0], tol=1e-6) < 2 for points in corners)
 
 
-def empty(number: int, file: Path, flat: bool = False) -> UserError:
-    """What is said of a mask without a pixel; `flat` says that it is of polygons whose corners lie on a line."""
-    reason = "; all corners of its polygons lie on a line" if flat else ""
+def empty_mask_error(number: int, file: Path, flat: bool = False) -> UserError:
+    """Return the error for a mask without a pixel. `flat`: all corners of a polygon lie on a line."""
+    reason = " (all corners of its polygons lie on a line)" if flat else ""
     return UserError(
-        f"annotation {number} in {file} has a mask without a pixel: mend or remove it, or data.empty_masks=skip trains without such (COCO has two){reason}"
+        f"annotation {number} in {file} must have a mask with a pixel, got an empty one{reason}. "
+        "Correct or remove it, or set data.empty_masks=skip (COCO has two)."
     )

@@ -1,7 +1,8 @@
-"""Random flips, turns, scales and colours of a training image with its one label map, cut to a square (method section 7).
+"""Apply random flips, rotations, scales and colours to a training image and its labels, and crop a square.
 
-All numbers come from the generator that is handed in, never from torch's global one: an augmented sample stays a function of
-seed, epoch and index, whatever worker makes it. torchvision v2's functions do the work; its transform classes draw globally.
+All random numbers come from the caller's generator. A sample is thus a function of seed, epoch and index, in
+any worker. torchvision v2's transform classes draw from torch's global generator, so only its functions are
+used.
 """
 
 import math
@@ -20,72 +21,74 @@ from rpe.structures import VOID, UserError
 
 
 class Chance(NamedTuple):
-    """With `probability` a value between `low` and `high`, else none."""
+    """A uniform value between `low` and `high`, drawn with `probability`."""
 
     probability: float
     low: float
     high: float
 
     def draw(self, random: np.random.Generator) -> float | None:
-        """The value; as many numbers are drawn either way, so that what follows does not depend on the coin."""
+        """Return a value or None. Both draw the same count of numbers, so later draws do not change."""
         drawn = self.draw_several(1, random)
         return None if drawn is None else drawn[0]
 
     def draw_several(self, count: int, random: np.random.Generator) -> list[float] | None:
-        """Several values under one coin."""
-        coin, *shares = random.random(1 + count).tolist()
-        return (
-            [self.low + share * (self.high - self.low) for share in shares]
-            if coin < self.probability
-            else None
-        )
+        """Return `count` values, or None for all of them together."""
+        coin, *fractions = random.random(1 + count).tolist()
+        if coin >= self.probability:
+            return None
+        return [self.low + fraction * (self.high - self.low) for fraction in fractions]
 
 
-NEVER = Chance(0.0, 0.0, 0.0)
+NO_CHANCE = Chance(0.0, 0.0, 0.0)
 
 
-def chance_of(name: str, setting: Mapping[str, Any] | None, above: float) -> Chance:
-    """A range of the YAML, checked; null is never.
+def parse_chance(name: str, setting: Mapping[str, Any] | None, above: float) -> Chance:
+    """Check a range from the YAML. None means never.
 
     Raises:
-        UserError: another key, a probability outside [0, 1], a range upside down or not above `above`.
+        UserError: wrong keys, a probability outside [0, 1], low > high, or low <= `above`.
     """
     if setting is None:
-        return NEVER
+        return NO_CHANCE
     if set(setting) != set(Chance._fields):
         raise UserError(
-            f"augment.{name} needs {', '.join(Chance._fields)}, not {', '.join(map(str, setting))}; or null"
+            f"augment.{name} must have {', '.join(Chance._fields)}, got {', '.join(map(str, setting))}. "
+            "Set these, or null."
         )
     chance = Chance(*(float(setting[key]) for key in Chance._fields))
     check_probability(f"augment.{name}", chance.probability)
     if not above < chance.low <= chance.high < math.inf:
         raise UserError(
-            f"augment.{name} from {chance.low:g} to {chance.high:g} is no range: low <= high, and above {above:g}"
+            f"augment.{name} must have {above:g} < low <= high, got {chance.low:g} and {chance.high:g}. "
+            "Correct the range."
         )
     return chance
 
 
 def check_probability(name: str, value: float) -> float:
-    """The value, if it lies in [0, 1]."""
+    """Return a probability, checked to lie in [0, 1]."""
     if not 0 <= value <= 1:
-        raise UserError(f"{name}: probability {value:g} is outside [0, 1]")
+        raise UserError(f"{name} must have a probability in [0, 1], got {value:g}. Correct it.")
     return float(value)
 
 
 class Augment:
-    """What training may do to an image; the colours first, then the geometry, in one pass over what the crop will show.
+    """A random augmentation of a training crop: colours first, then geometry, on the visible pixels alone.
+
+    Ranges are {probability, low, high}, or None for never.
 
     Args:
-        flip: probability of left for right.
-        flip_vertical: probability of top for bottom.
-        quarter_turn: probability of a turn by 90, 180 or 270 degrees.
-        rotation: {probability, low, high} of an angle in degrees; null is never, here and below.
-        scale: of the factor by which objects become larger.
-        gamma: of the exponent of the intensities in [0, 1].
-        brightness: of the factor of all intensities.
-        contrast: of the factor of their distance to the mean.
-        channels: of a factor for each channel by itself; one coin for the three.
-        invert: probability of dark for bright.
+        flip: probability of a horizontal flip.
+        flip_vertical: probability of a vertical flip.
+        quarter_turn: probability of a rotation by 90, 180 or 270 degrees.
+        rotation: range of the angle in degrees.
+        scale: range of the factor by which objects grow.
+        gamma: range of the exponent of the intensities in [0, 1].
+        brightness: range of the factor of all intensities.
+        contrast: range of the factor of the distance to the mean intensity.
+        channels: range of a separate factor for each channel; drawn for all three or none.
+        invert: probability of inverted intensities.
     """
 
     def __init__(
@@ -105,40 +108,48 @@ class Augment:
         self.flip_vertical = check_probability("augment.flip_vertical", flip_vertical)
         self.quarter_turn = check_probability("augment.quarter_turn", quarter_turn)
         self.invert = check_probability("augment.invert", invert)
-        self.rotation, self.scale = chance_of("rotation", rotation, -math.inf), chance_of("scale", scale, 0.0)
-        self.gamma, self.brightness = chance_of("gamma", gamma, 0.0), chance_of("brightness", brightness, 0.0)
+        self.rotation, self.scale = (
+            parse_chance("rotation", rotation, -math.inf),
+            parse_chance("scale", scale, 0.0),
+        )
+        self.gamma, self.brightness = (
+            parse_chance("gamma", gamma, 0.0),
+            parse_chance("brightness", brightness, 0.0),
+        )
         self.contrast, self.channels = (
-            chance_of("contrast", contrast, 0.0),
-            chance_of("channels", channels, 0.0),
+            parse_chance("contrast", contrast, 0.0),
+            parse_chance("channels", channels, 0.0),
         )
 
     def __call__(
         self, image: Tensor, labels: Tensor, side: int, random: np.random.Generator
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Cut a random square of `side` pixels; beyond the image it is filled with the image's reflection, and void.
+        """Crop a random augmented square. Beyond the image it shows the reflection, labelled void.
 
-        A black fill would enter the statistics of every normalisation layer, which evaluation then does not see.
+        A black fill would change the statistics of every normalisation layer in training, but not in
+        evaluation.
 
         Args:
             image: uint8 or float `[3, height, width]`.
             labels: `[height, width]`.
-            side: of the square.
-            random: all that is drawn comes from it.
+            side: of the square, in pixels.
+            random: the only source of random numbers.
 
         Returns:
-            The image in [0, 1], and the labels with the ids that they had (objects may have vanished).
+            The image in [0, 1], and the labels with their old ids; some objects may have vanished.
         """
         angle, scale = self.rotation.draw(random) or 0.0, self.scale.draw(random) or 1.0
-        shown, window, resized = extents(side, angle, scale)
-        corner = [start_of(length, shown, random) - (window - shown) // 2 for length in labels.shape[-2:]]
+        shown, window, resized = compute_extents(side, angle, scale)
+        corner = [draw_start(length, shown, random) - (window - shown) // 2 for length in labels.shape[-2:]]
         rows, columns = (
-            reflected(start, window, length) for start, length in zip(corner, labels.shape[-2:], strict=True)
+            reflect_indices(start, window, length)
+            for start, length in zip(corner, labels.shape[-2:], strict=True)
         )
-        pixels = self.coloured(
+        pixels = self.change_colours(
             transform.to_dtype(image[:, rows[:, None], columns], torch.float32, scale=True), random
         )
-        ids = placed(within(labels[None], corner, window), corner, window, VOID)
-        pixels, ids = self.flipped(pixels, ids, random)
+        ids = pad_to_window(crop_inside(labels[None], corner, window), corner, window, VOID)
+        pixels, ids = self.flip_and_turn(pixels, ids, random)
         if resized != window:
             pixels = transform.resize_image(
                 pixels, [resized, resized], InterpolationMode.BILINEAR, antialias=True
@@ -152,8 +163,10 @@ class Augment:
             transform.center_crop(ids, square)[0]
         )
 
-    def flipped(self, image: Tensor, labels: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Flips and quarter turns, of both alike; all of it is drawn whether it happens or not."""
+    def flip_and_turn(
+        self, image: Tensor, labels: Tensor, random: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Flip and rotate image and labels alike. The count of numbers drawn is always the same."""
         coins, turns = random.random(3), int(random.integers(1, 4))
         if coins[0] < self.flip:
             image, labels = image.flip(-1), labels.flip(-1)
@@ -163,10 +176,10 @@ class Augment:
             image, labels = image.rot90(turns, (-2, -1)), labels.rot90(turns, (-2, -1))
         return image, labels
 
-    def coloured(
+    def change_colours(
         self, image: Float[Tensor, "3 height width"], random: np.random.Generator
     ) -> Float[Tensor, "3 height width"]:
-        """Gamma, brightness, contrast, channel factors, inversion; in [0, 1] again after each."""
+        """Change gamma, brightness, contrast and channels, and invert. Each step returns to [0, 1]."""
         gamma, brightness, contrast = (
             chance.draw(random) for chance in (self.gamma, self.brightness, self.contrast)
         )
@@ -183,36 +196,44 @@ class Augment:
         return 1 - image if inverted else image
 
 
-def extents(side: int, angle: float, scale: float) -> tuple[int, int, int]:
-    """How many pixels of the image the square shows along an axis; the side of the window that holds it when turned; that side when scaled."""
+def compute_extents(side: int, angle: float, scale: float) -> tuple[int, int, int]:
+    """Return three lengths in pixels.
+
+    Returns:
+        The pixels of the image that the square shows along an axis, the side of the window that holds the
+        rotated square, and the side of this window when scaled.
+    """
     shown = max(1, round(side / scale))
     if not angle:
         return shown, shown, side
-    reach = abs(math.cos(math.radians(angle))) + abs(math.sin(math.radians(angle)))
-    window = math.ceil(side / scale * reach)
+    widening = abs(math.cos(math.radians(angle))) + abs(math.sin(math.radians(angle)))
+    window = math.ceil(side / scale * widening)
     return shown, window, max(side, round(window * scale))
 
 
-def start_of(length: int, shown: int, random: np.random.Generator) -> int:
-    """Where what is shown starts along an axis: inside the image where it fits, else so that the whole image is inside of it."""
+def draw_start(length: int, shown: int, random: np.random.Generator) -> int:
+    """Draw where a crop of `shown` pixels starts along an axis of `length` pixels.
+
+    A crop that fits lies inside the image, a larger one contains the whole image.
+    """
     low, high = sorted((0, length - shown))
     return int(random.integers(low, high + 1))
 
 
-def within(image: Tensor, corner: list[int], window: int) -> Tensor:
-    """The part of the window that lies inside the image, perhaps nothing."""
+def crop_inside(image: Tensor, corner: list[int], window: int) -> Tensor:
+    """Return the part of a window that lies inside the image. It may be empty."""
     top, left = (max(0, start) for start in corner)
     return image[..., top : max(top, corner[0] + window), left : max(left, corner[1] + window)]
 
 
-def reflected(start: int, count: int, length: int) -> Int64[Tensor, " count"]:
-    """Return the indices of `count` pixels from `start` on along an axis, mirrored at both ends of its `length`."""
+def reflect_indices(start: int, count: int, length: int) -> Int64[Tensor, " count"]:
+    """Return the indices start .. start + count - 1, reflected at both ends of an axis of `length` pixels."""
     index = torch.arange(start, start + count) % (2 * length)
     return torch.minimum(index, 2 * length - 1 - index)
 
 
-def placed(part: Tensor, corner: list[int], window: int, fill: float) -> Tensor:
-    """The whole window: the part where it belongs, `fill` around it."""
+def pad_to_window(part: Tensor, corner: list[int], window: int, fill: float) -> Tensor:
+    """Return the whole window: the result of `crop_inside` in its position, with `fill` around it."""
     if tuple(part.shape[-2:]) == (window, window):
         return part
     whole = torch.full((part.shape[0], window, window), fill, dtype=part.dtype)

@@ -1,7 +1,7 @@
-"""BSDS500: images, and what four to nine people each saw as their segments and boundaries.
+"""Read BSDS500: images, each with the segments and boundaries of four to nine annotators.
 
-Official layout: `images/<split>/<name>.jpg` and `groundTruth/<split>/<name>.mat`. In the files a person's boundaries are the thinned places
-where the segments change, to the pixel; so warped segments give warped boundaries of one pixel's width.
+Official layout: `images/<split>/<name>.jpg` and `groundTruth/<split>/<name>.mat`. The files' boundaries equal
+the thinned segment changes, so boundaries of a warped image are computed from its warped segments.
 """
 
 import sys
@@ -16,17 +16,20 @@ from scipy import ndimage, sparse
 from torch import Tensor
 from torch.nn import functional
 
-from rpe.data.augment import reflected
+from rpe.data.augment import reflect_indices
 from rpe.data.image import read_image
-from rpe.data.listed import instead_of, suffixes_in
+from rpe.data.listed import name_similar_file, suffixes_in
 from rpe.data.mat import read_mat
-from rpe.data.module import Split, SplitData, Truth, generator_of
+from rpe.data.module import Split, SplitData, Truth, make_generator
 from rpe.data.view import Annotation, View
 from rpe.structures import VOID, BoundaryBatch, UserError
 
 
 class BoundarySample(NamedTuple):
-    """One item of `BsdsImages`; `labels` 1 boundary, 0 not, void; what lies outside the image is its reflection, and void."""
+    """One item of `BsdsImages`. `labels` are 1 boundary, 0 no boundary, or void.
+
+    Beyond the image, `image` shows its reflection and `labels` are void.
+    """
 
     image: Float[Tensor, "3 height width"]
     labels: Int64[Tensor, "height width"]
@@ -37,32 +40,35 @@ class BoundarySample(NamedTuple):
 
 
 def read_annotations(file: Path) -> list[Annotation]:
-    """All people's annotations of an image.
+    """Read all annotators' drawings of an image.
 
     Raises:
-        UserError: no such file, not a MAT file, without `groundTruth`, or with anything but maps of one size in it.
+        UserError: no such file, not a MAT file, no `groundTruth`, or maps in it that are wrong or differ in
+            size.
     """
     if not file.is_file():
         raise UserError(
-            f"annotation file {file} does not exist: set data.root or RPE_DATA_DIR to where BSDS500 lies"
+            f"annotation file {file} does not exist. Set data.root or RPE_DATA_DIR to BSDS500's folder."
         )
     content = read_mat(file, "annotation file")
     if "groundTruth" not in content:
         raise UserError(
-            f"annotation file {file} has no groundTruth, it holds {', '.join(content) or 'nothing'}: it is not in BSDS500's format"
+            f"annotation file {file} must hold groundTruth, got {', '.join(content) or 'nothing'}. "
+            "Save it in BSDS500's format."
         )
     people = [
-        (map_of(one, "Segmentation", file), map_of(one, "Boundaries", file))
-        for one in structs_in(content["groundTruth"])
+        (read_map(one, "Segmentation", file), read_map(one, "Boundaries", file))
+        for one in iterate_structs(content["groundTruth"])
     ]
     if not people:
         raise UserError(
-            f"annotation file {file} has an empty groundTruth: it needs one struct for each annotator"
+            f"groundTruth in {file} must hold a struct for each annotator, got none. Download the file anew."
         )
     shapes = list(dict.fromkeys(part.shape for person in people for part in person))
     if len(shapes) > 1:
         raise UserError(
-            f"annotation file {file} holds maps of several sizes, {shapes[0]} and {shapes[1]} (height, width)"
+            f"annotation file {file} must hold maps of one size, got {shapes[0]} and {shapes[1]} "
+            "(height, width). Save them at the image's size."
         )
     return [
         Annotation(segments.astype(np.int64) - int(segments.min()), boundaries > 0)
@@ -70,28 +76,29 @@ def read_annotations(file: Path) -> list[Annotation]:
     ]
 
 
-def structs_in(value: Any) -> Iterator[Any]:
-    """The annotators' structs in a cell (BSDS500's own files), a struct array (scipy's `savemat`), or one struct, however they are nested."""
+def iterate_structs(value: Any) -> Iterator[Any]:
+    """Yield the annotators' structs of a cell (BSDS500), a struct array (scipy's `savemat`) or one struct."""
     if isinstance(value, np.ndarray) and value.dtype == object:
         for one in value.ravel():
-            yield from structs_in(one)
+            yield from iterate_structs(one)
     elif isinstance(value, np.ndarray) and value.dtype.names:
         yield from value.ravel()
     else:
         yield value
 
 
-def map_of(struct: Any, field: str, file: Path) -> np.ndarray:
-    """A field of an annotator's struct, as it must be: whole numbers on two axes.
+def read_map(struct: Any, field: str, file: Path) -> np.ndarray:
+    """Return a field of an annotator's struct: integers [height, width].
 
     Raises:
-        UserError: no struct, one without the field, or another value in it.
+        UserError: not a struct, no such field, or another value in it.
     """
     names = getattr(getattr(struct, "dtype", None), "names", None)
     if not names or field not in names:
-        found = f"a struct of {', '.join(names)}" if names else describe(struct)
+        found = f"a struct of {', '.join(names)}" if names else describe_type(struct)
         raise UserError(
-            f"annotation file {file} has {found} in groundTruth: a struct with Segmentation and Boundaries is needed for each annotator"
+            f"groundTruth in {file} must hold structs with Segmentation and Boundaries, got {found}. "
+            "Save one for each annotator."
         )
     value = struct[field]
     while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
@@ -105,39 +112,42 @@ def map_of(struct: Any, field: str, file: Path) -> np.ndarray:
         or not value.size
     ):
         raise UserError(
-            f"annotation file {file} has {describe(value)} in {field}: a map of numbers [height, width] is needed"
+            f"{field} in {file} must be numbers [height, width], got {describe_type(value)}. "
+            "Save a map of numbers."
         )
-    if not (np.isfinite(value) & (value == np.floor(value)) & (np.abs(value) < 2.0**31)).all():
+    integers = np.isfinite(value) & (value == np.floor(value)) & (np.abs(value) < 2.0**31)
+    if not integers.all():
         raise UserError(
-            f"annotation file {file} has values in {field} that are not whole numbers: a map of segments' numbers is needed"
+            f"{field} in {file} must hold integers, got {value[~integers][0]:g}. "
+            "Save a map of segment numbers."
         )
     return value
 
 
-def describe(value: Any) -> str:
-    """A value's type and size in words."""
-    return (
-        f"{value.dtype}{list(value.shape)}"
-        if isinstance(value, np.ndarray)
-        else f"one {type(value).__name__}"
-    )
+def describe_type(value: Any) -> str:
+    """Return a value's type, and an array's shape, for messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"one {type(value).__name__}"
 
 
 def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
-    """Image and annotation file of each name of a split, ascending as text.
+    """Return the image and annotation file of each name of a split, sorted by name.
 
-    `root` is the folder that holds `images` and `groundTruth`, or one of those above it as the download has them (BSR, BSDS500). Without a
-    folder of the split, files that lie there directly (as in the benchmark's own example) are every split.
+    `root` is the folder with `images` and `groundTruth`, or BSR or BSDS500 above it in the download. Without
+    a folder for the split, the files directly in `images` and `groundTruth` are used (as in the benchmark's
+    own example).
 
     Raises:
-        UserError: no such folder, no image, an image without annotations.
+        UserError: no such folder, no image, or an image without annotations.
     """
     inside = next(
-        (root / below for below in ("", "BSDS500/data", "data") if (root / below / "images").is_dir()), None
+        (root / part for part in ("", "BSDS500/data", "data") if (root / part / "images").is_dir()), None
     )
     if inside is None:
         raise UserError(
-            f"{root} has no folder images: set data.root or RPE_DATA_DIR to where BSDS500's data lie (BSR/BSDS500/data)"
+            f"data.root must hold BSDS500's folder images, got {root}. "
+            "Set data.root or RPE_DATA_DIR to BSR/BSDS500/data."
         )
     folders = [inside / kind / split for kind in ("images", "groundTruth")]
     if not folders[0].is_dir() and any((inside / "images").glob("*.jpg")):
@@ -145,14 +155,12 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     images = sorted(folders[0].glob("*.jpg"), key=lambda path: path.stem)
     others = suffixes_in(folders[0], {".jpg"}, {".db"})
     if not images and others:
-        raise UserError(
-            f"{folders[0]} holds no image *.jpg, but {others}: BSDS500's images end in .jpg, save these as such (quality 95)"
-        )
+        raise UserError(f"{folders[0]} must hold *.jpg, got {others}. Save the images as JPEG (quality 95).")
     if not images:
-        raise UserError(f"{folders[0]} holds no image (*.jpg): is the download complete?")
+        raise UserError(f"{folders[0]} must hold *.jpg, got no image. Complete the download.")
     if others:
         print(
-            f"warning: {folders[0]} also holds {others}, left out: only *.jpg is read",
+            f"warning: {folders[0]} also holds {others}: only *.jpg is read",
             file=sys.stderr,
             flush=True,
         )
@@ -160,29 +168,30 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     absent = [truth for _, truth in files.values() if not truth.is_file()]
     if absent:
         raise UserError(
-            f"annotation file {absent[0]} is missing ({len(absent)} such{instead_of(absent[0])}): "
-            "python -m rpe.tools.download name=bsds completes the download"
+            f"annotation file {absent[0]} does not exist ({len(absent)} such{name_similar_file(absent[0])}). "
+            "Run python -m rpe.tools.download name=bsds"
         )
     return files
 
 
-def agreed(
+def make_target(
     votes: Int64[np.ndarray, "height width"], people: int, min_annotators: float
 ) -> Int64[np.ndarray, "height width"]:
-    """The target of training: 1 where at least `min_annotators` people see a boundary, void where fewer do, 0 where nobody.
+    """Return the training target: 1 where enough annotators see a boundary, void where fewer do, 0 elsewhere.
 
     Args:
-        votes: how many of the `people` see one.
-        min_annotators: a number of people from 1 on, and never more than there are; below 1 a share of them.
+        votes: number of annotators that see a boundary.
+        people: number of annotators of the image.
+        min_annotators: annotators needed, at most `people`; below 1 a fraction of them.
     """
     needed = min(min_annotators, people) if min_annotators >= 1 else min_annotators * people
     return np.where(votes >= needed, 1, np.where(votes > 0, VOID, 0)).astype(np.int64)
 
 
-def votes_of(
+def count_votes(
     boundaries: list[Bool[np.ndarray, "height width"]], vote_radius: int
 ) -> Int64[np.ndarray, "height width"]:
-    """How many people's boundaries pass within `vote_radius` pixels; 0 where nobody's lies."""
+    """Count annotators with a boundary within `vote_radius` pixels. Pixels on no boundary get 0."""
     stack = np.stack(boundaries)
     anyone = stack.any(0)
     if vote_radius:
@@ -193,15 +202,15 @@ def votes_of(
 
 
 class BsdsImages:
-    """One split, or several as one.
+    """BSDS500's images of one or several splits, with their annotations.
 
     Args:
         files: image and annotation file of each name.
-        min_annotators: see `agreed`.
-        vote_radius: see `votes_of`.
-        crop: side of the random view; None takes whole images as they are.
+        min_annotators: see `make_target`.
+        vote_radius: see `count_votes`.
+        crop: side of the random view in pixels; None takes whole images.
         scales, rotation, flip: of the random view, see `View.draw`.
-        seed: of the views.
+        seed: of the random views.
     """
 
     def __init__(
@@ -223,57 +232,60 @@ class BsdsImages:
         return len(self.names)
 
     def __getitem__(self, index: int) -> BoundarySample:
-        epoch, place = divmod(index, len(self))
-        picture, truth = self.files[place]
+        epoch, position = divmod(index, len(self))
+        picture, truth = self.files[position]
         people = read_annotations(truth)
         size = (people[0].segments.shape[0], people[0].segments.shape[1])
         image = read_image(picture, None, size, f"annotation file {truth} is").float() / 255
         if self.crop is not None:
-            random = generator_of(self.seed, 1, epoch, place)
+            random = make_generator(self.seed, 1, epoch, position)
             view = View.draw(size, self.crop, self.scales, self.rotation, self.flip, random)
             image, people = view.image(image), [view.annotation(one) for one in people]
-        labels = agreed(
-            votes_of([one.boundaries for one in people], self.vote_radius), len(people), self.min_annotators
+        labels = make_target(
+            count_votes([one.boundaries for one in people], self.vote_radius),
+            len(people),
+            self.min_annotators,
         )
         segments = np.stack([one.segments for one in people])
         labels[segments[0] == VOID] = VOID
         return BoundarySample(
-            image, torch.from_numpy(labels), place, size, torch.from_numpy(segments), self.names[place]
+            image, torch.from_numpy(labels), position, size, torch.from_numpy(segments), self.names[position]
         )
 
     def truth(self) -> Truth:
-        """Image and annotation file of each name: what an evaluation reads the annotators from."""
+        """Return the image and annotation file of each name, from which evaluation reads the annotators."""
         return {"files": dict(zip(self.names, self.files, strict=True))}
 
 
 def collate_boundaries(samples: list[BoundarySample]) -> BoundaryBatch:
-    """Stack samples; portrait and landscape meet on the larger of both, what is added below and to the right is their reflection, and void."""
+    """Stack samples. Smaller images are padded below and to the right by their reflection, which is void."""
     height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
     people = max(len(sample.segments) for sample in samples)
 
-    def widen(values: Tensor, fill: float, planes: int | None = None) -> Tensor:
-        beyond = [0, width - values.shape[-1], 0, height - values.shape[-2]] + (
-            [0, planes - len(values)] if planes else []
-        )
-        return functional.pad(values, beyond, value=fill)
+    def pad(values: Tensor, planes: int | None = None) -> Tensor:
+        padding = [0, width - values.shape[-1], 0, height - values.shape[-2]]
+        padding += [0, planes - len(values)] if planes else []
+        return functional.pad(values, padding, value=VOID)
 
     def mirror(image: Tensor) -> Tensor:
-        return image[:, reflected(0, height, image.shape[1])[:, None], reflected(0, width, image.shape[2])]
+        return image[
+            :, reflect_indices(0, height, image.shape[1])[:, None], reflect_indices(0, width, image.shape[2])
+        ]
 
     return BoundaryBatch(
         images=torch.stack([mirror(sample.image) for sample in samples]),
-        labels=torch.stack([widen(sample.labels, VOID) for sample in samples]),
+        labels=torch.stack([pad(sample.labels) for sample in samples]),
         image_ids=[sample.image_id for sample in samples],
         sizes=[sample.size for sample in samples],
-        segments=torch.stack([widen(sample.segments, VOID, people) for sample in samples]),
+        segments=torch.stack([pad(sample.segments, people) for sample in samples]),
         names=[sample.name for sample in samples],
     )
 
 
 class Bsds(SplitData):
-    """BSDS500 under `root`; training sees random square views of `train_splits`, evaluation whole images.
+    """BSDS500 under `root`. Training sees random square views of `train_splits`, evaluation whole images.
 
-    A batch of whole images in both orientations is filled up with void; with eval_batch_size 1 nothing is added.
+    A batch of portrait and landscape images is padded with void. With eval_batch_size 1 nothing is padded.
     """
 
     collate = staticmethod(collate_boundaries)
@@ -307,7 +319,7 @@ class Bsds(SplitData):
         self.check()
 
     def check(self) -> None:
-        """Refuse numbers that mean nothing.
+        """Check the options.
 
         Raises:
             UserError: naming the key.
@@ -315,33 +327,38 @@ class Bsds(SplitData):
         wrong = [split for split in self.train_splits if split not in ("train", "val")]
         if not self.train_splits or wrong:
             raise UserError(
-                f"data.train_splits {self.train_splits}: name train, val or both; test is for testing"
+                f"data.train_splits must be train, val or both, got {self.train_splits}. "
+                "Keep test for testing."
             )
         if self.min_annotators <= 0 or (
             self.min_annotators > 1 and self.min_annotators != int(self.min_annotators)
         ):
             raise UserError(
-                f"data.min_annotators {self.min_annotators}: a number of people (1, 2, 3 ..) or a share of them between 0 and 1"
+                f"data.min_annotators must be an integer >= 1 or a fraction > 0, got {self.min_annotators}. "
+                "Set a number of annotators, or a fraction of them."
             )
         if not 0 < self.scales[0] <= self.scales[1]:
-            raise UserError(f"data.scales {list(self.scales)}: the smallest and the largest, both above 0")
+            raise UserError(
+                f"data.scales must be the smallest and the largest scale, both > 0, got {list(self.scales)}. "
+                "Correct them."
+            )
         for key, value, least in (
             ("vote_radius", self.vote_radius, 0),
             ("crop", self.crop, 8),
             ("rotation", self.rotation, 0),
         ):
             if value < least:
-                raise UserError(f"data.{key} {value} is below {least}")
+                raise UserError(f"data.{key} must be >= {least}, got {value}. Raise it.")
 
     def files(self, split: str) -> dict[str, tuple[Path, Path]]:
-        """Image and annotation file of each name of a split."""
+        """Return the image and annotation file of each name of a split."""
         return split_files(self.root, split)
 
     def open_split(self, split: str, training: bool) -> Split:
         splits = self.train_splits if training else [split]
         files = {name: pair for one in splits for name, pair in self.files(one).items()}
         crop = self.crop if training else None
-        # its samples carry more than the protocol's
+        # ignored below: its samples have more fields than the protocol's
         return BsdsImages(
             files,
             self.min_annotators,

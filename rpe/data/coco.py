@@ -1,4 +1,4 @@
-"""Any dataset in COCO format: images and label maps, resized and cropped; crowds become void, images without objects are kept."""
+"""Read a dataset in COCO format as images and label maps. Crowds are void; images without objects stay."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,40 +12,49 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.data.annotation import compact, only_categories, read_split, read_truth
-from rpe.data.annotation_check import empty
-from rpe.data.augment import Augment, placed, reflected, start_of, within
+from rpe.data.annotation import compact, keep_categories, read_split, read_truth
+from rpe.data.annotation_check import empty_mask_error
+from rpe.data.augment import Augment, crop_inside, draw_start, pad_to_window, reflect_indices
 from rpe.data.image import (
     check_percentile_range,
     check_sides,
     read_header,
     read_image,
-    smaller_size,
-    tell_undecided,
+    shrunk_size,
+    warn_ambiguous,
 )
-from rpe.data.listed import instead_of
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, classes_of, generator_of, normal_name
+from rpe.data.listed import name_similar_file
+from rpe.data.module import (
+    InstanceData,
+    Sample,
+    SplitDataset,
+    Truth,
+    list_classes,
+    make_generator,
+    normal_name,
+)
 from rpe.structures import BACKGROUND, VOID, UserError
 
 HEADERS_READ = 5000
-"""Up to so many images, every file's size is compared with the annotations before training starts (0.1 ms each); beyond, when it is read."""
+"""Up to this many images, all sizes are compared with the annotations before training starts (0.1 ms each).
+Of more, each is compared when it is read."""
 
 
 class CocoImages:
-    """One split: image and label map, resized, and cropped at random in training.
+    """One split of a dataset in COCO format: images and label maps, resized, for training also cropped.
 
     Args:
-        folder: of the images.
-        file: the annotations.
-        longest_side: images are made smaller until this fits; None keeps them.
-        crop: side of the random crop; None takes whole images.
+        folder: the folder of images.
+        file: the annotation file.
+        longest_side: larger images are resized to this longest side in pixels; None keeps their size.
+        crop: side of the random crop in pixels; None takes whole images.
         seed: of the crops.
-        categories: names of the categories that are objects; the others are background.
-        key: of the option that named them, for messages.
-        augment: what is done to the crops; None leaves them as they are.
-        percentile_range: see `read_image`; None leaves the intensities as they are.
-        cache: keep decoded images and labels in memory (7 bytes a pixel in each worker), for small datasets with many objects.
-        skip_empty: a mask without a pixel is no fault.
+        categories: names of the categories that are objects, None for all; the others are background.
+        key: the option that names the categories, for messages.
+        augment: augmentation of the crops, or None.
+        percentile_range: see `read_image`; None keeps the intensities.
+        cache: keep decoded images and labels in memory (7 bytes a pixel in each worker).
+        skip_empty: accept masks without a pixel.
     """
 
     def __init__(
@@ -67,36 +76,38 @@ class CocoImages:
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
         truth, self.categories = self.read_split(categories, key)
-        self.classes = classes_of(truth)
+        self.classes = list_classes(truth)
         self.annotations = compact(truth)
         self.check_files()
 
     def read_split(self, categories: Sequence[str] | None, key: str) -> tuple[Truth, set[int]]:
-        """Return the truth of these categories, and their ids."""
+        """Return the annotations of these categories, and the categories' ids."""
         return read_split(self.file, categories, key, self.skip_empty)
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def check_files(self) -> None:
-        """All images exist, and where they are few, have the annotated size.
+        """Check that all images exist. Check the sizes of up to `HEADERS_READ` images too.
 
         Raises:
             UserError: naming the folder or file.
         """
         if not self.folder.is_dir():
             raise UserError(
-                f"image folder {self.folder} does not exist: set data.root or RPE_DATA_DIR to where it lies"
+                f"image folder {self.folder} does not exist. "
+                "Set data.root or RPE_DATA_DIR to the dataset's folder."
             )
-        self.annotations.names = spelled_as_files(self.folder, self.annotations.names)
+        self.annotations.names = match_file_spelling(self.folder, self.annotations.names)
         names = [name.decode() for name in self.annotations.names]
-        there = {path.name for path in self.folder.iterdir()}
-        absent = [name for name in names if name not in there and not (self.folder / name).is_file()]
+        present = {path.name for path in self.folder.iterdir()}
+        absent = [name for name in names if name not in present and not (self.folder / name).is_file()]
         if absent:
+            first = self.folder / absent[0]
             raise UserError(
-                f"image {self.folder / absent[0]} is annotated but absent ({len(absent)} such{instead_of(self.folder / absent[0])}): "
-                f"take it out of {self.file.name}, or complete the data "
-                "(of COCO itself, python -m rpe.tools.download name=coco does)"
+                f"image {first} is annotated but absent ({len(absent)} such{name_similar_file(first)}). "
+                f"Remove it from {self.file.name}, or complete the data "
+                "(COCO's own: python -m rpe.tools.download name=coco)."
             )
         if len(names) <= HEADERS_READ:
             self.check_headers()
@@ -105,65 +116,68 @@ class CocoImages:
         """Compare the image files' headers with the annotations.
 
         Raises:
-            UserError: an image of several pages or another size; or one whose size does not tell whether its masks were drawn before it was turned
-                upright by its EXIF orientation, in a set where others show that theirs were.
+            UserError: an image of several pages or another size, or one whose EXIF orientation is ambiguous
+                while masks of another image fit its stored pixels alone.
         """
-        headers = {index: read_header(self.path_of(index)) for index in range(len(self))}
+        headers = {index: read_header(self.image_path(index)) for index in range(len(self))}
         turns = {
-            index: header.turn(self.path_of(index), self.size_of(index)) for index, header in headers.items()
+            index: header.turn(self.image_path(index), self.annotated_size(index))
+            for index, header in headers.items()
         }
-        unsure = [index for index, header in headers.items() if header.undecided]
+        ambiguous = [index for index, header in headers.items() if header.ambiguous]
         as_stored = [index for index, header in headers.items() if turns[index] != header.orientation]
-        if unsure and as_stored:
+        if ambiguous and as_stored:
             raise UserError(
-                f"image {self.path_of(unsure[0])} has the EXIF orientation {headers[unsure[0]].orientation}, and its size does not tell whether its "
-                f"masks were drawn on the stored pixels, as those of {self.path_of(as_stored[0]).name} were: remove the tag, or turn the pixels by it"
+                f"image {self.image_path(ambiguous[0])} must have no EXIF orientation, got "
+                f"{headers[ambiguous[0]].orientation}: its size fits upright and stored pixels, and masks of "
+                f"{self.image_path(as_stored[0]).name} fit stored pixels alone. "
+                "Remove the tag, or rotate the pixels by it."
             )
-        if unsure:
-            tell_undecided(self.path_of(unsure[0]), headers[unsure[0]].orientation)
+        if ambiguous:
+            warn_ambiguous(self.image_path(ambiguous[0]), headers[ambiguous[0]].orientation)
 
-    def path_of(self, index: int) -> Path:
-        """The image file."""
+    def image_path(self, index: int) -> Path:
+        """Return the image file."""
         return self.folder / self.annotations.names[index].decode()
 
-    def size_of(self, index: int) -> tuple[int, int]:
-        """The annotated (height, width)."""
+    def annotated_size(self, index: int) -> tuple[int, int]:
+        """Return the annotated (height, width)."""
         height, width = self.annotations.sizes[index].tolist()
         return height, width
 
     def read_image(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        """The pixels, lying as they were annotated, stretched where that is wanted."""
-        return read_image(self.path_of(index), self.percentile_range, self.size_of(index))
+        """Return the pixels in the orientation of the annotations, stretched by `percentile_range`."""
+        return read_image(self.image_path(index), self.percentile_range, self.annotated_size(index))
 
     def read(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
-        """Image, labels and the class of each label, whole."""
+        """Return a whole image, its labels, and the class of each label."""
         image = tv_tensors.Image(self.read_image(index))
         labels, categories = self.read_labels(index)
         return image, tv_tensors.Mask(torch.from_numpy(labels)), categories
 
-    def cached(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
-        """The same, kept decoded in this process after the first time."""
+    def read_cached(
+        self, index: int
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask, Int64[np.ndarray, " label"]]:
+        """Return the result of `read`, kept in memory after the first call in a process."""
         if index not in self.decoded:
-            whole, painted, classes = self.read(index)
-            self.decoded[index] = (
-                whole.as_subclass(Tensor),
-                painted.as_subclass(Tensor).to(torch.int32),
-                classes,
-            )
-        image, labels, categories = self.decoded[index]
-        return tv_tensors.Image(image), tv_tensors.Mask(labels.long()), categories
+            image, mask, classes = self.read(index)
+            self.decoded[index] = image.as_subclass(Tensor), mask.as_subclass(Tensor).to(torch.int32), classes
+        pixels, labels, categories = self.decoded[index]
+        return tv_tensors.Image(pixels), tv_tensors.Mask(labels.long()), categories
 
     def read_labels(
         self, index: int
     ) -> tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " label"]]:
-        """Crowds are void; of objects that overlap the one of fewer pixels is on top; ids are dense. And the class of each label, the background's 0
-        first."""
+        """Return an image's labels, and the class of each label, beginning with 0 for the background.
+
+        Crowds are void. Where objects overlap, the one with fewer pixels is on top. Labels have no gaps.
+        """
         annotations = self.annotations
-        mine = range(int(annotations.first[index]), int(annotations.first[index + 1]))
-        codes = {annotation: annotations.mask(annotation, index) for annotation in mine}
-        # never by the field `area`, which may be a placeholder
+        members = range(int(annotations.first[index]), int(annotations.first[index + 1]))
+        codes = {annotation: annotations.mask(annotation, index) for annotation in members}
+        # not by the field `area`, which may be a placeholder
         order = sorted(
-            mine,
+            members,
             key=lambda annotation: (
                 not annotations.crowds[annotation],
                 -int(coco_mask.area(codes[annotation])),
@@ -177,52 +191,54 @@ class CocoImages:
             code = codes[annotation]
             left, top, width, height = (int(value) for value in coco_mask.toBbox(code))
             if not width and not self.skip_empty:
-                raise empty(int(annotations.ids[annotation]), self.file)
+                raise empty_mask_error(int(annotations.ids[annotation]), self.file)
             if not annotations.crowds[annotation]:
                 number += 1
                 categories.append(class_of[int(annotations.categories[annotation])])
-            # only inside its box, as an image may have hundreds of small ones
+            # only inside its box, as an image may have hundreds of small objects
             box = (slice(top, top + height), slice(left, left + width))
             labels[box][coco_mask.decode(code)[box].astype(bool)] = (
                 VOID if annotations.crowds[annotation] else number
             )
         seen = np.unique(labels[labels > BACKGROUND])
-        return dense(labels), np.array(categories, dtype=np.int64)[np.append(BACKGROUND, seen)]
+        return renumber(labels), np.array(categories, dtype=np.int64)[np.append(BACKGROUND, seen)]
 
     def __getitem__(self, index: int) -> Sample:
-        epoch, place = divmod(index, len(self))
-        image, labels, categories = self.cached(place) if self.cache else self.read(place)
+        epoch, position = divmod(index, len(self))
+        image, labels, categories = self.read_cached(position) if self.cache else self.read(position)
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        random = generator_of(self.seed, 1, epoch, place)
-        pixels, dense_labels, of_labels = prepared(
+        random = make_generator(self.seed, 1, epoch, position)
+        pixels, ids, classes = prepare_image(
             image, labels, categories, self.longest_side, self.crop, self.augment, random
         )
-        return Sample(pixels, dense_labels, int(self.annotations.image_ids[place]), size, of_labels)
+        return Sample(pixels, ids, int(self.annotations.image_ids[position]), size, classes)
 
     def truth(self) -> Truth:
-        """The split's annotations, read anew: only evaluation needs them, and not in every worker."""
-        return only_categories(read_truth(self.file), self.categories)
+        """Read the split's annotations anew. Only evaluation needs them, so workers do not keep them."""
+        return keep_categories(read_truth(self.file), self.categories)
 
 
-def spelled_as_files(folder: Path, names: np.ndarray) -> np.ndarray:
-    """Return the names as the file system spells them: letters with marks may be composed in one place and decomposed in the other."""
+def match_file_spelling(folder: Path, names: np.ndarray) -> np.ndarray:
+    """Return the names as the file system spells them: it may compose or decompose accented letters."""
     spelled = [name.decode() for name in names]
     foreign = [
-        place for place, name in enumerate(spelled) if not name.isascii() and not (folder / name).is_file()
+        position
+        for position, name in enumerate(spelled)
+        if not name.isascii() and not (folder / name).is_file()
     ]
     listed: dict[Path, dict[str, str]] = {}
-    for place in foreign:
-        parent = (folder / spelled[place]).parent
+    for position in foreign:
+        parent = (folder / spelled[position]).parent
         if parent not in listed:
             listed[parent] = (
                 {normal_name(path.name): path.name for path in parent.iterdir()} if parent.is_dir() else {}
             )
-        name = Path(spelled[place])
-        spelled[place] = str(name.parent / listed[parent].get(normal_name(name.name), name.name))
+        name = Path(spelled[position])
+        spelled[position] = str(name.parent / listed[parent].get(normal_name(name.name), name.name))
     return np.array([name.encode() for name in spelled]) if foreign else names
 
 
-def prepared(
+def prepare_image(
     image: tv_tensors.Image,
     labels: tv_tensors.Mask,
     categories: Int64[np.ndarray, " label"],
@@ -231,15 +247,15 @@ def prepared(
     augment: Augment | None,
     random: np.random.Generator,
 ) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], Int64[Tensor, " kept"]]:
-    """What the network sees of an image: made smaller until `longest_side` fits, then a random `crop`, augmented or not (None: whole).
+    """Resize an image to `longest_side` if it is larger, and take a random augmented crop (None: no crop).
 
     Returns:
-        The image in [0, 1], its dense labels, and `categories` of those labels that are left.
+        The image in [0, 1], its labels without gaps, and the classes of the remaining labels.
     """
-    smaller = smaller_size((image.shape[-2], image.shape[-1]), longest_side)
+    smaller = shrunk_size((image.shape[-2], image.shape[-1]), longest_side)
     if smaller is not None:
         image = transform.resize(image, smaller, antialias=True)
-        # not transform.resize(Mask): its "nearest" takes the corner of a cell, which shifts the labels against the image by up to half a pixel
+        # not transform.resize(Mask): its "nearest" shifts the labels by up to half a pixel against the image
         labels = tv_tensors.Mask(
             transform.resize_image(
                 labels.as_subclass(Tensor)[None], smaller, InterpolationMode.NEAREST_EXACT
@@ -247,44 +263,47 @@ def prepared(
         )
     if crop is not None:
         image, labels = (
-            cropped(image, labels, crop, random) if augment is None else augment(image, labels, crop, random)
+            crop_randomly(image, labels, crop, random)
+            if augment is None
+            else augment(image, labels, crop, random)
         )
     pixels = transform.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
     ids = labels.as_subclass(Tensor).numpy()
     kept = np.append(BACKGROUND, np.unique(ids[ids > BACKGROUND]))
-    return pixels, torch.from_numpy(dense(ids)), torch.from_numpy(categories[kept])
+    return pixels, torch.from_numpy(renumber(ids)), torch.from_numpy(categories[kept])
 
 
-def cropped(
+def crop_randomly(
     image: Tensor, labels: Tensor, side: int, random: np.random.Generator
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """Cut a random square; beyond the image it is filled with the image's reflection, and void."""
-    corner = [start_of(length, side, random) for length in labels.shape]
+    """Crop a random square. Beyond the image it shows the reflection, labelled void."""
+    corner = [draw_start(length, side, random) for length in labels.shape]
     rows, columns = (
-        reflected(start, side, length) for start, length in zip(corner, labels.shape, strict=True)
+        reflect_indices(start, side, length) for start, length in zip(corner, labels.shape, strict=True)
     )
-    ids = placed(within(labels[None], corner, side), corner, side, VOID)[0]
+    ids = pad_to_window(crop_inside(labels[None], corner, side), corner, side, VOID)[0]
     return tv_tensors.Image(image[:, rows[:, None], columns]), tv_tensors.Mask(ids)
 
 
-def dense(labels: Int64[np.ndarray, "height width"]) -> Int64[np.ndarray, "height width"]:
-    """Object ids 1..n without gaps, in their order; void and background stay."""
+def renumber(labels: Int64[np.ndarray, "height width"]) -> Int64[np.ndarray, "height width"]:
+    """Renumber object ids to 1..n without gaps, in their order. Void and background stay."""
     present = np.unique(labels[labels > BACKGROUND])
     number = np.zeros(max(int(labels.max()), 0) + 1, dtype=np.int64)
     number[present] = np.arange(1, len(present) + 1)
     return np.where(labels == VOID, VOID, number[labels.clip(min=0)])
 
 
-def first_that_exists(paths: Iterable[Path]) -> Path:
-    """The first path that exists, else the first."""
+def find_existing(paths: Iterable[Path]) -> Path:
+    """Return the first path that exists, else the first path."""
     candidates = list(paths)
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
 class Coco(InstanceData):
-    """A dataset in COCO format under `root`: `annotations/instances_<split>.json` and the images in `<split>/`; both may end in 2017.
+    """A dataset in COCO format: `<root>/annotations/instances_<split>.json` and `<root>/<split>/`.
 
-    Without a test split (COCO's has no public truth) the validation split stands in for it.
+    Both names may end in 2017. Without a test split the validation split is used (COCO's test truth is not
+    public).
     """
 
     def __init__(
@@ -310,7 +329,7 @@ class Coco(InstanceData):
             cache,
         )
         if empty_masks not in ("refuse", "skip"):
-            raise UserError(f"data.empty_masks {empty_masks!r} is unknown: choose refuse or skip")
+            raise UserError(f"data.empty_masks must be refuse or skip, got {empty_masks!r}. Choose one.")
         self.skip_empty = empty_masks == "skip"
         check_sides(longest_side, crop)
         self.root, self.augment = Path(root), augment
@@ -318,24 +337,27 @@ class Coco(InstanceData):
         self.train_categories, self.eval_categories = train_categories, eval_categories
 
     def read_truth(self, split: str) -> Truth:
-        return read_split(self.places(split)[1], self.eval_categories, "eval_categories", self.skip_empty)[0]
+        return read_split(
+            self.find_paths(split)[1], self.eval_categories, "eval_categories", self.skip_empty
+        )[0]
 
-    def places(self, split: str) -> tuple[Path, Path]:
-        """Image folder and annotation file of a split.
+    def find_paths(self, split: str) -> tuple[Path, Path]:
+        """Return the image folder and annotation file of a split.
 
         Raises:
-            UserError: there is no such root.
+            UserError: `root` does not exist.
         """
         if not self.root.is_dir():
             raise UserError(
-                f"data folder {self.root} does not exist: set data.root=<folder>, or RPE_DATA_DIR to the folder that holds {self.root.name}"
+                f"data.root must be a folder, got {self.root}. "
+                f"Set data.root=<folder>, or RPE_DATA_DIR to the folder that holds {self.root.name}"
             )
         names = [split, f"{split}2017"] + (["val", "val2017"] if split == "test" else [])
-        file = first_that_exists(self.root / "annotations" / f"instances_{name}.json" for name in names)
-        return first_that_exists(self.root / name for name in names), file
+        file = find_existing(self.root / "annotations" / f"instances_{name}.json" for name in names)
+        return find_existing(self.root / name for name in names), file
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
-        folder, file = self.places(split)
+        folder, file = self.find_paths(split)
         return CocoImages(
             folder,
             file,

@@ -1,4 +1,4 @@
-"""Copy-paste augmentation: objects of one training image in front of another's (Ghiasi et al., CVPR 2021)."""
+"""Paste objects of one training image over another (Ghiasi et al., CVPR 2021)."""
 
 import numpy as np
 import torch
@@ -10,12 +10,13 @@ from rpe.structures import BACKGROUND, VOID
 def paste(front: Sample, behind: Sample, random: np.random.Generator) -> Sample:
     """Return `behind` with a random half of the objects of `front`, at least one, pasted over it.
 
-    Both are of one size. Images with one object teach an embedding nothing about telling objects apart; pasted objects touch and cover others.
-    Objects of which nothing is left to see vanish, and the labels stay dense. Pixels that are void in `front` are not copied.
+    An image with one object teaches an embedding nothing about separating objects. Pasted objects touch and
+    cover others. Objects without a visible pixel are removed, and labels are renumbered without gaps. Void of
+    `front` is not copied.
 
     Args:
-        front: its objects are drawn by coins from `random`.
-        behind: keeps its image id and original size.
+        front: the source of objects, of the size of `behind`.
+        behind: the target, which keeps its image id and original size.
         random: the only source of random numbers.
     """
     count = int(front.labels.max())
@@ -28,8 +29,8 @@ def paste(front: Sample, behind: Sample, random: np.random.Generator) -> Sample:
     image = torch.where(copied, front.image, behind.image)
     labels = torch.where(copied, front.labels + int(behind.labels.max().clamp(min=BACKGROUND)), behind.labels)
     categories = torch.cat([behind.categories, front.categories[1:]])
-    present, dense = torch.unique(labels[labels > BACKGROUND], return_inverse=True)
-    labels[labels > BACKGROUND] = dense + 1
+    present, ranks = torch.unique(labels[labels > BACKGROUND], return_inverse=True)
+    labels[labels > BACKGROUND] = ranks + 1
     return Sample(
         image, labels, behind.image_id, behind.size, torch.cat([categories[:1], categories[present]])
     )

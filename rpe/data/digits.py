@@ -1,6 +1,7 @@
-"""Scenes of overlapping handwritten digits, made on the fly from scikit-learn's 1,797 digit images (nothing is downloaded).
+"""Generate scenes of overlapping handwritten digits from scikit-learn's 1,797 images, without a download.
 
-After the paper's synthetic example (section 5 and the authors' demo): coloured digits of 28 x 28 px that touch and hide one another.
+They follow the paper's synthetic example (section 5 and the authors' demo): coloured digits of 28 x 28 pixels
+that touch and occlude one another.
 """
 
 from functools import cache
@@ -13,47 +14,52 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
+from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
 from rpe.structures import BACKGROUND, UserError, encode_mask
 
-SIDE = 64
+SCENE_SIDE = 64
 DIGIT = 28
 INK = 0.4
-"""Where the grey value of an enlarged digit exceeds this share of its maximum, the pixel belongs to the digit."""
+"""A pixel belongs to a digit if its grey value, in [0, 1], exceeds this threshold."""
 
-LEAST_VISIBLE = 0.3
-FIRST_OF_SPLIT: dict[str, tuple[int, int]] = {"train": (0, 1297), "val": (1297, 1547), "test": (1547, 1797)}
-"""Digit images of each split, in an order shuffled once."""
+MIN_VISIBLE = 0.3
+"""Each digit of a scene shows at least this fraction of its pixels."""
+
+SPLIT_RANGES: dict[str, tuple[int, int]] = {"train": (0, 1297), "val": (1297, 1547), "test": (1547, 1797)}
+"""Range of the digit images of each split, in shuffled order."""
 
 STREAM: dict[str, int] = {"train": 0, "val": 1, "test": 2}
+"""Number of each split in the seed of its scenes."""
+
 NAMES = [str(digit) for digit in range(10)]
-"""Of class 1, 2, .."""
+"""Names of class 1, 2, .."""
 
 SCENE_SEED = 1712
-"""Validation and test scenes are the same whatever the run's seed."""
+"""Seed of validation and test scenes, which are the same in all runs."""
 
 
 @cache
-def enlarged_digits() -> tuple[Float[np.ndarray, "digit 28 28"], Int64[np.ndarray, " digit"]]:
-    """scikit-learn's digits at 28 x 28 px in [0, 1] (bicubic from 8 x 8), shuffled once, and their classes."""
+def enlarge_digits() -> tuple[Float[np.ndarray, "digit 28 28"], Int64[np.ndarray, " digit"]]:
+    """Return scikit-learn's 8 x 8 digits in [0, 1], resized (bicubic) and shuffled, and their classes."""
     bunch = load_digits()
     small = torch.from_numpy(bunch.images)[:, None] / 16
     large = functional.interpolate(small, size=(DIGIT, DIGIT), mode="bicubic", align_corners=False)[
         :, 0
     ].clamp(0, 1)
-    order = generator_of(SCENE_SEED).permutation(len(large))
+    order = make_generator(SCENE_SEED).permutation(len(large))
     return large.numpy()[order].astype(np.float32), bunch.target[order].astype(np.int64)
 
 
-def touching(one: Bool[np.ndarray, "height width"], other: Bool[np.ndarray, "height width"]) -> bool:
-    """Whether two masks overlap or are neighbours."""
+def are_adjacent(one: Bool[np.ndarray, "height width"], other: Bool[np.ndarray, "height width"]) -> bool:
+    """Return whether two masks overlap or touch, diagonally too."""
     return bool((ndimage.binary_dilation(one, np.ones((3, 3))) & other).any())
 
 
 class Scene:
-    """One 64 x 64 scene: `image` in [0, 1], `labels` (0 background, 1..n the digits, later ones on top), `classes` of the digits.
+    """One scene of 64 x 64 pixels.
 
-    An even `index` has two touching digits, every third two of one colour, so that half and a third of any run of scenes do.
+    `image` lies in [0, 1]. `labels` are 0 background, 1..n digits, later ones on top. `classes` are digits.
+    Every second `index` has two touching digits, every third two digits of one colour.
     """
 
     def __init__(self, split: str, index: int, random: np.random.Generator) -> None:
@@ -61,28 +67,28 @@ class Scene:
         want_touching, want_one_colour = index % 2 == 0, index % 3 == 0
         count = int(random.integers(2, 6))
         while True:
-            grey, masks, self.classes = self.place(count)
-            self.labels = np.zeros((SIDE, SIDE), dtype=np.int64)
+            grey, masks, self.classes = self.place_digits(count)
+            self.labels = np.zeros((SCENE_SIDE, SCENE_SIDE), dtype=np.int64)
             for number, mask in enumerate(masks, start=1):
                 self.labels[mask] = number
             visible = [
                 (self.labels == number).sum() / mask.sum() for number, mask in enumerate(masks, start=1)
             ]
-            meet = any(touching(masks[i], masks[j]) for i in range(count) for j in range(i))
-            if min(visible) >= LEAST_VISIBLE and (meet or not want_touching):
+            touch = any(are_adjacent(masks[i], masks[j]) for i in range(count) for j in range(i))
+            if min(visible) >= MIN_VISIBLE and (touch or not want_touching):
                 break
         self.image = self.paint(grey, masks, want_one_colour)
 
-    def place(
+    def place_digits(
         self, count: int
     ) -> tuple[list[Float[np.ndarray, "64 64"]], list[Bool[np.ndarray, "64 64"]], list[int]]:
-        """Digits at random places: grey values, masks and classes."""
-        images, classes = enlarged_digits()
-        chosen = self.random.integers(*FIRST_OF_SPLIT[self.split], size=count)
+        """Return grey values, masks and classes of digits at random positions."""
+        images, classes = enlarge_digits()
+        chosen = self.random.integers(*SPLIT_RANGES[self.split], size=count)
         greys = []
         for digit in chosen:
-            top, left = self.random.integers(0, SIDE - DIGIT + 1, size=2)
-            grey = np.zeros((SIDE, SIDE), dtype=np.float32)
+            top, left = self.random.integers(0, SCENE_SIDE - DIGIT + 1, size=2)
+            grey = np.zeros((SCENE_SIDE, SCENE_SIDE), dtype=np.float32)
             grey[top : top + DIGIT, left : left + DIGIT] = images[digit]
             greys.append(grey)
         return greys, [grey > INK for grey in greys], [int(classes[digit]) for digit in chosen]
@@ -93,13 +99,13 @@ class Scene:
         masks: list[Bool[np.ndarray, "64 64"]],
         one_colour: bool,
     ) -> Float[np.ndarray, "3 64 64"]:
-        """Colours on dark noisy ground, in the order in which the digits lie on one another."""
+        """Paint the digits in random colours on a dark noisy background, later ones on top."""
         colours = self.random.uniform(0.3, 1.0, size=(len(greys), 3)).astype(np.float32)
         colours[np.arange(len(greys)), self.random.integers(0, 3, size=len(greys))] = 1.0
         if one_colour:
             first, second = self.random.permutation(len(greys))[:2]
             colours[second] = colours[first]
-        image = np.full((3, SIDE, SIDE), 0.08, dtype=np.float32)
+        image = np.full((3, SCENE_SIDE, SCENE_SIDE), 0.08, dtype=np.float32)
         for grey, mask, colour in zip(greys, masks, colours, strict=True):
             image = np.where(mask, colour[:, None, None] * grey, image)
         noise = self.random.normal(0, 0.05, size=image.shape).astype(np.float32)
@@ -107,7 +113,7 @@ class Scene:
 
 
 class DigitScenes:
-    """One split of the digits: `length` scenes, new ones each training epoch."""
+    """One split of `length` scenes. Each training epoch has new ones."""
 
     def __init__(self, split: str, length: int, seed: int) -> None:
         self.split, self.length, self.seed = split, length, seed
@@ -117,9 +123,9 @@ class DigitScenes:
         return self.length
 
     def scene(self, index: int) -> Scene:
-        """Scene `index`; the same for the same seed."""
+        """Return scene `index`, a function of the seed."""
         seed = self.seed if self.split == "train" else SCENE_SEED
-        return Scene(self.split, index, generator_of(seed, STREAM[self.split], index))
+        return Scene(self.split, index, make_generator(seed, STREAM[self.split], index))
 
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
@@ -128,18 +134,23 @@ class DigitScenes:
             torch.from_numpy(scene.image),
             torch.from_numpy(scene.labels),
             index % self.length + 1,
-            (SIDE, SIDE),
+            (SCENE_SIDE, SCENE_SIDE),
             categories,
         )
 
     def truth(self) -> Truth:
-        """The scenes of the first epoch; category k + 1 is the digit k, image ids count from 1."""
+        """Return the truth of the first epoch. Category k + 1 is the digit k; image ids start at 1."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(self.length):
             scene = self.scene(index)
             images.append(
-                {"id": index + 1, "file_name": f"{self.split}-{index}", "height": SIDE, "width": SIDE}
+                {
+                    "id": index + 1,
+                    "file_name": f"{self.split}-{index}",
+                    "height": SCENE_SIDE,
+                    "width": SCENE_SIDE,
+                }
             )
             for number, category in enumerate(scene.classes, start=1):
                 mask = scene.labels == number
@@ -161,7 +172,7 @@ class DigitScenes:
 
 
 class Digits(InstanceData):
-    """Handwritten digits; `train_scenes`, `val_scenes`, `test_scenes` are the scenes of a split (of an epoch, in training)."""
+    """Scenes of handwritten digits. `train_scenes`, `val_scenes`, `test_scenes`: scenes per epoch."""
 
     def __init__(
         self,
@@ -177,7 +188,7 @@ class Digits(InstanceData):
         super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
         for split, scenes in (("train", train_scenes), ("val", val_scenes), ("test", test_scenes)):
             if scenes < 1:
-                raise UserError(f"data.{split}_scenes {scenes} is below 1: every split needs a scene")
+                raise UserError(f"data.{split}_scenes must be >= 1, got {scenes}. Raise it.")
         self.scenes: dict[str, int] = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
 
     def open_split(self, split: str, training: bool) -> SplitDataset:

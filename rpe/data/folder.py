@@ -1,4 +1,4 @@
-"""Images and masks in folders without COCO's JSON, turned into COCO's truth in memory."""
+"""Read images and masks from folders without COCO's JSON, and build the truth in COCO format in memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from rpe.data.annotation import category_ids, only_categories
+from rpe.data.annotation import find_category_ids, keep_categories
 from rpe.data.augment import Augment
 from rpe.data.coco import CocoImages
 from rpe.data.folder_layout import (
@@ -20,48 +20,49 @@ from rpe.data.folder_layout import (
     SPLIT_NAMES,
     YOLO,
     Pair,
-    below,
     find_pairs,
-    folders_of,
-    key_of,
+    find_split_folders,
+    find_subfolders,
 )
 from rpe.data.folder_mask import (
     OBJECT,
-    Described,
-    names_of_yolo,
+    ImageObjects,
+    find_class_names,
     read_label_map,
     read_labelme,
     read_object_masks,
     read_yolo,
 )
 from rpe.data.image import check_percentile_range, check_sides, open_image
-from rpe.data.module import InstanceData, SplitDataset, Truth
+from rpe.data.module import InstanceData, SplitDataset, Truth, normal_name
 from rpe.structures import UserError
 
 
 class FolderImages(CocoImages):
-    """One split of a folder: as `CocoImages`, its truth read already."""
+    """One split of a folder: `CocoImages` of a truth in memory."""
 
     def __init__(self, truth: Truth, folder: Path, *options: Any) -> None:
         self.whole = truth
         super().__init__(folder, folder, *options)
 
     def read_split(self, categories: Sequence[str] | None, key: str) -> tuple[Truth, set[int]]:
-        chosen = category_ids(self.whole, categories, key)
-        return only_categories(self.whole, chosen), chosen
+        chosen = find_category_ids(self.whole, categories, key)
+        return keep_categories(self.whole, chosen), chosen
 
     def truth(self) -> Truth:
-        return only_categories(self.whole, self.categories)
+        return keep_categories(self.whole, self.categories)
 
 
 class Folder(InstanceData):
     """Images and masks under `root`, with or without subfolders train, val and test (conf/data/folder.yaml).
 
     Args:
-        val_share: of train (without any subfolder: of all) that validates where there is no val.
-        test_share: of all that tests where there is no subfolder. Val stands in for a test that is missing.
-        split_seed: draws them. It is not `seed`, so that runs of several seeds are tested on the same images.
-        void: value of label maps that means void; None for none.
+        val_share: fraction of train for validation if there is no val; without subfolders, of all images.
+        test_share: fraction of all images for test, without subfolders. Otherwise val replaces a missing
+            test.
+        split_seed: of the random splits. It is separate from `seed`, so runs of several seeds share their
+            test set.
+        void: value of label maps that means void, or None.
     """
 
     def __init__(
@@ -93,51 +94,56 @@ class Folder(InstanceData):
         check_sides(longest_side, crop)
         if not (0 < val_share < 1 and 0 <= test_share < 1 - val_share):
             raise UserError(
-                f"data.val_share and data.test_share must leave a share for training, got {val_share:g} and {test_share:g}. Lower them"
+                f"data.val_share and data.test_share must leave images for training, "
+                f"got {val_share:g} and {test_share:g}. Lower them."
             )
         if empty_masks not in ("refuse", "skip"):
-            raise UserError(f"data.empty_masks must be refuse or skip, got {empty_masks!r}. Choose one")
+            raise UserError(f"data.empty_masks must be refuse or skip, got {empty_masks!r}. Choose one.")
         self.root, self.augment, self.void, self.skip_empty = Path(root), augment, void, empty_masks == "skip"
         self.val_share, self.test_share, self.split_seed = val_share, test_share, split_seed
         self.longest_side, self.crop = longest_side, crop
         self.train_categories, self.eval_categories = train_categories, eval_categories
-        self.described: dict[Path, Described] = {}
+        self.objects_of_image: dict[Path, ImageObjects] = {}
 
     @cached_property
     def splits(self) -> dict[str, tuple[Path, list[Pair]]]:
-        """The folder of images and the pairs of each split."""
+        """Return the image folder and the pairs of each split."""
         if not self.root.is_dir():
-            raise UserError(f"data.root must be a folder, got {self.root}. Set data.root=<folder>")
-        there = [
+            raise UserError(f"data.root must be a folder, got {self.root}. Set data.root=<folder>.")
+        present = [
             split
             for split in SPLIT_NAMES
-            if below(self.root, SPLIT_NAMES[split]) or folders_of(self.root, split, IMAGE_FOLDERS)
+            if find_subfolders(self.root, SPLIT_NAMES[split])
+            or find_split_folders(self.root, split, IMAGE_FOLDERS)
         ]
-        found = {split: find_pairs(self.root, split) for split in there}
-        if not there:
+        found = {split: find_pairs(self.root, split) for split in present}
+        if not present:
             folder, pairs = find_pairs(self.root, None)
-            parts = self.share_out(pairs, {"val": self.val_share, "test": self.test_share}, folder)
+            parts = self.divide_pairs(pairs, {"val": self.val_share, "test": self.test_share}, folder)
             found = {split: (folder, part) for split, part in parts.items()}
-        elif "train" not in there:
+        elif "train" not in present:
             raise UserError(
-                f"data.root must hold train beside {' and '.join(there)}, got none in {self.root}. Add it, or remove the subfolders"
+                f"data.root must hold train beside {' and '.join(present)}, got none in {self.root}. "
+                "Add it, or remove the subfolders."
             )
-        elif "val" not in there:
+        elif "val" not in present:
             folder, pairs = found["train"]
             found |= {
                 split: (folder, part)
-                for split, part in self.share_out(pairs, {"val": self.val_share}, folder).items()
+                for split, part in self.divide_pairs(pairs, {"val": self.val_share}, folder).items()
             }
         return {"test": found["val"], **found}
 
-    def share_out(self, pairs: list[Pair], shares: dict[str, float], where: Path) -> dict[str, list[Pair]]:
+    def divide_pairs(self, pairs: list[Pair], shares: dict[str, float], where: Path) -> dict[str, list[Pair]]:
         """Return the pairs of each share, and the rest as train.
 
-        Names and `split_seed` decide, so that few images change places when some are added.
+        The order is by hash of `split_seed` and name, so few images change their split when others are added.
         """
-        names = [f"{self.split_seed} {key_of(pair.image.relative_to(where).as_posix())}" for pair in pairs]
-        drawn = sorted(range(len(pairs)), key=lambda place: hashlib.sha256(names[place].encode()).digest())
-        order = [pairs[place] for place in drawn]
+        names = [
+            f"{self.split_seed} {normal_name(pair.image.relative_to(where).as_posix())}" for pair in pairs
+        ]
+        digests = [hashlib.sha256(name.encode()).digest() for name in names]
+        order = [pairs[position] for position in sorted(range(len(pairs)), key=digests.__getitem__)]
         parts, start = {}, 0
         for split, share in shares.items():
             count = max(1, round(share * len(pairs))) if share else 0
@@ -146,18 +152,19 @@ class Folder(InstanceData):
             start += count
         if start >= len(pairs):
             raise UserError(
-                f"{where} must hold {start + 1} images or more to be shared out, got {len(pairs)}. Add some, or make train/, val/ and test/"
+                f"{where} must hold at least {start + 1} images to be split, got {len(pairs)}. "
+                "Add some, or make train/, val/ and test/."
             )
         return {"train": sorted(order[start:]), **parts}
 
-    def describe(self, pair: Pair) -> Described:
-        """Return the objects of an image as its files tell them, read once."""
-        if pair.image not in self.described:
-            self.described[pair.image] = self.read_pair(pair)
-        return self.described[pair.image]
+    def read_objects(self, pair: Pair) -> ImageObjects:
+        """Return the objects of an image, read once."""
+        if pair.image not in self.objects_of_image:
+            self.objects_of_image[pair.image] = self.read_pair(pair)
+        return self.objects_of_image[pair.image]
 
-    def read_pair(self, pair: Pair) -> Described:
-        """Return the objects of an image; the size is that of label maps and masks, else the image's."""
+    def read_pair(self, pair: Pair) -> ImageObjects:
+        """Return the objects of an image. Their size is that of label maps and masks, else the image's."""
         if pair.form == LABEL_MAP:
             return read_label_map(pair.files[0], self.void)
         if pair.form == OBJECT_MASKS and pair.files:
@@ -170,35 +177,35 @@ class Folder(InstanceData):
 
     @cached_property
     def yolo_names(self) -> list[str] | None:
-        """What YOLO's classes are called, if the set tells it."""
+        """Return the names of YOLO's classes, or None if the dataset has no names."""
         labels = {path.parent for _, pairs in self.splits.values() for pair in pairs for path in pair.files}
-        return names_of_yolo([self.root, *below(self.root, MASK_FOLDERS), *sorted(labels)])
+        return find_class_names([self.root, *find_subfolders(self.root, MASK_FOLDERS), *sorted(labels)])
 
     @cached_property
     def names(self) -> list[str]:
-        """The names of category 1, 2, ..: the same in all splits, so labelme's files are all read for it."""
+        """Return the names of category 1, 2, .., equal in all splits. All labelme files are read for them."""
         pairs = [pair for _, part in self.splits.values() for pair in part]
         forms = {pair.form for pair in pairs}
         if forms <= {LABEL_MAP, OBJECT_MASKS}:
             return [OBJECT]
         if forms == {YOLO} and self.yolo_names is not None:
             return self.yolo_names
-        used = {
-            found.name for pair in pairs for found in self.describe(pair).objects if found.name is not None
-        }
+        objects = [found for pair in pairs for found in self.read_objects(pair).objects]
+        used = {found.name for found in objects if found.name is not None}
         return sorted(used, key=lambda name: (len(name), name) if forms == {YOLO} else (0, name))
 
     def whole_truth(self, split: str) -> Truth:
-        """Return a split in COCO's format with run lengths; void is a crowd that says so, as VOC's is.
+        """Return the truth of a split in COCO format with run lengths. Void is a crowd with `"void": True`.
 
         Raises:
-            UserError: what a reader refuses, a mask without a pixel, no object, or foreground as label maps.
+            UserError: a reader refuses a file, a mask is empty, no object is left, or label maps are
+                foreground masks.
         """
         folder, pairs = self.splits[split]
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for pair in pairs:
-            height, width = self.describe(pair).size
+            height, width = self.read_objects(pair).size
             images.append(
                 {
                     "id": pair.number,
@@ -207,11 +214,12 @@ class Folder(InstanceData):
                     "width": width,
                 }
             )
-            for name, mask, where in self.describe(pair).objects:
+            for name, mask, where in self.read_objects(pair).objects:
                 area = int(coco_mask.area(mask))
                 if not area and not self.skip_empty:
                     raise UserError(
-                        f"{where} must cover a pixel, got none. Mend or remove it, or leave such out with data.empty_masks=skip"
+                        f"{where} must cover a pixel, got none. "
+                        "Correct or remove it, or set data.empty_masks=skip."
                     )
                 if area:
                     void = {"iscrowd": 1, "void": True} if name is None else {"iscrowd": 0}
@@ -230,21 +238,22 @@ class Folder(InstanceData):
                     )
         if not any(not annotation["iscrowd"] for annotation in annotations):
             raise UserError(
-                f"the masks of {folder} must hold an object, got none in {len(pairs)} images. Set data.root to the folder of the whole set"
+                f"the masks of {folder} must hold an object, got none in {len(pairs)} images. "
+                "Set data.root to the folder of the whole dataset."
             )
-        if all(self.describe(pair).binary or not self.describe(pair).objects for pair in pairs):
-            file = next(pair.files[0] for pair in pairs if self.describe(pair).objects)
+        if all(self.read_objects(pair).binary or not self.read_objects(pair).objects for pair in pairs):
+            file = next(pair.files[0] for pair in pairs if self.read_objects(pair).objects)
             raise UserError(
                 "label maps must number the objects 1, 2, .., "
                 f"got foreground alone (0 and 255) in all of {folder}, such as {file}. "
-                "Number them (skimage.measure.label parts what does not touch)"
+                "Number them (skimage.measure.label numbers connected components)."
             )
         categories = [{"id": number, "name": name} for number, name in enumerate(self.names, start=1)]
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def read_truth(self, split: str) -> Truth:
         whole = self.whole_truth(split)
-        return only_categories(whole, category_ids(whole, self.eval_categories, "eval_categories"))
+        return keep_categories(whole, find_category_ids(whole, self.eval_categories, "eval_categories"))
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
         return FolderImages(

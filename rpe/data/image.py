@@ -1,4 +1,4 @@
-"""Image files, opened and decoded with one clear line where they are absent or broken; turned upright; intensities stretched."""
+"""Read image files: open and decode them, turn them upright, and stretch intensities."""
 
 import os
 import sys
@@ -20,30 +20,30 @@ from rpe.data.pixels import (
     DEEPEST,
     check_page,
     check_single,
+    decode_image,
+    decoder_tiles,
     decoding,
-    image_pixels,
     is_tiff,
-    orientation_of,
-    tiff_pixels,
-    tiles_of,
-    turned,
-    values_of,
+    load_values,
+    read_orientation,
+    read_tiff,
+    turn_upright,
 )
 from rpe.structures import UserError
 
 LEAST_RANGE = 8
-"""Levels of 255: images whose percentiles lie closer are stretched as if they lay so far apart, so that noise is not blown up."""
+"""Smallest range to which intensities are stretched, in levels of 255, so that noise is not amplified."""
 
-UNDECIDED: set[Path] = set()
-"""Folders of which `tell_undecided` has told."""
+WARNED_FOLDERS: set[Path] = set()
+"""Folders of which `warn_ambiguous` has warned."""
 
 SAME_VALUE, SATURATED = 0.995, 0.25
-"""Shares of an image's pixels, from which on it is called nearly empty or saturated."""
+"""Fractions of an image's pixels above which it counts as nearly empty or saturated."""
 
 
 @contextmanager
-def of_any_size() -> Iterator[None]:
-    """Pillow without its bound on an image's pixels: that is there for files of strangers."""
+def lift_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit on an image's pixels, which guards against untrusted files."""
     bound = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -53,53 +53,53 @@ def of_any_size() -> Iterator[None]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """The file with its header read; its pixels come with `decode`.
+    """Open an image file and read its header. `decode` reads the pixels.
 
     Raises:
-        UserError: no such file, or no image.
+        UserError: no such file, or not an image.
     """
     with decoding(path):
         return Image.open(path)
 
 
 def decode(image: Image.Image, path: Path) -> np.ndarray:
-    """The values of a mask, as the file has them.
+    """Return the values of a mask as stored.
 
     Raises:
         UserError: the file is truncated or broken.
     """
     with decoding(path):
-        return values_of(image)
+        return load_values(image)
 
 
 class Header(NamedTuple):
-    """The size (height, width) of an image file as stored, and its EXIF orientation, 1 to 8, of which 1 is upright."""
+    """The stored (height, width) of an image file, and its EXIF orientation, 1 (upright) to 8."""
 
     stored: tuple[int, int]
     orientation: int
 
     @property
     def upright(self) -> tuple[int, int]:
-        """The size as viewers show the image."""
+        """Return the (height, width) of the upright image."""
         return self.stored[::-1] if self.orientation >= 5 else self.stored
 
     @property
-    def undecided(self) -> bool:
-        """Whether annotations of this size may be made for the stored pixels as well as for the upright ones."""
+    def ambiguous(self) -> bool:
+        """Return whether annotations of this size fit the stored pixels and the upright ones."""
         return self.orientation > 1 and self.upright == self.stored
 
     def turn(self, path: Path, size: tuple[int, int] | None, annotated: str = "annotated as") -> int:
-        """Return the orientation to turn from, so that the image has the annotated size.
+        """Return the EXIF orientation to undo, so that the image has the annotated size.
 
-        Viewers and labelling tools show images upright, so that is taken wherever the size allows it.
+        Viewers and labelling tools show images upright, so upright is preferred if the size allows it.
 
         Args:
             path: for the message.
             size: annotated (height, width); None turns the image upright.
-            annotated: for the message, what is of that size.
+            annotated: names the annotation in the message.
 
         Raises:
-            UserError: the image has this size neither way.
+            UserError: neither the upright nor the stored image has this size.
         """
         if size is None or self.upright == size:
             return self.orientation
@@ -112,15 +112,18 @@ class Header(NamedTuple):
             else ""
         )
         raise UserError(
-            f"image {path} is {height} x {width}{exif}, but {annotated} {size[0]} x {size[1]} (height x width)"
+            f"image {path} is {height} x {width}{exif}, but {annotated} {size[0]} x {size[1]} (height x "
+            "width). Take image and annotation of one size."
         )
 
 
 def read_header(path: Path) -> Header:
-    """Return size and orientation; pixels are not decoded. A PNG file's orientation is seen where it precedes the pixels, as all writers put it.
+    """Return size and orientation without decoding pixels.
+
+    In a PNG file, EXIF data behind the pixels are not seen. All common writers put them before.
 
     Raises:
-        UserError: no such file, no image, or one of several pages.
+        UserError: no such file, not an image, or several pages.
     """
     with decoding(path):
         if is_tiff(path):
@@ -130,9 +133,9 @@ def read_header(path: Path) -> Header:
                 return Header((page.imagelength, page.imagewidth), found if found in range(1, 9) else 1)
     with open_image(path) as image:
         check_single(image, path)
-        # Pillow would decode a PNG file to look for EXIF behind the pixels
+        # Pillow would decode a PNG file to search for EXIF behind the pixels
         known = image.format != "PNG" or "exif" in image.info
-        return Header((image.height, image.width), orientation_of(image) if known else 1)
+        return Header((image.height, image.width), read_orientation(image) if known else 1)
 
 
 def read_image(
@@ -141,57 +144,59 @@ def read_image(
     size: tuple[int, int] | None = None,
     annotated: str = "annotated as",
 ) -> UInt8[Tensor, "3 height width"]:
-    """Return an image file as RGB, upright: the one reader of datasets and predictions.
+    """Return an image file as upright RGB. Datasets and predictions share this reader.
 
-    Values of 16 bits become 8 by one factor in all images (65,535 is white), or by the percentiles.
+    16-bit values become 8-bit by one factor for all images (65,535 is white), or by the percentiles.
 
     Args:
         path: of the file.
-        percentiles: see `stretched`; None leaves the intensities as they are.
+        percentiles: see `stretch_intensities`; None keeps the intensities.
         size: see `Header.turn`.
         annotated: see `Header.turn`.
 
     Raises:
-        UserError: no such file, a broken one, another size, or one of which a page, a channel or bits would be lost.
+        UserError: a missing or broken file, another size, or a loss of pages, channels or bits.
     """
     header = read_header(path)
     if is_tiff(path):
-        pixels = tiff_pixels(path)
+        pixels = read_tiff(path)
     else:
         with open_image(path) as image:
-            pixels = image_pixels(image, path)
-            header = Header(header.stored, orientation_of(image))
+            pixels = decode_image(image, path)
+            header = Header(header.stored, read_orientation(image))
     turn = header.turn(path, size, annotated)
-    if size is not None and header.undecided:
-        tell_undecided(path, header.orientation)
-    return as_rgb(turned(pixels, turn), percentiles)
+    if size is not None and header.ambiguous:
+        warn_ambiguous(path, header.orientation)
+    return to_rgb(turn_upright(pixels, turn), percentiles)
 
 
-def tell_undecided(path: Path, orientation: int) -> None:
-    """Tell once a folder of an image whose size does not tell how its masks were drawn."""
-    if path.parent not in UNDECIDED:
-        UNDECIDED.add(path.parent)
+def warn_ambiguous(path: Path, orientation: int) -> None:
+    """Warn, once a folder, of an image whose masks may fit its upright or its stored pixels."""
+    if path.parent not in WARNED_FOLDERS:
+        WARNED_FOLDERS.add(path.parent)
         print(
-            f"warning: {path} has the EXIF orientation {orientation}, and its size does not tell whether its masks were drawn on the upright or the "
-            "stored pixels; such images of this folder are turned upright, as viewers and labelling tools show them: remove the tag if that is wrong",
+            f"warning: {path} has the EXIF orientation {orientation}, and its size fits masks of the "
+            "upright and of "
+            "the stored pixels. Such images of this folder are turned upright, as viewers and labelling "
+            "tools show them. If that is wrong, remove the tag",
             file=sys.stderr,
             flush=True,
         )
 
 
-def as_rgb(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> UInt8[Tensor, "3 height width"]:
-    """Return values [height, width] or [height, width, 3] of 8 or 16 bits as RGB of 8, with percentiles `stretched`."""
+def to_rgb(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> UInt8[Tensor, "3 height width"]:
+    """Convert 8 or 16-bit values [height, width] or [height, width, 3] to 8-bit RGB, stretched."""
     if pixels.dtype == np.uint16:
-        pixels = as_bytes(pixels, percentiles)
+        pixels = to_bytes(pixels, percentiles)
         percentiles = None
     colours = np.broadcast_to(pixels[..., None], (*pixels.shape, 3)) if pixels.ndim == 2 else pixels
-    # always a copy: an array is the caller's
+    # always a copy, as the array may belong to the caller
     out = torch.from_numpy(np.array(colours.transpose(2, 0, 1), order="C"))
-    return out if percentiles is None else stretched(out, percentiles)
+    return out if percentiles is None else stretch_intensities(out, percentiles)
 
 
-def as_bytes(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> np.ndarray:
-    """Return 16-bit values as bytes; with percentiles `stretched` before, as a camera's 12 bits fill a small part of 16."""
+def to_bytes(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> np.ndarray:
+    """Convert 16-bit values to bytes, stretched before, as 12-bit cameras leave high bits unused."""
     if percentiles is None:
         return np.rint(np.arange(DEEPEST + 1) * (255 / DEEPEST)).astype(np.uint8)[pixels]
     levels = 2 ** max(8, int(pixels.max()).bit_length())
@@ -205,7 +210,7 @@ def as_bytes(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> np.
 
 
 def describe_fault(image: UInt8[Tensor, "3 height width"]) -> str | None:
-    """Say what makes it unlikely that an image shows anything: constant, nearly empty or saturated; None where nothing does."""
+    """Describe why an image probably shows nothing: constant, nearly empty or saturated. Else return None."""
     colours = image.reshape(3, -1)
     low, high = int(colours.min()), int(colours.max())
     if low == high:
@@ -226,42 +231,43 @@ def describe_fault(image: UInt8[Tensor, "3 height width"]) -> str | None:
 
 
 def check_sides(longest_side: int | None, crop: int) -> None:
-    """Refuse lengths that no image has.
+    """Check lengths in pixels.
 
     Raises:
         UserError: naming the option.
     """
     for option, side in (("longest_side", longest_side), ("crop", crop)):
         if side is not None and side < 1:
-            raise UserError(f"data.{option} {side} is below 1: it is a length in pixels")
+            raise UserError(f"data.{option} must be >= 1 in pixels, got {side}. Raise it.")
 
 
 def check_percentile_range(percentiles: list[float]) -> tuple[float, float]:
-    """The pair, if it is one.
+    """Return two percentiles, checked.
 
     Raises:
-        UserError: not two percentiles in order.
+        UserError: not two percentiles in ascending order.
     """
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
         raise UserError(
-            f"data.percentile_range {percentiles} is no pair of percentiles: name the darker and the brighter one, such as [1, 99.8], or null"
+            f"data.percentile_range must be two ascending percentiles, got {percentiles}. "
+            "Set [1, 99.8], or null."
         )
     return percentiles[0], percentiles[1]
 
 
-def stretched(
+def stretch_intensities(
     image: UInt8[Tensor, "3 height width"], percentiles: tuple[float, float]
 ) -> UInt8[Tensor, "3 height width"]:
-    """The intensities, alike in all channels, so that the darker percentile becomes 0 and the brighter one 255."""
+    """Map the lower percentile of the intensities to 0 and the upper one to 255, alike in all channels."""
     low, high = np.percentile(image.numpy(), percentiles)
     levels = torch.arange(256, dtype=torch.float32)
     table = ((levels - low) * 255 / max(high - low, LEAST_RANGE)).round().clamp(0, 255).to(torch.uint8)
-    # torch would want indices of 8 bytes a pixel
+    # torch would need indices of 8 bytes a pixel
     return torch.from_numpy(table.numpy()[image.numpy()])
 
 
-def smaller_size(size: tuple[int, int], longest_side: int | None) -> list[int] | None:
-    """Return [height, width] of an image made smaller until `longest_side` fits; None where it stays as it is."""
+def shrunk_size(size: tuple[int, int], longest_side: int | None) -> list[int] | None:
+    """Return the [height, width] of an image resized to `longest_side`, or None if it is not larger."""
     if longest_side is None or max(size) <= longest_side:
         return None
     shorter = max(1, round(min(size) * longest_side / max(size)))
@@ -270,74 +276,79 @@ def smaller_size(size: tuple[int, int], longest_side: int | None) -> list[int] |
 
 @dataclass(frozen=True)
 class Reader:
-    """Read images of every kind as evaluation reads the files of its data.
+    """A reader of files, Pillow images and arrays, equal to evaluation's.
 
     Args:
-        longest_side: images are made smaller until this fits, in pixels; None keeps them.
-        percentile_range: percentiles of the intensities that become black and white; None leaves the intensities as they are.
+        longest_side: larger images are resized to this longest side in pixels; None keeps their size.
+        percentile_range: percentiles of the intensities that become black and white; None keeps the
+            intensities.
     """
 
     longest_side: int | None = None
     percentile_range: tuple[float, float] | None = None
 
     def read(self, image: np.ndarray | Image.Image | str | Path) -> UInt8[Tensor, "3 height width"]:
-        """Return an image of any size with the intensities that evaluation would give it, at its own size, upright by its EXIF orientation.
+        """Return an image of any size, upright by its EXIF orientation, with the intensities of evaluation.
 
         Args:
-            image: a file, a Pillow image, or an array as `read_array` takes it.
+            image: a file, a Pillow image, or an array for `read_array`.
 
         Raises:
-            UserError: what `read_image` or `read_array` refuses.
+            UserError: `read_image` or `read_array` refuses it.
         """
         if isinstance(image, np.ndarray):
             return self.read_array(image)
-        with of_any_size():
-            return (
-                self.read_opened(image)
-                if isinstance(image, Image.Image)
-                else read_image(Path(image), self.percentile_range)
-            )
+        with lift_pixel_limit():
+            if isinstance(image, Image.Image):
+                return self.read_opened(image)
+            return read_image(Path(image), self.percentile_range)
 
     def read_opened(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
-        """Return a Pillow image as `read_image` would its file: from that where nothing is decoded yet, as Pillow drops bits of some."""
+        """Return a Pillow image. Before decoding, its file is read instead, as Pillow may drop bits."""
         file = Path(os.fsdecode(getattr(image, "filename", None) or "(in memory)"))
-        if tiles_of(image) and file.is_file():
+        if decoder_tiles(image) and file.is_file():
             return read_image(file, self.percentile_range)
         check_single(image, file)
         with decoding(file):
-            # of a copy Pillow knows no file, so that nothing is decoded again
+            # Pillow knows no file of a copy, so nothing is decoded again
             decoded = image.copy()
-        return as_rgb(turned(image_pixels(decoded, file), orientation_of(decoded)), self.percentile_range)
+        return to_rgb(
+            turn_upright(decode_image(decoded, file), read_orientation(decoded)), self.percentile_range
+        )
 
     def read_array(self, pixels: np.ndarray) -> UInt8[Tensor, "3 height width"]:
-        """Return an array as `read` would a file of these pixels.
+        """Return an array like a file of these pixels.
 
         Args:
-            pixels: [height, width] or [height, width, 3]; uint8 (white is 255), uint16 (65,535) or floating-point (1).
+            pixels: [height, width] or [height, width, 3]; uint8 (white is 255), uint16 (65,535) or
+                floating-point (1).
 
         Raises:
             UserError: another shape, type or range.
         """
         if pixels.size == 0 or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
             raise UserError(
-                f"image must be [height, width] or [height, width, 3], got {list(pixels.shape)}. Choose its channels."
+                f"image must be [height, width] or [height, width, 3], got {list(pixels.shape)}. "
+                "Choose its channels."
             )
         if pixels.dtype.kind == "f":
             low, high = float(pixels.min()), float(pixels.max())
             if not 0 <= low <= high <= 1:
                 raise UserError(
-                    f"image must lie in [0, 1] where it is floating-point, got {low:g} to {high:g}. Divide it by white."
+                    f"image must lie in [0, 1] if it is floating-point, got {low:g} to {high:g}. "
+                    "Divide it by white."
                 )
             pixels = np.rint(pixels.astype(np.float64) * DEEPEST).astype(np.uint16)
         if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
             raise UserError(
-                f"image must be uint8, uint16 or floating-point, got {pixels.dtype}. Convert it by image.astype(numpy.uint16)."
+                f"image must be uint8, uint16 or floating-point, got {pixels.dtype}. "
+                "Use image.astype(numpy.uint16)."
             )
-        return as_rgb(
+        return to_rgb(
             pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16), self.percentile_range
         )
 
     def for_network(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
-        """Return an image at the size that evaluation would give it."""
-        smaller = smaller_size((image.shape[1], image.shape[2]), self.longest_side)
+        """Resize an image to the size of evaluation."""
+        smaller = shrunk_size((image.shape[1], image.shape[2]), self.longest_side)
         return image if smaller is None else transform.resize(image, smaller, antialias=True)

@@ -1,4 +1,4 @@
-"""Which files an official data set should hold, by its own lists: what its reader will ask for; and what lies in their place."""
+"""List the files of an official dataset, find missing ones, and name similar files for messages."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 Lists = Callable[[Path], Iterable[Path]]
-"""From the root to the files that should be there."""
+"""A function from the root to the files that a dataset must hold."""
 
 YEAR = Path("VOCdevkit/VOC2012")
 SBD = Path("benchmark_RELEASE/dataset")
@@ -15,75 +15,76 @@ BSDS = Path("BSR/BSDS500/data")
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*"([^"\\]+)"')
 
 
-def absent(root: Path, lists: Lists) -> list[Path]:
-    """The files that are not there, in the order of the list; each folder is looked through once."""
-    gone: list[Path] = []
+def list_missing_files(root: Path, lists: Lists) -> list[Path]:
+    """Return the missing files, sorted. Each folder is listed once."""
+    missing: list[Path] = []
     for folder, files in groupby(sorted(set(lists(root))), key=lambda file: file.parent):
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        gone += [file for file in files if file.name not in there]
-    return gone
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        missing += [file for file in files if file.name not in present]
+    return missing
 
 
 def count_suffixes(files: Iterable[Path]) -> str:
-    """Count files by suffix, the most first, such as "3 *.png and 1 without suffix"; empty without files."""
+    """Count files by suffix, most frequent first, as "3 *.png and 1 without suffix". No file gives ""."""
     counts = Counter(file.suffix for file in files).most_common()
     words = [f"{number} *{suffix}" if suffix else f"{number} without suffix" for suffix, number in counts]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def suffixes_in(folder: Path, known: Iterable[str], ignored: Iterable[str] = ()) -> str:
-    """Count the files of a folder that end otherwise than in the known suffixes; hidden ones apart."""
-    passed = {*known, *ignored}
-    others = folder.iterdir() if folder.is_dir() else ()
+    """Count the files of a folder with other suffixes than the known ones. Hidden files are left out."""
+    expected = {*known, *ignored}
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
     return count_suffixes(
-        sorted(
-            file
-            for file in others
-            if file.suffix not in passed and not file.name.startswith(".") and file.is_file()
-        )
+        file
+        for file in files
+        if file.suffix not in expected and not file.name.startswith(".") and file.is_file()
     )
 
 
-def instead_of(file: Path) -> str:
-    """Name a file of the same stem with another suffix, for a message: "; there is a.png"; empty where there is none."""
+def name_similar_file(file: Path) -> str:
+    """Return "; there is <name>" for a file with the same stem and another suffix, else "". For messages."""
     if not file.parent.is_dir():
         return ""
     stem = file.stem.lower()
-    there = sorted(other.name for other in file.parent.iterdir() if other.stem.lower() == stem)
-    return f"; there is {there[0]}" if there else ""
+    similar = sorted(other.name for other in file.parent.iterdir() if other.stem.lower() == stem)
+    return f"; there is {similar[0]}" if similar else ""
 
 
-def names_in(*files: Path) -> Iterator[str]:
-    """The words of the lists that exist."""
+def read_words(*files: Path) -> Iterator[str]:
+    """Yield the words of the files that exist."""
     for file in files:
         if file.is_file():
             yield from file.read_text(errors="replace").split()
 
 
-def of_voc(root: Path) -> Iterator[Path]:
-    """Photograph and both masks of each image of train and val."""
+def list_voc_files(root: Path) -> Iterator[Path]:
+    """Yield VOC's lists, and the photograph and both masks of each image of train and val."""
     folder = root / YEAR
     lists = [folder / "ImageSets" / "Segmentation" / f"{split}.txt" for split in ("train", "val")]
     yield from lists
-    for name in names_in(*lists):
+    for name in read_words(*lists):
         yield folder / "JPEGImages" / f"{name}.jpg"
         for part in ("SegmentationObject", "SegmentationClass"):
             yield folder / part / f"{name}.png"
 
 
-def of_sbd(root: Path) -> Iterator[Path]:
-    """Both MATLAB files of each image, and the photograph unless VOC has it."""
+def list_sbd_files(root: Path) -> Iterator[Path]:
+    """Yield both MATLAB files of each of SBD's images, and the photograph unless VOC has it."""
     folder, pictures = root / SBD, root / YEAR / "JPEGImages"
     known = {path.stem for path in pictures.iterdir()} if pictures.is_dir() else set()
-    for name in names_in(folder / "train.txt", folder / "val.txt"):
+    for name in read_words(folder / "train.txt", folder / "val.txt"):
         yield folder / "inst" / f"{name}.mat"
         yield folder / "cls" / f"{name}.mat"
         if name not in known:
             yield folder / "img" / f"{name}.jpg"
 
 
-def of_coco(split: str) -> Lists:
-    """All images that the annotations of a split name; found as text, as parsing 448 MB takes long and two GB."""
+def list_coco_files(split: str) -> Lists:
+    """Return a function that yields all images named in a split's annotations.
+
+    Names are searched as text, as parsing the 448 MB takes long and 2 GB of memory.
+    """
 
     def lists(root: Path) -> Iterator[Path]:
         file = root / "annotations" / f"instances_{split}.json"
@@ -93,17 +94,15 @@ def of_coco(split: str) -> Lists:
     return lists
 
 
-def of_bsds(root: Path) -> Iterator[Path]:
-    """To each image its annotations, and to these the image: there is no list."""
+def list_bsds_files(root: Path) -> Iterator[Path]:
+    """Yield image and annotation file of each name that has one of them, as BSDS500 has no lists."""
     for split in ("train", "val", "test"):
-        images, drawn = root / BSDS / "images" / split, root / BSDS / "groundTruth" / split
-        for name in {path.stem for path in images.glob("*.jpg")} | {
-            path.stem for path in drawn.glob("*.mat")
-        }:
+        images, truth = root / BSDS / "images" / split, root / BSDS / "groundTruth" / split
+        for name in {path.stem for path in [*images.glob("*.jpg"), *truth.glob("*.mat")]}:
             yield images / f"{name}.jpg"
-            yield drawn / f"{name}.mat"
+            yield truth / f"{name}.mat"
 
 
-def nothing(root: Path) -> Iterable[Path]:
-    """For an archive whose folders say it all."""
+def list_no_files(root: Path) -> Iterable[Path]:
+    """Return no file, for an archive without lists."""
     return ()

@@ -1,4 +1,4 @@
-"""What all datasets share: an order that depends on nothing but seed and epoch; those for instance grouping also samples, batches, a truth."""
+"""Define the base DataModules, samples and batches, and an order that depends on seed and epoch alone."""
 
 import os
 import unicodedata
@@ -18,14 +18,18 @@ from rpe.data.image import Reader
 from rpe.structures import InstanceBatch, UserError
 
 SPLITS = ("train", "val", "test")
-UNKNOWN_SPLIT = f"split {{!r}} is unknown: choose {', '.join(SPLITS)}"
+UNKNOWN_SPLIT = f"split must be one of {', '.join(SPLITS)}, got {{!r}}. Choose one."
+"""Error for another split."""
 
 Truth = dict[str, Any]
 """The annotations of a split in COCO format."""
 
 
 class Sample(NamedTuple):
-    """An image with its objects, as `InstanceBatch` holds several; `image_id` is its id in the truth, `size` the original's (height, width)."""
+    """An image with its objects, as in `InstanceBatch`.
+
+    `image_id` is its id in the truth, `size` its original (height, width).
+    """
 
     image: Float[Tensor, "3 height width"]
     labels: Int64[Tensor, "height width"]
@@ -36,7 +40,7 @@ class Sample(NamedTuple):
 
 @runtime_checkable
 class Split(Protocol):
-    """One split. Its index carries the epoch, so that workers that outlive an epoch still draw anew: item `epoch * len + i`."""
+    """One split. Index `epoch * len + i` is item i, so persistent workers draw new crops in each epoch."""
 
     def __len__(self) -> int: ...
 
@@ -45,7 +49,7 @@ class Split(Protocol):
 
 @runtime_checkable
 class SplitDataset(Split, Protocol):
-    """One split of images with objects; `classes` as `classes_of` gives them."""
+    """One split of images with objects. `classes` are those of `list_classes`."""
 
     classes: dict[int, str]
 
@@ -55,27 +59,28 @@ class SplitDataset(Split, Protocol):
 
 
 def data_root() -> Path:
-    """Where data lie: the environment variable RPE_DATA_DIR, else `data`."""
+    """Return the folder of all data: the environment variable RPE_DATA_DIR, else `data`."""
     return Path(os.environ.get("RPE_DATA_DIR", "data"))
 
 
-def generator_of(*numbers: int) -> np.random.Generator:
-    """A random generator that is a function of the numbers alone."""
+def make_generator(*numbers: int) -> np.random.Generator:
+    """Return a random generator that depends on the numbers alone."""
     return np.random.default_rng(np.random.SeedSequence(numbers))
 
 
 def normal_name(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC): macOS decomposes the letters of file names (NFD), which look the same."""
+    """Return a name in Unicode's composed form (NFC). macOS decomposes accented letters (NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
-def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[str]:
-    """The chosen names, all for None. Names are text; YAML makes whole numbers of digits, so 100007 is taken for the name "100007".
+def resolve_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[str]:
+    """Return the chosen names as text, or all known names for None.
 
-    A leading zero is lost before it comes here (YAML reads 0123 as octal, 83): such a name needs quotes.
+    YAML reads 100007 as an integer, which selects the name "100007". A name with a leading zero needs quotes,
+    as YAML reads 0123 as octal, 83.
 
     Raises:
-        UserError: a name that is not known, no name at all.
+        UserError: a name is unknown, or no name is given.
     """
     spelling = {normal_name(name): name for name in known}
     wanted = [normal_name(str(name)) for name in names or []]
@@ -85,18 +90,19 @@ def as_names(names: Sequence[str | int] | None, known: Sequence[str]) -> list[st
     unknown = [name for name in wanted if name not in spelling]
     if unknown:
         raise UserError(
-            f"names holds {unknown[0]!r}, which is no image of the split ({', '.join(known[:3])} ..); quote a name that begins with 0"
+            f"names must be images of the split ({', '.join(known[:3])} ..), got {unknown[0]!r}. "
+            "Correct it; quote a name that begins with 0."
         )
     if not chosen:
-        raise UserError("names is empty: leave it out to score the whole split")
+        raise UserError("names must hold a name, got none. Leave it out to score the whole split.")
     return chosen
 
 
 class EpochSampler(Sampler[int]):
-    """Each rank's share of the items, in an order that is a function of seed and epoch alone.
+    """A sampler of one rank's items, in an order that depends on seed and epoch alone.
 
-    Training shuffles and drops the tail that does not fill all ranks; otherwise every item comes once, on exactly one rank.
-    Lightning calls `set_epoch`, so an interrupted run goes on with the order that it would have had.
+    Training shuffles and drops the last items if they do not fill all ranks. Otherwise each item occurs once,
+    on one rank. Lightning calls `set_epoch`, so a resumed run continues in the same order.
     """
 
     def __init__(self, length: int, seed: int, shuffle: bool, rank: int, ranks: int) -> None:
@@ -105,7 +111,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called before each epoch."""
+        """Set the epoch. Lightning calls it before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -116,51 +122,55 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         if not self.shuffle:
             return iter(range(self.rank, self.length, self.ranks))
-        order = generator_of(self.seed, self.epoch).permutation(self.length) + self.epoch * self.length
+        order = make_generator(self.seed, self.epoch).permutation(self.length) + self.epoch * self.length
         return iter(order[self.rank :: self.ranks][: len(self)].tolist())
 
 
-def classes_of(truth: Truth) -> dict[int, str]:
-    """The ids and names of all categories that the truth lists, by ascending id: the k-th is class k of the program, as 0 is the background."""
+def list_classes(truth: Truth) -> dict[int, str]:
+    """Return ids and names of all categories by ascending id. The k-th is class k; 0 is the background."""
     return dict(sorted((category["id"], category["name"]) for category in truth["categories"]))
 
 
 def distinct_names(classes: Mapping[int, str], taken: str) -> dict[int, str]:
-    """Return the names that tables show: with the id where several ids share a name, or bear the one that is taken."""
+    """Return names for tables, with the id added where several ids share a name or the name is `taken`."""
     count = Counter([taken, *classes.values()])
     return {number: name if count[name] == 1 else f"{name} (id {number})" for number, name in classes.items()}
 
 
 def collate(samples: list[Sample]) -> InstanceBatch:
-    """Samples of one size as a batch."""
+    """Stack samples of one size to a batch."""
     images, labels, image_ids, sizes, categories = zip(*samples, strict=True)
     if len({image.shape for image in images}) > 1:
-        raise UserError("the images of a batch differ in size: set data.eval_batch_size=1")
+        raise UserError(
+            "data.eval_batch_size must be 1 for images of several sizes, "
+            f"got {len(images)} images that differ in size. Set data.eval_batch_size=1."
+        )
     return InstanceBatch(
         torch.stack(images), torch.stack(labels), list(image_ids), list(sizes), list(categories)
     )
 
 
-def one_thread(_: int) -> None:
-    """Workers beside a training process must not fight it for the cores."""
+def use_one_thread(_: int) -> None:
+    """Limit a worker to one thread, so that it does not compete with training for cores."""
     torch.set_num_threads(1)
 
 
 class SplitData(lightning.LightningDataModule):
-    """Loaders over the three splits of a dataset, whatever its samples are.
+    """A DataModule with the splits train, val and test, for samples of any type.
 
     Args:
         name: of the data, in results and folders.
-        batch_size: images of one training step, on each rank.
-        eval_batch_size: images of one validation step; more than 1 needs images of one size.
+        batch_size: images of a training step, on each rank.
+        eval_batch_size: images of a validation step; more than 1 needs images of one size.
         num_workers: loading processes; 0 loads in the training process.
-        seed: of the order of the training images, and of what is drawn for them.
+        seed: of the order of the training images, their crops and augmentation.
     """
 
     longest_side: int | None = None
-    """What is made of an image file before the network sees it, in evaluation and prediction alike; data without the option leave it so."""
+    """Larger images are resized to this longest side, in evaluation and prediction. None keeps their size."""
 
     percentile_range: tuple[float, float] | None = None
+    """Percentiles of the intensities that become black and white. None keeps the intensities."""
 
     def __init__(self, name: str, batch_size: int, eval_batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
@@ -172,7 +182,7 @@ class SplitData(lightning.LightningDataModule):
         }
         for key, (value, low) in least.items():
             if value < low:
-                raise UserError(f"data.{key} {value} is below {low}")
+                raise UserError(f"data.{key} must be >= {low}, got {value}. Raise it.")
         self.name = name
         self.batch_size, self.eval_batch_size, self.num_workers, self.seed = (
             batch_size,
@@ -184,20 +194,20 @@ class SplitData(lightning.LightningDataModule):
 
     @staticmethod
     def collate(samples: list[Any]) -> Any:
-        """Samples as a batch."""
+        """Stack samples to a batch."""
         raise NotImplementedError
 
     @property
     def reader(self) -> Reader:
-        """Return what reads an image file as evaluation does."""
+        """Return the reader of image files, with evaluation's settings."""
         return Reader(self.longest_side, self.percentile_range)
 
     def open_split(self, split: str, training: bool) -> Split:
-        """The dataset of a split, whole images or as training sees them; raises `UserError` where its files are missing or wrong."""
+        """Open a split, in training with random crops. Raise `UserError` for missing or wrong files."""
         raise NotImplementedError
 
     def dataset(self, split: str, training: bool = False) -> Split:
-        """The dataset of a split, opened once."""
+        """Return the dataset of a split, opened once."""
         if split not in SPLITS:
             raise UserError(UNKNOWN_SPLIT.format(split))
         if (split, training) not in self.datasets:
@@ -205,17 +215,19 @@ class SplitData(lightning.LightningDataModule):
         return self.datasets[split, training]
 
     def loader(self, split: str, training: bool) -> DataLoader[Any]:
-        """A loader in the order of `EpochSampler`."""
+        """Return a loader in the order of `EpochSampler`."""
         dataset = self.dataset(split, training)
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(len(dataset), self.seed, training, rank, ranks)
         if training and len(sampler) < self.batch_size:
             raise UserError(
-                f"{self.name} {split} holds {len(dataset)} images, fewer than data.batch_size {self.batch_size} on each of {ranks} ranks: lower it"
+                f"data.batch_size must be at most the images of {self.name} {split} on each of {ranks} "
+                f"ranks, got {self.batch_size} for {len(dataset)} images. Lower it."
             )
         if len(dataset) < ranks:
             raise UserError(
-                f"{self.name} {split} holds {len(dataset)} images, fewer than the {ranks} ranks that share them: lower trainer.devices"
+                f"trainer.devices must be at most the images of {self.name} {split}, "
+                f"got {ranks} ranks for {len(dataset)} images. Lower it."
             )
         torch_dataset: Dataset[Any] = dataset  # type: ignore[assignment]
         return DataLoader(
@@ -226,7 +238,7 @@ class SplitData(lightning.LightningDataModule):
             num_workers=self.num_workers,
             drop_last=training,
             persistent_workers=self.num_workers > 0 and training,
-            worker_init_fn=one_thread,
+            worker_init_fn=use_one_thread,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -241,18 +253,18 @@ class SplitData(lightning.LightningDataModule):
 
 
 class InstanceData(SplitData):
-    """Images with objects, and their truth in COCO format."""
+    """A DataModule of images with objects, and their truth in COCO format."""
 
     collate = staticmethod(collate)
 
     def truth(self, split: str) -> Truth:
-        """The annotations of a split in COCO format; where they lie in files of their own, the images are not needed."""
+        """Return the annotations of a split in COCO format. Annotation files are read without the images."""
         if split not in SPLITS:
             raise UserError(UNKNOWN_SPLIT.format(split))
         return self.read_truth(split)
 
     def read_truth(self, split: str) -> Truth:
-        """The same of a split that there is; raises `UserError` where its files are missing or wrong."""
+        """Read the annotations of a known split. Raise `UserError` for missing or wrong files."""
         dataset = self.dataset(split)
         assert isinstance(dataset, SplitDataset)
         return dataset.truth()

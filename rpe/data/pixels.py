@@ -1,4 +1,4 @@
-"""Read an image file's pixels in full depth, or refuse the file where a channel, a page or bits would be lost. Pillow drops these without a word."""
+"""Read an image file's pixels in full depth, or refuse a file that would lose channels, pages or bits."""
 
 import logging
 import sys
@@ -14,34 +14,34 @@ from PIL import Image
 
 from rpe.structures import UserError
 
-# what it logs of broken files, the one line tells
+# our errors replace its log of broken files
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 DEEPEST = 2**16 - 1
 
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-"""Pillow's modes of more than 8 bits, whose `convert` clips at 255."""
+"""Pillow's modes of more than 8 bits. Their `convert` clips at 255."""
 
-PAGED = ("TIFF", "GIF", "PNG", "WEBP")
-"""Formats whose further frames are images in their own right, not layers or a camera's previews."""
+PAGED_FORMATS = ("TIFF", "GIF", "PNG", "WEBP")
+"""Formats whose further frames are separate images, not layers or a camera's previews."""
 
 TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-COLOURS = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+DIRECT_COLOURS = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
 """Photometric interpretations whose channels need no conversion."""
 
-LARGEST_RATIO = 100_000
-"""More pixels than that in a byte of a TIFF file, no compression makes."""
+MAX_COMPRESSION = 100_000
+"""Most pixels a byte of a TIFF file. No compression yields more, so a header with more is damaged."""
 
 SIZ = b"\xff\x4f\xff\x51"
-"""Begins a JPEG 2000 codestream; the bits of its first channel follow SIZ_BITS bytes later."""
+"""Start of a JPEG 2000 codestream. The bits of its first channel follow SIZ_BITS bytes later."""
 
 SIZ_BITS = 42
 
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn any error of a reader into one line: garbage makes readers fail in every way there is.
+    """Turn any error of an image library into one line. Broken files raise errors of many kinds.
 
     Raises:
         UserError: naming the file.
@@ -51,82 +51,89 @@ def decoding(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise UserError(f"image {path} does not exist: complete the download") from error
+        raise UserError(f"image {path} does not exist. Complete the download.") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"image {path} is too large ({error}): cut it") from error
+        raise UserError(f"image {path} is too large ({error}). Cut it into smaller images.") from error
     except Exception as error:
         reason = str(error).splitlines()[0].replace(str(path), "") if str(error) else ""
         if "imagecodecs" in reason:
             raise UserError(
-                f"image {path} needs a decoder ({reason}): pip install imagecodecs, or save it uncompressed"
+                f"image {path} needs a decoder ({reason}). "
+                "Run pip install imagecodecs, or save it uncompressed."
             ) from error
         raise UserError(
-            f"image {path} does not decode ({type(error).__name__}: {reason}): replace or remove it"
+            f"image {path} does not decode ({type(error).__name__}: {reason}). Replace or remove it."
         ) from error
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell a TIFF file by its first bytes."""
+    """Return whether a file's first bytes are those of TIFF."""
     with path.open("rb") as content:
         return content.read(4) in TIFF_BEGINS
 
 
 def check_single(image: Image.Image, path: Path) -> None:
-    """Refuse a file of several pages, of which only the first would be seen.
+    """Refuse a file of several pages, of which only the first would be read.
 
     Raises:
-        UserError: it has several, or breaks off between them.
+        UserError: it has several pages, or is cut off between them.
     """
     with decoding(path):
-        refuse_pages(getattr(image, "n_frames", 1) if image.format in PAGED else 1, path)
+        refuse_pages(getattr(image, "n_frames", 1) if image.format in PAGED_FORMATS else 1, path)
 
 
 def refuse_pages(pages: int, path: Path) -> None:
-    """Raises: UserError: more pages than one."""
+    """Raise a UserError for more than one page."""
     if pages > 1:
-        raise UserError(f"image {path} has {pages} pages: save its pages as files of their own")
+        raise UserError(f"image {path} must have one page, got {pages} pages. Save them as separate files.")
 
 
 def check_page(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
-    """Return the one page of a TIFF file.
+    """Return the only page of a TIFF file.
 
     Raises:
-        UserError: it has several pages, planes or slices, or more pixels than Pillow would open.
+        UserError: several pages, planes or slices, or more pixels than Pillow's limit.
     """
     page = tiff.pages[0]
     assert isinstance(page, tifffile.TiffPage)
-    # ImageJ writes stacks of more than 4 GB as one page with the others behind it
+    # ImageJ writes stacks above 4 GB as one page, with the other pages' pixels behind it
     stack = int((tiff.imagej_metadata or {}).get("images", 1)) if tiff.is_imagej else 1
     refuse_pages(max(len(tiff.pages), stack, page.imagedepth), path)
     bound = Image.MAX_IMAGE_PIXELS
     if bound is not None and page.imagelength * page.imagewidth > 2 * bound:
-        raise UserError(f"image {path} is too large ({page.imagelength} x {page.imagewidth} pixels): cut it")
-    if not 0 < page.imagelength * page.imagewidth < LARGEST_RATIO * path.stat().st_size:
         raise UserError(
-            f"image {path} cannot have {page.imagelength} x {page.imagewidth} pixels, as its header tells: replace or remove it"
+            f"image {path} is too large ({page.imagelength} x {page.imagewidth} pixels). "
+            "Cut it into smaller images."
+        )
+    if not 0 < page.imagelength * page.imagewidth < MAX_COMPRESSION * path.stat().st_size:
+        raise UserError(
+            f"image {path} must have a header that fits its {path.stat().st_size:,} bytes, got "
+            f"{page.imagelength} x {page.imagewidth} pixels. Replace or remove it."
         )
     return page
 
 
-def tiff_pixels(path: Path) -> np.ndarray:
+def read_tiff(path: Path) -> np.ndarray:
     """Return a TIFF file's page as stored: [height, width] or [height, width, 3], uint8 or uint16.
 
-    Pillow decodes what it keeps in full, as it knows most compressions; tifffile decodes the rest.
+    Pillow knows most compressions, so it decodes all pages that it keeps in full. tifffile decodes the rest.
 
     Raises:
-        UserError: several pages, channels that are no grey or RGB image, values that are no 8 or 16 bits, or a broken file.
+        UserError: several pages, channels other than grey or RGB, values other than 8 or 16 bits, or a broken
+            file.
     """
     with decoding(path), tifffile.TiffFile(path) as tiff:
         page = check_page(tiff, path)
-        of_colours = page.photometric in COLOURS
+        of_colours = page.photometric in DIRECT_COLOURS
         extra = tuple(int(one) for one in page.extrasamples)
-        # alpha is declared as 1 (premultiplied) or 2; 0 only says that there is another channel
+        # 1 (premultiplied) and 2 declare alpha; 0 declares another channel of unknown meaning
         alpha = of_colours and len(extra) == 1 and extra[0] > 0
         channels = page.samplesperpixel - alpha
         if of_colours and channels not in (1, 3):
             raise UserError(
-                f"image {path} has {channels} channels ({page.dtype}[height, width, {channels}]{' and alpha' if alpha else ''}): "
-                "save the one, or the three as RGB, that the network should see"
+                f"image {path} must have 1 or 3 channels, got {channels} channels "
+                f"({page.dtype}[height, width, {channels}]{' and alpha' if alpha else ''}). "
+                "Save one, or three as RGB, for the network."
             )
         bits = page.bitspersample
         few_bits = bits < 8 or (bits in (8, 12) and page.sampleformat == tifffile.SAMPLEFORMAT.UINT)
@@ -139,24 +146,24 @@ def tiff_pixels(path: Path) -> np.ndarray:
             and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
         )
         if not of_colours or plain or grey or (deep and extra in ((), (2,))):
-            pixels = opened_pixels(path)
+            pixels = decode_with_pillow(path)
         else:
             pixels = page.asarray().squeeze()
             if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 pixels = np.moveaxis(pixels, 0, -1)
-            # squeeze would take the axis of a side of one pixel too
+            # squeeze also removes the axis of a side of one pixel
             pixels = pixels.reshape(page.imagelength, page.imagewidth, -1)
-        return finished(pixels, page, alpha, path)
+        return finish_tiff(pixels, page, alpha, path)
 
 
-def finished(pixels: np.ndarray, page: tifffile.TiffPage, alpha: bool, path: Path) -> np.ndarray:
-    """Return a TIFF page's decoded values with white as the largest, without an alpha channel that hides nothing, and without an axis of one channel.
+def finish_tiff(pixels: np.ndarray, page: tifffile.TiffPage, alpha: bool, path: Path) -> np.ndarray:
+    """Return a TIFF page's values with white as the largest, without alpha and a single channel's axis.
 
     Raises:
-        UserError: no 8 or 16 bits, or alpha that hides pixels.
+        UserError: values other than 8 or 16 bits, or alpha that hides pixels.
     """
     if pixels.dtype != np.uint8:
-        pixels = of_16_bits(pixels, path)
+        pixels = check_16_bits(pixels, path)
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             pixels = DEEPEST - pixels
         if page.bitspersample == 12:
@@ -167,29 +174,35 @@ def finished(pixels: np.ndarray, page: tifffile.TiffPage, alpha: bool, path: Pat
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
-def opened_pixels(path: Path) -> np.ndarray:
-    """Return what Pillow makes of a TIFF file, lying as stored: Pillow turns TIFF files upright."""
+def decode_with_pillow(path: Path) -> np.ndarray:
+    """Decode a TIFF file with Pillow, in its stored orientation. Pillow turns TIFF files upright."""
     with Image.open(path) as image:
-        before = orientation_of(image)
-        if image.mode not in DEEP_MODES and bits_of(image, path) > 8:
-            pixels = both_bytes(image, path)
+        before = read_orientation(image)
+        if image.mode not in DEEP_MODES and count_bits(image, path) > 8:
+            pixels = decode_deep_rgb(image, path)
         else:
-            pixels = values_of(image if image.mode in (*DEEP_MODES, "L", "RGB") else image.convert("RGB"))
-        return pixels if orientation_of(image) == before else turned(pixels, {6: 8, 8: 6}.get(before, before))
+            pixels = load_values(image if image.mode in (*DEEP_MODES, "L", "RGB") else image.convert("RGB"))
+        return (
+            pixels
+            if read_orientation(image) == before
+            else turn_upright(pixels, {6: 8, 8: 6}.get(before, before))
+        )
 
 
-def image_pixels(image: Image.Image, path: Path) -> np.ndarray:
-    """Return an opened file's pixels as stored, but for TIFF: [height, width] or [height, width, 3], uint8 or uint16.
+def decode_image(image: Image.Image, path: Path) -> np.ndarray:
+    """Return an opened file's pixels as stored: [height, width] or [height, width, 3], uint8 or uint16.
+
+    TIFF files have their own reader, `read_tiff`.
 
     Raises:
-        UserError: a channel or bits would be lost, alpha hides pixels, or the file is broken.
+        UserError: channels or bits would be lost, alpha hides pixels, or the file is broken.
     """
     with decoding(path):
-        bits = bits_of(image, path)
+        bits = count_bits(image, path)
         if image.mode in DEEP_MODES:
-            return of_16_bits(values_of(image), path)
+            return check_16_bits(load_values(image), path)
         if bits > 8:
-            deep = both_bytes(image, path)
+            deep = decode_deep_rgb(image, path)
             if image.mode == "RGBA":
                 refuse_hidden(deep[..., 3] < DEEPEST, path)
             return deep[..., :3]
@@ -200,53 +213,54 @@ def image_pixels(image: Image.Image, path: Path) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def both_bytes(image: Image.Image, path: Path) -> UInt16[np.ndarray, "height width channel"]:
-    """Return RGB or RGBA of 16 bits a channel, of which Pillow keeps the upper byte: it is decoded again as if the bytes were swapped.
+def decode_deep_rgb(image: Image.Image, path: Path) -> UInt16[np.ndarray, "height width channel"]:
+    """Return 16-bit RGB or RGBA. Pillow keeps the upper byte, so a second pass decodes swapped bytes.
 
     Raises:
-        UserError: Pillow knows no such way for this file.
+        UserError: Pillow cannot decode this file with swapped bytes.
     """
-    tiles = list(tiles_of(image))
+    tiles = list(decoder_tiles(image))
     words = [tile[3] if isinstance(tile[3], tuple) else (tile[3],) for tile in tiles]
     raw = {str(word[0]) for word in words}
     given = raw.pop() if len(raw) == 1 else ""
     if given[:-1] not in ("RGB;16", "RGBA;16") or "transparency" in image.info:
         raise UserError(
-            f"image {path} has more than 8 bits in each of {image.mode}, of which 8 would be read: save it as a plain RGB PNG or TIFF"
+            f"image {path} must be RGB PNG or TIFF if it has more than 8 bits a channel, got {image.mode} "
+            f"as {image.format}. Save it anew."
         )
     swapped = given[:-1] + (
         "B" if given[-1] == "L" or (given[-1] == "N" and sys.byteorder == "little") else "L"
     )
-    upper = values_of(image)
+    upper = load_values(image)
     with Image.open(path) as again:
-        # "RGB;16L" of big-endian values is their lower byte
+        # "RGB;16L" reads the lower byte of big-endian values
         again.tile = [  # type: ignore[attr-defined]
             tile._replace(args=(swapped, *tile[3][1:]) if isinstance(tile[3], tuple) else swapped)
-            for tile in tiles_of(again)
+            for tile in decoder_tiles(again)
         ]
-        lower = values_of(again)
+        lower = load_values(again)
     return upper.astype(np.uint16) << 8 | lower
 
 
-def values_of(image: Image.Image) -> np.ndarray:
-    """Return an image's values; numpy alone would make an object of an image that cannot be decoded."""
+def load_values(image: Image.Image) -> np.ndarray:
+    """Return an image's values. Loading first raises an error for a broken image, which numpy would not."""
     image.load()
     return np.array(image)
 
 
-def tiles_of(image: Image.Image) -> Sequence[Any]:
-    """Return how Pillow decodes a file that it has opened: codec, place, offset, and the codec's words, of which the first is the bytes' layout."""
+def decoder_tiles(image: Image.Image) -> Sequence[Any]:
+    """Return Pillow's decoding steps of an opened file: codec, box, offset and arguments (layout first)."""
     return getattr(image, "tile", ())
 
 
-def bits_of(image: Image.Image, path: Path) -> int:
-    """Return the bits of a channel in the file, where Pillow would keep 8."""
+def count_bits(image: Image.Image, path: Path) -> int:
+    """Return the bits of a channel in the file. Pillow may keep 8 of them."""
     if image.format == "JPEG2000":
         with path.open("rb") as content:
             head = content.read(2**16)
         start = head.find(SIZ)
         return (head[start + SIZ_BITS] & 127) + 1 if start >= 0 else 8
-    for tile in tiles_of(image):
+    for tile in decoder_tiles(image):
         words = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if image.format == "PPM" and isinstance(words[-1], int) and words[-1] > 255:
             return 16
@@ -256,40 +270,42 @@ def bits_of(image: Image.Image, path: Path) -> int:
 
 
 def refuse_hidden(hidden: Bool[np.ndarray, "height width"], path: Path) -> None:
-    """Raises: UserError: alpha hides a pixel, whose colour viewers do not show."""
+    """Raise a UserError if alpha hides a pixel, as viewers do not show its colour."""
     if hidden.any():
         raise UserError(
-            f"image {path} has an alpha channel that hides {int(hidden.sum())} of {hidden.size} pixels: flatten it onto a background, or remove alpha"
+            f"image {path} must be opaque, got an alpha channel that hides {int(hidden.sum())} of "
+            f"{hidden.size} pixels. Flatten it onto a background, or remove alpha."
         )
 
 
-def of_16_bits(pixels: np.ndarray, path: Path) -> UInt16[np.ndarray, "*shape"]:
-    """Return the values, if they are whole numbers of at most 16 bits.
+def check_16_bits(pixels: np.ndarray, path: Path) -> UInt16[np.ndarray, "*shape"]:
+    """Return the values as uint16.
 
     Raises:
-        UserError: they are not, so that white is unknown.
+        UserError: they are not integers of 16 bits, so white is unknown.
     """
     if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > DEEPEST:
         bounds = (
             f"values from {pixels.min():g} to {pixels.max():g}" if pixels.dtype.kind in "iuf" else "values"
         )
         raise UserError(
-            f"image {path} has {pixels.dtype} {bounds}: save it with 8 or 16 bits, so that white is known"
+            f"image {path} must have integers of 8 or 16 bits, got {pixels.dtype} {bounds}. "
+            "Convert it, as white is unknown otherwise."
         )
     return pixels.astype(np.uint16, copy=False)
 
 
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, of which 1 is upright; 1 where there is none that can be read."""
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8. A missing or unreadable one is 1."""
     try:
         found = image.getexif().get(0x0112)
-    except Exception:  # a broken EXIF block is no broken image
+    except Exception:  # the image is fine even if its EXIF block is broken
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return pixels [height, width, ..] turned upright from an EXIF orientation."""
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels [height, width, ..] upright from an EXIF orientation."""
     if orientation >= 5:  # 5: transposed; 6, 7, 8: mirrored after that
         pixels = pixels.swapaxes(0, 1)
     rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(

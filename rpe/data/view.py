@@ -1,4 +1,4 @@
-"""Random views of an annotated image: scaled, turned, mirrored, cut out; boundaries stay one pixel wide."""
+"""Draw random views of an annotated image. Boundaries stay one pixel wide."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rpe.structures import VOID
 
 @dataclass
 class Annotation:
-    """What one person drew: `segments` 0..n-1, and the `boundaries` between them, one pixel wide."""
+    """One annotator's drawing: `segments` 0..n-1, and the `boundaries` between them, one pixel wide."""
 
     segments: Int64[np.ndarray, "height width"]
     boundaries: Bool[np.ndarray, "height width"]
@@ -24,7 +24,10 @@ class Annotation:
 
 @dataclass
 class View:
-    """A random view of an image: scaled, turned, perhaps mirrored, and a square of `side` pixels cut out."""
+    """A square view of a scaled image, rotated and perhaps flipped.
+
+    `side` is in pixels, `angle` in radians, `centre` (row, column) in the scaled image.
+    """
 
     side: int
     scale: float
@@ -41,14 +44,17 @@ class View:
         flip: bool,
         random: np.random.Generator,
     ) -> "View":
-        """Scale evenly in logarithm between `scales`, angle within +-`rotation` degrees; inside the image where the image is large enough."""
+        """Draw a view, inside the image where the image is large enough.
+
+        The logarithm of the scale is uniform between `scales`, the angle within +-`rotation` degrees.
+        """
         scale = math.exp(random.uniform(math.log(scales[0]), math.log(scales[1])))
         angle = math.radians(random.uniform(-rotation, rotation))
         mirror = flip and random.random() < 0.5
-        # half the side of the upright square around the turned one
+        # half the side of the upright square around the rotated one
         half = side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
         scaled = [round(length * scale) for length in size]
-        # whole steps from a corner: without scale and turn the pixels are copied
+        # integer corners, so that a view without scale and rotation copies pixels
         corners = [
             random.uniform(half, max(half, length - half)) - side / 2
             if length > 2 * half
@@ -60,7 +66,7 @@ class View:
         )
 
     def positions(self) -> Float[np.ndarray, "2 side side"]:
-        """(row, column) in the scaled image of the view's pixels; a pixel's centre lies at its index + 1/2."""
+        """Return each pixel's (row, column) in the scaled image. The centre of pixel i is i + 1/2."""
         steps = np.arange(self.side) + 0.5 - self.side / 2
         down, right = np.meshgrid(steps, -steps if self.flip else steps, indexing="ij")
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
@@ -69,7 +75,7 @@ class View:
         )
 
     def image(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 side side"]:
-        """Return the view, bilinear; beyond the image it shows the reflection."""
+        """Return the view of an image, bilinear. Beyond the image it shows the reflection."""
         height, width = (round(length * self.scale) for length in image.shape[1:])
         scaled = transform.resize(image, [height, width], antialias=True)
         rows, columns = self.positions()
@@ -79,16 +85,16 @@ class View:
         )[0]
 
     def annotation(self, one: Annotation) -> Annotation:
-        """The nearest segment, void outside, and the boundaries anew."""
+        """Return the view of an annotation: nearest segments, void outside, and their boundaries."""
         size = one.segments.shape
         scaled = [round(length * self.scale) for length in size]
-        there = [
+        indices = [
             np.floor(part * length / total).astype(np.int64)
             for part, length, total in zip(self.positions(), size, scaled, strict=True)
         ]
         inside = np.all(
-            [(part >= 0) & (part < length) for part, length in zip(there, size, strict=True)], axis=0
+            [(part >= 0) & (part < length) for part, length in zip(indices, size, strict=True)], axis=0
         )
-        # beyond the border the outermost segments go on, so that no boundary runs along it
-        segments = one.segments[there[0].clip(0, size[0] - 1), there[1].clip(0, size[1] - 1)]
+        # the outermost segments continue beyond the border, so that no boundary runs along it
+        segments = one.segments[indices[0].clip(0, size[0] - 1), indices[1].clip(0, size[1] - 1)]
         return Annotation(np.where(inside, segments, VOID), thin(segment_changes(segments)) & inside)

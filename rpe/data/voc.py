@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 (Everingham et al.) with its object masks, and with SBD the usual augmented training set."""
+"""Read PASCAL VOC 2012 (Everingham et al.) with its object masks, and SBD for the larger training set."""
 
 import re
 from pathlib import Path
@@ -10,56 +10,59 @@ from pycocotools import mask as coco_mask
 from torchvision import tv_tensors
 
 from rpe.data.augment import Augment, check_probability
-from rpe.data.coco import HEADERS_READ, prepared
+from rpe.data.coco import HEADERS_READ, prepare_image
 from rpe.data.copy_paste import paste
 from rpe.data.image import check_sides, read_image
-from rpe.data.listed import instead_of
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, generator_of
+from rpe.data.listed import name_similar_file
+from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
 from rpe.data.sbd import check_file, read_sbd
-from rpe.data.voc_mask import CATEGORIES, Annotated, check_headers, joined, read_mask
+from rpe.data.voc_mask import CATEGORIES, LabelsAndClasses, check_headers, combine_maps, read_mask
 from rpe.structures import BACKGROUND, VOID, UserError, encode_mask
 
 SBD_READ = 300
-"""Up to so many images, SBD's files are read whole before training starts (9 ms each); all 9,000 would take more than a minute."""
+"""Up to this many images, SBD's files are read before training (9 ms each; 9,000 take over a minute)."""
 
 
 def read_names(file: Path) -> list[str]:
-    """A split's image names.
+    """Read the image names of a split.
 
     Raises:
-        UserError: no such file, no name, a line that is none, a name that comes twice.
+        UserError: the file is missing or empty, a name is malformed or occurs twice.
     """
     if not file.is_file():
         raise UserError(
-            f"split file {file} does not exist: complete the download (python -m rpe.tools.download)"
+            f"split file {file} does not exist. Complete the download (python -m rpe.tools.download)."
         )
     names = file.read_text().split()
     wrong = [name for name in names if not re.fullmatch(r"\d{4}_\d{6}", name)]
     if wrong or not names:
         raise UserError(
-            f"split file {file} lists {repr(wrong[0]) if wrong else 'nothing'}: names such as 2008_000215 are wanted, one a line"
+            f"split file {file} must list names such as 2008_000215, got "
+            f"{repr(wrong[0]) if wrong else 'nothing'}. Write one name a line."
         )
     if len(set(names)) < len(names):
-        raise UserError(f"split file {file} lists {max(names, key=names.count)} twice")
+        duplicate = max(names, key=names.count)
+        raise UserError(f"split file {file} must list each name once, got {duplicate} twice. Remove one.")
     return names
 
 
 class VocImages:
-    """One split.
+    """One split of VOC, for training perhaps with SBD's images.
 
-    An image that VOC's split lists has VOC's own masks, also where SBD has it too: they are finer, and void along each object's
-    border where SBD decides. Only what VOC does not list comes from SBD.
+    An image in VOC's split has VOC's masks even if SBD has it too: they are finer, and void along each
+    object's border. All other images come from SBD.
 
     Args:
         voc: `VOCdevkit/VOC2012`.
         split: `train` or `val`.
-        sbd: `benchmark_RELEASE/dataset`, to train on SBD's train and val too, without VOC's val; None for VOC alone.
-        longest_side: images are made smaller until this fits; None keeps them.
-        crop: side of the random crop; None takes whole images.
+        sbd: `benchmark_RELEASE/dataset`, which adds SBD's train and val without VOC's val; None for VOC
+            alone.
+        longest_side: larger images are resized to this longest side in pixels; None keeps their size.
+        crop: side of the random crop in pixels; None takes whole images.
         seed: of the crops.
-        augment: what is done to the crops; None leaves them as they are.
-        copy_paste: probability that objects of another training image are pasted over one.
-        pictures: the photographs are needed; without, masks and truth can be read.
+        augment: augmentation of the crops, or None.
+        copy_paste: probability that objects of another training image are pasted over an image.
+        pictures: False opens masks and truth without the photographs.
     """
 
     def __init__(
@@ -77,12 +80,12 @@ class VocImages:
         self.voc, self.split, self.sbd, self.pictures = voc, split, sbd, pictures
         self.longest_side, self.crop, self.seed, self.augment = longest_side, crop, seed, augment
         self.copy_paste = copy_paste
-        own = set(read_names(self.list_of(split)))
+        own = set(read_names(self.list_file(split)))
         names = set(own)
         if sbd is not None:
             names |= {name for part in ("train", "val") for name in read_names(sbd / f"{part}.txt")}
-            names -= set(read_names(self.list_of("val")))
-        # arrays, as Python objects would grow every worker's memory
+            names -= set(read_names(self.list_file("val")))
+        # arrays, as Python objects would grow each worker's memory
         self.names = np.array(sorted(names), dtype="S11")
         self.is_own = np.array([name in own for name in sorted(names)])
         self.classes = dict(enumerate(CATEGORIES, start=1))
@@ -92,15 +95,15 @@ class VocImages:
     def __len__(self) -> int:
         return len(self.names)
 
-    def list_of(self, split: str) -> Path:
-        """The file that names the images of a split."""
+    def list_file(self, split: str) -> Path:
+        """Return the file that lists the images of a split."""
         return self.voc / "ImageSets" / "Segmentation" / f"{split}.txt"
 
-    def files(self, place: int) -> list[Path]:
-        """Image, object map, class map."""
-        name = self.names[place].decode()
+    def files(self, position: int) -> list[Path]:
+        """Return image, object map and class map."""
+        name = self.names[position].decode()
         picture = self.voc / "JPEGImages" / f"{name}.jpg"
-        if self.is_own[place] or self.sbd is None:
+        if self.is_own[position] or self.sbd is None:
             return [
                 picture,
                 self.voc / "SegmentationObject" / f"{name}.png",
@@ -111,78 +114,81 @@ class VocImages:
         return [picture, self.sbd / "inst" / f"{name}.mat", self.sbd / "cls" / f"{name}.mat"]
 
     def check_files(self) -> None:
-        """All files exist, SBD's are whole MATLAB files, and where they are few, VOC's masks are masks and have the size of their image, and SBD's
-        files hold instances; what many files hold is seen when an image is read, and told in the same line.
+        """Check that all files exist, and that SBD's are whole MATLAB files.
+
+        Check the content of SBD's files for up to `SBD_READ` images, and type and size of VOC's masks for up
+        to `HEADERS_READ` images. Of more images, these are checked when an image is read.
 
         Raises:
-            UserError: naming the first that is not as it should be.
+            UserError: naming the first wrong file.
         """
-        for place in range(len(self)):
-            for file in self.files(place) if self.pictures else self.files(place)[1:]:
+        for position in range(len(self)):
+            for file in self.files(position) if self.pictures else self.files(position)[1:]:
                 if not file.is_file():
-                    name, part = self.names[place].decode(), "sbd" if file.suffix == ".mat" else "voc"
+                    name, part = self.names[position].decode(), "sbd" if file.suffix == ".mat" else "voc"
                     raise UserError(
-                        f"{file} does not exist, but {name} is listed for {self.split}{instead_of(file)}: python -m rpe.tools.download name={part} completes the download"
+                        f"{file} does not exist, but {name} is listed for {self.split}"
+                        f"{name_similar_file(file)}. Run python -m rpe.tools.download name={part}"
                     )
-        foreign = [place for place in range(len(self)) if not self.is_own[place]]
-        for place in foreign:
-            for file in self.files(place)[1:]:
+        foreign = [position for position in range(len(self)) if not self.is_own[position]]
+        for position in foreign:
+            for file in self.files(position)[1:]:
                 check_file(file)
-        for place in foreign if len(foreign) <= SBD_READ else []:
-            self.annotated(place)
-        for place in range(len(self) if self.pictures and len(self) <= HEADERS_READ else 0):
-            if self.is_own[place]:
-                picture, *masks = self.files(place)
+        for position in foreign if len(foreign) <= SBD_READ else []:
+            self.read_annotation(position)
+        for position in range(len(self) if self.pictures and len(self) <= HEADERS_READ else 0):
+            if self.is_own[position]:
+                picture, *masks = self.files(position)
                 for mask in masks:
                     check_headers(picture, mask)
 
-    def annotated(self, place: int) -> Annotated:
-        """Labels and classes of the objects of an image, at its original size."""
-        name = self.names[place].decode()
-        if self.is_own[place] or self.sbd is None:
-            _, object_file, class_file = self.files(place)
-            return joined(read_mask(object_file), read_mask(class_file), None, f"VOC's {name}")
-        objects, classes, class_of = read_sbd(self.sbd, name)
-        return joined(objects, classes, class_of, f"SBD's {name}")
+    def read_annotation(self, position: int) -> LabelsAndClasses:
+        """Return labels and classes of an image's objects, at its original size."""
+        name = self.names[position].decode()
+        if self.is_own[position] or self.sbd is None:
+            _, object_file, class_file = self.files(position)
+            return combine_maps(read_mask(object_file), read_mask(class_file), None, f"VOC's {name}")
+        objects, classes, object_classes = read_sbd(self.sbd, name)
+        return combine_maps(objects, classes, object_classes, f"SBD's {name}")
 
-    def read_image(self, place: int, size: tuple[int, int] | None = None) -> tv_tensors.Image:
-        """uint8 `[3, height, width]`, lying as its masks of `size` (height, width); None: upright."""
-        return tv_tensors.Image(read_image(self.files(place)[0], None, size, "its masks are"))
+    def read_image(self, position: int, size: tuple[int, int] | None = None) -> tv_tensors.Image:
+        """Return uint8 `[3, height, width]`, oriented as masks of `size` (height, width); None: upright."""
+        return tv_tensors.Image(read_image(self.files(position)[0], None, size, "its masks are"))
 
     def __getitem__(self, index: int) -> Sample:
-        epoch, place = divmod(index, len(self))
-        random = generator_of(self.seed, 1, epoch, place)
-        sample = self.prepare(place, random)
+        epoch, position = divmod(index, len(self))
+        random = make_generator(self.seed, 1, epoch, position)
+        sample = self.prepare(position, random)
         if self.copy_paste and random.random() < self.copy_paste:
             sample = paste(self.prepare(int(random.integers(len(self))), random), sample, random)
         return sample
 
-    def prepare(self, place: int, random: np.random.Generator) -> Sample:
-        """Return an image as the network sees it; crop and augmentation are drawn from `random`."""
-        labels, classes = self.annotated(place)
+    def prepare(self, position: int, random: np.random.Generator) -> Sample:
+        """Return an image as the network sees it. Crop and augmentation are drawn from `random`."""
+        labels, classes = self.read_annotation(position)
         size = (labels.shape[0], labels.shape[1])
-        image = self.read_image(place, size)
+        image = self.read_image(position, size)
         mask = tv_tensors.Mask(torch.from_numpy(labels))
         categories = np.append(BACKGROUND, classes)
-        pixels, dense_labels, of_labels = prepared(
+        pixels, ids, kept = prepare_image(
             image, mask, categories, self.longest_side, self.crop, self.augment, random
         )
-        return Sample(pixels, dense_labels, image_id_of(self.names[place].decode()), size, of_labels)
+        return Sample(pixels, ids, parse_image_id(self.names[position].decode()), size, kept)
 
     def truth(self) -> Truth:
-        """Objects as run lengths in COCO format, read once; image id 2008000215 is 2008_000215.
+        """Return the truth in COCO format with run lengths, read once. Image id 2008000215 is 2008_000215.
 
-        The void of an image is one crowd annotation that says `"void": True`, also in a file written from this. Our figures take its pixels
-        out of the masks before these are compared with objects, as the devkit does (`rpe.metric.void`). Other scorers see a crowd: they ask
-        for no mask there and ignore one that lies mostly in it, but void within a mask still counts against it. Its category does not
-        matter without categories; whoever scores by category must leave it out or repeat it for each.
+        The void of an image is one crowd annotation with `"void": True`. Our metrics remove its pixels from
+        the masks before matching, as the devkit does (`rpe.metric.void`). Other scorers see a crowd: they
+        expect no mask there and ignore a mask mostly inside it, but void inside a mask counts against the
+        mask. A scorer by category must drop the annotation or repeat it for each category.
         """
         if self.known_truth is None:
             images: list[dict[str, Any]] = []
             annotations: list[dict[str, Any]] = []
-            for place in range(len(self)):
-                name, (labels, classes) = self.names[place].decode(), self.annotated(place)
-                image_id = image_id_of(name)
+            for position in range(len(self)):
+                name, (labels, classes) = self.names[position].decode(), self.read_annotation(position)
+                image_id = parse_image_id(name)
                 images.append(
                     {
                         "id": image_id,
@@ -193,11 +199,11 @@ class VocImages:
                 )
                 for number, category in enumerate(classes.tolist(), start=1):
                     annotations.append(
-                        annotation_of(len(annotations) + 1, image_id, category, labels == number)
+                        make_annotation(len(annotations) + 1, image_id, category, labels == number)
                     )
                 if (labels == VOID).any():
                     annotations.append(
-                        annotation_of(len(annotations) + 1, image_id, 1, labels == VOID)
+                        make_annotation(len(annotations) + 1, image_id, 1, labels == VOID)
                         | {"iscrowd": 1, "void": True}
                     )
             categories = [{"id": number, "name": name} for number, name in self.classes.items()]
@@ -205,13 +211,13 @@ class VocImages:
         return self.known_truth
 
 
-def image_id_of(name: str) -> int:
-    """2008_000215 as 2008000215."""
+def parse_image_id(name: str) -> int:
+    """Return the image id of a name: 2008000215 for 2008_000215."""
     return int(name.replace("_", ""))
 
 
-def annotation_of(number: int, image_id: int, category: int, mask: np.ndarray) -> dict[str, Any]:
-    """A mask as an annotation of COCO's."""
+def make_annotation(number: int, image_id: int, category: int, mask: np.ndarray) -> dict[str, Any]:
+    """Return a mask as a COCO annotation."""
     code = encode_mask(mask)
     box = [float(value) for value in coco_mask.toBbox(code)]
     return {
@@ -225,16 +231,16 @@ def annotation_of(number: int, image_id: int, category: int, mask: np.ndarray) -
     }
 
 
-def official(split: str) -> str:
-    """Which of VOC's splits stands for one of ours."""
+def official_split(split: str) -> str:
+    """Return VOC's split for one of ours: train, or val for val and test."""
     return "train" if split == "train" else "val"
 
 
 class Voc(InstanceData):
-    """PASCAL VOC 2012 under `root`: `VOCdevkit/VOC2012`, and for `use_sbd` beside it `benchmark_RELEASE/dataset`.
+    """PASCAL VOC 2012: `<root>/VOCdevkit/VOC2012`, and for `use_sbd` `<root>/benchmark_RELEASE/dataset`.
 
-    With SBD the training set is VOC's train, SBD's train and SBD's val without VOC's val: 10,582 images on the full data.
-    VOC's test split has no public truth: the validation split stands in for it.
+    With SBD the training set is VOC's train with SBD's train and val, without VOC's val: 10,582 images.
+    The validation split is used for test too, as VOC's test truth is not public.
     """
 
     def __init__(
@@ -258,36 +264,46 @@ class Voc(InstanceData):
         self.copy_paste = check_probability("data.copy_paste", copy_paste)
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
-        voc, sbd = self.places(split)
+        voc, sbd = self.find_roots(split)
         augment, crop = (self.augment, self.crop) if training else (None, None)
         copy_paste = self.copy_paste if training else 0.0
         return VocImages(
-            voc, official(split), sbd, self.longest_side, crop, self.seed, augment, copy_paste=copy_paste
+            voc,
+            official_split(split),
+            sbd,
+            self.longest_side,
+            crop,
+            self.seed,
+            augment,
+            copy_paste=copy_paste,
         )
 
-    def places(self, split: str) -> tuple[Path, Path | None]:
-        """Where VOC and, for training with it, SBD lie."""
-        voc = self.folder(("VOCdevkit/VOC2012", "VOC2012", "."), "ImageSets/Segmentation", "VOC 2012", "voc")
+    def find_roots(self, split: str) -> tuple[Path, Path | None]:
+        """Return the folders of VOC and, for training with it, SBD."""
+        voc = self.find_folder(
+            ("VOCdevkit/VOC2012", "VOC2012", "."), "ImageSets/Segmentation", "VOC 2012", "voc"
+        )
         if not self.use_sbd or split != "train":
             return voc, None
-        return voc, self.folder(
+        return voc, self.find_folder(
             (".", "..", "../.."), "benchmark_RELEASE/dataset", "SBD (data.use_sbd=true)", "sbd"
         ) / "benchmark_RELEASE/dataset"
 
     def read_truth(self, split: str) -> Truth:
-        voc, sbd = self.places(split)
-        return VocImages(voc, official(split), sbd, None, None, self.seed, None, pictures=False).truth()
+        voc, sbd = self.find_roots(split)
+        return VocImages(voc, official_split(split), sbd, None, None, self.seed, None, pictures=False).truth()
 
-    def folder(self, places: tuple[str, ...], content: str, what: str, download: str) -> Path:
-        """The first place under `root` that holds `content`.
+    def find_folder(self, candidates: tuple[str, ...], content: str, what: str, download: str) -> Path:
+        """Return the first candidate under `root` that holds `content`.
 
         Raises:
-            UserError: none does.
+            UserError: none of them does.
         """
-        for place in places:
-            if (self.root / place / content).is_dir():
-                return self.root / place
+        for candidate in candidates:
+            if (self.root / candidate / content).is_dir():
+                return self.root / candidate
         raise UserError(
-            f"{what} is not under {self.root}, there is no {places[0]}/{content}: set data.root or RPE_DATA_DIR, "
-            f"or python -m rpe.tools.download name={download} root={self.root}".replace("./", "")
+            f"data.root must hold {what} as {candidates[0]}/{content}, got {self.root}. "
+            "Set data.root or RPE_DATA_DIR, "
+            f"or run python -m rpe.tools.download name={download} root={self.root}".replace("./", "")
         )

@@ -1,4 +1,4 @@
-"""VOC's palette masks: read, checked, and object and class map joined into labels and the class of each object."""
+"""Read and check VOC's palette masks, and combine object and class map into labels and classes."""
 
 from functools import cache
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from rpe.data.coco import dense
+from rpe.data.coco import renumber
 from rpe.data.image import decode, open_image, read_header
 from rpe.structures import BACKGROUND, VOID, UserError
 
@@ -18,20 +18,23 @@ CATEGORIES = [
     "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 ]
 # fmt: on
-"""Class k of the files is CATEGORIES[k - 1]."""
+"""Class k in the files is CATEGORIES[k - 1]."""
 
 VOID_IN_FILES = 255
 
 DISAGREEMENT = 0.01
-"""Up to this share of the labelled pixels, object and class map may differ (they are then void); beyond, one of them is wrong."""
+"""Object and class map may differ on this fraction of labelled pixels, which are void. More is an error."""
 
-Annotated = tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " object"]]
-"""Labels (-1 void, 0 background, 1..n), and the class 1..20 of each object."""
+LabelsAndClasses = tuple[Int64[np.ndarray, "height width"], Int64[np.ndarray, " object"]]
+"""Labels (-1 void, 0 background, 1..n objects), and the class 1..20 of each object."""
 
 
 @cache
 def palette() -> UInt8[np.ndarray, "256 3"]:
-    """VOC's colours: bit i of red, green, blue comes from bit 3 i, 3 i + 1, 3 i + 2 of the index, highest first (devkit, VOCcolormap)."""
+    """Return VOC's colours (devkit, VOCcolormap).
+
+    Bits 3 i, 3 i + 1 and 3 i + 2 of the index become bit 7 - i of red, green and blue.
+    """
     index = np.arange(256)
     return np.stack(
         [sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)],
@@ -40,20 +43,20 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
 
 
 def open_mask(file: Path) -> Image.Image:
-    """A palette image, its header read; refuses any other."""
+    """Open a palette image and read its header. Refuse an image without a palette."""
     image = open_image(file)
     if image.mode != "P":
         raise UserError(
-            f"mask {file} is no palette image but {image.mode}: VOC's own masks are wanted, not coloured or converted ones"
+            f"mask {file} must be a palette image, got {image.mode}. Take VOC's own, not converted, masks."
         )
     return image
 
 
 def read_mask(file: Path) -> UInt8[np.ndarray, "height width"]:
-    """The indices of a palette image.
+    """Return the indices of a palette image.
 
     Raises:
-        UserError: absent, broken, not a palette image, or one with other colours than VOC's.
+        UserError: it is missing, broken, without a palette, or has other colours than VOC's.
     """
     with open_mask(file) as image:
         indices = decode(image, file)
@@ -61,64 +64,70 @@ def read_mask(file: Path) -> UInt8[np.ndarray, "height width"]:
     used = np.unique(indices)
     if int(used[-1]) >= len(colours) or (colours[used] != palette()[used]).any():
         raise UserError(
-            f"mask {file} has another palette than VOC's: its indices may mean other objects; download it anew"
+            f"mask {file} must have VOC's palette, got another, whose indices may mean other objects. "
+            "Download it anew."
         )
     return indices
 
 
-def joined(
+def combine_maps(
     objects: UInt8[np.ndarray, "height width"],
     classes: UInt8[np.ndarray, "rows columns"],
-    class_of: Int64[np.ndarray, " object"] | None,
+    object_classes: Int64[np.ndarray, " object"] | None,
     where: str,
-) -> Annotated:
-    """Object map and class map as one: void where either is, ids dense.
+) -> LabelsAndClasses:
+    """Combine object map and class map. A pixel that is void in one of them is void; ids have no gaps.
 
     Args:
         objects: 0 background, 255 void.
         classes: likewise.
-        class_of: the class of each object, object 1 first; None takes the class that most of its pixels have.
-        where: for messages.
+        object_classes: the class of each object, object 1 first; None takes the class of most of its pixels.
+        where: names the image in messages.
 
     Raises:
-        UserError: no object, an object without a class of VOC's, maps of two sizes or that disagree.
+        UserError: no object, an object without a class of VOC's, or maps that differ in size or content.
     """
     if objects.shape != classes.shape:
         raise UserError(
-            f"{where}: the object mask is {describe(objects)}, the class mask {describe(classes)} (height x width)"
+            f"{where}: object and class mask must have one size, got {format_size(objects)} and "
+            f"{format_size(classes)} (height x width). Download them anew."
         )
     void = (objects == VOID_IN_FILES) | (classes == VOID_IN_FILES)
     ids = np.unique(objects[(objects > BACKGROUND) & (objects != VOID_IN_FILES)])
     if not len(ids) and not void.any():
-        raise UserError(f"{where}: the masks hold no object")
+        raise UserError(f"{where}: the masks must hold an object, got none. Download them anew.")
     lookup = np.zeros(256, dtype=np.int64)
     for number in ids.tolist():
         votes = np.bincount(classes[(objects == number) & ~void], minlength=1)
-        lookup[number] = votes.argmax() if class_of is None else class_of[number - 1]
+        lookup[number] = votes.argmax() if object_classes is None else object_classes[number - 1]
         if not votes.any() or not 1 <= lookup[number] <= len(CATEGORIES):
             raise UserError(
-                f"{where}: object {number} has class {lookup[number] if votes.any() else 'void'}, which is none of VOC's 1 to {len(CATEGORIES)}"
+                f"{where}: object {number} must have a class from 1 to {len(CATEGORIES)}, "
+                f"got {lookup[number] if votes.any() else 'void'}. Download the masks anew."
             )
     differ = (lookup[objects] != classes) & ~void
     if differ.sum() > DISAGREEMENT * (~void).sum():
         raise UserError(
-            f"{where}: object mask and class mask disagree on {differ.sum()} of {(~void).sum()} pixels: they are not of the same image"
+            f"{where}: object and class mask must agree, got {differ.sum()} of {(~void).sum()} pixels that "
+            "differ. Check that they belong to one image."
         )
     labels = np.where(void | differ, VOID, objects.astype(np.int64))
     kept = np.unique(labels[labels > BACKGROUND])
     if len(kept) < len(ids):
+        lost = min(set(ids.tolist()) - set(kept.tolist()))
         raise UserError(
-            f"{where}: object {sorted(set(ids.tolist()) - set(kept.tolist()))[0]} lies nowhere on its class"
+            f"{where}: object {lost} must overlap its class in the class mask, got no such pixel. "
+            "Download the masks anew."
         )
-    return dense(labels), lookup[kept]
+    return renumber(labels), lookup[kept]
 
 
-def describe(pixels: np.ndarray) -> str:
-    """Height x width."""
+def format_size(pixels: np.ndarray) -> str:
+    """Return "height x width"."""
     return f"{pixels.shape[0]} x {pixels.shape[1]}"
 
 
 def check_headers(picture: Path, mask: Path) -> None:
-    """Refuse what is no mask, or one of another size than its image; only headers are read."""
+    """Check that a mask has a palette and its image's size. Only headers are read."""
     with open_mask(mask) as indices:
         read_header(picture).turn(picture, (indices.height, indices.width), f"its mask {mask} is")

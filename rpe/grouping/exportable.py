@@ -1,4 +1,7 @@
-"""A fixed number of loops as a plain graph of tensors, which `torch.export` can write down: no checks of values, no tiles, no gradient of its own."""
+"""Run a fixed number of mean-shift loops as a plain graph of tensors, which `torch.export` can save.
+
+It has no checks of values, no tiles and no custom gradient.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +13,9 @@ from rpe.sphere import first_axis_like
 
 
 class FixedMeanShift(nn.Module):
-    """X_T of `mean_shift`, whose means are softmax self-attention: one fused operator a loop, in O(N D) memory wherever the program runs.
+    """The last iterate X_T of `mean_shift`, with means computed as softmax self-attention.
+
+    One fused operator per loop, in O(N D) memory on any device.
 
     Args:
         concentration: kappa in [0.25, 2500].
@@ -18,7 +23,7 @@ class FixedMeanShift(nn.Module):
         step: eta in (0, 1].
 
     Raises:
-        UserError: one of them is out of range.
+        UserError: an argument is out of range.
     """
 
     concentration: Tensor
@@ -33,7 +38,11 @@ class FixedMeanShift(nn.Module):
     def forward(
         self, points: Float[Tensor, "batch pixel dim"], mask: Bool[Tensor, "batch pixel"]
     ) -> Float[Tensor, "batch pixel dim"]:
-        """Points of unit length in fp32; where the mask is False they may be anything, count for nobody and come back as they are."""
+        """Return X_T for points of unit length in fp32.
+
+        Where the mask is False, points may have any value; they count for no other point and are returned
+        unchanged.
+        """
         mass = mask.to(points.dtype)
         here = torch.where(mask[..., None], points, first_axis_like(points))
         for _ in range(self.iterations):

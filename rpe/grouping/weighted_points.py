@@ -1,4 +1,4 @@
-"""Points on their way to the modes: those that have met become one of their summed mass, and some may stand for all."""
+"""Merge points that coincide and add their masses; optionally sample the keys."""
 
 from dataclasses import dataclass
 
@@ -6,101 +6,113 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rpe.grouping.greedy import WORTHWHILE, by_mass, take_greedily
-from rpe.pairs import along_a_curve
+from rpe.grouping.greedy import WORTHWHILE, assign_leaders, order_by_mass
+from rpe.pairs import morton_order
 from rpe.sphere import normalise
 
-MERGE_REACH = 0.25
+MERGE_RANGE = 0.25
 """With positions, points merge only within this share of the spatial bandwidth."""
 
 
 @dataclass
 class WeightedPoints:
-    """Points on their way, each standing for one or more pixels; `owner` tells which point stands for a pixel.
+    """Moving points, each representing one or more pixels; `owner` is the point that represents a pixel.
 
-    `places` are positions in the unit of the spatial bandwidth.
+    `positions` are in the unit of the spatial bandwidth.
     """
 
     points: Float[Tensor, "point dim"]
     mass: Float[Tensor, " point"]
-    places: Float[Tensor, "point 2"] | None
+    positions: Float[Tensor, "point 2"] | None
     owner: Int64[Tensor, " pixel"]
     spatial_bandwidth: float = 1.0
 
 
-def swarm_of(
+def start_points(
     points: Float[Tensor, "pixel dim"],
     mass: Float[Tensor, " pixel"],
-    places: Float[Tensor, "pixel 2"] | None,
+    positions: Float[Tensor, "pixel 2"] | None,
     spatial_bandwidth: float,
 ) -> WeightedPoints:
-    """One point for each pixel; with places neighbours follow each other, so that the kernel can leave out whole tiles."""
+    """Create one point per pixel.
+
+    With positions, neighbours follow each other, so that the kernel can skip whole tiles.
+    """
     order = (
         torch.arange(len(points), device=points.device)
-        if places is None
-        else along_a_curve(places / spatial_bandwidth)
+        if positions is None
+        else morton_order(positions / spatial_bandwidth)
     )
     return WeightedPoints(
         points[order],
         mass[order],
-        None if places is None else places[order],
+        None if positions is None else positions[order],
         torch.argsort(order),
         spatial_bandwidth,
     )
 
 
-def sample_of(swarm: WeightedPoints, keys: int) -> WeightedPoints:
-    """Some of the points, drawn without replacement; the seed is fixed, so that an image has one answer on every device."""
-    drawn = torch.randperm(len(swarm.points), generator=torch.Generator().manual_seed(0))[:keys].to(
-        swarm.points.device
+def sample_keys(weighted: WeightedPoints, keys: int) -> WeightedPoints:
+    """Draw some of the points without replacement, with a fixed seed, so that all devices agree."""
+    drawn = torch.randperm(len(weighted.points), generator=torch.Generator().manual_seed(0))[:keys].to(
+        weighted.points.device
     )
-    places = None if swarm.places is None else swarm.places[drawn]
+    positions = None if weighted.positions is None else weighted.positions[drawn]
     return WeightedPoints(
-        swarm.points[drawn],
-        swarm.mass[drawn],
-        places,
-        torch.arange(len(drawn), device=swarm.points.device),
-        swarm.spatial_bandwidth,
+        weighted.points[drawn],
+        weighted.mass[drawn],
+        positions,
+        torch.arange(len(drawn), device=weighted.points.device),
+        weighted.spatial_bandwidth,
     )
 
 
-def merge_close(swarm: WeightedPoints, tolerance: float) -> WeightedPoints:
-    """The swarm with points of one place in one: summed mass, mean direction and position weighted by mass."""
-    # equal masses come in a random order, so that the first block of candidates meets every large group
-    shuffle = torch.randperm(len(swarm.points), generator=torch.Generator().manual_seed(0)).to(
-        swarm.points.device
+def merge_close(weighted: WeightedPoints, tolerance: float) -> WeightedPoints:
+    """Merge points within the tolerance: summed mass, mean direction and position weighted by mass."""
+    # equal masses are shuffled, so that the first block of candidates has a point of every large group
+    shuffle = torch.randperm(len(weighted.points), generator=torch.Generator().manual_seed(0)).to(
+        weighted.points.device
     )
-    order = shuffle[by_mass(swarm.mass[shuffle])]
-    leader = take_greedily(
-        swarm.points, order, tolerance, swarm.places, WORTHWHILE, MERGE_REACH * swarm.spatial_bandwidth
+    order = shuffle[order_by_mass(weighted.mass[shuffle])]
+    leader = assign_leaders(
+        weighted.points,
+        order,
+        tolerance,
+        weighted.positions,
+        WORTHWHILE,
+        MERGE_RANGE * weighted.spatial_bandwidth,
     )
     heads, member = torch.unique(leader, return_inverse=True)
-    if len(heads) == len(swarm.points):
-        return swarm
+    if len(heads) == len(weighted.points):
+        return weighted
 
-    def summed(values: Tensor) -> Tensor:
+    def sum_by_leader(values: Tensor) -> Tensor:
         return torch.zeros(len(heads), *values.shape[1:], dtype=values.dtype, device=values.device).index_add(
             0, member, values
         )
 
-    mass = summed(swarm.mass)
-    places = None if swarm.places is None else summed(swarm.places * swarm.mass[:, None]) / mass[:, None]
-    together = normalise(summed(swarm.points * swarm.mass[:, None]))
-    return WeightedPoints(together, mass, places, member[swarm.owner], swarm.spatial_bandwidth)
+    mass = sum_by_leader(weighted.mass)
+    positions = (
+        None
+        if weighted.positions is None
+        else sum_by_leader(weighted.positions * weighted.mass[:, None]) / mass[:, None]
+    )
+    together = normalise(sum_by_leader(weighted.points * weighted.mass[:, None]))
+    return WeightedPoints(together, mass, positions, member[weighted.owner], weighted.spatial_bandwidth)
 
 
-def in_order_of_pixels(swarm: WeightedPoints) -> WeightedPoints:
-    """The swarm with its points numbered by the lowest pixel that each stands for; `merged` numbers them by chance."""
-    pixels = torch.arange(len(swarm.owner), device=swarm.owner.device)
-    lowest = torch.full_like(swarm.owner, len(pixels))[: len(swarm.points)].scatter_reduce(
-        0, swarm.owner, pixels, "amin"
+def sort_by_pixel(weighted: WeightedPoints) -> WeightedPoints:
+    """Renumber the points by the lowest pixel that each represents; `merge_close` leaves any order."""
+    pixels = torch.arange(len(weighted.owner), device=weighted.owner.device)
+    lowest = torch.full_like(weighted.owner, len(pixels))[: len(weighted.points)].scatter_reduce(
+        0, weighted.owner, pixels, "amin"
     )
     order = torch.argsort(lowest)
-    places = None if swarm.places is None else swarm.places[order]
+    positions = None if weighted.positions is None else weighted.positions[order]
     return WeightedPoints(
-        swarm.points[order],
-        swarm.mass[order],
-        places,
-        torch.argsort(order)[swarm.owner],
-        swarm.spatial_bandwidth,
+        weighted.points[order],
+        weighted.mass[order],
+        positions,
+        torch.argsort(order)[weighted.owner],
+        weighted.spatial_bandwidth,
     )

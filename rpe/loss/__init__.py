@@ -1,4 +1,4 @@
-"""What training minimises: the pairwise margin loss (paper, eq. 1) and the sums of terms that the tasks train with."""
+"""Compute training losses: the pairwise margin loss (paper, eq. 1), and each task's terms."""
 
 from rpe.loss.assignment import assignment_loss
 from rpe.loss.boundary import BoundaryLoss, balanced_logistic

@@ -1,4 +1,4 @@
-"""The mask-space term: pixels are assigned to their groups' mean directions, and the soft masks are held against the true ones."""
+"""Compute the mask-space loss: soft masks from the groups' mean directions, compared with the true masks."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,17 +12,19 @@ from rpe.structures import BACKGROUND, VOID, FeatureMap
 def assignment_loss(
     points: FeatureMap, labels: Int64[Tensor, "batch height width"], concentration: float
 ) -> Float[Tensor, ""]:
-    """Return the mean over images of the cross-entropy and the Dice loss of the soft assignment of cells to groups.
+    """Return cross-entropy plus Dice loss of the soft assignment of cells to groups, averaged over images.
 
-    With m_c the mean direction of group c (each object, and the background), cell i is of group c with probability
-    p_ic = softmax_c(kappa x_i . m_c), the step that mean shift takes towards c. The cross-entropy weighs each group the same; the Dice loss
-    1 - 2 sum_i p_ic y_ic / (sum_i p_ic + sum_i y_ic) is averaged over the objects. It sees whole masks where the pairwise loss sees pairs
-    (mask-space losses: Dille et al., arXiv 2409.13687). O(cells x groups) memory; images without an object carry no loss.
+    With m_c the mean direction of group c (each object, and the background), cell i belongs to group c with
+    probability p_ic = softmax_c(kappa x_i . m_c), the weight of the mean-shift step towards c. The
+    cross-entropy weights all groups equally. The Dice loss 1 - 2 sum_i p_ic y_ic / (sum_i p_ic + sum_i y_ic)
+    is averaged over the objects. It compares whole masks where the pairwise loss compares pairs (mask-space
+    losses: Dille et al., arXiv 2409.13687). Memory is O(cells x groups). Images without an object have no
+    loss.
 
     Args:
-        points: of unit length; labels are read where each cell's centre lies.
-        labels: -1 void (takes no part), 0 background, 1..n objects.
-        concentration: kappa > 0 of the assignment.
+        points: of unit length; each cell takes the label at its centre.
+        labels: -1 void (ignored), 0 background, 1..n objects.
+        concentration: kappa > 0.
     """
     stride = points.stride
     losses = []

@@ -1,1 +1,1 @@
-"""Figures: pure functions of truth and results."""
+"""Compute metrics from the truth and the results: pure functions."""

@@ -9,21 +9,22 @@ from jaxtyping import Float, Int64
 from pycocotools import mask as coco_mask
 from sklearn.isotonic import IsotonicRegression
 
-from rpe.metric.run_length import compressed
-from rpe.metric.void import without_void
+from rpe.metric.run_length import compress
+from rpe.metric.void import remove_void
 from rpe.structures import UserError
 
 BINS = 10
 """Bins of equal width, as in most papers on calibration."""
 
 ABSORBED = 0.5
-"""Share of a mask inside a crowd from which it says nothing about scores; COCO's first threshold."""
+"""Share of a mask inside a crowd from which the mask is ignored; COCO's first IoU threshold."""
 
 
 class Reliability(NamedTuple):
-    """Scores in bins of equal width, over [0, 1] or over the scores' own range where that is wider.
+    """Masks binned by score: edges, and number of masks, mean score and mean IoU of each bin.
 
-    Empty bins have NaN means.
+    The bins have equal width over [0, 1], or over the range of the scores where that is wider. Means of empty
+    bins are NaN.
     """
 
     edges: Float[np.ndarray, " edge"]
@@ -32,9 +33,10 @@ class Reliability(NamedTuple):
     iou: Float[np.ndarray, " bin"]
 
     def calibration_error(self) -> float | None:
-        """Return the expected calibration error, the mean of |mean score - mean IoU| over all masks (Guo et al., 2017).
+        """Return the expected calibration error (Guo et al., 2017).
 
-        None without a mask, or where scores outside [0, 1] cannot be expected IoUs.
+        This is the mean of |mean score - mean IoU| over all masks. None without masks, or where scores
+        outside [0, 1] cannot be expected IoUs.
         """
         if not self.masks.sum() or self.edges[0] < 0 or self.edges[-1] > 1:
             return None
@@ -43,7 +45,7 @@ class Reliability(NamedTuple):
         return float(np.average(gaps, weights=self.masks[filled]))
 
     def as_csv(self) -> str:
-        """Write one row a bin."""
+        """Return the bins as CSV text, one row per bin."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["from", "to", "masks", "mean_score", "mean_iou"])
@@ -55,7 +57,8 @@ class Reliability(NamedTuple):
 def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.ndarray, " result"]:
     """Return each mask's best IoU with an object of its image, whatever the category.
 
-    NaN for masks that say nothing: of void pixels alone, or without an object and half or more inside a crowd.
+    NaN for masks that cannot be judged: masks of void pixels only, and unmatched masks that lie half or more
+    inside a crowd.
 
     Args:
         truth: in COCO format.
@@ -66,25 +69,28 @@ def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.
     for annotation in truth["annotations"]:
         image_id = annotation["image_id"]
         key = image_id, bool(annotation.get("iscrowd", 0))
-        objects.setdefault(key, []).append(compressed(annotation["segmentation"], sizes[image_id]))
-    places: dict[int, list[int]] = {}
-    cleared = without_void(truth, results)
-    for place, result in enumerate(cleared):
-        places.setdefault(result["image_id"], []).append(place)
+        objects.setdefault(key, []).append(compress(annotation["segmentation"], sizes[image_id]))
+    rows: dict[int, list[int]] = {}
+    cleared = remove_void(truth, results)
+    for row, result in enumerate(cleared):
+        rows.setdefault(result["image_id"], []).append(row)
     ious = np.zeros(len(results))
-    for image_id, mine in places.items():
-        masks = [compressed(cleared[place]["segmentation"], sizes[image_id]) for place in mine]
-        best = best_overlap(masks, objects.get((image_id, False), []), crowd=False)
-        inside = best_overlap(masks, objects.get((image_id, True), []), crowd=True)
-        # one at a time, as pycocotools counts the masks of a list in 8 bits
+    for image_id, mine in rows.items():
+        masks = [compress(cleared[row]["segmentation"], sizes[image_id]) for row in mine]
+        best = best_mask_ious(masks, objects.get((image_id, False), []), crowd=False)
+        inside = best_mask_ious(masks, objects.get((image_id, True), []), crowd=True)
+        # one mask per call: pycocotools counts the masks of a list in 8 bits
         empty = np.array([coco_mask.area(mask) == 0 for mask in masks])
-        silent = ((inside >= ABSORBED) & (best < ABSORBED)) | empty
-        ious[mine] = np.where(silent, np.nan, best)
+        ignored = ((inside >= ABSORBED) & (best < ABSORBED)) | empty
+        ious[mine] = np.where(ignored, np.nan, best)
     return ious
 
 
-def best_overlap(masks: list[Any], others: list[Any], crowd: bool) -> Float[np.ndarray, " mask"]:
-    """Return each mask's largest IoU with one of the others, 0 without others; with crowds its share inside one."""
+def best_mask_ious(masks: list[Any], others: list[Any], crowd: bool) -> Float[np.ndarray, " mask"]:
+    """Return each mask's largest IoU with one of the others; for crowds, its largest share inside one.
+
+    0 where there are no others.
+    """
     if not others:
         return np.zeros(len(masks))
     overlap: Float[np.ndarray, " mask"] = coco_mask.iou(masks, others, [int(crowd)] * len(others)).max(1)
@@ -92,18 +98,18 @@ def best_overlap(masks: list[Any], others: list[Any], crowd: bool) -> Float[np.n
 
 
 def scored_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.ndarray, "2 mask"]:
-    """Return score and IoU of all masks that say something; see `mask_ious`."""
+    """Return score and IoU of all masks whose IoU is defined; see `mask_ious`."""
     ious = mask_ious(truth, results)
     scores = np.array([result["score"] for result in results], dtype=np.float64)
     return np.stack([scores, ious])[:, ~np.isnan(ious)]
 
 
 def reliability(scores: Float[np.ndarray, " mask"], ious: Float[np.ndarray, " mask"]) -> Reliability:
-    """Return the mean score and the mean IoU of the masks of each bin of scores."""
+    """Bin masks by score and return the mean score and mean IoU of each bin."""
     edges = np.linspace(min(0.0, scores.min(initial=0)), max(1.0, scores.max(initial=1)), BINS + 1)
-    place = np.searchsorted(edges[1:-1], scores, side="right")
-    masks = np.bincount(place, minlength=BINS)
-    sums = [np.bincount(place, values, BINS) for values in (scores, ious)]
+    bins = np.searchsorted(edges[1:-1], scores, side="right")
+    masks = np.bincount(bins, minlength=BINS)
+    sums = [np.bincount(bins, values, BINS) for values in (scores, ious)]
     means = [np.divide(total, masks, out=np.full(BINS, np.nan), where=masks > 0) for total in sums]
     return Reliability(edges, masks, *means)
 
@@ -111,14 +117,15 @@ def reliability(scores: Float[np.ndarray, " mask"], ious: Float[np.ndarray, " ma
 def fit_calibration(
     scores: Float[np.ndarray, " mask"], ious: Float[np.ndarray, " mask"]
 ) -> Float[np.ndarray, "2 knot"]:
-    """Return the knots (score, IoU) of the best piecewise linear map that never falls, by least squares.
+    """Return the knots (score, IoU) of the non-decreasing piecewise linear map with the least squared error.
 
     Raises:
         UserError: fewer than two different scores.
     """
     if len(np.unique(scores)) < 2:
         raise UserError(
-            f"calibration needs masks of two or more different scores, got {len(np.unique(scores))}."
+            f"calibration needs masks of 2 or more different scores, got {len(np.unique(scores))}. "
+            "Calibrate on more images."
         )
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, ious)
     return np.stack([fitted.X_thresholds_, fitted.y_thresholds_])

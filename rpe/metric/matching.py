@@ -1,22 +1,25 @@
-"""Ranked masks take objects, one each: COCO's greedy matching for all thresholds at once, as the rank at which each object is taken."""
+"""Match ranked masks to objects by COCO's greedy rule, for all thresholds at once.
+
+The result is the rank at which each object is matched, so one matching serves all limits of masks per image.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-NEVER = np.iinfo(np.int64).max
-"""The rank of an object that no mask takes."""
+UNMATCHED = np.iinfo(np.int64).max
+"""The rank of an object without a matching mask."""
 
 NEARLY_ONE = 1 - 1e-10
-"""pycocotools asks of a threshold of 1 no more than this."""
+"""pycocotools lowers a threshold of 1 to this value."""
 
 
 class Pairs(NamedTuple):
-    """Masks and objects of the same image that overlap: the mask, its rank in its image (0 is best), the object, their IoU.
+    """Overlapping masks and objects of the same image: mask, its rank (0 is best), object, IoU.
 
-    Masks are numbered so that a better ranked one of the same image has the smaller number; of two objects that a mask overlaps
-    equally, it takes the one with the larger number (as pycocotools).
+    Within an image, better ranked masks have smaller numbers. Of two objects that a mask overlaps equally,
+    the one with the larger number is matched, as in pycocotools.
     """
 
     masks: Int64[np.ndarray, " pair"]
@@ -28,37 +31,39 @@ class Pairs(NamedTuple):
 def matched_rank(
     pairs: Pairs, thresholds: Float[np.ndarray, " threshold"], counted: Bool[np.ndarray, "area object"]
 ) -> Int64[np.ndarray, "area threshold object"]:
-    """At which rank each object is taken, `NEVER` where it is not.
+    """Return the rank at which each object is matched; `UNMATCHED` where it is not.
 
-    The best ranked mask chooses first: of the objects that are still free, of the range and overlapped by the threshold or more, the one it
-    overlaps most. Objects outside the range (`counted` is False; crowds are in none) never keep a mask from one inside, and masks beyond
-    a limit never change what those within it took, so that one matching serves all limits.
+    The best ranked mask chooses first. It takes the object with the largest IoU among the objects that are
+    free, in the area range, and overlapped by at least the threshold. Objects outside the range (`counted` is
+    False; crowds are in no range) never block a mask from one inside. Masks beyond a limit never change the
+    matches of better ranked ones, so one matching serves all limits.
     """
     areas, objects = counted.shape
-    taken = np.full((areas, len(thresholds), objects), NEVER)
+    taken = np.full((areas, len(thresholds), objects), UNMATCHED)
     thresholds = np.minimum(thresholds, NEARLY_ONE)
     enough = pairs.ious >= thresholds.min(initial=NEARLY_ONE)
     pairs = Pairs(*(part[enough] for part in pairs))
-    choosy = has_choice(pairs, objects)
+    contested = find_contested(pairs, objects)
     for index, threshold in enumerate(thresholds):
-        sure = ~choosy & (pairs.ious >= threshold)
-        best = np.full(objects, NEVER)
+        sure = ~contested & (pairs.ious >= threshold)
+        best = np.full(objects, UNMATCHED)
         np.minimum.at(best, pairs.objects[sure], pairs.ranks[sure])
         taken[:, index] = best
-    taken[np.broadcast_to(~counted[:, None], taken.shape)] = NEVER
-    order = np.nonzero(choosy)[0]
+    taken[np.broadcast_to(~counted[:, None], taken.shape)] = UNMATCHED
+    order = np.nonzero(contested)[0]
     order = order[np.lexsort((pairs.objects[order], pairs.ious[order], pairs.masks[order]))]
     cuts = np.nonzero(np.diff(pairs.masks[order]))[0] + 1
     for mine in np.split(order, cuts) if len(order) else []:
         for area in range(areas):
-            take(taken[area], pairs, mine[counted[area, pairs.objects[mine]]], thresholds)
+            take_objects(taken[area], pairs, mine[counted[area, pairs.objects[mine]]], thresholds)
     return taken
 
 
-def has_choice(pairs: Pairs, objects: int) -> Bool[np.ndarray, " pair"]:
-    """Pairs of objects that some mask might leave for another: those of masks with two pairs, and all others of these masks' objects.
+def find_contested(pairs: Pairs, objects: int) -> Bool[np.ndarray, " pair"]:
+    """Return the pairs whose mask may have to choose.
 
-    The other objects go to the best ranked mask that overlaps them enough, whatever the rest do.
+    These are the pairs of masks with two or more, and all pairs of the objects of these masks. Every other
+    object goes to the best ranked mask that overlaps it enough.
     """
     masks = np.unique(pairs.masks, return_inverse=True)[1]
     contested = np.bincount(masks, minlength=1)[masks] > 1
@@ -67,17 +72,17 @@ def has_choice(pairs: Pairs, objects: int) -> Bool[np.ndarray, " pair"]:
     return shared[pairs.objects]
 
 
-def take(
+def take_objects(
     taken: Int64[np.ndarray, "threshold object"],
     pairs: Pairs,
     mine: Int64[np.ndarray, " pair_of_mask"],
     thresholds: Float[np.ndarray, " threshold"],
 ) -> None:
-    """One mask's choice at every threshold; its pairs come with the best last."""
+    """Match one mask at every threshold; its pairs are sorted by ascending preference."""
     if not len(mine):
         return
     objects = pairs.objects[mine]
-    free = (taken[:, objects] == NEVER) & (pairs.ious[mine] >= thresholds[:, None])
+    free = (taken[:, objects] == UNMATCHED) & (pairs.ious[mine] >= thresholds[:, None])
     best = len(mine) - 1 - free[:, ::-1].argmax(1)
     chosen = np.nonzero(free.any(1))[0]
     taken[chosen, objects[best[chosen]]] = pairs.ranks[mine[0]]

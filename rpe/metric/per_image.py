@@ -1,4 +1,4 @@
-"""Count what happened to each image's objects, so that a person finds the images to look at."""
+"""Count matched, missed, split and merged objects of each image, to find the images worth looking at."""
 
 import csv
 import io
@@ -9,26 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from rpe.metric.instance_ap import LabelPair, Labels, match, overlaps_of
+from rpe.metric.instance_ap import LabelPair, Labels, compute_overlaps, match_labels
 
 
 @dataclass
 class ImageRow:
-    """One image of the table. Void pixels belong to neither object nor instance; "most of" means more than half.
+    """One row of the table of images. Void pixels are ignored; "most of" means more than half.
 
     Args:
-        image_id, file_name: as the truth has them.
-        objects: true objects that show a pixel.
-        proposals: masks that were predicted, whatever their score.
-        instances: masks of the label map: those over the score threshold that keep half of their pixels.
-        matched: objects that an instance overlaps by an IoU of 0.5 or more, one to one.
-        missed: objects that are not matched, split and merged ones among them.
+        image_id, file_name: as in the truth.
+        objects: true objects with at least one visible pixel.
+        proposals: predicted masks, whatever their score.
+        instances: masks of the label map: above the score threshold, with at least half of their pixels kept.
+        matched: objects matched one to one with an instance of IoU >= 0.5.
+        missed: objects that are not matched, including split and merged ones.
         extra: instances that match no object.
-        split: unmatched objects with two or more instances that lie mostly inside and together cover most
-            of it.
-        merged: objects, matched or not, most of which lies in an instance that covers most of another object
-            too.
-        AP50: matched / (objects + extra); None where there is neither object nor instance.
+        split: unmatched objects with two or more instances mostly inside that together cover most of the
+            object.
+        merged: objects, matched or not, mostly inside an instance that also covers most of another object.
+        AP50: matched / (objects + extra); None without objects and instances.
     """
 
     image_id: int
@@ -44,14 +43,14 @@ class ImageRow:
     AP50: float | None
 
     def badness(self) -> tuple[float, int, str]:
-        """Return the key that sorts the worst image first: low AP50, then many wrong objects and instances."""
+        """Return the sort key that puts the worst image first: low AP50, then many missed and extra ones."""
         return 2.0 if self.AP50 is None else self.AP50, -self.missed - self.extra, self.file_name
 
 
 def image_row(image: dict[str, Any], proposals: int, truth: Labels, prediction: Labels) -> ImageRow:
-    """Compare the label maps of one image of the truth."""
-    overlaps = overlaps_of(truth, prediction)
-    shared, pairs = overlaps.shared, match(overlaps, 0.5)
+    """Compare the two label maps of one image and return its row."""
+    overlaps = compute_overlaps(truth, prediction)
+    shared, pairs = overlaps.shared, match_labels(overlaps, 0.5)
     matched = np.zeros(overlaps.truth_count, dtype=bool)
     matched[overlaps.truths[pairs]] = True
 
@@ -89,7 +88,7 @@ def image_row(image: dict[str, Any], proposals: int, truth: Labels, prediction: 
 def record_images(
     truth: dict[str, Any], results: list[dict[str, Any]], pairs: Iterable[LabelPair], rows: list[ImageRow]
 ) -> Iterator[LabelPair]:
-    """Yield the label maps of all images of the truth as they come, and append the row of each to `rows`."""
+    """Yield the label maps of all images unchanged, and append each image's row to `rows`."""
     proposals = Counter(result["image_id"] for result in results)
     for image, pair in zip(truth["images"], pairs, strict=True):
         rows.append(image_row(image, proposals[image["id"]], *pair))
@@ -97,7 +96,7 @@ def record_images(
 
 
 def images_csv(rows: list[ImageRow]) -> str:
-    """Write the table with the worst image first."""
+    """Return the table as CSV text, the worst image first."""
     stream = io.StringIO()
     names = [field.name for field in fields(ImageRow)]
     writer = csv.writer(stream, lineterminator="\n")

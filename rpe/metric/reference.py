@@ -1,4 +1,7 @@
-"""Recall and precision by pycocotools, or by faster-coco-eval, which has the same interface: what the own matching must equal to the last digit."""
+"""Compute recall and precision by pycocotools, or by faster-coco-eval, which has the same interface.
+
+This package's own matcher must equal both to the last digit.
+"""
 
 import contextlib
 import io
@@ -11,13 +14,14 @@ import pycocotools.coco
 import pycocotools.cocoeval
 from jaxtyping import Float
 
-from rpe.metric.results import categories_of
-from rpe.metric.run_length import compressed
+from rpe.metric.results import read_categories
+from rpe.metric.run_length import compress
 
-PARTS = {
+BACKEND_CLASSES = {
     "pycocotools": (pycocotools.coco.COCO, pycocotools.cocoeval.COCOeval),
     "faster": (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster),
 }
+"""The classes of truth and evaluation of each backend."""
 
 
 def reference_table(
@@ -28,14 +32,14 @@ def reference_table(
     limits: Sequence[int],
     backend: str,
 ) -> Float[np.ndarray, "threshold area limit"]:
-    """The recall with categories ignored, of results that have been checked; -1 where there is no object."""
+    """Compute the recall with categories ignored from checked results; -1 without objects."""
     if not truth["annotations"] or not results:
-        there = [any(within(annotation, area) for annotation in truth["annotations"]) for area in areas]
+        there = [any(is_in_area(annotation, area) for annotation in truth["annotations"]) for area in areas]
         return np.broadcast_to(
             np.where(there, 0.0, -1.0)[:, None], (len(thresholds), len(areas), len(limits))
         ).copy()
     return np.asarray(
-        evaluated(truth, results, thresholds, areas, limits, backend, by_class=False).eval["recall"]
+        run_backend(truth, results, thresholds, areas, limits, backend, by_class=False).eval["recall"]
     )[:, 0]
 
 
@@ -47,10 +51,13 @@ def reference_precision(
     categories: list[int],
     backend: str,
 ) -> Float[np.ndarray, "threshold category"]:
-    """The mean of the interpolated precision over COCO's 101 recalls, of results that have been checked; NaN where a category has no object.
+    """Compute the interpolated precision, averaged over COCO's 101 recalls, from checked results.
+
+    NaN for a category without objects.
 
     Args:
-        limit: masks of a category in an image, the best first.
+        truth, results, thresholds, backend: see `reference_table`.
+        limit: masks of a category per image that count, best first.
         categories: ids, in the order of the columns.
     """
     there = {
@@ -59,7 +66,7 @@ def reference_precision(
     found = np.where([category in there for category in categories], 0.0, np.nan)
     table = np.broadcast_to(found, (len(thresholds), len(categories))).copy()
     if results:
-        evaluation = evaluated(truth, results, thresholds, [(0, 1e10)], [limit], backend, by_class=True)
+        evaluation = run_backend(truth, results, thresholds, [(0, 1e10)], [limit], backend, by_class=True)
         columns = list(evaluation.params.catIds)
         for index, category in enumerate(categories):
             if category in there:
@@ -69,7 +76,7 @@ def reference_precision(
     return table
 
 
-def evaluated(
+def run_backend(
     truth: dict[str, Any],
     results: list[dict[str, Any]],
     thresholds: Float[np.ndarray, " threshold"],
@@ -78,13 +85,14 @@ def evaluated(
     backend: str,
     by_class: bool,
 ) -> Any:
-    """The backend's evaluation, accumulated.
+    """Return the backend's evaluation, accumulated.
 
-    Results keep their category, by which equal scores are ordered. Both leave things out without a word, which is prevented here: results of a
-    category that the truth does not hold, objects of one that it does not list, and objects whose id is 0. Both write into what they are given, hence the copies.
+    Results keep their category, which orders equal scores. Both backends silently ignore results of a
+    category that the truth does not list, objects of such a category, and objects with id 0; categories and
+    ids are rewritten to prevent this. Both modify their inputs, hence the copies.
     """
-    make_truth, make_evaluation = PARTS[backend]
-    named = categories_of(truth, results).tolist()
+    make_truth, make_evaluation = BACKEND_CLASSES[backend]
+    named = read_categories(truth, results).tolist()
     categories = sorted({annotation["category_id"] for annotation in truth["annotations"]} | set(named))
     with contextlib.redirect_stdout(io.StringIO()):
         ground = make_truth()
@@ -101,7 +109,7 @@ def evaluated(
             {
                 "image_id": int(result["image_id"]),
                 "category_id": category,
-                "segmentation": compressed(result["segmentation"], result["segmentation"]["size"]),
+                "segmentation": compress(result["segmentation"], result["segmentation"]["size"]),
                 "score": result["score"],
             }
             for result, category in zip(results, named, strict=True)
@@ -118,6 +126,6 @@ def evaluated(
     return evaluation
 
 
-def within(annotation: dict[str, Any], area: tuple[float, float]) -> bool:
-    """Whether an annotation is an object of this range."""
+def is_in_area(annotation: dict[str, Any], area: tuple[float, float]) -> bool:
+    """Return whether an annotation is an object with an area in this range."""
     return not annotation.get("iscrowd", 0) and area[0] <= annotation["area"] <= area[1]

@@ -1,6 +1,7 @@
-"""Regions as BSDS500 measures them: segmentation covering, probabilistic Rand index, variation of information.
+"""Compute BSDS500's region metrics: covering, probabilistic Rand index, variation of information.
 
-After Arbelaez, Maire, Fowlkes and Malik (PAMI 2011, section 3.2): one segmentation at each threshold against all of an image's annotators.
+After Arbelaez, Maire, Fowlkes and Malik (PAMI 2011, section 3.2): one segmentation per threshold is compared
+with all annotators of an image.
 """
 
 from dataclasses import dataclass
@@ -12,30 +13,36 @@ from scipy import ndimage
 Segments = Int64[np.ndarray, "height width"]
 
 
-def hierarchy(
+def threshold_contours(
     contours: Float[np.ndarray, "double_height double_width"], thresholds: Float[np.ndarray, " threshold"]
 ) -> list[Segments]:
-    """The segments of an ultrametric contour map in double size `[2 height + 1, 2 width + 1]` at each threshold: what its lines above the
-    threshold separate. As in the official program cells that touch at a corner are one; in a true ultrametric map that makes no difference."""
+    """Return the segments of an ultrametric contour map `[2 height + 1, 2 width + 1]` at each threshold.
+
+    Lines above the threshold separate segments. As in the official program, cells that touch at a corner are
+    connected; in a true ultrametric map this makes no difference.
+    """
     return [
         ndimage.label(contours <= threshold, np.ones((3, 3)))[0][1::2, 1::2].astype(np.int64) - 1
         for threshold in thresholds
     ]
 
 
-def dense(segments: Segments) -> Segments:
-    """The same segments, numbered 0 .. n-1."""
+def renumber_segments(segments: Segments) -> Segments:
+    """Renumber segments as 0 .. n-1."""
     return np.unique(segments, return_inverse=True)[1].reshape(segments.shape).astype(np.int64)
 
 
-def overlaps(one: Segments, other: Segments) -> Int64[np.ndarray, "one other"]:
-    """How many pixels each segment of `one` shares with each of `other`; both as `dense` numbers them."""
+def count_overlaps(one: Segments, other: Segments) -> Int64[np.ndarray, "one other"]:
+    """Count the pixels that each segment of `one` shares with each of `other`; both numbered 0 .. n-1."""
     shape = (int(one.max()) + 1, int(other.max()) + 1)
     return np.bincount(one.ravel() * shape[1] + other.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def rand_index(shared: Int64[np.ndarray, "one other"]) -> float:
-    """The share of pixel pairs that both or neither put together; the mean over annotators is the probabilistic Rand index. NaN for one pixel."""
+    """Return the share of pixel pairs on which two segmentations agree; NaN for a single pixel.
+
+    Its mean over annotators is the probabilistic Rand index.
+    """
     pixels = float(shared.sum())
     squares = [float((shared.sum(axis).astype(np.float64) ** 2).sum()) for axis in (0, 1)]
     together = float((shared.astype(np.float64) ** 2).sum())
@@ -44,7 +51,7 @@ def rand_index(shared: Int64[np.ndarray, "one other"]) -> float:
 
 
 def variation_of_information(shared: Int64[np.ndarray, "one other"]) -> float:
-    """Entropy of each given the other, in bits: H(one | other) + H(other | one)."""
+    """Return H(one | other) + H(other | one) in bits."""
 
     def entropy(counts: np.ndarray) -> float:
         share = counts[counts > 0] / shared.sum()
@@ -53,15 +60,18 @@ def variation_of_information(shared: Int64[np.ndarray, "one other"]) -> float:
     return 2 * entropy(shared.ravel()) - entropy(shared.sum(0)) - entropy(shared.sum(1))
 
 
-def best_overlap(shared: Int64[np.ndarray, "one other"]) -> Float[np.ndarray, " other"]:
-    """For each segment of the other the largest intersection over union that a segment of the one reaches."""
+def best_segment_ious(shared: Int64[np.ndarray, "one other"]) -> Float[np.ndarray, " other"]:
+    """Return for each segment of `other` the largest IoU with a segment of `one`."""
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
     return (shared / union).max(0)
 
 
 @dataclass
 class RegionCounts:
-    """One image's sums at each threshold; `best` is what each of the annotators' segments reaches at its own best threshold."""
+    """Sums of one image at each threshold.
+
+    `best` sums over the annotators' segments the IoU at the best threshold of each.
+    """
 
     covered: Float[np.ndarray, " threshold"]
     pixels: int
@@ -71,17 +81,17 @@ class RegionCounts:
 
 
 def count_regions(segmentations: list[Segments], annotators: list[Segments]) -> RegionCounts:
-    """The segmentations of one image, finest or coarsest first, against its annotators.
+    """Compare the segmentations of one image, finest or coarsest first, with its annotators.
 
-    Pixels are counted once for each annotator: `covered` of `pixels` is the covering of the annotators' segments.
+    Pixels count once per annotator: `covered` of `pixels` is the covering of the annotators' segments.
     """
-    truths = [dense(truth) for truth in annotators]
+    truths = [renumber_segments(truth) for truth in annotators]
     sizes = np.concatenate([np.bincount(truth.ravel()) for truth in truths])
     reached = np.zeros(len(sizes))
     covered, rand, information = [], [], []
-    for segments in map(dense, segmentations):
-        shared = [overlaps(segments, truth) for truth in truths]
-        overlap = np.concatenate([best_overlap(one) for one in shared])
+    for segments in map(renumber_segments, segmentations):
+        shared = [count_overlaps(segments, truth) for truth in truths]
+        overlap = np.concatenate([best_segment_ious(one) for one in shared])
         reached = np.maximum(reached, overlap)
         covered.append(float(sizes @ overlap))
         rand.append(float(np.mean([rand_index(one) for one in shared])))
@@ -94,11 +104,12 @@ def count_regions(segmentations: list[Segments], annotators: list[Segments]) -> 
 def region_figures(
     counts: list[RegionCounts], thresholds: Float[np.ndarray, " threshold"]
 ) -> dict[str, float]:
-    """Figures of all images: at one threshold for all (ODS) and at each image's own (OIS).
+    """Compute the metrics of all images, at one common threshold (ODS) and at each image's own (OIS).
 
     Returns:
-        `covering-ODS`, `covering-OIS` (pixels pooled), `covering-best` (each segment at its own threshold), `PRI-ODS`, `PRI-OIS`, `VI-ODS`,
-        `VI-OIS` (means over images; of VI the smallest is best), and `covering-threshold`, `PRI-threshold`, `VI-threshold`.
+        `covering-ODS`, `covering-OIS` (pixels pooled), `covering-best` (each segment at its own threshold),
+            `PRI-ODS`, `PRI-OIS`, `VI-ODS`, `VI-OIS` (means over images; the smallest VI is best), and
+            `covering-threshold`, `PRI-threshold`, `VI-threshold`.
     """
     covered = np.stack([one.covered for one in counts])
     pixels = sum(one.pixels for one in counts)

@@ -1,4 +1,4 @@
-"""Class maps against the truth: mean intersection over union, accuracy, and the confusion matrix that both come from."""
+"""Compute semantic segmentation metrics from the confusion matrix: mean IoU and accuracy."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,29 +11,34 @@ from rpe.metric.instance_ap import painting_order, true_labels
 from rpe.structures import BACKGROUND, VOID
 
 Confusion = Int64[np.ndarray, "truth prediction"]
-"""Pixels of each class, the background first, that were called each class; void in the truth is not counted."""
+"""Pixels of each true class (background first) by predicted class, without void pixels of the truth."""
 
 
 def empty_confusion(classes: int) -> MulticlassConfusionMatrix:
-    """A confusion matrix without a pixel yet; torchmetrics adds those of all ranks when it is computed. `classes` are without the background."""
+    """Create an empty confusion matrix, which torchmetrics sums over ranks.
+
+    Args:
+        classes: their number, without the background.
+    """
     return MulticlassConfusionMatrix(1 + classes, ignore_index=VOID, validate_args=False)
 
 
 def class_ious(confusion: Confusion) -> Float[np.ndarray, " class"]:
-    """TP / (TP + FP + FN) of each class over the pixels of all images; NaN for a class that neither truth nor prediction has."""
+    """Return TP / (TP + FP + FN) of each class, pooled over images; NaN for a class that never occurs."""
     right = confusion.diagonal().astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - right
     return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
 def semantic_figures(confusion: Confusion, names: Sequence[str]) -> dict[str, float]:
-    """As PASCAL VOC's segmentation task: counts are pooled over all images, then the mean is taken over the classes, the background one of them.
+    """Compute metrics as PASCAL VOC does: counts pooled over images, mean over classes with the background.
 
     Args:
-        names: of the classes, the background's first.
+        confusion: pixels by true and predicted class.
+        names: of the classes, background first.
 
     Returns:
-        `mIoU`, `accuracy` (the share of pixels that are right), `IoU-<class>`; what has no pixel is left out.
+        `mIoU`, `accuracy` (the share of correct pixels), `IoU-<class>`. Metrics without pixels are left out.
     """
     if not confusion.any():
         return {}
@@ -50,12 +55,13 @@ def semantic_figures(confusion: Confusion, names: Sequence[str]) -> dict[str, fl
 def true_class_maps(
     truth: dict[str, Any], categories: Sequence[int]
 ) -> Iterator[tuple[int, Int64[np.ndarray, "height width"]]]:
-    """Id and class map of each image, at its original size: crowds are void, of objects that overlap the one of fewer pixels is on top, as in
-    training.
+    """Yield id and class map of each image at its original size.
+
+    Crowds become void. Of overlapping objects the one of fewer pixels is on top, as in training.
 
     Args:
         truth: in COCO format.
-        categories: the ids of class 1, 2, ..
+        categories: ids of class 1, 2, ..
     """
     number_of = {category: number for number, category in enumerate(categories, start=1)}
     annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}

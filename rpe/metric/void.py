@@ -1,4 +1,4 @@
-"""Pixels that nobody labelled, taken out of masks before these are compared with objects: VOC's void, which its devkit takes out likewise."""
+"""Remove unlabelled pixels (void) from masks before comparing these with objects, as VOC's devkit does."""
 
 from collections import defaultdict
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from rpe.metric.results import read_masks
-from rpe.metric.run_length import compressed
+from rpe.metric.run_length import compress
 from rpe.structures import RunLength
 
 
-def known_areas(truth: dict[str, Any]) -> dict[int, RunLength]:
-    """By image id all that is not void, of the images that have void: of crowds that say `"void": True`.
+def find_known_areas(truth: dict[str, Any]) -> dict[int, RunLength]:
+    """Return, by image id, the mask of all pixels that are not void; only for images with void.
 
-    Other crowds stay in: as in pycocotools they absorb masks, and their pixels count.
+    Void are the crowds with `"void": True`. Other crowds stay, as in pycocotools: they absorb masks.
     """
     voids: dict[int, list[Any]] = defaultdict(list)
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     for annotation in truth["annotations"]:
         if annotation.get("void", False) and annotation.get("iscrowd", 0):
             voids[annotation["image_id"]].append(
-                compressed(annotation["segmentation"], sizes[annotation["image_id"]])
+                compress(annotation["segmentation"], sizes[annotation["image_id"]])
             )
     known = {}
     for image, masks in voids.items():
@@ -29,13 +29,17 @@ def known_areas(truth: dict[str, Any]) -> dict[int, RunLength]:
     return known
 
 
-def without_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Results whose rows `check_rows` let pass, their masks without the pixels that are void; nothing else changes, order and number neither.
+def remove_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the results with void pixels removed from their masks; order and number of rows do not change.
+
+    Args:
+        truth: in COCO format.
+        results: rows that `check_rows` has accepted.
 
     Raises:
         UserError: a mask in an image with void is broken.
     """
-    known = known_areas(truth)
+    known = find_known_areas(truth)
     if not known:
         return results
     rows_of: dict[int, list[int]] = {image: [] for image in known}
@@ -46,7 +50,7 @@ def without_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[d
     for image, rows in rows_of.items():
         read_masks(results, rows)
         for row in rows:
-            mask = compressed(results[row]["segmentation"], results[row]["segmentation"]["size"])
+            mask = compress(results[row]["segmentation"], results[row]["segmentation"]["size"])
             rest = coco_mask.merge([mask, known[image]], intersect=True)
             cleared[row] = results[row] | {
                 "segmentation": {"size": list(rest["size"]), "counts": rest["counts"].decode()}

@@ -1,1 +1,1 @@
-"""Networks: backbone -> embedding -> heads, put together in `model`."""
+"""Networks: backbone -> embedding -> heads, assembled in `model`."""

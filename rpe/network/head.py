@@ -1,36 +1,45 @@
-"""Per-pixel classifiers: beside the embedding, or on it."""
+"""Classify pixels: from the features beside the embedding, or from the embedding itself."""
 
 import torch
 from torch import nn
 
-from rpe.network.backbone.decoder import resized
+from rpe.network.backbone.decoder import resize_map
 from rpe.structures import FeatureMap, UserError
 
-MOST_CLASSES = 254
-"""Class maps are files of 8 bits a pixel, in which 255 is void."""
+MAX_CLASSES = 254
+"""Class maps are files of 8 bits per pixel, in which 255 is void."""
+
+
+def check_upscale(upscale: int, stride: int) -> None:
+    """Raise `UserError` if the upscale does not divide the stride."""
+    if stride % upscale:
+        raise UserError(f"head.upscale must divide backbone.stride {stride}, got {upscale}.")
 
 
 class Objectness(nn.Module):
-    """Object against background, one logit a cell; groups are sought where its probability is over 1/2.
+    """Object or background, one logit per cell; groups are searched where its probability exceeds 1/2.
 
     Args:
-        channels: of the feature map that comes in.
-        hidden: channels between its two 1 x 1 convolutions.
-        upscale: r; each cell answers for r x r smaller ones, so that masks are sharper than the grid at no cost in the backbone
-            (sub-pixel convolution, Shi et al., 2016). The stride must be a multiple of it.
+        channels: of the input feature map.
+        hidden: channels between the two 1 x 1 convolutions.
+        upscale: r; each cell is split into r x r smaller ones, for masks sharper than the grid at no cost in
+            the backbone (sub-pixel convolution, Shi et al., 2016). It must divide the stride.
+
+    Raises:
+        UserError: an option is out of range.
     """
 
     def __init__(self, channels: int, hidden: int, upscale: int) -> None:
         super().__init__()
         if hidden < 1:
-            raise UserError(f"head.hidden {hidden} is below 1")
+            raise UserError(f"head.hidden must be >= 1, got {hidden}.")
         if upscale < 1:
-            raise UserError(f"head.upscale {upscale} is below 1: 1 is a logit a cell")
+            raise UserError(f"head.upscale must be >= 1, got {upscale}. 1 means one logit per cell.")
         self.upscale = upscale
-        self.layers = self.layers_of(channels, 1, hidden)
+        self.layers = self.build_layers(channels, 1, hidden)
 
-    def layers_of(self, channels: int, outputs: int, hidden: int) -> nn.Sequential:
-        """Two 1 x 1 convolutions, and the upscale of each cell."""
+    def build_layers(self, channels: int, outputs: int, hidden: int) -> nn.Sequential:
+        """Build the two 1 x 1 convolutions and the upscaling of each cell."""
         finer = self.upscale
         return nn.Sequential(
             nn.Conv2d(channels, hidden, 1),
@@ -40,55 +49,59 @@ class Objectness(nn.Module):
         )
 
     def forward(self, feature: FeatureMap) -> FeatureMap:
-        """Logits, in fp32.
+        """Return logits in fp32.
 
         Raises:
-            UserError: the stride is not a multiple of the upscale.
+            UserError: the upscale does not divide the stride.
         """
-        if feature.stride % self.upscale:
-            raise UserError(f"head.upscale {self.upscale} does not divide backbone.stride {feature.stride}")
+        check_upscale(self.upscale, feature.stride)
         return FeatureMap(self.layers(feature.values).float(), feature.stride // self.upscale)
 
     def read(self, feature: FeatureMap) -> tuple[FeatureMap, FeatureMap | None]:
-        """The logit of being an object, and those of the classes, of which this head knows none."""
+        """Return the objectness logit, and None for the class logits, which this head does not have."""
         return self(feature), None
 
 
 class Classifier(Objectness):
-    """The class of each cell, the background one of them: `1 + classes` logits a cell, the background's first.
+    """The class of each cell: `1 + classes` logits per cell, the background first.
 
-    An object is what is no background: its logit follows from the classes', so that no second head, with a loss of its own, can contradict the first, and
-    a network that learns classes alone has the same parts and terms as one that groups too.
+    Objectness = log P(object) / P(background), derived from the class logits. There is no second head, with a
+    loss of its own, that could contradict the first, and a network that only learns classes has the same
+    parts and loss terms as one that also groups.
 
     Args:
-        classes: how many the data have, without the background.
         channels, hidden, upscale: see `Objectness`.
+        classes: number of classes of the data, without the background.
+
+    Raises:
+        UserError: an option is out of range.
     """
 
     def __init__(self, channels: int, classes: int, hidden: int, upscale: int) -> None:
         super().__init__(channels, hidden, upscale)
-        if not 1 <= classes <= MOST_CLASSES:
+        if not 1 <= classes <= MAX_CLASSES:
             raise UserError(
-                f"head.classes {classes} is outside [1, {MOST_CLASSES}]: it is the number of the data's categories, without the background"
+                f"head.classes must be in [1, {MAX_CLASSES}], got {classes}. "
+                "It is the number of the data's categories, without the background."
             )
         self.classes = classes
-        self.layers = self.layers_of(channels, 1 + classes, hidden)
+        self.layers = self.build_layers(channels, 1 + classes, hidden)
 
     def read(self, feature: FeatureMap) -> tuple[FeatureMap, FeatureMap | None]:
-        """log(P(object) / P(background)) of the softmax over the classes, and the classes' logits."""
+        """Return log(P(object) / P(background)) of the softmax over the classes, and the class logits."""
         logits = self(feature)
         background, objects = logits.values[:, :1], logits.values[:, 1:]
         return FeatureMap(objects.logsumexp(1, keepdim=True) - background, logits.stride), logits
 
 
 class BoundaryClassifier(nn.Module):
-    """Boundary or not: a logit on each stage's embedding, and one on all of them together.
+    """Boundary or not: one logit on each stage's embedding, and one on all of them together.
 
     Args:
         dimension: of the stages' points.
-        stages: how many there are.
+        stages: their number.
         hidden: channels between the two convolutions, 3 x 3 and 1 x 1, that fuse the stages.
-        upscale: as `Objectness`; of the fused map alone.
+        upscale: as in `Objectness`; for the fused map only.
 
     Raises:
         UserError: an option is out of range.
@@ -97,7 +110,7 @@ class BoundaryClassifier(nn.Module):
     def __init__(self, dimension: int, stages: int, hidden: int, upscale: int) -> None:
         super().__init__()
         if hidden < 1 or upscale < 1:
-            raise UserError(f"head.hidden {hidden} and head.upscale {upscale} must be 1 or more")
+            raise UserError(f"head.hidden and head.upscale must be >= 1, got {hidden} and {upscale}.")
         self.upscale = upscale
         self.single = nn.ModuleList(nn.Conv2d(dimension, 1, 1) for _ in range(stages))
         self.fused = nn.Sequential(
@@ -108,17 +121,16 @@ class BoundaryClassifier(nn.Module):
         )
 
     def forward(self, points: list[FeatureMap]) -> tuple[list[FeatureMap], FeatureMap]:
-        """Logits of each stage, and of all, in fp32.
+        """Return the logits of each stage, and the fused ones, in fp32.
 
         Raises:
-            UserError: the finest stride is not a multiple of the upscale.
+            UserError: the upscale does not divide the finest stride.
         """
         finest = points[0]
-        if finest.stride % self.upscale:
-            raise UserError(f"head.upscale {self.upscale} does not divide backbone.stride {finest.stride}")
+        check_upscale(self.upscale, finest.stride)
         single = [
             FeatureMap(layer(stage.values).float(), stage.stride)
             for layer, stage in zip(self.single, points, strict=True)
         ]
-        together = torch.cat([resized(stage.values, finest.values.shape[-2:]) for stage in points], 1)
+        together = torch.cat([resize_map(stage.values, finest.values.shape[-2:]) for stage in points], 1)
         return single, FeatureMap(self.fused(together).float(), finest.stride // self.upscale)

@@ -1,4 +1,4 @@
-"""The networks: backbone -> embedding -> grouping, with what else each task asks of a pixel. `forward` is the method figure."""
+"""Networks: backbone -> embedding -> grouping, with the head of each task. `forward` is the method figure."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from rpe.structures import Boundaries, FeatureMap, Iterates, NetworkOutput
 class PixelEmbedding(nn.Module):
     """Recurrent pixel embedding (Kong and Fowlkes, CVPR 2018, figure 1).
 
-    `backbone` is any `rpe.network.backbone.Backbone`; the model does not know which. `objectness` may be a `Classifier`, which also tells the class.
+    `backbone` is any `rpe.network.backbone.Backbone`; the model does not know which. `objectness` may be a
+    `Classifier`, which also predicts classes.
     """
 
     def __init__(
@@ -27,26 +28,29 @@ class PixelEmbedding(nn.Module):
         self.objectness = objectness
 
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> NetworkOutput:
-        """The network alone, without loops: what inference groups."""
+        """Run the network without loops; inference groups its output."""
         finest = self.backbone(images)[0]
         objectness, classes = self.objectness.read(finest)
         return NetworkOutput(self.embedding(finest), objectness, finest, classes)
 
     def classify(self, images: Float[Tensor, "batch 3 height width"]) -> FeatureMap:
-        """The logits of the classes alone, of a network whose head knows classes: what is left of it without the grouping."""
+        """Return the class logits only; skips the embedding."""
         assert isinstance(self.objectness, Classifier)
         return self.objectness(self.backbone(images)[0])
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]
     ) -> tuple[NetworkOutput, Iterates]:
-        """The network, and the iterates X_0 .. X_T of the pixels at `positions`."""
+        """Return the network's output, and the iterates X_0 .. X_T of the pixels at `positions`."""
         embedded = self.embed(images)
         return embedded, self.grouping(normalise(embedded.points.at(positions)))
 
 
 class BoundaryDetector(nn.Module):
-    """On each of the backbone's stages an embedding and a classifier, and one of all (Kong and Fowlkes, CVPR 2018, section 5.2)."""
+    """An embedding and a classifier on each stage of the backbone, and a fused classifier on all stages.
+
+    Kong and Fowlkes, CVPR 2018, section 5.2.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class BoundaryDetector(nn.Module):
         self.classifier = classifier
 
     def detect(self, images: Float[Tensor, "batch 3 height width"]) -> Boundaries:
-        """The network alone, without loops: what inference reads."""
+        """Run the network without loops, as inference does."""
         points = [
             embedding(stage) for embedding, stage in zip(self.embeddings, self.backbone(images), strict=True)
         ]
@@ -72,6 +76,6 @@ class BoundaryDetector(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]
     ) -> tuple[Boundaries, list[Iterates]]:
-        """The network, and for each stage the iterates X_0 .. X_T of the pixels at `positions`."""
+        """Return the network's output, and for each stage the iterates X_0 .. X_T at `positions`."""
         found = self.detect(images)
         return found, [self.grouping(normalise(stage.at(positions))) for stage in found.points]

@@ -1,1 +1,1 @@
-"""What is looked at: sheets of an image, the loops at work, classes, curves."""
+"""Draw pictures: sheets of an image, mean-shift loops, classes, curves."""

@@ -1,4 +1,4 @@
-"""Classes as pictures: maps of an image, figures of each class, and which were taken for which."""
+"""Draw class maps of an image, metrics by class, and the confusion matrix."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from matplotlib.patches import Patch
 
 from rpe.data.voc_mask import palette
 from rpe.overlay import colours_of
-from rpe.segment import selected
+from rpe.segment import select_proposals
 from rpe.structures import BACKGROUND, VOID, Proposals
 
 
 def class_colours(classes: Int64[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """VOC's colour of each class; void white, as the devkit's pictures have it."""
+    """Return VOC's colour of each class; void is white, as in the devkit's pictures."""
     return np.where((classes == VOID)[..., None], np.uint8(255), palette()[classes.clip(min=BACKGROUND)])
 
 
@@ -26,27 +26,30 @@ def draw_class_sheet(
     names: list[str],
     file: Path,
 ) -> None:
-    """Image, true and found class map, and the instances with their classes: best score first, each takes the pixels that are left.
+    """Draw an image, its true and predicted class map, and its instances with their classes.
+
+    Instances that overlap are painted as by `select_instances`.
 
     Args:
-        truth: of the image as the network saw it.
-        found: of the original image.
-        names: of the classes, the background's first.
+        truth: class map of the network's image.
+        found: predicted class map of the original image.
+        instances: None draws none.
+        names: class names, background first.
     """
     panels = [
         ("image", image),
         ("true classes", class_colours(truth)),
-        ("found classes", class_colours(found)),
+        ("predicted classes", class_colours(found)),
     ]
-    labels, chosen = (found, []) if instances is None else selected(instances, 0.0)
+    labels, chosen = (found, []) if instances is None else select_proposals(instances, 0.0)
     panels += [] if instances is None else [("groups and their classes", colours_of(labels))]
-    there = np.union1d(truth[truth != VOID], found)
+    present = np.union1d(truth[truth != VOID], found)
     figure = Figure(
         figsize=(2.6 * len(panels), 2.6 * image.shape[0] / image.shape[1] + 0.6), layout="constrained"
     )
     patches = [
         Patch(facecolor=palette()[number] / 255, edgecolor="grey", label=names[number])
-        for number in there.tolist()
+        for number in present.tolist()
     ]
     figure.legend(
         handles=patches, loc="outside lower center", ncols=min(11, len(patches)), fontsize=8, frameon=False
@@ -57,7 +60,7 @@ def draw_class_sheet(
         axis.axis("off")
     for number, index in enumerate(chosen, start=1):
         assert instances is not None and instances.classes is not None
-        row, column = (float(np.median(places)) for places in np.nonzero(labels == number))
+        row, column = (float(np.median(pixels)) for pixels in np.nonzero(labels == number))
         box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8}
         axis.text(
             column, row, names[int(instances.classes[index])], fontsize=8, ha="center", va="center", bbox=box
@@ -66,7 +69,7 @@ def draw_class_sheet(
 
 
 def draw_classes(names: list[str], columns: dict[str, Float[np.ndarray, " class"]], file: Path) -> None:
-    """Bars of each figure for each class, the counts of objects beside the names."""
+    """Draw bars of each metric by class, with the number of objects behind each class name."""
     shown = {
         name: values for name, values in columns.items() if name in ("IoU", "AP", "APr50", "components-APr50")
     }
@@ -89,7 +92,7 @@ def draw_classes(names: list[str], columns: dict[str, Float[np.ndarray, " class"
 
 
 def draw_confusion(confusion: Int64[np.ndarray, "truth prediction"], names: list[str], file: Path) -> None:
-    """Of the pixels of each true class the share that was called each class."""
+    """Draw the share of each true class's pixels that was predicted as each class."""
     share = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
     side = max(3.5, 0.32 * len(names) + 1.5)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -108,5 +111,5 @@ def draw_confusion(confusion: Int64[np.ndarray, "truth prediction"], names: list
             )
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.set(xlabel="called", ylabel="is")
+    axis.set(xlabel="predicted class", ylabel="true class")
     figure.savefig(file, dpi=110)

@@ -1,4 +1,4 @@
-"""Points as colours: one projection for all iterates."""
+"""Project points to RGB colours, with one projection for all iterates."""
 
 import numpy as np
 import torch
@@ -7,22 +7,25 @@ from torch import Tensor
 
 
 def principal_axes(iterates: list[Float[Tensor, "pixel dim"]]) -> Float[Tensor, "dim axis"]:
-    """Along which X_0 .. X_T together vary most: three, or two where there are no more."""
+    """Return the three directions along which X_0 .. X_T together vary most; two if `dim` is 2."""
     together = torch.cat(iterates)
     centred = together - together.mean(0)
     return torch.linalg.svd(centred.T @ centred).U[:, :3]
 
 
 def random_axes(dimension: int, seed: int) -> Float[Tensor, "dim axis"]:
-    """Three orthogonal directions at random, as the authors' pictures have them; two where there are no more."""
+    """Return three random orthogonal directions, as in the authors' pictures; two if `dimension` is 2."""
     drawn = torch.randn(dimension, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.linalg.qr(drawn).Q.float()
 
 
-def projected(
+def project(
     iterates: list[Float[Tensor, "pixel dim"]], axes: Float[Tensor, "dim axis"]
 ) -> list[Float[np.ndarray, "pixel 3"]]:
-    """All iterates in the same three colours: their coordinates along the axes, each scaled to [0, 1] over all of them; equal points have equal colours."""
+    """Return the iterates as RGB: their coordinates along the axes, scaled to [0, 1] over all iterates.
+
+    Equal points get equal colours.
+    """
     together = torch.cat(iterates)
     flat = (together - together.mean(0)) @ axes.to(together)
     flat = torch.nn.functional.pad(flat, (0, 3 - flat.shape[1]))
@@ -31,6 +34,8 @@ def projected(
     return [part.numpy() for part in colours.cpu().split(len(iterates[0]))]
 
 
-def one_projection(iterates: list[Float[Tensor, "pixel dim"]]) -> list[Float[np.ndarray, "pixel 3"]]:
-    """All iterates in the same three colours, along their principal axes."""
-    return projected(iterates, principal_axes(iterates))
+def project_on_principal_axes(
+    iterates: list[Float[Tensor, "pixel dim"]],
+) -> list[Float[np.ndarray, "pixel 3"]]:
+    """Return the iterates as RGB, along their common principal axes."""
+    return project(iterates, principal_axes(iterates))

@@ -1,4 +1,4 @@
-"""Precision over recall with lines of equal F, and what others published."""
+"""Draw precision against recall, with lines of equal F and published results."""
 
 from pathlib import Path
 
@@ -19,23 +19,25 @@ PUBLISHED = {
     "PDUF": 0.818,
     "EDTER + VOC, multi-scale": 0.848,
 }
-"""ODS on BSDS500's test images: other training data and evaluators, so context and no comparison."""
+"""Published ODS on BSDS500's test images. Training data and evaluators differ, so they are context only."""
 
-LINES = np.arange(1, 10) / 10
-Curve = tuple[Float[np.ndarray, " threshold"], Float[np.ndarray, " threshold"]]
+F_LINES = np.arange(1, 10) / 10
+"""F measures of the drawn lines."""
+
+RecallPrecision = tuple[Float[np.ndarray, " threshold"], Float[np.ndarray, " threshold"]]
 
 
 def precision_at(recall: Float[np.ndarray, " point"], score: float) -> Float[np.ndarray, " point"]:
-    """The precision with which `recall` has the F measure `score`; NaN where none up to 1 does."""
+    """Return the precision that gives the F measure `score` at `recall`; NaN if it would exceed 1."""
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = score * recall / (2 * recall - score)
     return np.where((2 * recall > score) & (precision <= 1), precision, np.nan)
 
 
-def draw_lines(axis: Axes) -> None:
-    """Lines of equal F, labelled at the right edge."""
+def draw_f_lines(axis: Axes) -> None:
+    """Draw lines of equal F, labelled at the right edge."""
     recall = np.linspace(0.001, 1, 1000)
-    for score in LINES:
+    for score in F_LINES:
         axis.plot(recall, precision_at(recall, score), color="0.85", linewidth=0.7, zorder=0)
         axis.text(
             1.01,
@@ -48,16 +50,16 @@ def draw_lines(axis: Axes) -> None:
 
 
 def draw_curve(
-    curves: dict[str, Curve], best: dict[str, float], published: dict[str, float], file: Path
+    curves: dict[str, RecallPrecision], best: dict[str, float], published: dict[str, float], file: Path
 ) -> None:
-    """Recall and precision of each named curve, its `best` F in the legend.
+    """Draw each named curve of (recall, precision), with its `best` F in the legend.
 
-    Of published results only F is known: their marks stand on its line where precision equals recall. Thresholds at which nothing is
-    predicted are left out.
+    Published results have only an F. Their marks lie on its line, where precision equals recall. Thresholds
+    without a predicted pixel are left out.
     """
     figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axis = figure.subplots()
-    draw_lines(axis)
+    draw_f_lines(axis)
     for name, (recall, precision) in curves.items():
         drawn = precision > 0
         axis.plot(recall[drawn], precision[drawn], linewidth=1.8, label=f"{name}, ODS {best[name]:.3f}")

@@ -1,4 +1,7 @@
-"""What the loops make of an image: how far points move, the embedding as RGB after each loop, the blurring kind beside the non-blurring one."""
+"""Draw what mean-shift loops do to an image: moves of points, and the embedding as RGB after each loop.
+
+Blurring and non-blurring mean shift are drawn side by side.
+"""
 
 from pathlib import Path
 
@@ -7,18 +10,18 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rpe.picture.colour import one_projection, principal_axes, projected, random_axes
+from rpe.picture.colour import principal_axes, project, project_on_principal_axes, random_axes
 from rpe.picture.sphere import Motion
 
 FAINTEST = 1e-8
-"""The least move that is drawn: of fp32, what is below is rounding."""
+"""Least move that is drawn; smaller ones are rounding errors of fp32."""
 
 Picture = Float[np.ndarray, "height width 3"]
 
 
 def moves_table(motions: dict[str, Motion]) -> str:
-    """A row for each loop: the largest and the mean cosine distance that the points of each motion went."""
-    header = ["loop", *(f"{name} {what}" for name in motions for what in ("largest", "mean"))]
+    """Return CSV rows, one per loop: the largest and the mean move (cosine distance) of each motion."""
+    header = ["loop", *(f"{name} {column}" for name in motions for column in ("largest", "mean"))]
     columns = [
         column for motion in motions.values() for column in (motion.moves().amax(1), motion.moves().mean(1))
     ]
@@ -30,7 +33,7 @@ def moves_table(motions: dict[str, Motion]) -> str:
 
 
 def draw_moves(axis: Axes, motions: dict[str, Motion]) -> None:
-    """Largest (full) and mean (dashed) moves of each loop."""
+    """Draw the largest (solid) and mean (dashed) move of each loop."""
     for index, (name, motion) in enumerate(motions.items()):
         moves = motion.moves().clamp(min=FAINTEST)
         loops = range(1, 1 + len(moves))
@@ -46,18 +49,20 @@ def draw_moves(axis: Axes, motions: dict[str, Motion]) -> None:
 def draw_comparison(
     motions: dict[str, Motion], loops: list[int], image: Picture, truth: Picture, file: Path
 ) -> None:
-    """A row for each kind: the embedding after the named loops, all by one projection; their moves below."""
-    colours = one_projection([iterate for motion in motions.values() for iterate in motion.iterates])
+    """Draw one row per motion, the embedding after the given loops in one projection, and the moves below."""
+    colours = project_on_principal_axes(
+        [iterate for motion in motions.values() for iterate in motion.iterates]
+    )
     figure = Figure(figsize=(1.55 * (len(loops) + 1), 1.7 * len(motions) + 2.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.7 * len(motions), 2.6))
     axes = upper.subplots(len(motions), len(loops) + 1, squeeze=False)
     begin = 0
     for row, (name, motion) in zip(axes, motions.items(), strict=True):
         for axis, loop in zip(row[1:], loops, strict=True):
-            show(axis, colours[begin + loop].reshape(*motion.size, 3), f"{name}, $X_{{{loop}}}$")
+            draw_panel(axis, colours[begin + loop].reshape(*motion.size, 3), f"{name}, $X_{{{loop}}}$")
         begin += len(motion.iterates)
     for row, (name, picture) in zip(axes, (("image", image), ("true objects", truth)), strict=False):
-        show(row[0], picture, name)
+        draw_panel(row[0], picture, name)
     draw_moves(lower.subplots(), motions)
     figure.savefig(file, dpi=110)
 
@@ -65,34 +70,34 @@ def draw_comparison(
 def draw_projections(
     motion: Motion, loops: list[int], image: Picture, truth: Picture, seeds: list[int], file: Path
 ) -> None:
-    """The embedding as RGB after the named loops: in the first row along the principal axes of all iterates, in the others along random ones."""
+    """Draw the embedding as RGB after the given loops: along principal axes first, then along random ones."""
     rows = [("principal axes", principal_axes(motion.iterates))]
     rows += [(f"random axes {seed}", random_axes(motion.iterates[0].shape[1], seed)) for seed in seeds]
     figure = Figure(figsize=(1.45 * (len(loops) + 1), 1.65 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(loops) + 1, squeeze=False)
     for row, (name, directions) in zip(axes, rows, strict=True):
         row[0].axis("off")
-        colours = projected(motion.iterates, directions)
+        colours = project(motion.iterates, directions)
         for axis, loop in zip(row[1:], loops, strict=True):
-            show(
+            draw_panel(
                 axis,
                 colours[loop].reshape(*motion.size, 3),
                 f"$X_{{{loop}}}$, {name}" if loop == loops[0] else f"$X_{{{loop}}}$",
             )
     for row, (name, picture) in zip(axes, (("image", image), ("true objects", truth)), strict=False):
-        show(row[0], picture, name)
+        draw_panel(row[0], picture, name)
     figure.savefig(file, dpi=110)
 
 
-def show(axis: Axes, picture: Picture, title: str) -> None:
-    """One panel."""
+def draw_panel(axis: Axes, picture: Picture, title: str) -> None:
+    """Draw one panel."""
     axis.imshow(picture.clip(0, 1), interpolation="nearest")
     axis.set_title(title, fontsize=7)
     axis.axis("off")
 
 
 def spread_loops(last: int, most: int) -> list[int]:
-    """0, the first loops one by one, then wider apart up to the last: at most so many."""
+    """Return at most `most` loops from 0 to `last`: the first ones one by one, then with growing steps."""
     if last < most:
         return list(range(last + 1))
     return [0, *np.unique(np.round(np.geomspace(1, last, most - 1)).astype(int)).tolist()]

@@ -1,6 +1,7 @@
-"""What the loops do to the gradient, on a circle: two groups, and an outlier between them that belongs to one and is nearer to the other.
+"""Draw the gradient through mean-shift loops, for two groups and an outlier on a circle.
 
-After the toy example of Kong and Fowlkes's released code (demo 5), whose 1-D points go through 1, 3, 5 and 7 loops.
+The outlier belongs to one group and is nearer to the other. This follows the toy example of Kong and
+Fowlkes's released code (demo 5), whose 1-D points pass through 1, 3, 5 and 7 loops.
 """
 
 import textwrap
@@ -21,43 +22,55 @@ from rpe.sphere import concentration_of_bandwidth
 LOOPS = (0, 1, 3, 5, 7)
 
 COLOURS = ("#0072b2", "#e69f00", "#d55e00")
-"""Of the first group, the second, and the outlier: told apart by the colour-blind too (Okabe and Ito)."""
+"""Colours of the first group, the second group and the outlier, safe for the colour-blind (Okabe and Ito)."""
 
 CAPTION = (
-    "Upper row: the points under the loops. Middle: the force (minus the gradient of the loss on the last iterate) on where each one starts.",
-    "No loop: every point is pulled to the middle of its group, the outlier the hardest, as it is the farthest away.",
-    "Loops: what the grouping brings home by itself (blue) is let alone. The network need not learn it.",
-    "The outlier is on its way to the wrong group. Each loop multiplies what a small change of its start changes at the end, and so the force that "
-    "pulls it home; the group that it nears (orange) is pushed away from it. Once it has arrived (7 loops), no small change helps: its force is gone.",
-    "Left: the force on an outlier that starts elsewhere. The peaks are the watersheds: farther left it comes home, farther right it is lost, between "
-    "it stays on its own. Every loop sharpens them and empties what is beyond. Hence a loss after every loop: the early ones still reach the lost.",
+    "Upper row: the points after each loop. Middle row: the force on each start point, which is minus the "
+    "gradient of the loss on the last iterate.",
+    "No loop: each point is pulled to the middle of its group. The outlier is pulled hardest, as it is "
+    "the farthest away.",
+    "Loops: points that the grouping moves to their group by itself (blue) get no force. The network need "
+    "not learn them.",
+    "The outlier moves to the wrong group. Each loop multiplies the effect of a small change of its "
+    "start, and so the force that pulls it back. The group that it approaches (orange) is pushed away "
+    "from it. Once it has arrived (7 loops), small changes have no effect: its force is gone.",
+    "Left: the force on an outlier, by its start. The peaks are watersheds: left of them it reaches its "
+    "own group, right of them the wrong one, between them it stays alone. Each loop sharpens the peaks "
+    "and removes the force beyond them. Therefore the loss is applied after every loop: the early ones "
+    "still pull lost outliers back.",
 )
-"""What one sees, beside the picture."""
+"""Explanation beside the picture."""
 
 
 class Flow(NamedTuple):
-    """Angles (radians) after 0 .. T loops, and the force on the first ones: minus dL/dangle, L on the last iterate."""
+    """Angles (radians) after 0 .. T loops, and the force on the start points.
+
+    The force is minus dL/dangle, with the loss L on the last iterate.
+    """
 
     angles: Float[Tensor, "loop point"]
     force: Float[Tensor, " point"]
 
 
 def two_groups(outlier: float, members: int) -> tuple[Float[Tensor, " point"], Int64[Tensor, " point"]]:
-    """Angles in radians and labels: groups of so many about -55 and 55 degrees, and the outlier (degrees), last, which belongs to the first."""
+    """Return angles in radians and labels of two groups, around -55 and 55 degrees, and of the outlier.
+
+    The outlier (in degrees) is the last point and belongs to the first group.
+    """
     spread = torch.special.ndtri((torch.arange(members, dtype=torch.float64) + 0.5) / members)
     degrees = torch.cat([-55 + 9 * spread, 55 + 9 * spread, torch.tensor([outlier], dtype=torch.float64)])
     labels = torch.tensor([1] * members + [2] * members + [1])
     return torch.deg2rad(degrees), labels
 
 
-def flow(
+def trace_flow(
     angles: Float[Tensor, " point"],
     labels: Int64[Tensor, " point"],
     loops: int,
     bandwidth: float,
     margin: float,
 ) -> Flow:
-    """Points on the circle through so many loops, and the pairwise loss on where they end, differentiated to where they start."""
+    """Move points on the circle by mean shift, and differentiate the final pairwise loss by their start."""
     start = angles.clone().requires_grad_()
     iterates = mean_shift(
         torch.stack([start.cos(), start.sin()], -1)[None], concentration_of_bandwidth(bandwidth), loops
@@ -71,29 +84,33 @@ def flow(
 
 
 def forces_on_outlier(
-    places: Float[np.ndarray, " place"], loops: tuple[int, ...], members: int, bandwidth: float, margin: float
-) -> Float[np.ndarray, "number place"]:
-    """The force on an outlier at each of the places (degrees), after each of the numbers of loops."""
-    angles = torch.stack([two_groups(float(place), members)[0] for place in places])
-    labels = two_groups(0.0, members)[1].expand(len(places), -1)
+    positions: Float[np.ndarray, " position"],
+    loops: tuple[int, ...],
+    members: int,
+    bandwidth: float,
+    margin: float,
+) -> Float[np.ndarray, "number position"]:
+    """Return the force on an outlier that starts at each position (degrees), for each number of loops."""
+    angles = torch.stack([two_groups(float(position), members)[0] for position in positions])
+    labels = two_groups(0.0, members)[1].expand(len(positions), -1)
     start = angles.requires_grad_()
     iterates = mean_shift(
         torch.stack([start.cos(), start.sin()], -1), concentration_of_bandwidth(bandwidth), max(loops)
     )
-    # the loss of a batch is a mean over its images, each of which has a place of its own here
-    losses = [len(places) * pairwise_margin_loss(iterates[number], labels, margin) for number in loops]
+    # the loss of a batch is a mean over its images, each of which has its own outlier here
+    losses = [len(positions) * pairwise_margin_loss(iterates[number], labels, margin) for number in loops]
     return np.stack(
         [-torch.autograd.grad(loss, start, retain_graph=True)[0][:, -1].numpy() for loss in losses]
     )
 
 
 def draw_gradients(outlier: float, members: int, bandwidth: float, margin: float, file: Path) -> None:
-    """Trajectories, forces, and the outlier's force over its place, for `LOOPS`."""
+    """Draw trajectories, forces, and the outlier's force by its start, for each number of `LOOPS`."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     grid = figure.add_gridspec(3, len(LOOPS), height_ratios=(1, 1, 1.15))
     angles, labels = two_groups(outlier, members)
     top, below = ([figure.add_subplot(grid[row, column]) for column in range(len(LOOPS))] for row in (0, 1))
-    flows = [flow(angles, labels, loops, bandwidth, margin) for loops in LOOPS]
+    flows = [trace_flow(angles, labels, loops, bandwidth, margin) for loops in LOOPS]
     largest = max(float(one.force.abs().max()) for one in flows)
     for axis, force_axis, loops, one in zip(top, below, LOOPS, flows, strict=True):
         draw_flow(axis, force_axis, one, labels)
@@ -110,12 +127,19 @@ def draw_gradients(outlier: float, members: int, bandwidth: float, margin: float
     draw_watershed(figure.add_subplot(grid[2, :3]), members, bandwidth, margin, outlier)
     text = figure.add_subplot(grid[2, 3:])
     text.axis("off")
-    text.text(0, 1, "\n\n".join(wrapped(CAPTION, 66)), fontsize=7, va="top", transform=text.transAxes)
+    text.text(
+        0,
+        1,
+        "\n\n".join(textwrap.fill(paragraph, 66) for paragraph in CAPTION),
+        fontsize=7,
+        va="top",
+        transform=text.transAxes,
+    )
     figure.savefig(file, dpi=90)
 
 
 def draw_flow(axis: Axes, force_axis: Axes, one: Flow, labels: Int64[Tensor, " point"]) -> None:
-    """One column: trajectories over the loops, and the forces where the points start."""
+    """Draw one column: trajectories over the loops, and the forces on the start points."""
     degrees, force = torch.rad2deg(one.angles).numpy(), one.force.numpy()
     loops = range(len(degrees))
     for kind, colour in enumerate(COLOURS):
@@ -149,18 +173,22 @@ def draw_flow(axis: Axes, force_axis: Axes, one: Flow, labels: Int64[Tensor, " p
 
 
 def draw_watershed(axis: Axes, members: int, bandwidth: float, margin: float, outlier: float) -> None:
-    """The outlier's force over its place, a line for each number of loops."""
-    places = np.linspace(-45, 45, 181)
+    """Draw the outlier's force by its start, one line for each number of loops."""
+    positions = np.linspace(-45, 45, 181)
     shades = [str(shade) for shade in np.linspace(0.75, 0, len(LOOPS))]
     for loops, shade, force in zip(
-        LOOPS, shades, forces_on_outlier(places, LOOPS, members, bandwidth, margin), strict=True
+        LOOPS, shades, forces_on_outlier(positions, LOOPS, members, bandwidth, margin), strict=True
     ):
         axis.plot(
-            places, np.abs(force), color=shade, linewidth=1.5, label="no loop" if loops == 0 else str(loops)
+            positions,
+            np.abs(force),
+            color=shade,
+            linewidth=1.5,
+            label="no loop" if loops == 0 else str(loops),
         )
     axis.axvline(outlier, color=COLOURS[2], linewidth=0.8, linestyle="--")
     axis.set(
-        xlabel="place of the outlier, degrees (its own group at -55, the other at 55)",
+        xlabel="start of the outlier, degrees (its own group at -55, the other at 55)",
         ylabel="size of the force",
         xlim=(-45, 45),
         yscale="log",
@@ -169,8 +197,3 @@ def draw_watershed(axis: Axes, members: int, bandwidth: float, margin: float, ou
     axis.legend(title="loops", fontsize=8, title_fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-
-
-def wrapped(paragraphs: tuple[str, ...], width: int) -> list[str]:
-    """Each paragraph in lines of at most so many letters."""
-    return [textwrap.fill(paragraph, width) for paragraph in paragraphs]

@@ -1,20 +1,23 @@
-"""Recall as curves."""
+"""Draw recall curves."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rpe.metric.curve import Curve
+from rpe.metric.curve import RecallCurve
 
 
 def draw_recall(
-    against_overlap: list[Curve],
-    against_number: list[Curve],
-    published: list[Curve],
+    against_overlap: list[RecallCurve],
+    against_number: list[RecallCurve],
+    published: list[RecallCurve],
     protocol: str,
     file: Path,
 ) -> None:
-    """Recall against the IoU asked for, and average recall against the number of masks an image; published points are hollow, never joined to ours."""
+    """Draw recall against the IoU threshold, and average recall against the number of masks per image.
+
+    Published results are hollow marks without a line.
+    """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for curve in against_overlap:
@@ -32,7 +35,7 @@ def draw_recall(
             label=curve.name,
         )
     left.set(xlabel="IoU", ylabel="recall", xlim=(0.5, 1), ylim=(0, 1))
-    right.set(xlabel="masks an image", ylabel=f"{protocol}: average recall", xscale="log", ylim=(0, 1))
+    right.set(xlabel="masks per image", ylabel=f"{protocol}: average recall", xscale="log", ylim=(0, 1))
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""Draw what scores are worth."""
+"""Draw the reliability of scores."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rpe.metric.calibration import Reliability
 def draw_reliability(bins: Reliability, file: Path) -> None:
     """Draw the mean IoU against the mean score of each bin, above the number of masks in it.
 
-    Points below the diagonal are masks that promise more than they hold.
+    Points below the diagonal are masks whose scores are too high.
     """
     figure = Figure(figsize=(4.6, 5.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

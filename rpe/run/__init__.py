@@ -1,11 +1,13 @@
-"""What train.py, evaluate.py and predict.py do.
+"""Run the commands train.py, evaluate.py and predict.py.
 
-In the order in which a command passes: cli (arguments in, one line out), validation (values against the constructors), building (config to objects),
-folder (what a run leaves) and lock (one process in it), train, evaluate and predict (findings: what this leaves); sweep (where a sweep lives, what was
-asked for). `rpe.sweep` trains one job of it.
+A command passes these modules in turn: `cli` and `overrides` (prepare the arguments), `validation` (check the
+values),
+`building` (build objects from the config), `folder` and `lock` (the run folder), then `train`, `evaluate` or
+`predict`. `messages` turns errors into one line. `sweep` names the folders of a sweep; `rpe.sweep` trains a
+job of it.
 """
 
 from rpe.run.building import build, build_data, build_task
-from rpe.run.cli import enter, hydra_command
+from rpe.run.cli import hydra_command, run_command
 
-__all__ = ["build", "build_data", "build_task", "enter", "hydra_command"]
+__all__ = ["build", "build_data", "build_task", "hydra_command", "run_command"]

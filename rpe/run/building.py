@@ -1,7 +1,8 @@
-"""From a config to objects: the only place that instantiates.
+"""Build objects from a config: the only module that instantiates.
 
-A group is a `_target_` with its options. What a task is built from, its constructor says: a parameter that its YAML does not name is the group of that
-name, or a network. So another task brings its class, its YAML and its groups, and here, in `MADE`, how its network is put together.
+A group is a `_target_` with its options. A task's constructor says what the task is built from: a parameter
+that its YAML does not set is the group of that name, or a network. So a new task brings its class, its YAML
+and its groups, and an entry of `BUILDERS` where its network is put together from several groups.
 """
 
 import inspect
@@ -21,24 +22,25 @@ from rpe.callbacks.checkpoint import WholeCheckpoints
 from rpe.data.module import SplitData
 from rpe.network.head import BoundaryClassifier, Objectness
 from rpe.network.model import BoundaryDetector, PixelEmbedding
-from rpe.run.experiments import experiments_of
-from rpe.run.validation import check_complete, check_options, members
+from rpe.run.experiments import experiments_of_task
+from rpe.run.validation import check_complete, check_options, union_members
 from rpe.segment import Ranker
 from rpe.structures import UserError
 from rpe.task.base import Task
 
-NAMED_ENTRIES = ("logger", "callback")
-"""Groups whose entries are built each, those set to null left out."""
+NAMED_ENTRIES = ("logger", "callbacks")
+"""Groups of several objects by name; an entry that is null is left out."""
 
-REFUSALS = (TypeError, ValueError, RuntimeError, MisconfigurationException)
-"""What other libraries raise for an option that they do not take; raised by ours, these are faults."""
+LIBRARY_ERRORS = (TypeError, ValueError, RuntimeError, MisconfigurationException)
+"""Exceptions by which other libraries refuse an option. Raised by this package's own code, they are bugs."""
 
-LEAST_OF_TRAINER = {"max_epochs": 0, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
-"""What Lightning takes in silence: -1 epochs are without end, 0 batches divide by zero, a negative norm turns gradients round."""
+TRAINER_MINIMA = {"max_epochs": 0, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
+"""Least values of options that Lightning does not check: -1 epochs never end, 0 batches divide by zero, a
+negative norm reverses gradients."""
 
 
-def targets(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """All groups and named entries that are built, as plain values by their path in the config."""
+def list_targets(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """Return the plain options of each group and named entry that is built, by its path in the config."""
     paths = [
         str(group) for group in config if OmegaConf.is_dict(config[group]) and group not in NAMED_ENTRIES
     ]
@@ -52,10 +54,10 @@ def targets(config: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 def options_of(config: DictConfig, path: str) -> dict[str, Any]:
-    """A group's plain values.
+    """Return a group's options as plain values.
 
     Raises:
-        UserError: it has no class.
+        UserError: the group has no `_target_`.
     """
     node = OmegaConf.select(config, path)
     options = (
@@ -63,37 +65,38 @@ def options_of(config: DictConfig, path: str) -> dict[str, Any]:
     )
     if not isinstance(options, dict) or not isinstance(options.get("_target_"), str):
         raise UserError(
-            f"{path} has no _target_: choose one of the options that --help lists for the group {path.split('.')[0]}"
+            f"{path} must have a _target_, got none. "
+            f"Choose an option of {path.split('.')[0]} that --help lists."
         )
     return {str(name): value for name, value in options.items()}
 
 
 def target_of(config: DictConfig, path: str) -> Any:
-    """The class or function of a group.
+    """Return the class or function of a group.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: it cannot be imported.
     """
     name = options_of(config, path)["_target_"]
     try:
         return get_object(name)
     except (ImportError, ValueError) as error:
         raise UserError(
-            f"{path}._target_ {name} cannot be imported: {' '.join(str(error).split())}"
+            f"{path}._target_ must be importable, got {name} ({' '.join(str(error).split())})."
         ) from error
 
 
 def check_config(config: DictConfig) -> None:
-    """Refuse every value that the constructors' annotations do not allow, before anything is built.
+    """Refuse values that the constructors' annotations do not allow, before anything is built.
 
     Raises:
-        UserError: naming the option and what it takes.
+        UserError: an option has a value of another type.
     """
     seed = config.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise UserError(f"seed {seed} is no whole number from 0 on")
-    for path, options in targets(config).items():
-        # a value that stands elsewhere is named where it stands
+        raise UserError(f"seed must be an integer >= 0, got {seed}.")
+    for path, options in list_targets(config).items():
+        # an interpolated value is checked under its own key
         own = {
             name: value
             for name, value in options.items()
@@ -106,25 +109,28 @@ def build(config: DictConfig, path: str, **given: Any) -> Any:
     """Instantiate a group or a named entry of the config.
 
     Raises:
-        UserError: what the class refused, naming the group.
+        UserError: the class refused its options.
     """
     options, target = options_of(config, path), target_of(config, path)
     check_options(target, options, path)
-    # what is called later gets its first argument then: the parameters of an optimiser, the progress of a schedule
+    # a partial gets its first argument later: the parameters of an optimizer, the progress of a schedule
     later = list(inspect.signature(target).parameters)[:1] if options.get("_partial_") else []
     check_complete(target, {*options, *given, *later}, path)
-    return refused_in_one_line(partial(instantiate, options, **given, _convert_="all"), path, target)
+    for name, value in options.items():
+        if isinstance(value, dict) and isinstance(value.get("_target_"), str):
+            check_complete(get_object(value["_target_"]), set(value), f"{path}.{name}")
+    return call_constructor(partial(instantiate, options, **given, _convert_="all"), path, target)
 
 
-def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
-    """What `make` makes; where another library's class refuses its options, that is the user's slip.
+def call_constructor(make: Callable[[], Any], path: str, target: Any) -> Any:
+    """Return what `make` returns; an option that another library refuses is the user's mistake.
 
     Raises:
-        UserError: in that class's own words.
+        UserError: in the library's words, with the path of the group.
     """
     try:
         return make()
-    except (HydraException, *REFUSALS) as error:
+    except (HydraException, *LIBRARY_ERRORS) as error:
         cause = (
             error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
         )
@@ -132,40 +138,42 @@ def refused_in_one_line(make: Callable[[], Any], path: str, target: Any) -> Any:
             raise UserError(f"{path}: {cause}") from None
         if isinstance(cause, UserError) or str(target.__module__).startswith("rpe."):
             raise cause from None
-        if isinstance(cause, REFUSALS):
+        if isinstance(cause, LIBRARY_ERRORS):
             raise UserError(f"{path}: {str(cause).strip().splitlines()[0]}") from error
         raise
 
 
 def build_part(config: DictConfig, path: str, expected: Any, **given: Any) -> Any:
-    """Instantiate a group whose class must be one that what it becomes a part of can use.
+    """Instantiate a group whose object becomes part of another one.
 
     Raises:
-        UserError: there is none, or one for another task.
+        UserError: the group is missing, or its class is for another task.
     """
     if OmegaConf.select(config, path) is None:
         raise UserError(
-            f"{config.task['_target_']} needs the group {path}: choose one of its options, or {experiment_of(config)}"
+            f"{path} must be given for {config.task['_target_']}, got null. "
+            f"Choose one of its options, or add {suggest_experiments(config)}."
         )
     target = target_of(config, path)
     if expected is not Any and isinstance(target, type) and not issubclass(target, expected):
-        wanted = " or ".join(member.__name__ for member in members(expected))
+        wanted = " or ".join(member.__name__ for member in union_members(expected))
         raise UserError(
-            f"{path} {target.__name__} is not what {config.task['_target_']} takes: it needs {wanted}; add {experiment_of(config)}"
+            f"{path} must be {wanted} for {config.task['_target_']}, got {target.__name__}. "
+            f"Add {suggest_experiments(config)}."
         )
     return build(config, path, **given)
 
 
-def experiment_of(config: DictConfig) -> str:
-    """Return the experiments of the config's task as a user names them."""
+def suggest_experiments(config: DictConfig) -> str:
+    """Return the experiments of the config's task as a user types them."""
     return (
-        " or ".join(f"experiment={name}" for name in experiments_of(config.task["_target_"]))
+        " or ".join(f"experiment={name}" for name in experiments_of_task(config.task["_target_"]))
         or "an experiment of that task"
     )
 
 
 def build_named(config: DictConfig, group: str, **given: Any) -> list[Any]:
-    """All entries of `logger` or `callback` that are not null."""
+    """Build the entries of `logger` or `callbacks` that are not null."""
     return [
         build(config, f"{group}.{name}", **given)
         for name, node in (config.get(group) or {}).items()
@@ -174,31 +182,35 @@ def build_named(config: DictConfig, group: str, **given: Any) -> list[Any]:
 
 
 def build_data(config: DictConfig) -> SplitData:
-    """The datamodule."""
+    """Build the datamodule."""
     data = build(config, "data")
     assert isinstance(data, SplitData)
     return data
 
 
 def build_optimizer(config: DictConfig) -> Any:
-    """The optimiser without its parameters; tried on one, as it refuses its options only then."""
+    """Build the factory of the optimizer.
+
+    It is tried on one layer, as only then it refuses its options.
+    """
     optimizer = build(config, "optimizer")
-    refused_in_one_line(
-        partial(optimizer, torch.nn.LayerNorm(1)), "optimizer", target_of(config, "optimizer")
-    )
+    call_constructor(partial(optimizer, torch.nn.LayerNorm(1)), "optimizer", target_of(config, "optimizer"))
     return optimizer
 
 
 def build_schedule(config: DictConfig) -> Any:
-    """The factor of the learning rate as a function of progress; tried at both ends, as it refuses its options only then."""
+    """Build the learning rate's factor as a function of progress.
+
+    It is tried at 0 and 1, as only then it refuses its options.
+    """
     schedule = build(config, "schedule")
     for progress in (0.0, 1.0):
-        refused_in_one_line(partial(schedule, progress), "schedule", target_of(config, "schedule"))
+        call_constructor(partial(schedule, progress), "schedule", target_of(config, "schedule"))
     return schedule
 
 
 def build_model(config: DictConfig) -> PixelEmbedding:
-    """backbone -> embedding -> grouping, and the objectness beside it."""
+    """Build the network of instance tasks: backbone, embedding, grouping, and the objectness head."""
     backbone = build(config, "backbone")
     channels = backbone.channels[0]
     embedding = build(config, "embedding", channels=channels)
@@ -207,14 +219,14 @@ def build_model(config: DictConfig) -> PixelEmbedding:
 
 
 def build_ranker(config: DictConfig, model: PixelEmbedding) -> Ranker:
-    """Return the ranker, for the features of this network."""
+    """Build the ranker for the features of this network."""
     ranker = build_part(config, "ranker", Ranker, channels=model.backbone.channels[0])
     assert isinstance(ranker, Ranker)
     return ranker
 
 
 def build_detector(config: DictConfig) -> BoundaryDetector:
-    """On each of the backbone's stages an embedding, and one classifier of all."""
+    """Build the network of boundary tasks: an embedding on each stage of the backbone, and a classifier."""
     backbone = build(config, "backbone")
     embeddings = [build(config, "embedding", channels=channels) for channels in backbone.channels]
     classifier = build_part(
@@ -223,33 +235,36 @@ def build_detector(config: DictConfig) -> BoundaryDetector:
     return BoundaryDetector(backbone, embeddings, build(config, "grouping"), classifier)
 
 
-MADE: dict[str, Callable[[DictConfig], Any]] = {
+BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
     "optimizer": build_optimizer,
     "schedule": build_schedule,
     "model": build_model,
     "detector": build_detector,
 }
-"""Parts of a task that take more than their group."""
+"""Functions that build a part of a task from more than its group."""
 
-LAST = ("model", "detector", "proposal")
-"""Parts that are built last, in this order: networks take longest; the proposals' ranker takes a network's channels."""
+BUILT_LAST = ("model", "detector", "proposal")
+"""Parts that are built last, in this order: networks take longest, and the proposals' ranker takes a
+network's channels."""
 
 
 def task_class(config: DictConfig) -> type[Task]:
-    """The class of the task."""
+    """Return the class of the config's task."""
     found = target_of(config, "task")
     assert isinstance(found, type) and issubclass(found, Task)
     return found
 
 
 def build_task(config: DictConfig) -> Task:
-    """Return the task with all its parts."""
+    """Build the task with all its parts."""
     wanted = [name for name in inspect.signature(task_class(config)).parameters if name not in config.task]
     types = get_type_hints(task_class(config).__init__)
     parts: dict[str, Any] = {}
-    for name in sorted(wanted, key=lambda name: LAST.index(name) if name in LAST else -1):
+    for name in sorted(wanted, key=lambda name: BUILT_LAST.index(name) if name in BUILT_LAST else -1):
         given = {"ranker": build_ranker(config, parts["model"])} if name == "proposal" else {}
-        parts[name] = MADE[name](config) if name in MADE else build_part(config, name, types[name], **given)
+        parts[name] = (
+            BUILDERS[name](config) if name in BUILDERS else build_part(config, name, types[name], **given)
+        )
     task = build(config, "task", **parts)
     assert isinstance(task, Task)
     return task
@@ -259,36 +274,35 @@ def check_pair(task: type[Task], data: SplitData, config: DictConfig) -> None:
     """Refuse data that the task cannot use.
 
     Raises:
-        UserError: naming both.
+        UserError: the data are of another kind.
     """
     if not isinstance(data, task.takes):
         raise UserError(
-            f"data {data.name} ({type(data).__name__}) is not what {config.task['_target_']} takes: it needs {task.takes.__name__}; "
-            "choose other data, or their task (task=boundary)"
+            f"data must be {task.takes.__name__} for {config.task['_target_']}, "
+            f"got {data.name} ({type(data).__name__}). "
+            "Choose other data, or their task (such as task=boundary)."
         )
 
 
 def build_trainer(
     config: DictConfig, folder: Path, callbacks: list[lightning.Callback], loggers: list[Any]
 ) -> lightning.Trainer:
-    """A trainer that writes into the folder and nowhere else.
+    """Build a trainer that writes into the folder and nowhere else.
 
     Raises:
-        UserError: a number that would train for ever, not at all, or backwards, or a test on no batch.
+        UserError: an option would train forever, not at all, or backwards, or test no batch.
     """
     options = options_of(config, "trainer")
-    for key, least in LEAST_OF_TRAINER.items():
+    for key, least in TRAINER_MINIMA.items():
         value = options.get(key, least)
         if value is None and key == "max_epochs":
             raise UserError(
-                "trainer.max_epochs is null: name how many epochs, as the schedule stretches over them"
+                "trainer.max_epochs must be an integer >= 0, got null. The schedule runs over the epochs."
             )
         if isinstance(value, int | float) and value < least:
-            raise UserError(f"trainer.{key} {value} is below {least}")
+            raise UserError(f"trainer.{key} must be >= {least}, got {value}.")
     if options.get("limit_test_batches") == 0:
-        raise UserError(
-            "trainer.limit_test_batches 0 tests nothing: name a number of batches, or 1.0 for all"
-        )
+        raise UserError("trainer.limit_test_batches must be a number of batches or 1.0 (all), got 0.")
     trainer = build(
         config,
         "trainer",
@@ -297,7 +311,7 @@ def build_trainer(
         logger=loggers,
         plugins=[WholeCheckpoints()],
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # EpochSampler shares the items out itself
+        use_distributed_sampler=False,  # EpochSampler gives each rank its share
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,

@@ -18,8 +18,8 @@ from rpe.task.instance import InstanceTask
 FILE = "calibration.json"
 
 
-def fitted_for(run: DictConfig, checkpoint: Path) -> dict[str, Any]:
-    """Return what decides the raw scores: the weights and the ranker's settings."""
+def fit_settings(run: DictConfig, checkpoint: Path) -> dict[str, Any]:
+    """Return the weights' hash and the ranker's settings: a calibration holds for these alone."""
     ranker = OmegaConf.to_container(run.ranker, resolve=True)
     return {"weights": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16], "ranker": ranker}
 
@@ -27,21 +27,21 @@ def fitted_for(run: DictConfig, checkpoint: Path) -> dict[str, Any]:
 def write_calibration(
     folder: Path, knots: Float[np.ndarray, "2 knot"], fitted: dict[str, Any], about: dict[str, Any]
 ) -> None:
-    """Write the knots of the map into the run's folder."""
+    """Write a calibration's knots into the run folder."""
     scores, ious = knots.tolist()
     content = {"scores": scores, "ious": ious, "fitted_for": fitted, "about": about}
     write_whole(folder / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, task: Task) -> dict[str, Any]:
-    """Let the task give calibrated scores where `config.calibrated` is true.
+    """Calibrate the task's scores where `config.calibrated` is true.
 
     Returns:
-        the setting to write down: `{"calibration": {scores, ious}}`, or nothing where the scores stay raw.
+        The setting for the provenance: `{"calibration": {scores, ious}}`, or {} where the scores stay raw.
 
     Raises:
-        UserError: no calibration in the run's folder, one of other weights or of another ranker, or a task
-            without scores.
+        UserError: the run folder holds no calibration, or one of other weights or of another ranker, or the
+            task has no scores.
     """
     if not isinstance(config.calibrated, bool):
         raise UserError(f"calibrated must be true or false, got {config.calibrated}.")
@@ -52,7 +52,8 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
     file = Path(config.run) / FILE
     if not file.is_file():
         raise UserError(
-            f"calibrated must be false without {file}, got true. Run python -m rpe.tools.calibrate run={config.run} first."
+            f"calibrated must be false without {file}, got true. "
+            f"Run python -m rpe.tools.calibrate run={config.run} first."
         )
     try:
         content = json.loads(file.read_text())
@@ -64,12 +65,14 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
             raise ValueError("scores or ious fall")
     except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{file} must be as rpe.tools.calibrate wrote it, got {type(error).__name__} ({error}). Write it again."
+            f"{file} must be as rpe.tools.calibrate wrote it, got {type(error).__name__} ({error}). "
+            "Write it again."
         ) from error
-    now = fitted_for(run, checkpoint)
+    now = fit_settings(run, checkpoint)
     if different := [key for key in now if not isinstance(fitted, dict) or fitted.get(key) != now[key]]:
         raise UserError(
-            f"calibrated must be false with other {' and '.join(different)} than {file} was fitted for, got true. "
+            f"calibrated must be false with other {' and '.join(different)} than {file} was fitted for, "
+            "got true. "
             f"Leave it out, or run python -m rpe.tools.calibrate run={config.run} again."
         )
     task.proposal.ranker = CalibratedRanker(task.proposal.ranker, scores, ious)

@@ -1,4 +1,4 @@
-"""A config as train.py composes it, where no door runs."""
+"""Compose train.py's config outside of a Hydra command."""
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -13,11 +13,15 @@ from rpe.run_files import CONF
 from rpe.structures import UserError
 
 
-def composed(overrides: list[str], hydra: bool = False) -> DictConfig:
-    """Return the training config with these overrides, with Hydra's own part where `hydra` is true.
+def compose_config(overrides: list[str], hydra: bool = False) -> DictConfig:
+    """Return the training config with these overrides.
+
+    Args:
+        overrides: of the command line.
+        hydra: keep Hydra's own part.
 
     Raises:
-        UserError: an override that there is not.
+        UserError: an override is unknown.
     """
     overrides = [todays_override(override) for override in overrides]
     before = HydraConfig.instance().cfg
@@ -31,22 +35,25 @@ def composed(overrides: list[str], hydra: bool = False) -> DictConfig:
         HydraConfig.instance().cfg = before
 
 
-def composed_jobs(overrides: list[str]) -> dict[str, DictConfig]:
-    """Return the training config of each job of a sweep, by its overrides; values are parted by commas, `sweep=` adds its own.
+def compose_jobs(overrides: list[str]) -> dict[str, DictConfig]:
+    """Return the training config of each job of a sweep, by its overrides.
+
+    Args:
+        overrides: commas separate the values of a key; `sweep=` adds its own.
 
     Raises:
-        UserError: for an unknown override.
+        UserError: an override is unknown.
     """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         fixed = [
             text for text, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()
         ]
-        preset = composed(fixed, hydra=True).hydra.sweeper.params or {}
+        preset = compose_config(fixed, hydra=True).hydra.sweeper.params or {}
         every = OverridesParser.create().parse_overrides(
             [*(f"{key}={value}" for key, value in preset.items()), *overrides]
         )
         (jobs,) = BasicSweeper.split_arguments(every, None)
     except HydraException as error:
         raise UserError(str(error).splitlines()[0]) from error
-    return {" ".join(job): composed(job) for job in jobs}
+    return {" ".join(job): compose_config(job) for job in jobs}

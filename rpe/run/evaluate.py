@@ -1,4 +1,4 @@
-"""evaluate(config): a run's weights, or anybody's predictions, on a split."""
+"""Evaluate a run's weights, or the predictions of any method, on a split."""
 
 import math
 import time
@@ -11,55 +11,57 @@ from omegaconf import DictConfig, OmegaConf
 from rpe.data.module import SplitData
 from rpe.run.building import build_data, build_task, build_trainer, check_config, check_pair, task_class
 from rpe.run.calibration import apply_calibration
-from rpe.run.cli import FROM_RUN, plainly
-from rpe.run.folder import checkpoint_of, load_weights, provenance, write_figures
-from rpe.run.train import without_downloads
+from rpe.run.cli import report_errors
+from rpe.run.folder import checkpoint_of, provenance, restore_weights, write_metrics
+from rpe.run.overrides import RUN_GROUPS
+from rpe.run.train import disable_downloads
 from rpe.run_files import pictures_of, read_run, write_whole
 from rpe.structures import UserError, check_count
 from rpe.task.base import Result, Scoring, Task
 
 
-@plainly
+@report_errors
 def evaluate(config: DictConfig) -> dict[str, float]:
-    """Score a run's best weights, or anybody's predictions, on a split; returns the figures.
+    """Score a run's weights, or a file of predictions, on a split; return the metrics.
 
     Raises:
-        UserError: neither or both of run and predictions, no data, or anything wrong with the files.
+        UserError: not exactly one of run and predictions is given, data are missing, or a file is broken.
     """
     started = time.monotonic()
     if (config.run is None) == (config.predictions is None):
         raise UserError(
-            "evaluate needs one of run=<run folder> and predictions=<results.json, or a folder of boundary or class maps>"
+            "run or predictions must be given, got neither or both. "
+            "Add run=<run folder>, or predictions=<results.json, or a folder of boundary or class maps>."
         )
     if config.names is not None and config.predictions is None:
-        raise UserError("names restricts predictions=; a run is evaluated on its whole split")
+        raise UserError(
+            f"names must be null beside run=, got {config.names}. A run is evaluated on its whole split."
+        )
     if config.calibrated and config.predictions is not None:
         raise UserError(
             "calibrated must be false beside predictions=, got true. Predict with calibrated=true instead."
         )
     if "_target_" not in config.data:
-        raise UserError("predictions= needs the data that they are for: add data=coco data.root=<folder>")
+        raise UserError("data must be given beside predictions=, got none. Add data=coco data.root=<folder>.")
     if config.predictions is not None:
         return score_predictions(config, started)
     return score_run(config, started)
 
 
 def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
-    """How predictions are read and scored, their task says."""
+    """Score a predictions file with the task's own metric."""
     data = build_data(config)
     task = task_class(config)
     check_pair(task, data, config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     names = OmegaConf.to_container(config.names) if OmegaConf.is_list(config.names) else config.names
     if names is not None and not isinstance(names, list):
-        raise UserError(f"names {names} is no list: write names=[100007,100039], or null for all")
+        raise UserError(f"names must be a list or null, got {names}. Write names=[100007,100039].")
     if names is not None and (
         odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]
     ):
-        raise UserError(
-            f"names holds {odd[0]}, which YAML does not take for text: quote it, as in names=['1e5']"
-        )
-    scoring = Scoring(backend_of(config, task), least_score_of(config), thresholds_of(config))
+        raise UserError(f"names must be text or integers, got {odd[0]}. Quote it, as in names=['1e5'].")
+    scoring = Scoring(choose_backend(config, task), read_score_threshold(config), read_thresholds(config))
     result = task.score(data, config.split, Path(config.predictions), folder, names, scoring)
     plain = {
         "data": OmegaConf.to_container(config.data, resolve=True),
@@ -72,36 +74,37 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
 
 
-def backend_of(config: DictConfig, task: type[Task]) -> str:
-    """What is to compute the figures.
+def choose_backend(config: DictConfig, task: type[Task]) -> str:
+    """Return the library that computes the metrics.
 
     Raises:
-        UserError: the task knows no such backend.
+        UserError: the task has no such backend.
     """
     if config.backend not in task.backends:
-        raise UserError(f"backend {config.backend!r} is unknown: choose {', '.join(task.backends)}")
+        raise UserError(f"backend must be one of {', '.join(task.backends)}, got {config.backend}.")
     return str(config.backend)
 
 
-def least_score_of(config: DictConfig) -> float:
-    """Of the masks of predictions= that become one label map.
+def read_score_threshold(config: DictConfig) -> float:
+    """Return the score from which the masks of predictions= become one label map.
 
     Raises:
-        UserError: no finite number.
+        UserError: it is not a finite number.
     """
     score = config.score_threshold
     if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
         raise UserError(
-            f"score_threshold {score} is no number: masks of that score or a better one become one label map, for AP and PQ"
+            f"score_threshold must be a finite number, got {score}. "
+            "Masks of at least that score become one label map, for AP and PQ."
         )
     return float(score)
 
 
-def thresholds_of(config: DictConfig) -> int | None:
-    """At how many thresholds boundary maps are counted; None is the official number.
+def read_thresholds(config: DictConfig) -> int | None:
+    """Return the number of thresholds at which boundary maps are counted; None is the official number.
 
     Raises:
-        UserError: too few for a curve, or no whole number.
+        UserError: it is not an integer, or too small for a curve.
     """
     if config.thresholds is not None:
         check_count(
@@ -111,30 +114,33 @@ def thresholds_of(config: DictConfig) -> int | None:
 
 
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
-    """Rebuild a run from its own config, but for the groups that are named here, and test its weights."""
+    """Rebuild a run from its own config with the given overrides, and test its weights."""
     changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
     if "score_threshold" in changed:
-        raise UserError("score_threshold is for predictions=; of a run, proposal.score_threshold says it")
+        raise UserError(
+            "score_threshold applies to predictions= only. Set proposal.score_threshold for a run."
+        )
     if "thresholds" in changed:
         raise UserError(
-            "thresholds is for predictions=; a run's maps are counted at the official 99: score those that it writes, predictions=<maps>"
+            "thresholds applies to predictions= only: a run's maps are counted at the official 99. "
+            "Score the maps that it writes: predictions=<maps>."
         )
     if any(key.split(".")[0] == "task" for key in changed):
-        raise UserError("task is what the run was trained for: leave it out beside run=")
-    run = run_as_asked(config)
+        raise UserError("task must be the one that the run was trained for. Remove task= beside run=.")
+    run = override_run(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])
     data: SplitData = build_data(run)
     check_pair(task_class(run), data, run)
     dataset = data.dataset(config.split)
-    backend = backend_of(config, task_class(run))
+    backend = choose_backend(config, task_class(run))
     task = build_task(run)
     task.backend = backend
-    checkpoint = chosen_checkpoint(config)
-    task.on_load_checkpoint(load_weights(task, checkpoint))
+    checkpoint = choose_checkpoint(config)
+    task.on_load_checkpoint(restore_weights(task, checkpoint))
     calibration = apply_calibration(config, run, checkpoint, task)
     task.check_dataset(dataset)
-    data.trainer = trainer  # of several processes, each takes its share of the images
+    data.trainer = trainer  # each of several processes loads its share of the images
     trainer.test(task, dataloaders=data.loader(config.split, training=False), verbose=False)
     if trainer.is_global_zero:
         plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
@@ -143,14 +149,14 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     return task.result.figures
 
 
-def run_as_asked(config: DictConfig) -> DictConfig:
-    """The config of the run that is named, with the groups that are asked for instead of its own.
+def override_run(config: DictConfig) -> DictConfig:
+    """Return the config of the given run, with the overridden groups instead of its own.
 
     Raises:
-        UserError: no run, or a setting that there is not.
+        UserError: the folder holds no run, or a setting is unknown.
     """
-    run = without_downloads(OmegaConf.create(read_run(config.run)))
-    for group in FROM_RUN:
+    run = disable_downloads(OmegaConf.create(read_run(config.run)))
+    for group in RUN_GROUPS:
         if group in run:
             run[group] = config[group]
     check_config(run)
@@ -160,23 +166,26 @@ def run_as_asked(config: DictConfig) -> DictConfig:
 def write_result(
     result: Result, folder: Path, data: SplitData, split: str, run: dict[str, Any]
 ) -> dict[str, float]:
-    """Files, pictures and figures, these last, as they say that all is there; returns them."""
+    """Write files and pictures, then the metrics, and return these.
+
+    A folder with `metrics.json` is complete, so it is written last.
+    """
     for name, content in result.files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)
     result.draw(pictures_of(folder), data, split)
-    write_figures(folder, result.figures, run, f"{data.name} {split}", result.notes())
+    write_metrics(folder, result.figures, run, f"{data.name} {split}", result.notes())
     return result.figures
 
 
-def chosen_checkpoint(config: DictConfig) -> Path:
-    """The run's best or last checkpoint, or a file.
+def choose_checkpoint(config: DictConfig) -> Path:
+    """Return the run's best or last checkpoint, or the given file.
 
     Raises:
-        UserError: there is none.
+        UserError: the checkpoint does not exist.
     """
     if config.checkpoint is None:
-        raise UserError("checkpoint is null: choose best, last or a .ckpt file")
+        raise UserError("checkpoint must be best, last or a .ckpt file, got null.")
     name = str(config.checkpoint)
     if name == "best":
         return checkpoint_of(str(config.run))

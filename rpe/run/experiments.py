@@ -1,4 +1,4 @@
-"""Describe the shipped experiments, as read from the comments and defaults of conf/experiment/*.yaml."""
+"""List the shipped experiments, from the comments and defaults of conf/experiment/*.yaml."""
 
 import re
 from typing import Any
@@ -8,8 +8,8 @@ import yaml
 from rpe.errors import UserError
 from rpe.run_files import CONF
 
-CHOOSING = ("experiment", "data", "resume", "sweep")
-"""Keys of which a training command gives at least one."""
+DATA_KEYS = ("experiment", "data", "resume", "sweep")
+"""Keys of which a training command must give at least one."""
 
 
 def options_of_group(group: str) -> list[str]:
@@ -17,8 +17,11 @@ def options_of_group(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-def needs() -> dict[str, str]:
-    """Return what each experiment needs: the brackets of its first comment, `# python train.py ...  (COCO 2017)`."""
+def read_needs() -> dict[str, str]:
+    """Return the data that each experiment needs.
+
+    They are the brackets of its first comment: `# python train.py ...  (COCO 2017)`.
+    """
     found = {}
     for name in options_of_group("experiment"):
         comments = re.findall(
@@ -29,8 +32,12 @@ def needs() -> dict[str, str]:
     return found
 
 
-def experiments_of(task: str) -> list[str]:
-    """Return the experiments of a task, which is an option of the group `task` or the `_target_` of one."""
+def experiments_of_task(task: str) -> list[str]:
+    """Return the experiments of a task.
+
+    Args:
+        task: an option of the group `task`, or the `_target_` of one.
+    """
     targets = {name: read_option("task", name)["_target_"] for name in options_of_group("task")}
     found = []
     for name in options_of_group("experiment"):
@@ -50,13 +57,17 @@ def read_option(group: str, name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()))
 
 
-def overview() -> str:
-    """Return what `train.py` prints without arguments: each experiment and what it needs, a line each."""
+def list_experiments() -> str:
+    """Return what `train.py` prints without arguments: each experiment and the data that it needs."""
     return "\n".join(
         [
             "Choose an experiment:",
-            *(f"  experiment={name:<16} needs {needed or 'its data'}" for name, needed in needs().items()),
-            f"or data alone, without an experiment's settings: data={{{','.join(options_of_group('data'))}}} data.root=<folder>",
+            *(
+                f"  experiment={name:<16} read_needs {needed or 'its data'}"
+                for name, needed in read_needs().items()
+            ),
+            "or data alone, without an experiment's settings: "
+            f"data={{{','.join(options_of_group('data'))}}} data.root=<folder>",
             "`--help` lists all groups and keys.",
         ]
     )
@@ -66,19 +77,19 @@ def check_choice(arguments: list[str]) -> None:
     """Refuse a training command that chooses no data.
 
     Raises:
-        UserError: with the experiments to choose from.
+        UserError: listing the experiments.
     """
     if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
         return  # --help and --cfg need no data
-    if not any(argument.partition("=")[0].lstrip("+") in CHOOSING for argument in arguments):
-        raise UserError(without_data(arguments))
+    if not any(argument.partition("=")[0].lstrip("+") in DATA_KEYS for argument in arguments):
+        raise UserError(describe_missing_data(arguments))
 
 
-def without_data(arguments: list[str]) -> str:
-    """Return the message for a training without data; a given task limits the experiments it names."""
+def describe_missing_data(arguments: list[str]) -> str:
+    """Return the message for a training without data; the experiments are those of a given task."""
     tasks = [argument.removeprefix("task=") for argument in arguments if argument.startswith("task=")]
-    fitting = (experiments_of(tasks[-1]) if tasks else []) or options_of_group("experiment")
+    fitting = (experiments_of_task(tasks[-1]) if tasks else []) or options_of_group("experiment")
     return (
         f"experiment or data must be given, got neither. Add experiment={' or experiment='.join(fitting)}"
-        "; `python train.py` alone says what each needs"
+        "; `python train.py` alone says what each read_needs"
     )

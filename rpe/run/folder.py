@@ -1,4 +1,4 @@
-"""Weights and figures in a run's folder, and where they came from."""
+"""Read and write a run folder's checkpoints and metrics."""
 
 import hashlib
 import json
@@ -22,73 +22,78 @@ SOURCE = Path(__file__).resolve().parent.parent.parent
 
 
 def checkpoint_of(name: str) -> Path:
-    """The best checkpoint of a run folder, the last where no epoch was validated, or the checkpoint itself.
+    """Return a run folder's best checkpoint, the last one where no epoch was validated, or the file itself.
+
+    Args:
+        name: a run folder, or a checkpoint.
 
     Raises:
-        UserError: there is none.
+        UserError: the checkpoint does not exist.
     """
     path = Path(name)
     best, last = (path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     file = path if not path.is_dir() else last if last.is_file() and not best.is_file() else best
     if not file.is_file():
         raise UserError(
-            f"checkpoint {file} does not exist: name a run folder that has trained, or a .ckpt file"
+            f"checkpoint must exist, got {file}. Name a run folder that has trained, or a .ckpt file."
         )
     return file
 
 
 def read_checkpoint(file: Path) -> Node:
-    """A checkpoint's content on the CPU.
+    """Read a checkpoint onto the CPU.
 
     Raises:
-        UserError: it is not a checkpoint.
+        UserError: the file is not a checkpoint.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content["state_dict"], dict):
             raise TypeError("no weights")
-    except Exception as error:  # garbage makes unpickling fail in every way there is
+    except Exception as error:  # unpickling garbage raises anything
         raise UserError(
-            f"{file} is not a checkpoint of this program ({type(error).__name__}): name a .ckpt that train.py wrote"
+            f"checkpoint must be one that train.py wrote, got {file} ({type(error).__name__})."
         ) from error
     return with_todays_weights(dict(content))
 
 
-RANKER = "proposal.ranker."
-"""Where a task keeps its ranker's weights."""
+RANKER_PREFIX = "proposal.ranker."
+"""Beginning of the names of the ranker's weights in a task."""
 
 
-def load_weights(task: torch.nn.Module, file: Path) -> Node:
-    """Load a checkpoint's weights; returns its content. A task whose ranker learns nothing leaves those of a learned one aside.
+def restore_weights(task: torch.nn.Module, file: Path) -> Node:
+    """Load a checkpoint's weights into the task, and return the checkpoint's content.
+
+    The weights of a learned ranker are ignored where the task's ranker learns nothing.
 
     Raises:
-        UserError: it is not a checkpoint, or one of another model.
+        UserError: the file is not a checkpoint, or is one of another model.
     """
     content = read_checkpoint(file)
     state, wanted = content["state_dict"], task.state_dict()
-    if not any(name.startswith(RANKER) for name in wanted):
-        state = {name: values for name, values in state.items() if not name.startswith(RANKER)}
+    if not any(name.startswith(RANKER_PREFIX) for name in wanted):
+        state = {name: values for name, values in state.items() if not name.startswith(RANKER_PREFIX)}
     for name in sorted(wanted.keys() | state.keys()):
         here, there = wanted.get(name), state.get(name)
         if here is None or there is None or here.shape != there.shape:
             shapes = [None if tensor is None else list(tensor.shape) for tensor in (there, here)]
             raise UserError(
-                f"checkpoint {file} is of another model: {name} is {shapes[0]} there and {shapes[1]} here; "
-                "use its run's backbone, embedding and grouping settings"
+                f"checkpoint must fit the model, got {file}: {name} is {shapes[0]}, not {shapes[1]}. "
+                "Use its run's backbone, embedding and grouping settings."
             )
     task.load_state_dict(state)
     return content
 
 
 def fingerprint_of(config: Node) -> str:
-    """16 hex digits of a config: equal where all settings are."""
+    """Return 16 hex digits of a config; two configs have the same where all settings are equal."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def provenance(config: Node, split: str, started: float) -> Node:
-    """What a result needs to be repeated: commit, config hash, data, hardware, versions, seconds."""
+    """Return what is needed to repeat a result: commit, config hash, data, hardware, versions, seconds."""
     git = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = (
+    commit = (
         subprocess.run(git, capture_output=True, text=True, check=False)
         if (SOURCE / ".git").exists()
         else None
@@ -99,7 +104,7 @@ def provenance(config: Node, split: str, started: float) -> Node:
         else platform.processor() or platform.machine()
     )
     return {
-        "commit": answer.stdout.strip() if answer and answer.returncode == 0 else "unknown",
+        "commit": commit.stdout.strip() if commit and commit.returncode == 0 else "unknown",
         "config": fingerprint_of(config),
         "data": config["data"],
         "split": split,
@@ -113,7 +118,7 @@ def provenance(config: Node, split: str, started: float) -> Node:
     }
 
 
-def write_figures(
+def write_metrics(
     folder: Path,
     figures: dict[str, float],
     run: Node,
@@ -121,11 +126,15 @@ def write_figures(
     notes: Sequence[str] = (),
     monitored: float | None = None,
 ) -> None:
-    """Write `metrics.json` and print its figures as a table.
+    """Write `metrics.json` and print its metrics as a table.
 
     Args:
-        notes: lines that explain figures of 0.
-        monitored: of a training, the best validation score, which hyper-parameter searches maximize.
+        folder: the run folder.
+        figures: metrics by name.
+        run: their provenance.
+        title: the table's title.
+        notes: lines that explain metrics of 0.
+        monitored: a training's best validation score, which hyper-parameter searches maximize.
     """
     content = (
         {"figures": figures}
@@ -134,11 +143,11 @@ def write_figures(
         | ({"notes": list(notes)} if notes else {})
     )
     write_whole(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
-    table = Table("figure", "value", title=title)
+    table = Table("metric", "value", title=title)
     for name, value in figures.items():
         table.add_row(name, f"{value:g}" if float(value).is_integer() else f"{value:.4f}")
     console = Console()
     console.print(table)
     for line in notes:
         console.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"all of it: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"written: {folder}", soft_wrap=True, highlight=False)

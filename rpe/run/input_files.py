@@ -1,4 +1,4 @@
-"""Which files a prediction is asked for."""
+"""Find the images that a prediction is given."""
 
 import glob
 from pathlib import Path
@@ -8,20 +8,21 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from rpe.data.listed import count_suffixes
-from rpe.run.prediction_writer import PARTS
+from rpe.run.prediction_writer import OUTPUT_FOLDERS
 from rpe.structures import UserError
 
 
 def image_files(images: Any) -> list[Path]:
-    """The files that a file, a folder, a pattern, or a list of these names: of a folder all with an image's suffix, of a pattern none that a
-    prediction has written.
+    """Return the images that a file, a folder, a pattern, or a list of these names, sorted.
+
+    A folder gives its files with an image's suffix. A pattern skips files that a prediction has written.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no image.
     """
     suffixes = image_suffixes()
     found: set[Path] = set()
-    for name in names_of(images):
+    for name in list_names(images):
         path = Path(name)
         if path.is_dir():
             found |= {file for file in visible_files(path) if file.suffix.lower() in suffixes}
@@ -31,33 +32,34 @@ def image_files(images: Any) -> list[Path]:
             matching = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 (takes absolute patterns)
             found |= {file for file in matching if file.is_file() and not is_predicted(file)}
     if not found:
-        others = f" ({others} there)" if (others := left_out(images)) else ""
+        others = f" ({others} there)" if (others := count_other_files(images)) else ""
         raise UserError(
-            f"images {images} names no image{others}: name a file, a folder that holds some, or a pattern such as 'photos/**/*.png'"
+            f"images must name at least one image, got {images}{others}. "
+            "Name a file, a folder of images, or a pattern such as 'photos/**/*.png'."
         )
     return sorted(found)
 
 
-def names_of(images: Any) -> list[str]:
-    """The one name, or those of a list."""
+def list_names(images: Any) -> list[str]:
+    """Return the names of a list, or the one name."""
     return [str(one) for one in images] if OmegaConf.is_list(images) else [str(images)]
 
 
 def image_suffixes() -> set[str]:
-    """The suffixes of all formats that Pillow reads."""
+    """Return the suffixes of all formats that Pillow reads."""
     Image.init()
     return {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files of a folder that are not hidden."""
+    """Return a folder's files that are not hidden."""
     return [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
 
 
-def left_out(images: Any) -> str:
-    """Count by suffix the files that the named folders hold beside images; empty where there are none."""
+def count_other_files(images: Any) -> str:
+    """Count by suffix the files beside images in the folders; empty where there are none."""
     suffixes = image_suffixes()
-    folders = [path for path in map(Path, names_of(images)) if path.is_dir()]
+    folders = [path for path in map(Path, list_names(images)) if path.is_dir()]
     return count_suffixes(
         sorted(
             file
@@ -69,5 +71,8 @@ def left_out(images: Any) -> str:
 
 
 def is_predicted(file: Path) -> bool:
-    """Whether a prediction has written it: a pattern such as photos/**/*.png must not find the answers in photos/found."""
-    return file.parent.name in PARTS and (file.parent.parent / "predictions.yaml").is_file()
+    """Return whether a prediction wrote the file.
+
+    A pattern such as photos/**/*.png must not find the output in photos/found.
+    """
+    return file.parent.name in OUTPUT_FOLDERS and (file.parent.parent / "predictions.yaml").is_file()

@@ -1,4 +1,7 @@
-"""One process at a time: in a run folder, and on a GPU. Locks are the operating system's and end with the process that holds them, however it ends."""
+"""Let one process at a time use a run folder, or a GPU.
+
+The locks are the operating system's. They end with the process that holds them, however it ends.
+"""
 
 import errno
 import fcntl
@@ -11,60 +14,66 @@ from pathlib import Path
 
 from rpe.structures import UserError
 
-EVERY = 0.5
-"""Seconds between two tries."""
+POLL_SECONDS = 0.5
+"""Seconds between two attempts."""
 
-UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
-"""What file systems without locks answer, some network ones among them: there, two commands on one folder are the user's care."""
+LOCKLESS_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
+"""Errors of file systems without locks, such as some network ones. There a user must not start two commands
+on one folder."""
 
 
 @contextmanager
-def held(folder: Path, waiting: str | None) -> Iterator[None]:
-    """Hold a folder that is there; the folder itself is locked, so nothing is left in it.
+def hold_folder(folder: Path, waiting: str | None) -> Iterator[None]:
+    """Hold an existing folder until the end. The folder itself is locked, so no lock file is left in it.
 
     Args:
-        folder: that is there.
-        waiting: what is said while another process holds it; with None nobody waits.
+        folder: the folder, which exists.
+        waiting: the message to print once while another process holds the folder; None raises instead of
+            waiting.
 
     Raises:
-        UserError: another process holds it, and nobody waits.
+        UserError: another process holds the folder, and `waiting` is None.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        said = False
-        while not locked(descriptor):
+        told = False
+        while not try_lock(descriptor):
             if waiting is None:
-                raise UserError(f"{folder} is being written by another process: wait for it, or stop it")
-            if not said:
+                raise UserError(
+                    f"run folder must be free, got {folder}, which another process writes. "
+                    "Wait for it, or stop it."
+                )
+            if not told:
                 print(f"{waiting}: waiting for it", flush=True)
-                said = True
-            time.sleep(EVERY)
+                told = True
+            time.sleep(POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)
 
 
-def locked(descriptor: int) -> bool:
-    """Whether the file could be locked, or its file system knows no locks."""
+def try_lock(descriptor: int) -> bool:
+    """Return whether the file could be locked, or its file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in UNLOCKABLE:
+        if error.errno not in LOCKLESS_ERRORS:
             raise
     return True
 
 
 @contextmanager
-def free_gpu(gpus: list[str], folder: Path | None = None) -> Iterator[int]:
-    """The index of a GPU that no other job of this machine has, held until the end; waits for one.
+def hold_gpu(gpus: list[str], folder: Path | None = None) -> Iterator[int]:
+    """Hold a GPU that no other job of this machine holds, waiting until there is one; yield its index.
 
-    joblib re-uses its worker processes and assigns no GPU, and CUDA reads CUDA_VISIBLE_DEVICES once, so a job takes one by its index.
+    joblib reuses its worker processes and assigns no GPU. CUDA reads CUDA_VISIBLE_DEVICES only once. So a job
+    takes its GPU by index.
 
     Args:
-        gpus: what tells each GPU apart on this machine, such as its UUID, in the order of their indices.
-        folder: of the lock files; None is one for each user in the system's temporary folder.
+        gpus: an identifier of each GPU of this machine, such as its UUID, in the order of their indices.
+        folder: the folder of the lock files; None is a folder of this user in the system's temporary folder.
     """
     folder = folder or Path(tempfile.gettempdir()) / f"rpe-gpus-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,9 +81,9 @@ def free_gpu(gpus: list[str], folder: Path | None = None) -> Iterator[int]:
         for index, name in enumerate(gpus):
             descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                if locked(descriptor):
+                if try_lock(descriptor):
                     yield index
                     return
             finally:
                 os.close(descriptor)
-        time.sleep(EVERY)
+        time.sleep(POLL_SECONDS)

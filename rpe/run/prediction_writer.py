@@ -1,4 +1,4 @@
-"""What a prediction leaves of each image, and the tables of all: written image by image, so that nothing finished is lost."""
+"""Write a prediction image by image, so that finished images are never lost, and its tables."""
 
 import csv
 import io
@@ -7,51 +7,49 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
 
 from rpe.data.module import distinct_names, normal_name
-from rpe.run_files import read_yaml, write_whole
+from rpe.run_files import Node, read_yaml, write_whole
 from rpe.segment import Instances
 from rpe.structures import UserError
 from rpe.task.classes import BACKGROUND_NAME
 
-MOST_LABELS = 2**16 - 1
-"""Of a 16-bit label map."""
+MAX_LABELS = 2**16 - 1
+"""Labels that a 16-bit label map can hold."""
 
-COLUMNS = ("image", "label", "class", "score", "area", "left", "top", "width", "height")
+CSV_COLUMNS = ("image", "label", "class", "score", "area", "left", "top", "width", "height")
 
-PARTS = ("labels", "boundaries", "overlays", "objects")
-"""Folders of a file an image."""
+OUTPUT_FOLDERS = ("labels", "boundaries", "overlays", "objects")
+"""Folders that hold a file for each image."""
 
-LONGEST_NAME = 255 - len(".json.partial")
-"""Bytes of an image's name, so that its files have names which file systems take."""
-
-Node = dict[str, Any]
+MAX_NAME_BYTES = 255 - len(".json.partial")
+"""Bytes of an image's name that leave room for the suffixes in a file name."""
 
 
 class PredictionWriter:
     """The folder of a prediction.
 
-    `labels/<name>.png` (16 bits; of boundary runs `boundaries/<name>.png`, 8 bits), `overlays/<name>.png` and, last, `objects/<name>.json`, whose presence says
-    that the image is done; of all images together `results.json` (COCO), `objects.csv` and `predictions.yaml`.
+    For each image it holds `labels/<name>.png` (16 bits; of boundary runs `boundaries/<name>.png`, 8 bits),
+    `overlays/<name>.png` and `objects/<name>.json`. The last is written last: an image that has it is done.
+    For all images together it holds `results.json` (COCO), `objects.csv` and `predictions.yaml`.
 
     Args:
-        folder: is there.
-        made: how the answers are made: what must not change when the work goes on.
-        about: what else predictions.yaml tells.
+        folder: the folder, which exists.
+        made: the settings that must match before the folder is continued.
+        about: further content of predictions.yaml.
 
     Raises:
-        UserError: the folder holds answers that were made otherwise.
+        UserError: the folder holds a prediction with other settings.
     """
 
     def __init__(self, folder: Path, made: Node, about: Node) -> None:
         self.folder, self.made, self.about, self.objects = folder, made, about, 0
         file = folder / "predictions.yaml"
-        self.images = {piece["name"]: piece["source"] for piece in self.pieces()}
+        self.images = {piece["name"]: piece["source"] for piece in self.read_pieces()}
         if self.images and file.is_file():
             before = read_yaml(file).get("made")
             if before != made:
@@ -59,61 +57,68 @@ class PredictionWriter:
                     key for key in made if not isinstance(before, dict) or before.get(key) != made[key]
                 ]
                 raise UserError(
-                    f"{folder} holds a prediction with other {' and '.join(differing)}: name another output folder"
+                    f"output must be another folder, got {folder}: "
+                    f"its prediction has other {' and '.join(differing)}."
                 )
         for part in ("objects", "overlays"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self.write_about()
 
-    def pieces(self) -> Iterator[Node]:
-        """All images that are done, by name."""
+    def read_pieces(self) -> Iterator[Node]:
+        """Yield the record of each finished image, sorted by name."""
         for file in sorted((self.folder / "objects").glob("*.json")):
             yield json.loads(file.read_text())
 
-    def name_all(self, files: list[Path]) -> dict[str, Path]:
-        """A name for each file: its stem, cut where it is too long; where several share that, with the suffix, then a number. What has a name already
-        keeps it."""
+    def name_images(self, files: list[Path]) -> dict[str, Path]:
+        """Return the files by a unique name: the stem, cut where it is too long.
+
+        Where several files share a stem, the suffix is added, then a number. A finished image keeps its name.
+        """
         known = {source: name for name, source in self.images.items()}
         stems = Counter(file.stem.lower() for file in files)
         names: dict[str, Path] = {}
-        # names must differ by more than their case, which some file systems do not keep
+        # some file systems ignore case
         taken = {name.lower() for name in self.images}
         for file in files:
-            name = known.get(source_of(file))
+            name = known.get(source_path(file))
             if name is None or name in names:
                 stem = (
                     file.stem if stems[file.stem.lower()] == 1 else f"{file.stem}_{file.suffix.lstrip('.')}"
                 )
                 endings = ("", *(f"_{number}" for number in range(2, len(files) + len(taken) + 3)))
                 name = next(
-                    one for one in (shortened(stem, ending) for ending in endings) if one.lower() not in taken
+                    one
+                    for one in (shorten_name(stem, ending) for ending in endings)
+                    if one.lower() not in taken
                 )
                 taken.add(name.lower())
             names[name] = file
         return names
 
     def is_done(self, name: str, file: Path) -> bool:
-        """Whether the answer to this very file is there."""
+        """Return whether this very file has been predicted."""
         piece = self.folder / "objects" / f"{name}.json"
-        return piece.is_file() and file.is_file() and json.loads(piece.read_text())["stamp"] == stamp_of(file)
+        return (
+            piece.is_file() and file.is_file() and json.loads(piece.read_text())["stamp"] == file_stamp(file)
+        )
 
     def write(self, name: str, file: Path, maps: Node, rows: list[Node], size: tuple[int, int]) -> None:
-        """Keep one image's answer.
+        """Write the output of one image.
 
         Args:
-            name: of the image.
-            file: where it lies.
+            name: the image's name.
+            file: the image.
             maps: pixels by folder.
-            rows: its objects, by `rows_of`.
+            rows: the image's objects, from `list_objects`.
             size: (height, width).
         """
         for part, pixels in maps.items():
             (self.folder / part).mkdir(exist_ok=True)
-            write_whole(self.folder / part / f"{name}.png", png_of(pixels))
+            write_whole(self.folder / part / f"{name}.png", encode_png(pixels))
         piece = {
             "name": name,
-            "source": source_of(file),
-            "stamp": stamp_of(file),
+            "source": source_path(file),
+            "stamp": file_stamp(file),
             "size": list(size),
             "objects": rows,
         }
@@ -121,26 +126,29 @@ class PredictionWriter:
         self.images[name] = piece["source"]
 
     def write_about(self) -> None:
-        """Write `predictions.yaml`: run, settings, where each image came from, and which image_id it has in results.json."""
+        """Write `predictions.yaml`: the run, its settings, and each image's source and image_id."""
         images = dict(sorted(self.images.items()))
-        names = {number: name for name, number in numbered(file_names(self.images)).items()}
+        names = {number: name for name, number in number_images(file_names(self.images)).items()}
         content = {**self.about, "made": self.made, "images": images, "image_ids": names}
         write_whole(
             self.folder / "predictions.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         )
 
     def write_tables(self) -> None:
-        """`results.json`, `objects.csv` and `predictions.yaml` of all images that are done; an image at a time is in memory."""
+        """Write `results.json`, `objects.csv` and `predictions.yaml` of all finished images.
+
+        One image at a time is in memory.
+        """
         self.write_about()
         if not self.made["objects"]:
             return
         files = file_names(self.images)
-        ids, self.objects = numbered(files), 0
+        ids, self.objects = number_images(files), 0
         results, table = (self.folder / f"{name}.writing" for name in ("results.json", "objects.csv"))
         with results.open("w") as rows, table.open("w", newline="") as lines:
             writer, before = csv.writer(lines), "["
-            writer.writerow(COLUMNS)
-            for piece in self.pieces():
+            writer.writerow(CSV_COLUMNS)
+            for piece in self.read_pieces():
                 self.objects += len(piece["objects"])
                 for one in piece["objects"]:
                     kept = {key: one[key] for key in ("category_id", "segmentation", "score", "area", "bbox")}
@@ -167,29 +175,36 @@ class PredictionWriter:
 
 
 def file_names(sources: dict[str, str]) -> dict[str, str]:
-    """Return what each image is called in results.json: its path below the folder that holds all of them, by which evaluation knows it again."""
+    """Return each image's file name in results.json, by which evaluation finds it again.
+
+    It is the path below the folder that holds all images.
+    """
     root = os.path.commonpath([Path(source).parent for source in sources.values()]) if sources else ""
     return {name: Path(source).relative_to(root).as_posix() for name, source in sources.items()}
 
 
-def numbered(files: dict[str, str]) -> dict[str, int]:
-    """Return the images' numbers, from 1, in the order of their file names: so evaluation sees that they are no data set's ids."""
+def number_images(files: dict[str, str]) -> dict[str, int]:
+    """Return the images' numbers from 1 on, in the order of their file names.
+
+    Evaluation thus sees that they are not the ids of a data set.
+    """
     return {
         name: number
         for number, name in enumerate(sorted(files, key=lambda name: normal_name(files[name])), start=1)
     }
 
 
-def rows_of(found: Instances) -> list[Node]:
+def list_objects(found: Instances) -> list[Node]:
     """Return the objects of an image as rows.
 
     Raises:
-        UserError: more objects than a label map of 16 bits has numbers.
+        UserError: the image has more objects than a 16-bit label map can hold.
     """
     count = len(found)
-    if count > MOST_LABELS:
+    if count > MAX_LABELS:
         raise UserError(
-            f"{count:,} objects are more than the {MOST_LABELS:,} of a 16-bit label map: cut the image, or ask for surer ones"
+            f"objects of an image must be <= {MAX_LABELS:,} for a 16-bit label map, got {count:,}. "
+            "Cut the image, or raise proposal.score_threshold."
         )
     names = distinct_names(found.categories, BACKGROUND_NAME)
     return [
@@ -198,25 +213,28 @@ def rows_of(found: Instances) -> list[Node]:
     ]
 
 
-def shortened(stem: str, ending: str) -> str:
-    """The two together as at most `LONGEST_NAME` bytes of UTF-8; what of a file's name is none becomes a question mark."""
+def shorten_name(stem: str, ending: str) -> str:
+    """Return stem and ending in at most `MAX_NAME_BYTES` bytes of UTF-8.
+
+    Undecodable bytes are replaced by "?".
+    """
     printable = os.fsencode(stem).decode("utf8", "replace").encode()
-    return printable[: LONGEST_NAME - len(ending)].decode("utf8", "ignore") + ending
+    return printable[: MAX_NAME_BYTES - len(ending)].decode("utf8", "ignore") + ending
 
 
-def source_of(file: Path) -> str:
-    """Where a file lies; bytes that are no UTF-8 as escapes, so that two files stay two."""
+def source_path(file: Path) -> str:
+    """Return a file's absolute path. Undecodable bytes are escaped, so that two files stay distinct."""
     return os.fsencode(file.absolute()).decode("utf8", "backslashreplace")
 
 
-def stamp_of(file: Path) -> list[int]:
-    """What changes when a file does: its length and time."""
+def file_stamp(file: Path) -> list[int]:
+    """Return a file's size and modification time, which change with its content."""
     about = file.stat()
     return [about.st_size, about.st_mtime_ns]
 
 
-def png_of(pixels: np.ndarray) -> bytes:
-    """Bytes or 16-bit numbers as PNG."""
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return 8-bit or 16-bit pixels as PNG."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=3)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""How the job that Hydra runs is called where runs of many jobs stand side by side."""
+"""Name a run of Hydra's for wandb, where the runs of many jobs stand side by side."""
 
 import functools
 from pathlib import Path
@@ -7,78 +7,89 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.run.sweep import RECORD, key_of
+from rpe.run.sweep import RECORD_FILE, override_key
 from rpe.run_files import read_yaml
 
-LONGEST_NAME = 128
-"""Characters of a run's name or group; longer ones wandb refuses."""
+WANDB_NAME_LENGTH = 128
+"""Characters of a run's name or group; wandb refuses longer ones."""
 
-LONGEST_TAG = 64
-"""The same of a tag."""
+WANDB_TAG_LENGTH = 64
+"""Characters of a tag; wandb refuses longer ones."""
 
-UNSAID = ("experiment", "logger", "resume", "init_from", "sweep", "hydra")
-"""Overrides that are no part of a name: they are tags, or say where something is written or read."""
+UNNAMED_KEYS = ("experiment", "logger", "resume", "init_from", "sweep", "hydra")
+"""Overrides that are not part of a name: tags carry them, or they name a place to read or write."""
 
 
-def record_of(hydra: Any) -> Path | None:
-    """The record of the sweep that the job is a point of; None of a run alone. A point of several ranks is a command of its own, so Hydra's mode does not tell."""
+def find_record(hydra: Any) -> Path | None:
+    """Return the record of the sweep that the job belongs to; None for a single run.
+
+    Hydra's mode does not tell: a job of several ranks is a command of its own.
+    """
     folder = Path(hydra.runtime.output_dir)
-    record = folder.parent / RECORD
+    record = folder.parent / RECORD_FILE
     return (
-        record
-        if record.is_file() and folder.name in points_of_record(record, record.stat().st_mtime_ns)
-        else None
+        record if record.is_file() and folder.name in read_jobs(record, record.stat().st_mtime_ns) else None
     )
 
 
-def sweep_of(hydra: Any) -> str | None:
-    """The last two parts of the sweep's folder: `digits-margin` of `outputs/digits/sweep/margin`; None of a run alone."""
-    record = record_of(hydra)
+def sweep_title(hydra: Any) -> str | None:
+    """Return the last two parts of the sweep's folder: `digits-margin` of `outputs/digits/sweep/margin`."""
+    record = find_record(hydra)
     if record is None:
         return None
     parts = [part for part in record.parent.absolute().parts if part not in ("sweep", "/")]
-    return "-".join(parts[-2:])[-LONGEST_NAME:]
+    return "-".join(parts[-2:])[-WANDB_NAME_LENGTH:]
 
 
-def swept_of(hydra: Any) -> list[str]:
-    """The overrides that a sweep's points differ in."""
-    record = record_of(hydra)
+def swept_values(hydra: Any) -> list[str]:
+    """Return the job's values of the overrides in which the sweep's jobs differ; none for a single run."""
+    record = find_record(hydra)
     if record is None:
         return []
-    points = points_of_record(record, record.stat().st_mtime_ns)
-    mine = points[Path(hydra.runtime.output_dir).name]
+    jobs = read_jobs(record, record.stat().st_mtime_ns)
+    mine = jobs[Path(hydra.runtime.output_dir).name]
     return [
-        f"{key}={value}"
-        for key, value in mine.items()
-        if any(point.get(key) != value for point in points.values())
+        f"{key}={value}" for key, value in mine.items() if any(job.get(key) != value for job in jobs.values())
     ]
 
 
 @functools.lru_cache(maxsize=1)
-def points_of_record(record: Path, written: int) -> dict[str, dict[str, Any]]:
-    """The points of a sweep's record by their folder; read once, as it is asked for ten times a job."""
-    points: dict[str, dict[str, Any]] = read_yaml(record).get("points", {})
-    return points
+def read_jobs(record: Path, written: int) -> dict[str, dict[str, Any]]:
+    """Read the jobs of a sweep's record by their folder, once, as a job needs them about ten times."""
+    jobs: dict[str, dict[str, Any]] = read_yaml(record).get("points", {})
+    return jobs
 
 
-def name_of(hydra: Any) -> str:
-    """What a sweep's point is; of a run alone what was said on the command line, and where nothing was, the name of its folder."""
-    said = [text for text in hydra.overrides.task if key_of(text).split(".")[0] not in UNSAID]
-    return (" ".join(swept_of(hydra) or said) or Path(hydra.runtime.output_dir).name)[:LONGEST_NAME]
+def run_name(hydra: Any) -> str:
+    """Return a job's swept values, else a run's overrides, else the name of its folder."""
+    overrides = [
+        text for text in hydra.overrides.task if override_key(text).split(".")[0] not in UNNAMED_KEYS
+    ]
+    return (" ".join(swept_values(hydra) or overrides) or Path(hydra.runtime.output_dir).name)[
+        :WANDB_NAME_LENGTH
+    ]
 
 
-def tags_of(hydra: Any, data: str | None) -> list[str]:
-    """Experiment, task, name of the data, sweep."""
-    tags = [hydra.runtime.choices.get("experiment"), hydra.runtime.choices.get("task"), data, sweep_of(hydra)]
-    return list(dict.fromkeys(tag[-LONGEST_TAG:] for tag in tags if tag))
+def list_tags(hydra: Any, data: str | None) -> list[str]:
+    """Return experiment, task, name of the data, and sweep, as far as they are known."""
+    tags = [
+        hydra.runtime.choices.get("experiment"),
+        hydra.runtime.choices.get("task"),
+        data,
+        sweep_title(hydra),
+    ]
+    return list(dict.fromkeys(tag[-WANDB_TAG_LENGTH:] for tag in tags if tag))
 
 
-def job(what: str, *, _root_: DictConfig) -> Any:
-    """`group`, `name` or `tags` of the job; where Hydra runs none, as for `compose`, nothing."""
+def resolve_run_name(part: str, *, _root_: DictConfig) -> Any:
+    """Return `group`, `name` or `tags` of the job that Hydra runs.
+
+    Nothing where Hydra runs no job, as under `compose`.
+    """
     # between two jobs of a sweep there is no folder yet
     if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
-        return [] if what == "tags" else None
+        return [] if part == "tags" else None
     hydra = HydraConfig.get()
-    if what == "tags":  # of a run that goes on, Hydra knows neither the experiment nor the data
-        return tags_of(hydra, _root_.data.get("name")) if _root_.get("resume") is None else []
-    return {"group": sweep_of, "name": name_of}[what](hydra)
+    if part == "tags":  # of a resumed run, Hydra knows neither the experiment nor the data
+        return list_tags(hydra, _root_.data.get("name")) if _root_.get("resume") is None else []
+    return {"group": sweep_title, "name": run_name}[part](hydra)

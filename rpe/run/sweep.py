@@ -1,8 +1,9 @@
-"""A sweep: where it lives, what its points are called, what became of each.
+"""Name the folders of a sweep and its jobs, and keep the sweep's record.
 
-`outputs/<experiment>/sweep/<name>/<overrides>/`: no time stamp, so that the same command finds what it has done. Hydra knows no resuming (its issue 3328); here a
-finished point is known by its `metrics.json`, which is written last, and a point that is asked for again is skipped, gone on with or begun
-(`rpe.sweep.point`), whatever launcher asks. `sweep.yaml` says which points were asked for, and by which commands.
+A job lives in `outputs/<experiment>/sweep/<name>/<overrides>/`. The path holds no time, so the same command
+finds the jobs that are done. Hydra itself cannot resume a sweep (its issue 3328). A finished job has a
+`metrics.json`, which is written last. A job that is started again is skipped, resumed or begun
+(`rpe.sweep.job`), under every launcher. `sweep.yaml` lists the jobs and the commands that started them.
 """
 
 import hashlib
@@ -20,78 +21,92 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rpe.run.lock import held
+from rpe.run.lock import hold_folder
 from rpe.run_files import read_yaml, write_whole
 from rpe.structures import UserError
 
-REASON = "error.txt"
-"""In a failed point's folder: one line for a slip, the stack trace for a fault."""
+ERROR_FILE = "error.txt"
+"""In a failed job's folder: one line for a user's mistake, the stack trace for a bug."""
 
-RECORD = "sweep.yaml"
-"""In the sweep's folder: `commands`, and of each point's folder its values (`points`) and its overrides as they were said."""
+RECORD_FILE = "sweep.yaml"
+"""In the sweep's folder: its `commands`, and by the name of each job's folder its values (`points`) and the
+text of its overrides (`overrides`)."""
 
-UNRECORDED = ("sweep", "launcher")
-"""What says how a sweep is run, not what its points are."""
+EXECUTION_GROUPS = ("sweep", "launcher")
+"""Keys that say how a sweep is run; they belong to no job."""
 
-UNNAMED = ("sweep", "launcher", "logger", "callback")
-"""Groups that change no result, or stand in the sweep's own path: a point is the same point under another launcher or logger. Swept, they would make several
-points of one."""
+UNNAMED_GROUPS = ("sweep", "launcher", "logger", "callbacks")
+"""Groups that change no metric, or that the sweep's path holds already. A job is the same under another
+launcher or logger. A sweep over one of these would give several jobs one name."""
 
-LONGEST = 100
-"""Characters of a point's name; file systems take 255 bytes, people less."""
+MAX_NAME_LENGTH = 100
+"""Characters of a job's name; file systems take 255 bytes, but people read it."""
 
 
-class Sweep(NamedTuple):
-    """What this process has been asked for: the sweep's folder and its points' names."""
+class StartedSweep(NamedTuple):
+    """A sweep that this process started: its folder and the names of its jobs."""
 
     folder: Path
-    points: list[str]
+    jobs: list[str]
 
 
-asked: list[Sweep] = []
+started_sweeps: list[StartedSweep] = []
 """The sweeps that this process has started, the newest last."""
 
 
-def title(experiment: str | None, data: str | None) -> str:
-    """Return what the output folder of a training is named after: its experiment, else its data."""
+def choose_title(experiment: str | None, data: str | None) -> str:
+    """Return the title of a training's output folder: its experiment, else its data."""
     return experiment or data or "unnamed"
 
 
 def is_named(override: str, folder: str) -> bool:
-    """Whether an override is a part of its point's name; experiment and data are where the sweep's folder does not say them."""
-    if key_of(override) in ("experiment", "data"):
+    """Return whether an override is part of its job's name.
+
+    Experiment and data are, unless the sweep's folder names them.
+    """
+    if override_key(override) in ("experiment", "data"):
         return f"/{override.partition('=')[2]}/sweep/" not in f"/{folder}/"
-    return key_of(override).split(".")[0] not in UNNAMED
+    return override_key(override).split(".")[0] not in UNNAMED_GROUPS
 
 
-def key_of(override: str) -> str:
-    """The key of `key=value`, `+key=value` or `~key`."""
+def override_key(override: str) -> str:
+    """Return the key of `key=value`, `+key=value` or `~key`."""
     return override.split("=")[0].lstrip("+~")
 
 
-def point_name(overrides: list[str], folder: str) -> str:
-    """A point's folder: its overrides in a fixed order as letters, digits and -_. alone, so that it can be named on a command line; a hash where that is
-    longer than `LONGEST`, and at its end where it would stand for other overrides too. `folder` is the sweep's."""
+def job_name(overrides: list[str], folder: str) -> str:
+    """Return the name of a job's folder: its overrides in a fixed order, as letters, digits, `-`, `_` and
+    `.`.
+
+    So it needs no quotes on a command line. A name over `MAX_NAME_LENGTH` becomes a hash. A name that other
+    overrides could have too ends in a hash.
+
+    Args:
+        overrides: the job's overrides.
+        folder: the sweep's folder.
+    """
     chosen = sorted(override for override in overrides if is_named(override, folder))
     written = "_".join(override.replace("=", "-", 1) for override in chosen)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", written)
-    if len(name) > LONGEST:
-        return digest(chosen, 16)
-    return name + ("" if name == written else f"_{digest(chosen, 8)}") or "defaults"
+    if len(name) > MAX_NAME_LENGTH:
+        return hash_texts(chosen, 16)
+    return name + ("" if name == written else f"_{hash_texts(chosen, 8)}") or "defaults"
 
 
-def digest(texts: list[str], length: int) -> str:
-    """So many hex digits of texts in any order."""
+def hash_texts(texts: list[str], length: int) -> str:
+    """Return the first hex digits of the hash of texts in any order."""
     return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:length]
 
 
 def sweep_folder(arguments: list[str]) -> str:
-    """Where the sweep of a command line lives: `outputs/<experiment, else data>/sweep/<name of conf/sweep, or 8 hex digits of the swept overrides>`.
+    """Return the folder of a command line's sweep: `outputs/<experiment, else data>/sweep/<name>`.
+
+    The name is the option of conf/sweep, else 8 hex digits of the swept overrides.
 
     Raises:
-        HydraException: an argument that Hydra cannot read.
+        HydraException: Hydra cannot parse an argument.
     """
-    # flags and their values are none of Hydra's overrides
+    # flags and their values are not overrides
     overrides = [
         argument
         for argument in arguments
@@ -104,48 +119,49 @@ def sweep_folder(arguments: list[str]) -> str:
         for override in parsed
         if not override.is_sweep_override()
     }
-    # an experiment that is swept is an axis of a sweep that belongs to no single one
-    several = any(key_of(text) in ("experiment", "data") for text in swept)
+    # a sweep over experiments belongs to no single one
+    several = any(override_key(text) in ("experiment", "data") for text in swept)
     name = values.get("sweep", "null")
-    of = "several" if several else title(values.get("experiment"), values.get("data"))
-    return f"outputs/{of}/sweep/{digest(swept, 8) if name == 'null' else name}"
+    parent = "several" if several else choose_title(values.get("experiment"), values.get("data"))
+    return f"outputs/{parent}/sweep/{hash_texts(swept, 8) if name == 'null' else name}"
 
 
-def points_of(config: DictConfig) -> dict[str, list[str]]:
-    """The overrides of each of the sweep's points, by its name, as Hydra's sweeper will form them.
+def list_jobs(config: DictConfig) -> dict[str, list[str]]:
+    """Return the overrides of each job by its name, as Hydra's sweeper will form them.
 
     Raises:
-        UserError: two points would be one, as what tells them apart is no part of a point's name.
+        UserError: two jobs would have one name, as the key that distinguishes them is not part of a name.
     """
     preset = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*preset, *config.hydra.overrides.task])
-    (points,) = BasicSweeper.split_arguments(parsed, None)
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
     named: dict[str, list[str]] = {}
-    for overrides in points:
-        name = point_name(overrides, config.hydra.sweep.dir)
+    for overrides in jobs:
+        name = job_name(overrides, config.hydra.sweep.dir)
         if named.setdefault(name, overrides) != overrides:
             (one, *_) = sorted(set(overrides) ^ set(named[name]))
             raise UserError(
-                f"{key_of(one)} cannot be swept: it changes no figure, or is a sweep of its own; give each of its values a command"
+                f"{override_key(one)} must be one value in a sweep, got several. "
+                "Start a command for each: it changes no metric, or names a sweep of its own."
             )
     return named
 
 
 def is_own_folder(override: str) -> bool:
-    """Whether it is the folder that `sweep_folder` gave."""
+    """Return whether an override is the folder that `sweep_folder` chose."""
     return re.match(r"hydra\.sweep\.dir='outputs/[^/]+/sweep/[^/]+'$", override) is not None
 
 
-def values_of(overrides: list[str]) -> dict[str, Any]:
-    """Overrides as keys and plain values; what YAML cannot read stays text."""
+def parse_values(overrides: list[str]) -> dict[str, Any]:
+    """Return overrides as keys and plain values; a value that YAML cannot read stays text."""
     values: dict[str, Any] = {}
     for text in overrides:
         key, _, value = text.partition("=")
-        if key_of(key) not in UNRECORDED:
+        if override_key(key) not in EXECUTION_GROUPS:
             try:
-                values[key_of(key)] = yaml.safe_load(value)
+                values[override_key(key)] = yaml.safe_load(value)
             except yaml.YAMLError:
-                values[key_of(key)] = value
+                values[override_key(key)] = value
     return values
 
 
@@ -154,82 +170,82 @@ def is_grid(config: DictConfig) -> bool:
     return str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
 
 
-def record(folder: Path, command: str | None, points: dict[str, list[str]]) -> None:
+def record_jobs(folder: Path, command: str | None, jobs: dict[str, list[str]]) -> None:
     """Add a command and its jobs to the sweep's record."""
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder, f"another command is being added to {folder}"):
-        known = read_yaml(folder / RECORD) if (folder / RECORD).is_file() else {}
+    with hold_folder(folder, f"{folder} is locked by another command"):
+        known = read_yaml(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
         commands = list(dict.fromkeys([*known.get("commands", []), *([] if command is None else [command])]))
-        every = known.get("points", {}) | {name: values_of(overrides) for name, overrides in points.items()}
-        said = known.get("overrides", {}) | {
-            name: [text for text in overrides if key_of(text) not in UNRECORDED]
-            for name, overrides in points.items()
+        values = known.get("points", {}) | {name: parse_values(overrides) for name, overrides in jobs.items()}
+        kept = known.get("overrides", {}) | {
+            name: [text for text in overrides if override_key(text) not in EXECUTION_GROUPS]
+            for name, overrides in jobs.items()
         }
         write_whole(
-            folder / RECORD,
-            yaml.safe_dump({"commands": commands, "points": every, "overrides": said}, sort_keys=False),
+            folder / RECORD_FILE,
+            yaml.safe_dump({"commands": commands, "points": values, "overrides": kept}, sort_keys=False),
         )
 
 
-class Remember(Callback):
-    """Writes down what is asked for before the first point runs, and says at the end where it lies."""
+class SweepRecorder(Callback):
+    """The Hydra callback that records a sweep's jobs before the first one runs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        HydraConfig.instance().set_config(
-            config
-        )  # Hydra does so after its callbacks, and folders' names ask it
+        # Hydra does so after its callbacks, and the names of folders need it
+        HydraConfig.instance().set_config(config)
         folder = Path(config.hydra.sweep.dir)
-        if (
-            "experiment" not in config.hydra.runtime.choices
-        ):  # scorings lie side by side and are not gone on with
-            asked.append(Sweep(folder, []))
+        if "experiment" not in config.hydra.runtime.choices:  # evaluations are not resumed
+            started_sweeps.append(StartedSweep(folder, []))
             return
         try:
             self.start(folder, config)
-        except (UserError, OSError) as error:  # Hydra would warn of it and go on
+        except (UserError, OSError) as error:  # Hydra would print a warning and continue
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
 
     def start(self, folder: Path, config: DictConfig) -> None:
         """Write the record before the first job runs."""
-        points = points_of(config) if is_grid(config) else {}
-        asked.append(Sweep(folder, list(points)))
-        of_hydra = [
+        jobs = list_jobs(config) if is_grid(config) else {}
+        started_sweeps.append(StartedSweep(folder, list(jobs)))
+        hydra_overrides = [
             text
             for text in config.hydra.overrides.hydra
             if not text.startswith("hydra.mode") and not is_own_folder(text)
         ]
-        said = [shlex.quote(str(override)) for override in (*config.hydra.overrides.task, *of_hydra)]
-        record(folder, " ".join(["python train.py -m", *said]), points)
+        overrides = [
+            shlex.quote(str(override)) for override in (*config.hydra.overrides.task, *hydra_overrides)
+        ]
+        record_jobs(folder, " ".join(["python train.py -m", *overrides]), jobs)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Record a job that a sweeper chose by the scores of earlier ones, so that no record could be made before."""
+        """Record a job that a sweeper chose by the scores of earlier ones."""
         if (
             config.hydra.mode == RunMode.MULTIRUN
             and "experiment" in config.hydra.runtime.choices
             and not is_grid(config)
         ):
             folder = Path(config.hydra.runtime.output_dir)
-            record(folder.parent, None, {folder.name: list(config.hydra.overrides.task)})
+            record_jobs(folder.parent, None, {folder.name: list(config.hydra.overrides.task)})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if asked and asked[-1].points:
+        if started_sweeps and started_sweeps[-1].jobs:
             print(
-                f"{len(asked[-1].points)} points are done: python -m rpe.tools.report sweep={shlex.quote(str(asked[-1].folder))}",
+                f"{len(started_sweeps[-1].jobs)} jobs are done: python -m rpe.tools.report "
+                f"sweep={shlex.quote(str(started_sweeps[-1].folder))}",
                 flush=True,
             )
 
 
-def failed_points(sweep: Sweep) -> dict[str, str]:
-    """The points of this command that failed, by their folder, and the last line of the reason."""
-    reasons = sorted(sweep.folder.rglob(REASON), key=lambda file: (file.stat().st_mtime_ns, file))
+def find_failed_jobs(sweep: StartedSweep) -> dict[str, str]:
+    """Return this command's failed jobs by their folder, each with the last line of its error."""
+    reasons = sorted(sweep.folder.rglob(ERROR_FILE), key=lambda file: (file.stat().st_mtime_ns, file))
     mine = {
         str(file.parent.relative_to(sweep.folder)): file.read_text().strip().splitlines()[-1]
         for file in reasons
     }
-    return {point: reason for point, reason in mine.items() if not sweep.points or point in sweep.points}
+    return {job: reason for job, reason in mine.items() if not sweep.jobs or job in sweep.jobs}
 
 
-def finished_points(sweep: Sweep) -> int:
-    """How many of this command's points have their figures."""
-    return sum((sweep.folder / point / "metrics.json").is_file() for point in sweep.points)
+def count_finished_jobs(sweep: StartedSweep) -> int:
+    """Return how many of this command's jobs have a `metrics.json`."""
+    return sum((sweep.folder / job / "metrics.json").is_file() for job in sweep.jobs)

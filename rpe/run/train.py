@@ -1,4 +1,4 @@
-"""A training: a new run or one that goes on, then its test."""
+"""Train a new run or resume one, then test it."""
 
 import os
 import time
@@ -28,27 +28,28 @@ from rpe.run.building import (
     check_pair,
     task_class,
 )
-from rpe.run.folder import checkpoint_of, fingerprint_of, load_weights, provenance, write_figures
-from rpe.run.lock import free_gpu
-from rpe.run.sweep import key_of
+from rpe.run.folder import checkpoint_of, fingerprint_of, provenance, restore_weights, write_metrics
+from rpe.run.lock import hold_gpu
+from rpe.run.sweep import override_key
 from rpe.run_files import pictures_of, read_run, remember_changes, run_folder, write_whole
 from rpe.structures import UserError
 from rpe.task.base import Task
 
-RESUMABLE = ("resume", "trainer.max_epochs", "trainer.devices", "trainer.accelerator", "logger")
-"""What may be said beside `resume=`; `logger` with all below it."""
+RESUME_KEYS = ("resume", "trainer.max_epochs", "trainer.devices", "trainer.accelerator", "logger")
+"""Keys that may stand beside `resume=`; `logger` with all its options."""
 
 
-def train_run(config: DictConfig, folder: Path, going_on: bool) -> float | None:
-    """Train, test with the best weights, write everything into the run folder.
+def train_run(config: DictConfig, folder: Path, resuming: bool) -> float | None:
+    """Train, test with the best weights, and write everything into the run folder.
 
     Args:
-        config: of this process; with `resume`, what is said beside it.
-        folder: that is there.
-        going_on: from the folder's last checkpoint, although nobody said `resume`.
+        config: the config of this process; with `resume`, only the overrides beside it count.
+        folder: the run folder, which exists.
+        resuming: continue from the folder's last checkpoint, although `resume` is not set.
 
     Returns:
-        The best validation score: the monitored metric of the best checkpoint; None where no epoch was validated.
+        The best validation score: the monitored metric of the best checkpoint; None where no epoch was
+        validated.
 
     Raises:
         UserError: a user's mistake; before training starts wherever that is possible.
@@ -56,78 +57,81 @@ def train_run(config: DictConfig, folder: Path, going_on: bool) -> float | None:
     started = time.monotonic()
     changes: dict[str, Any] = {}
     if config.resume is not None:
-        config, changes = resumed_config(config)
-        going_on = True
+        config, changes = resume_config(config)
+        resuming = True
     check_config(config)
     make_root_absolute(config)
-    if not going_on:
+    if not resuming:
         check_unused(folder)
-    with gpu_of_this_job(config) as devices:
+    with assign_gpu(config) as devices:
         trainer = build_training(config, folder, devices)
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         data = build_data(config)
         check_pair(task_class(config), data, config)
-        task = build_task(without_downloads(config) if going_on else config)
+        task = build_task(disable_downloads(config) if resuming else config)
         for split in SPLITS:
             task.check_dataset(data.dataset(split, training=split == "train"))
-        if going_on:
-            check_progress(load_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
+        if resuming:
+            check_progress(restore_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
             if is_first_rank():
                 remember_changes(folder, changes)
-                (folder / "metrics.json").unlink(missing_ok=True)  # of the weights before
+                (folder / "metrics.json").unlink(missing_ok=True)  # it belongs to earlier weights
         elif config.init_from is not None:
-            load_weights(task, checkpoint_of(config.init_from))
+            restore_weights(task, checkpoint_of(config.init_from))
         else:
             first = data.dataset("train", training=True)
             task.calibrate([first[index] for index in range(min(data.batch_size, len(first)))])
-        if (
-            not going_on and is_first_rank()
-        ):  # settings, data and weights are sound: from here on there is a run
-            write_whole(folder / "config.yaml", yaml.safe_dump(plain_config(config), sort_keys=False))
+        if not resuming and is_first_rank():  # settings, data and weights are valid: the run begins here
+            write_whole(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
         return fit_and_test(config, folder, trainer, data, task, started)
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """Where a run goes on from, if it is there."""
+    """Return the path of the checkpoint that a resumed run starts from."""
     return folder / "checkpoints" / "last.ckpt"
 
 
 def is_first_rank() -> bool:
-    """Whether this process is a training's only one, or the first of several."""
+    """Return whether this process is a training's only one, or the first of several."""
     return (
         next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
         == "0"
     )
 
 
-def jobs_at_once() -> int:
-    """How many points of a sweep run at a time on this machine: joblib's `n_jobs`, else one."""
+def count_parallel_jobs() -> int:
+    """Return how many jobs of a sweep run at a time on this machine: joblib's `n_jobs`, else one."""
     hydra = HydraConfig.get()
-    asked = int(hydra.launcher.get("n_jobs", 1)) if hydra.mode == RunMode.MULTIRUN else 1
-    return max(1, (os.cpu_count() or 1) + 1 + asked if asked < 0 else asked)
+    count = int(hydra.launcher.get("n_jobs", 1)) if hydra.mode == RunMode.MULTIRUN else 1
+    return max(1, (os.cpu_count() or 1) + 1 + count if count < 0 else count)
 
 
 @contextmanager
-def gpu_of_this_job(config: DictConfig) -> Iterator[list[int] | None]:
-    """The GPU that this job has to itself, where others run beside it on a machine with several; else None: what `trainer.devices` says."""
+def assign_gpu(config: DictConfig) -> Iterator[list[int] | None]:
+    """Yield the GPU that this job holds alone, where other jobs run beside it on a machine with several GPUs.
+
+    None leaves the choice to `trainer.devices`.
+    """
     gpus = torch.cuda.device_count()
     if (
-        jobs_at_once() < 2
+        count_parallel_jobs() < 2
         or gpus < 2
         or config.trainer.devices != 1
         or config.trainer.accelerator not in ("auto", "gpu", "cuda")
     ):
         yield None
         return
-    with free_gpu([str(torch.cuda.get_device_properties(index).uuid) for index in range(gpus)]) as index:
+    with hold_gpu([str(torch.cuda.get_device_properties(index).uuid) for index in range(gpus)]) as index:
         yield [index]
 
 
-def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
-    """The interrupted run's config with the few overrides that a resumed run may have, and these by dotted key.
+def resume_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+    """Return the interrupted run's config with the changes that a resumed run may make.
+
+    The changes themselves are returned too, by dotted key.
 
     Raises:
-        UserError: another override, or no checkpoint to go on from.
+        UserError: an override that a resumed run cannot have, or the run has no checkpoint.
     """
     hydra = HydraConfig.get()
     overrides = [
@@ -135,20 +139,20 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         for override in hydra.overrides.task
         if not override.startswith("resume=") and override != "logger=run"
     ]
-    # Lightning tells its ranks, which it starts by the same command, where the first one writes
-    of_hydra = (
+    # Lightning starts its ranks by the same command, with the first rank's folder as an override of Hydra's
+    hydra_overrides = (
         [text for text in hydra.overrides.hydra if not text.startswith("hydra.mode")]
         if is_first_rank()
         else []
     )
-    for override in [*overrides, *of_hydra]:
-        key = key_of(override)
-        if key not in RESUMABLE and not key.startswith("logger."):
+    for override in [*overrides, *hydra_overrides]:
+        key = override_key(override)
+        if key not in RESUME_KEYS and not key.startswith("logger."):
             raise UserError(
-                f"{override} cannot change while resuming, only {', '.join(RESUMABLE[1:])}: "
-                f"for other settings start a new run with init_from={config.resume}"
+                f"overrides beside resume= must be of {', '.join(RESUME_KEYS[1:])}, got {override}. "
+                f"Start a new run with init_from={config.resume} for other settings."
             )
-    keys = {key_of(override) for override in overrides}
+    keys = {override_key(override) for override in overrides}
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     changes = {
         key: plain["trainer"][key.removeprefix("trainer.")]
@@ -162,13 +166,17 @@ def resumed_config(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         OmegaConf.update(saved, node, value, merge=False)
     if not last_checkpoint(run_folder(config.resume)).is_file():
         raise UserError(
-            f"{config.resume} has no checkpoints/last.ckpt: it stopped before its first epoch ended; start it anew"
+            f"resume must have a checkpoint, got {config.resume}, which stopped in its first epoch. "
+            "Start a new run."
         )
     return saved, changes
 
 
-def without_downloads(config: DictConfig) -> DictConfig:
-    """Return the config with a backbone that loads no weights, since the checkpoint brings all; frozen parts stay frozen."""
+def disable_downloads(config: DictConfig) -> DictConfig:
+    """Return the config with a backbone that loads no weights, since the checkpoint holds all.
+
+    Frozen parts stay frozen.
+    """
     config = config.copy()
     if "weights" in config.get("backbone", {}):
         config.backbone.weights = config.backbone.weights and CHECKPOINT
@@ -179,49 +187,56 @@ def check_unused(folder: Path) -> None:
     """Refuse to start a new run in the folder of another.
 
     Raises:
-        UserError: the folder holds a run already.
+        UserError: the folder holds a run.
     """
     if is_first_rank() and (folder / "checkpoints").exists():
         raise UserError(
-            f"{folder} holds a run already: go on with it by resume={folder}, or name another folder"
+            f"hydra.run.dir must be a new folder, got {folder}, which holds a run. "
+            f"Add resume={folder} to continue it."
         )
 
 
 def make_root_absolute(config: DictConfig) -> None:
-    """The run may be resumed or evaluated from another folder."""
+    """Make `data.root` absolute, as the run may be resumed or evaluated from another folder."""
     if "root" in config.data:
         config.data.root = str(Path(config.data.root).absolute())
 
 
-def plain_config(config: DictConfig) -> dict[str, Any]:
-    """All settings as plain containers."""
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Return all settings as plain containers."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     return plain
 
 
 def check_progress(checkpoint: dict[str, Any], epochs: int) -> None:
-    """Refuse to go on towards fewer epochs than are done.
+    """Refuse to resume with fewer epochs than are done.
 
     Raises:
-        UserError: naming both numbers.
+        UserError: `trainer.max_epochs` is too small.
     """
     done = int(checkpoint["epoch"]) + 1
     if epochs < done:
         raise UserError(
-            f"trainer.max_epochs {epochs} is below the {done} epochs that the run has trained: name {done} or more"
+            f"trainer.max_epochs must be >= {done}, got {epochs}. The run has trained {done} epochs."
         )
 
 
 def build_training(config: DictConfig, folder: Path, devices: list[int] | None) -> lightning.Trainer:
-    """The trainer with all that watches it, and two checkpoints: the best and the last; on these devices, or as `trainer.devices` says."""
-    # two, as save_last writes only when the best is written; each overwrites its one file
+    """Build the trainer with its callbacks, loggers and two checkpoints: the best and the last.
+
+    Args:
+        config: the run's config.
+        folder: the run folder.
+        devices: replaces `trainer.devices` unless it is None.
+    """
+    # two, as save_last writes only when the best is written; each overwrites its file
     checkpoints = [
         Checkpoint(folder / "checkpoints", filename="best", monitor=task_class(config).monitor),
         Checkpoint(folder / "checkpoints", filename="last", monitor=None),
     ]
     callbacks = [
-        *build_named(config, "callback"),
-        Agreement(fingerprint_of(plain_config(config))),
+        *build_named(config, "callbacks"),
+        Agreement(fingerprint_of(to_plain(config))),
         *checkpoints,
     ]
     loggers = build_named(config, "logger", save_dir=str(folder))
@@ -235,21 +250,21 @@ def fit_and_test(
     config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float
 ) -> float | None:
     """Fit, test with the best weights, and return the best validation score."""
-    plain = plain_config(config)
+    plain = to_plain(config)
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
-    failed = True  # until the end is reached: Ctrl-C and SIGTERM fail the run too
+    failed = True  # Ctrl-C and SIGTERM fail the run too
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
         trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
         if trainer.is_global_zero and not last.exists():
-            trainer.save_checkpoint(last)  # no epoch was asked for: the weights are the initial ones
-        load_weights(task, best if best.exists() else last)
+            trainer.save_checkpoint(last)  # max_epochs is 0: the weights are the initial ones
+        restore_weights(task, best if best.exists() else last)
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             task.result.draw(pictures_of(folder), data, "test")
             for run in wandb_runs(trainer.loggers):
-                run.conclude(task.result.figures, pictures_of(folder), trainer.global_step)
+                run.log_test(task.result.figures, pictures_of(folder), trainer.global_step)
         failed = False
     finally:
         for run in wandb_runs(trainer.loggers):
@@ -260,9 +275,9 @@ def fit_and_test(
         if isinstance(one, Checkpoint) and one.monitor
     )
     monitored = None if score is None else float(score)
-    if trainer.is_global_zero:  # last of all, as it says that all is there
+    if trainer.is_global_zero:  # last, as a folder with metrics.json is complete
         notes = task.result.notes()
-        write_figures(
+        write_metrics(
             folder,
             task.result.figures,
             provenance(plain, "test", started),

@@ -1,4 +1,4 @@
-"""Values of a config against what the constructors say they take: one line for a slip, before anything is built."""
+"""Check the values of a config against the annotations of the constructors, before anything is built."""
 
 import inspect
 import math
@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from hydra.utils import get_object
+
 from rpe.errors import UserError, did_you_mean
 
-WORDS: dict[Any, str] = {
-    int: "a whole number",
+TYPE_NAMES: dict[Any, str] = {
+    int: "an integer",
     float: "a number",
     bool: "true or false",
     str: "text",
     NoneType: "null",
 }
-"""The plain types that an annotation may name, as a person says them."""
+"""The plain types that an annotation may name, in words."""
 
 
 def check_options(target: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
@@ -24,10 +26,10 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
     Args:
         target: a class or a function.
         options: plain values; keys that begin with _ are Hydra's.
-        where: the config's path to them, for messages.
+        where: the path of the group in the config, for messages.
 
     Raises:
-        UserError: naming the option and what it takes.
+        UserError: the target has no such option, or its value is of another type.
     """
     parameters = inspect.signature(target).parameters
     hints = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
@@ -38,22 +40,26 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
         if name not in parameters and not takes_any:
             known = [key for key in options if key in parameters]
             options_of_target = list(known or parameters)
-            remedy = f"it has {', '.join(options_of_target)}{did_you_mean(name, options_of_target)}"
-            raise UserError(f"{where}.{name} is no option of {where}: {remedy}")
-        if name in hints and not fits(value, hints[name]):
+            remedy = f"{', '.join(options_of_target)}, got {name}{did_you_mean(name, options_of_target)}"
+            raise UserError(f"{where} must have options of {remedy}")
+        if isinstance(value, dict) and isinstance(value.get("_target_"), str):
+            check_options(get_object(value["_target_"]), value, f"{where}.{name}")
+        elif name in hints and not matches_type(value, hints[name]):
             remedy = (
-                f": write [{value}]"
-                if wants_list(hints[name]) and not isinstance(value, list) and value is not None
+                f". Write [{value}]"
+                if allows_list(hints[name]) and not isinstance(value, list) and value is not None
                 else ""
             )
-            raise UserError(f"{where}.{name} must be {wanted(hints[name])}, not {shown(value)}{remedy}")
+            raise UserError(
+                f"{where}.{name} must be {name_type(hints[name])}, got {format_value(value)}{remedy}"
+            )
 
 
 def check_complete(target: Callable[..., Any], given: set[str], where: str) -> None:
     """Refuse to build without an option that has no default.
 
     Raises:
-        UserError: naming the first that is missing.
+        UserError: an option is missing.
     """
     for name, parameter in inspect.signature(target).parameters.items():
         if (
@@ -62,37 +68,40 @@ def check_complete(target: Callable[..., Any], given: set[str], where: str) -> N
             and name not in given
         ):
             raise UserError(
-                f"{where}.{name} is missing: every option has its value in the YAML of {where}, so leave it there"
+                f"{where}.{name} must have a value, got none. Keep the one in the YAML of {where}."
             )
 
 
-def members(expected: Any) -> tuple[Any, ...]:
-    """The parts of a union, else the type alone."""
+def union_members(expected: Any) -> tuple[Any, ...]:
+    """Return the types of a union; the type itself where it is not one."""
     return get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
 
 
-def is_plain(expected: Any) -> bool:
-    """Whether a value as YAML has them can be of that type."""
-    return expected in WORDS or get_origin(expected) in (list, tuple, dict, Literal)
+def is_plain_type(expected: Any) -> bool:
+    """Return whether a YAML value can be of that type."""
+    return expected in TYPE_NAMES or get_origin(expected) in (list, tuple, dict, Literal)
 
 
-def fits(value: Any, expected: Any) -> bool:
-    """Whether a plain value is of an annotated type; types that YAML has no values of are left to the constructor."""
-    plain = [member for member in members(expected) if is_plain(member)]
+def matches_type(value: Any, expected: Any) -> bool:
+    """Return whether a plain value is of an annotated type.
+
+    A type that YAML has no values of matches: the constructor checks it.
+    """
+    plain = [member for member in union_members(expected) if is_plain_type(member)]
     if not plain or (isinstance(value, dict) and "_target_" in value):
         return True
-    return any(fits_one(value, member) for member in plain)
+    return any(matches_member(value, member) for member in plain)
 
 
-def fits_one(value: Any, expected: Any) -> bool:
-    """The same for a type that is no union."""
+def matches_member(value: Any, expected: Any) -> bool:
+    """Return whether a plain value is of a type that is not a union."""
     origin, parts = get_origin(expected), get_args(expected)
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)
     if origin is list:
-        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
+        return isinstance(value, list) and all(matches_type(item, parts[0]) for item in value)
     if origin is tuple:
-        return isinstance(value, list) and len(value) == len(parts) and all(map(fits, value, parts))
+        return isinstance(value, list) and len(value) == len(parts) and all(map(matches_type, value, parts))
     if origin is dict:
         return isinstance(value, dict)
     if expected is float:
@@ -100,32 +109,36 @@ def fits_one(value: Any, expected: Any) -> bool:
     return isinstance(value, expected) and not (expected is int and isinstance(value, bool))
 
 
-def wants_list(expected: Any) -> bool:
-    """Whether a list is among what the type allows."""
-    return any(get_origin(member) is list for member in members(expected))
+def allows_list(expected: Any) -> bool:
+    """Return whether the type allows a list."""
+    return any(get_origin(member) is list for member in union_members(expected))
 
 
-def wanted(expected: Any) -> str:
-    """The type in words: `a whole number or null`."""
-    plain = [member for member in members(expected) if is_plain(member)]
+def name_type(expected: Any) -> str:
+    """Return the type in words: `an integer or null`."""
+    plain = [member for member in union_members(expected) if is_plain_type(member)]
     words: list[str] = []
     for member in plain:
         origin, parts = get_origin(member), get_args(member)
         if origin is Literal:
-            words += [shown(part) for part in parts]
+            words += [format_value(part) for part in parts]
         elif origin is list:
-            words.append(f"a list of {wanted(parts[0]).removeprefix('a ')}s".replace("texts", "names"))
+            words.append(
+                f"a list of {name_type(parts[0]).removeprefix('a ').removeprefix('an ')}s".replace(
+                    "texts", "names"
+                )
+            )
         elif origin is tuple:
             words.append(f"a list of {len(parts)}")
         elif origin is dict:
             words.append("keys with values")
         elif not (member is int and float in plain):
-            words.append(WORDS[member])
+            words.append(TYPE_NAMES[member])
     return " or ".join(dict.fromkeys(words))
 
 
-def shown(value: Any) -> str:
-    """A value as YAML has it."""
+def format_value(value: Any) -> str:
+    """Return a value as YAML writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value)

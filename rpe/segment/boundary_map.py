@@ -1,4 +1,4 @@
-"""From an image to its boundary map: the network at one or several scales, and non-maximum suppression across the boundaries."""
+"""Predict boundary maps: run the detector at one or several scales, then suppress non-maxima."""
 
 from collections.abc import Callable
 
@@ -12,47 +12,48 @@ from torchvision.transforms.v2 import functional as transform
 from rpe.structures import Boundaries, UserError, pixel_centres
 
 Detect = Callable[[Float[Tensor, "batch 3 height width"]], Boundaries]
-"""A network's answer to images, such as `BoundaryDetector.detect`."""
+"""A function from images to the network's output, such as `BoundaryDetector.detect`."""
 
 SMOOTHING = 0.5
-"""Pixels (standard deviation) over which a map is smoothed before its ridges are sought: noise of single pixels makes no crest."""
+"""Standard deviation in pixels of the smoothing before ridges are sought, so that noise makes no crest."""
 
-SURROUNDINGS = 2.0
-"""Pixels (standard deviation) over which the gradients of both flanks tell a ridge's direction."""
+ORIENTATION_SCALE = 2.0
+"""Standard deviation in pixels of the window in which gradients of both flanks give a ridge's direction."""
 
-SLACK = 1.01
-"""A pixel stays unless its neighbour across the ridge is stronger by this factor; the benchmark's own thinning does the rest."""
+TIE_FACTOR = 1.01
+"""Factor by which a neighbour across the ridge must be stronger to remove a pixel. The benchmark's own
+thinning removes the rest."""
 
 
 class Detection:
-    """Inference's own settings.
+    """The settings of boundary detection for inference.
 
     Args:
-        scales: of the image; the probabilities at several are averaged at its original size.
-        nms: whether only the crests of the map's ridges are kept.
+        scales: factors of the image size; the probabilities of several are averaged at the original size.
+        nms: keep only the crests of the map's ridges.
 
     Raises:
-        UserError: no scale, or one that is not above 0.
+        UserError: no scale, or a scale <= 0.
     """
 
     def __init__(self, scales: list[float], nms: bool) -> None:
         if not scales or min(scales) <= 0:
             raise UserError(
-                f"detection.scales {scales}: name one or more, all above 0, such as [0.5, 1, 1.5]"
+                f"detection.scales must be one or more numbers > 0, got {scales}. Use e.g. [0.5,1,1.5]."
             )
         self.scales, self.nms = list(scales), nms
 
     def __call__(
         self, detect: Detect, image: Float[Tensor, "3 height width"]
     ) -> UInt8[np.ndarray, "height width"]:
-        """The boundary map in steps of 1/255, as files keep it."""
+        """Return the boundary map in steps of 1/255, as files store it."""
         strength = self.probability(detect, image)
-        return np.round(255 * (suppressed(strength) if self.nms else strength)).astype(np.uint8)
+        return np.round(255 * (suppress_non_maxima(strength) if self.nms else strength)).astype(np.uint8)
 
     def probability(
         self, detect: Detect, image: Float[Tensor, "3 height width"]
     ) -> Float[np.ndarray, "height width"]:
-        """Of a boundary at each pixel: the mean over the scales."""
+        """Return the probability of a boundary at each pixel: the mean over the scales."""
         height, width = image.shape[1:]
         total = torch.zeros(height * width, device=image.device)
         for scale in self.scales:
@@ -65,16 +66,18 @@ class Detection:
         return total.reshape(height, width).cpu().numpy()
 
 
-def suppressed(strength: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    """The map where it is not smaller than its two neighbours across the ridge, a pixel away and bilinear between pixels; 0 elsewhere.
+def suppress_non_maxima(strength: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
+    """Set pixels to 0 that are smaller than one of their two neighbours across the ridge.
 
-    Across is the main direction of the gradients round about: the structure tensor's eigenvector with the largest eigenvalue (Bigun and Granlund,
-    1987). Canny's way of the pixel's own gradient has no direction on a crest, where the gradient vanishes.
+    The neighbours lie one pixel away, bilinear between pixels. "Across" is the main direction of the
+    gradients in a window: the eigenvector of the structure tensor with the largest eigenvalue (Bigun and
+    Granlund, 1987). Canny takes the pixel's own gradient, which vanishes on a crest and so has no direction
+    there.
     """
     smooth = ndimage.gaussian_filter(strength.astype(np.float64), SMOOTHING, mode="nearest")
     slope = np.gradient(smooth)
     rows, mixed, columns = (
-        ndimage.gaussian_filter(one * other, SURROUNDINGS)
+        ndimage.gaussian_filter(one * other, ORIENTATION_SCALE)
         for one, other in ((slope[0], slope[0]), slope, (slope[1], slope[1]))
     )
     across = 0.5 * np.arctan2(2 * mixed, rows - columns)
@@ -85,5 +88,5 @@ def suppressed(strength: Float[np.ndarray, "height width"]) -> Float[np.ndarray,
         beside = ndimage.map_coordinates(
             smooth, [here[0] + side * down, here[1] + side * right], order=1, mode="nearest"
         )
-        crest &= smooth * SLACK >= beside
+        crest &= smooth * TIE_FACTOR >= beside
     return np.where(crest, strength, 0).astype(strength.dtype)

@@ -1,20 +1,20 @@
-"""Replace a ranker's scores by the IoU that they were found to stand for."""
+"""Replace a ranker's scores by expected IoUs, measured on the validation split."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rpe.segment.features import Description
+from rpe.segment.features import GroupFeatures
 from rpe.segment.ranker import Ranker
 
 SLOPE = 1e-6
-"""Share of the raw score that stays in the calibrated one. Isotonic maps are flat in places. The share keeps the raw
-order there, so that average recall stays the same to the last digit."""
+"""Share of the raw score in the calibrated one. Isotonic maps are flat in places. The share keeps the raw
+order there, so average recall stays the same to the last digit."""
 
 
 class CalibratedRanker(Ranker):
-    """Scores groups by another ranker, then maps the scores to expected IoUs without changing their order.
+    """A ranker that maps another ranker's scores to expected IoUs and keeps their order.
 
     Args:
         ranker: gives the raw scores.
@@ -25,8 +25,8 @@ class CalibratedRanker(Ranker):
         super().__init__()
         self.ranker, self.scores, self.ious = ranker, scores, ious
 
-    def forward(self, described: Description) -> Float[Tensor, " group"]:
-        """Return the expected IoU of each group, in double precision as single would lose the order."""
-        raw = self.ranker(described).double()
+    def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return the expected IoU of each group, in double precision because single would lose the order."""
+        raw = self.ranker(features).double()
         mapped = torch.from_numpy(np.interp(raw.cpu().numpy(), self.scores, self.ious)).to(raw)
         return mapped + SLOPE * (raw - mapped)

@@ -1,32 +1,33 @@
-"""The class of each mask by the mean probability inside it, and the masks that the class map makes by itself."""
+"""Classify masks by the mean class probability inside them, and build masks from the class map alone."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from skimage.measure import label as connected_regions
 
-from rpe.segment.groups import PORTION
+from rpe.segment.groups import PIXELS_PER_CHUNK
 from rpe.structures import BACKGROUND, FeatureMap, Geometry, Proposals, RunLength, decode_mask, encode_labels
 
 Probability = Float[np.ndarray, "class height width"]
-"""Of each class at each pixel of the original image, the background first."""
+"""Probability of each class at each pixel of the original image, background first."""
 
 
 @torch.no_grad()
 def class_probability(logits: FeatureMap, geometry: Geometry) -> Probability:
-    """Return the softmax of one image's class logits (the background's first), which are bilinear between the cells."""
+    """Return the softmax of one image's class logits, interpolated bilinearly to the original pixels."""
     positions = geometry.centres(logits.values.device)
-    parts = [logits.at(part[None])[0].float().softmax(-1).T.cpu() for part in positions.split(PORTION)]
+    chunks = positions.split(PIXELS_PER_CHUNK)
+    parts = [logits.at(chunk[None])[0].float().softmax(-1).T.cpu() for chunk in chunks]
     return torch.cat(parts, 1).reshape(-1, *geometry.size).numpy()
 
 
-def classified(proposals: Proposals, probability: Probability) -> Proposals:
-    """Each mask with the object class that is likeliest inside it, in the order of the new scores.
+def classify_masks(proposals: Proposals, probability: Probability) -> Proposals:
+    """Return the masks with their likeliest object classes, sorted by their new scores.
 
-    The score is the product of the mask's own, its quality, and the mean probability of the class over the mask: a good mask of an unsure class and a
-    poor one of a sure class both stand behind a good one of a sure class.
+    The new score is the mask's own score times the mean probability of the class over the mask. A good mask
+    of an unsure class and a poor mask of a sure class both rank below a good mask of a sure class.
     """
-    means = means_inside(proposals.masks, probability)[:, 1:]
+    means = average_inside(proposals.masks, probability)[:, 1:]
     classes = means.argmax(1) + 1
     scores = proposals.scores * means.max(1, initial=0)
     order = np.argsort(-scores, kind="stable")
@@ -35,11 +36,11 @@ def classified(proposals: Proposals, probability: Probability) -> Proposals:
     )
 
 
-def means_inside(masks: list[RunLength], probability: Probability) -> Float[np.ndarray, "mask class"]:
-    """The mean of each class over each mask; 0 over an empty one.
+def average_inside(masks: list[RunLength], probability: Probability) -> Float[np.ndarray, "mask class"]:
+    """Return the mean probability of each class over each mask; 0 for an empty mask.
 
-    By differences of running sums over the pixels, column by column as run lengths count them, so that a mask costs its borders, not its area: an image
-    may have a thousand large ones.
+    Running sums over the pixels, column by column as run lengths count them, make the cost of a mask its
+    border, not its area. An image may have a thousand large masks.
     """
     running = np.zeros((probability[0].size + 1, len(probability)))
     np.cumsum(probability.transpose(2, 1, 0).reshape(-1, len(probability)), axis=0, out=running[1:])
@@ -52,23 +53,24 @@ def means_inside(masks: list[RunLength], probability: Probability) -> Float[np.n
 
 
 def class_components(probability: Probability, min_area: int) -> Proposals:
-    """What the classes alone make of objects: the connected parts of each class in the map of the likeliest ones (pixels that touch at a side or corner).
+    """Return the connected components of each class in the map of likeliest classes, as masks.
 
-    Scored by the mean probability of the class inside; parts of fewer than `min_area` pixels are none. Touching objects of a class are one.
+    Pixels are connected at a side or corner. The score is the mean probability of the class inside.
+    Components smaller than `min_area` pixels are dropped. Touching objects of one class make one mask.
     """
     classes = probability.argmax(0)
     regions, count = connected_regions(classes, background=BACKGROUND, connectivity=2, return_num=True)
-    areas = np.bincount(regions.ravel(), minlength=count + 1)
-    sure = np.bincount(regions.ravel(), weights=probability.max(0).ravel(), minlength=count + 1) / np.maximum(
-        areas, 1
-    )
-    class_of = np.zeros(count + 1, dtype=np.int64)
-    class_of[regions.ravel()] = classes.ravel()
+    flat = regions.ravel()
+    areas = np.bincount(flat, minlength=count + 1)
+    sums = np.bincount(flat, weights=probability.max(0).ravel(), minlength=count + 1)
+    scores = sums / np.maximum(areas, 1)
+    region_class = np.zeros(count + 1, dtype=np.int64)
+    region_class[flat] = classes.ravel()
     large = np.nonzero(areas[1:] >= max(1, min_area))[0] + 1
-    order = large[np.argsort(-sure[large], kind="stable")]
+    order = large[np.argsort(-scores[large], kind="stable")]
     return Proposals(
         encode_labels(regions.astype(np.int64), order),
-        sure[order],
+        scores[order],
         (classes.shape[0], classes.shape[1]),
-        class_of[order],
+        region_class[order],
     )

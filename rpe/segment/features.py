@@ -1,4 +1,4 @@
-"""What can be said of a group without knowing the truth, for its ranking; and how good it is, where the truth is known."""
+"""Compute per-group features for ranking, and the ranker's target: the best IoU with an object."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from rpe.segment.groups import UNGROUPED, GroupMap, cell_centres, probability_at
 from rpe.structures import BACKGROUND, VOID, NetworkOutput
 
-PLAIN = (
+HANDCRAFTED = (
     "log-area",
     "objectness",
     "objectness-spread",
@@ -21,55 +21,59 @@ PLAIN = (
     "elongation",
     "compactness",
 )
-"""The plain features, in their order."""
+"""Names of the handcrafted features, in order."""
 
 
-class Description(NamedTuple):
-    """Of each group: the plain features (`PLAIN`) and the mean of the backbone's features over its cells."""
+class GroupFeatures(NamedTuple):
+    """The handcrafted features of each group, and the mean of the backbone's features over its cells."""
 
-    plain: Float[Tensor, "group plain"]
+    handcrafted: Float[Tensor, "group feature"]
     pooled: Float[Tensor, "group channel"]
 
 
-def mean_over(
-    values: Float[Tensor, "cell *rest"], member: Int64[Tensor, " cell"], groups: int
+def average_by_group(
+    values: Float[Tensor, "cell *rest"], member: Int64[Tensor, " cell"], count: int
 ) -> Float[Tensor, "group *rest"]:
-    """The mean of each group's cells; 0 for a group without any."""
-    total = values.new_zeros(groups, *values.shape[1:]).index_add(0, member, values)
-    count = torch.bincount(member, minlength=groups).clamp(min=1).to(values.dtype)
-    return total / count.reshape(-1, *[1] * (values.ndim - 1))
+    """Return the mean over each group's cells; 0 for a group without cells."""
+    total = values.new_zeros(count, *values.shape[1:]).index_add(0, member, values)
+    cells = torch.bincount(member, minlength=count).clamp(min=1).to(values.dtype)
+    return total / cells.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def describe(grouped: GroupMap, embedded: NetworkOutput) -> Description:
-    """Features of each group on the grid of one image, without gradient.
+def compute_group_features(groups: GroupMap, output: NetworkOutput) -> GroupFeatures:
+    """Return the features of each group of one image, without gradient.
 
-    `log-area` of the pixels covered; mean and standard deviation of the `objectness` inside; mean (`cohesion`) and least (`loosest`)
-    calibrated similarity of its cells to the mode; of the cells across its border the mean objectness and similarity to its mode, for
-    the contrast to the surroundings (what lies beyond the image does not count); share of its bounding box that it fills; shorter over
-    longer side of the box; 4 pi area / perimeter^2.
+    - `log-area`: of the pixels covered.
+    - `objectness`, `objectness-spread`: mean and standard deviation of the objectness inside.
+    - `cohesion`, `loosest`: mean and minimum of the calibrated similarity of its cells to the mode.
+    - `objectness-around`, `similarity-around`: mean objectness, and mean similarity to its mode, of the cells
+      across its border. Cells beyond the image do not count.
+    - `fill`: share of its bounding box that it fills.
+    - `elongation`: shorter over longer side of the box.
+    - `compactness`: 4 pi area / perimeter^2.
     """
     with torch.no_grad():
-        points = embedded.points
-        groups, stride = len(grouped.modes), points.stride
-        flat = grouped.labels.flatten()
+        points = output.points
+        count, stride = len(groups.modes), points.stride
+        flat = groups.labels.flatten()
         cells = (flat != UNGROUPED).nonzero()[:, 0]
         member = flat[cells] - 1
         vectors = points.values[0].flatten(1).T
-        probability = probability_at(embedded.objectness, cell_centres(points))
-        similarity = (1 + (vectors[cells] * grouped.modes[member]).sum(1)) / 2
-        area = torch.bincount(member, minlength=groups).to(vectors.dtype)
-        sure = mean_over(probability[cells], member, groups)
-        spread = (mean_over(probability[cells].square(), member, groups) - sure.square()).clamp(min=0).sqrt()
-        loosest = torch.ones(groups, dtype=similarity.dtype, device=flat.device).scatter_reduce(
+        probability = probability_at(output.objectness, cell_centres(points))
+        similarity = (1 + (vectors[cells] * groups.modes[member]).sum(1)) / 2
+        area = torch.bincount(member, minlength=count).to(vectors.dtype)
+        mean = average_by_group(probability[cells], member, count)
+        square = average_by_group(probability[cells].square(), member, count)
+        loosest = torch.ones(count, dtype=similarity.dtype, device=flat.device).scatter_reduce(
             0, member, similarity, "amin"
         )
-        around, alike, perimeter = across_the_border(grouped, vectors, probability)
-        height, width = box_sides(grouped)
-        plain = [
+        around, alike, perimeter = measure_surroundings(groups, vectors, probability)
+        height, width = measure_boxes(groups)
+        handcrafted = [
             (area * stride**2).clamp(min=1).log(),
-            sure,
-            spread,
-            mean_over(similarity, member, groups),
+            mean,
+            (square - mean.square()).clamp(min=0).sqrt(),
+            average_by_group(similarity, member, count),
             loosest,
             around,
             alike,
@@ -77,56 +81,59 @@ def describe(grouped: GroupMap, embedded: NetworkOutput) -> Description:
             torch.minimum(height, width) / torch.maximum(height, width),
             4 * torch.pi * area / perimeter.clamp(min=1).square(),
         ]
-        pooled = mean_over(embedded.features.values[0].flatten(1).T.float()[cells], member, groups)
-        return Description(torch.stack(plain, 1), pooled)
+        pooled = average_by_group(output.features.values[0].flatten(1).T.float()[cells], member, count)
+        return GroupFeatures(torch.stack(handcrafted, 1), pooled)
 
 
-def across_the_border(
-    grouped: GroupMap, vectors: Float[Tensor, "cell dim"], probability: Float[Tensor, " cell"]
+def measure_surroundings(
+    groups: GroupMap, vectors: Float[Tensor, "cell dim"], probability: Float[Tensor, " cell"]
 ) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"], Float[Tensor, " group"]]:
-    """Means over the sides that a group's cells share with others': objectness there, similarity of what is there to the group's mode; and how many
-    sides there are."""
-    rows, columns = grouped.labels.shape
-    groups = len(grouped.modes)
+    """Return mean objectness, mean similarity to the mode, and number of the cells across each border.
+
+    A cell counts once for each side that it shares with the group.
+    """
+    rows, columns = groups.labels.shape
+    count = len(groups.modes)
     index = torch.arange(rows * columns, device=vectors.device).reshape(rows, columns)
     ends = [(index[:-1], index[1:]), (index[:, :-1], index[:, 1:])]
     one = torch.cat([pair[0].flatten() for pair in ends])
     other = torch.cat([pair[1].flatten() for pair in ends])
     inside, outside = torch.cat([one, other]), torch.cat([other, one])
-    flat = grouped.labels.flatten()
+    flat = groups.labels.flatten()
     crossing = (
-        (flat[inside] != UNGROUPED) & (flat[inside] != flat[outside]) & grouped.inside.flatten()[outside]
+        (flat[inside] != UNGROUPED) & (flat[inside] != flat[outside]) & groups.inside.flatten()[outside]
     )
     member, outside = flat[inside[crossing]] - 1, outside[crossing]
-    alike = (1 + (vectors[outside] * grouped.modes[member]).sum(1)) / 2
-    sides = torch.bincount(member, minlength=groups).to(vectors.dtype)
-    return mean_over(probability[outside], member, groups), mean_over(alike, member, groups), sides
+    alike = (1 + (vectors[outside] * groups.modes[member]).sum(1)) / 2
+    sides = torch.bincount(member, minlength=count).to(vectors.dtype)
+    around = average_by_group(probability[outside], member, count)
+    return around, average_by_group(alike, member, count), sides
 
 
-def box_sides(grouped: GroupMap) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"]]:
-    """Height and width in cells of each group's bounding box."""
-    groups = len(grouped.modes)
-    where = (grouped.labels != UNGROUPED).nonzero()
-    member = grouped.labels[where[:, 0], where[:, 1]] - 1
+def measure_boxes(groups: GroupMap) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"]]:
+    """Return height and width in cells of each group's bounding box."""
+    count = len(groups.modes)
+    where = (groups.labels != UNGROUPED).nonzero()
+    member = groups.labels[where[:, 0], where[:, 1]] - 1
     sides = []
     for axis in range(2):
-        low = where.new_full((groups,), max(grouped.labels.shape)).scatter_reduce(
+        low = where.new_full((count,), max(groups.labels.shape)).scatter_reduce(
             0, member, where[:, axis], "amin"
         )
-        high = where.new_full((groups,), -1).scatter_reduce(0, member, where[:, axis], "amax")
+        high = where.new_full((count,), -1).scatter_reduce(0, member, where[:, axis], "amax")
         sides.append((high - low + 1).clamp(min=1).float())
     return sides[0], sides[1]
 
 
-def quality_of(grouped: GroupMap, truth: Int64[Tensor, "rows columns"]) -> Float[Tensor, " group"]:
-    """The best intersection over union of each group with a true object, on the grid; void cells do not count."""
-    groups = len(grouped.modes)
+def compute_best_ious(groups: GroupMap, truth: Int64[Tensor, "rows columns"]) -> Float[Tensor, " group"]:
+    """Return each group's best intersection over union with a true object on the grid, without void cells."""
+    count = len(groups.modes)
     known = truth != VOID
     objects = int(truth.max().clamp(min=BACKGROUND)) + 1
-    pairs = grouped.labels[known] * objects + truth[known]
-    table = torch.bincount(pairs, minlength=(groups + 1) * objects).reshape(groups + 1, objects).float()
+    pairs = groups.labels[known] * objects + truth[known]
+    table = torch.bincount(pairs, minlength=(count + 1) * objects).reshape(count + 1, objects).float()
     both = table[1:, 1:]
     union = table[1:].sum(1, keepdim=True) + table[:, 1:].sum(0, keepdim=True) - both
     if both.shape[1] == 0:
-        return both.new_zeros(groups)
+        return both.new_zeros(count)
     return (both / union.clamp(min=1)).amax(1)

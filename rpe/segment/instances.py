@@ -1,4 +1,4 @@
-"""The objects of one image as one label map."""
+"""Hold the objects of one image as one label map."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,12 +32,12 @@ class Instances:
 
     @property
     def areas(self) -> Int64[np.ndarray, " object"]:
-        """Return the pixels of each object."""
+        """Return the area of each object in pixels."""
         return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
 
     @property
     def boxes(self) -> Int64[np.ndarray, "object 4"]:
-        """Return left, top, width and height of each object in pixels, as COCO has them."""
+        """Return left, top, width and height of each object in pixels, as COCO's bbox."""
         boxes = [
             (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
             for rows, columns in find_objects(self.labels, len(self))
@@ -46,11 +46,14 @@ class Instances:
 
     @property
     def masks(self) -> list[RunLength]:
-        """Return each object's mask as COCO's compressed run-length code."""
+        """Return each object's mask as COCO's compressed run lengths."""
         return encode_labels(self.labels.astype(np.int64), np.arange(1, len(self) + 1))
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Return rows of a COCO results file, with area and bbox in pixels; without classes all are of category 1."""
+        """Return rows of a COCO results file, with area and bbox in pixels.
+
+        Without classes all rows have category 1.
+        """
         ids = list(self.categories) or [1]
         columns = zip(
             self.classes.tolist(),
@@ -76,15 +79,16 @@ class Instances:
         """Return the image with each object tinted and its border in full colour.
 
         Args:
-            image: [height, width] or [height, width, 3] in 8 bits; `Segmenter.read` makes them of any other image.
+            image: [height, width] or [height, width, 3] in 8 bits; `Segmenter.read` converts any other image.
 
         Raises:
-            UserError: it has another size or more than 8 bits.
+            UserError: `image` has another size, or is not uint8.
         """
         colour = image if image.ndim == 3 else np.stack([image] * 3, -1)
         if colour.dtype != np.uint8 or colour.shape != (*self.labels.shape, 3):
             wanted = " x ".join(map(str, self.labels.shape))
             raise UserError(
-                f"image must be uint8 of {wanted} pixels, got {image.dtype} {list(image.shape)}. Take segmenter.read(image)."
+                f"image must be uint8 of {wanted} pixels, got {image.dtype} {list(image.shape)}. "
+                "Use segmenter.read(image)."
             )
         return overlay(colour, self.labels)

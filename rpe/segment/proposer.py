@@ -1,4 +1,4 @@
-"""All partitions of an image -> one ranked list of masks."""
+"""Propose ranked masks for an image, from all its partitions."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,26 +10,29 @@ from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
 from rpe.grouping import find_modes
-from rpe.segment.features import describe
+from rpe.segment.features import compute_group_features
 from rpe.segment.groups import (
     UNGROUPED,
     GroupMap,
-    at_original_size,
     cell_centres,
     cells_inside,
-    connected,
-    parted,
+    drop_small_groups,
+    label_pixels,
     probability_at,
-    without_small,
+    split_components,
+    split_masks,
 )
 from rpe.segment.ranker import Ranker
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
 from rpe.structures import Geometry, Modes, NetworkOutput, Proposals, UserError, encode_labels
 
 
-class Setting(NamedTuple):
-    """How a partition is made: the objectness from which pixels take part, the kernel's concentration, the most loops, and whether groups are split
-    into their connected parts."""
+class PartitionSetting(NamedTuple):
+    """The settings of one partition.
+
+    Pixels above the objectness `foreground` are grouped, with the kernel's `concentration`, in at most
+    `loops` loops. With `split`, groups are split into their connected components.
+    """
 
     foreground: float
     concentration: float
@@ -38,29 +41,32 @@ class Setting(NamedTuple):
 
 
 class Proposer(nn.Module):
-    """Groups the foreground by mean shift, at several thresholds, bandwidths and numbers of loops, and makes each group a mask.
+    """A module that groups the foreground by mean shift, in several partitions, and makes each group a mask.
 
-    These are inference's own settings, never inherited from what training unrolls. There is one partition for each triple of
-    `foreground_thresholds`, `bandwidths` and `iterations`: small bandwidths and few loops give parts, large ones and many loops clumps. With
-    `split_components` each has a second partition, of the first one's connected parts, so that a clump stands beside what it falls into.
-    Near-duplicates among all masks are removed, then the best `max_proposals` stay.
+    These settings are for inference alone; they are never inherited from the loops that training unrolls.
+    Each triple of `foreground_thresholds`, `bandwidths` and `iterations` gives one partition: small
+    bandwidths and few loops give parts, large bandwidths and many loops give clumps. `split_components` adds
+    a second partition to each, with the connected components of the first, so that a clump and its parts are
+    both proposed. Near-duplicates among all masks are removed, then the best `max_proposals` are kept.
 
     Args:
         bandwidths: b of each partition, in [0.02, 2].
-        iterations: the most loops; several numbers make several partitions.
-        merge_tolerance, move_tolerance, max_keys: see `find_modes`.
-        spatial_bandwidth: of the joint kernel, in pixels of the network's image; None lets all pixels average with all.
-        split_components: take each group's connected parts too, on the grid and again at the original size.
-        foreground_thresholds: probabilities of objectness from which a pixel takes part, in (0, 1); each has partitions of its own, since no one
-            threshold fits every object.
-        min_area: groups of fewer pixels are none; in original pixels.
-        nms_iou: of two masks that overlap by more, the better scored stays.
-        max_proposals: masks of an image.
-        score_threshold: of the masks that `select_instances` takes into the one label map.
+        iterations: the most loops; several numbers give several partitions.
+        merge_tolerance, move_tolerance, max_keys: see `find_modes` (`keys` there).
+        spatial_bandwidth: of the joint kernel, in pixels of the network's image; None averages over all
+            pixels.
+        split_components: also propose each group's connected components, split on the grid and again at the
+            original size.
+        foreground_thresholds: probabilities of objectness above which a pixel is grouped, in (0, 1). Each has
+            its own partitions, since no single threshold fits every object.
+        min_area: groups of fewer original pixels are dropped.
+        nms_iou: two masks with a larger IoU are duplicates; the one with the better score is kept.
+        max_proposals: most masks of an image.
+        score_threshold: least score of the masks that `select_instances` paints into the label map.
         ranker: scores the groups.
 
     Raises:
-        UserError: a setting out of its range.
+        UserError: a setting is out of range.
     """
 
     def __init__(
@@ -87,16 +93,16 @@ class Proposer(nn.Module):
         )
         for name, values, example in several:
             if not values:
-                raise UserError(f"proposal.{name} is empty: name one or more, such as [{example}]")
+                raise UserError(
+                    f"proposal.{name} must hold one or more numbers, got []. Use e.g. [{example}]."
+                )
         if min(iterations) < 0:
-            raise UserError(f"proposal.iterations {iterations} holds a negative number")
+            raise UserError(f"proposal.iterations must be >= 0, got {iterations}.")
         if not 0 < min(foreground_thresholds) <= max(foreground_thresholds) < 1:
-            raise UserError(
-                f"proposal.foreground_thresholds must be probabilities in (0, 1), got {foreground_thresholds}."
-            )
+            raise UserError(f"proposal.foreground_thresholds must be in (0, 1), got {foreground_thresholds}.")
         if spatial_bandwidth is not None and not spatial_bandwidth > 0:
             raise UserError(
-                f"proposal.spatial_bandwidth {spatial_bandwidth} is not positive: it is a distance in pixels, or null"
+                f"proposal.spatial_bandwidth must be > 0 pixels, or null, got {spatial_bandwidth}."
             )
         for name, value, least in (
             ("max_proposals", max_proposals, 1),
@@ -104,7 +110,7 @@ class Proposer(nn.Module):
             ("min_area", min_area, 0),
         ):
             if value is not None and value < least:
-                raise UserError(f"proposal.{name} {value} is below {least}")
+                raise UserError(f"proposal.{name} must be >= {least}, got {value}.")
         shares = {
             "nms_iou": nms_iou,
             "merge_tolerance": merge_tolerance,
@@ -113,9 +119,9 @@ class Proposer(nn.Module):
         }
         for name, share in shares.items():
             if not 0 <= share <= 1:
-                raise UserError(f"proposal.{name} {share} is outside [0, 1]")
+                raise UserError(f"proposal.{name} must be in [0, 1], got {share}.")
         self.settings = [
-            Setting(foreground, concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
+            PartitionSetting(foreground, concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
             for foreground in foreground_thresholds
             for bandwidth in bandwidths
             for loops in iterations
@@ -130,10 +136,13 @@ class Proposer(nn.Module):
     def modes(
         self,
         points: Float[Tensor, "pixel dim"],
-        setting: Setting,
+        setting: PartitionSetting,
         positions: Float[Tensor, "pixel 2"] | None = None,
     ) -> Modes:
-        """The modes of some pixels under a setting's concentration and loops; with positions where `spatial_bandwidth` is given."""
+        """Return the modes of some pixels, by the setting's concentration and loops.
+
+        `positions` are used where `spatial_bandwidth` is given.
+        """
         local = self.spatial_bandwidth is not None and positions is not None
         return find_modes(
             points,
@@ -147,60 +156,71 @@ class Proposer(nn.Module):
         )
 
     @torch.no_grad()
-    def grouped(
-        self, embedded: NetworkOutput, network_size: tuple[int, int], setting: Setting, cells: float = 0
+    def group_cells(
+        self,
+        output: NetworkOutput,
+        network_size: tuple[int, int],
+        setting: PartitionSetting,
+        min_cells: float = 0,
     ) -> GroupMap:
-        """The foreground's groups, or their parts, on the grid of one image, those of fewer than `cells` cells left out."""
-        whole = self.unsplit(embedded, network_size, setting)
-        return without_small(connected(whole) if setting.split else whole, cells)
+        """Return the partition of one image on its grid, without groups of fewer than `min_cells` cells."""
+        whole = self.group_unsplit(output, network_size, setting)
+        return drop_small_groups(split_components(whole) if setting.split else whole, min_cells)
 
-    def unsplit(self, embedded: NetworkOutput, network_size: tuple[int, int], setting: Setting) -> GroupMap:
-        """All groups as they are, connected or not."""
-        points = embedded.points
+    def group_unsplit(
+        self, output: NetworkOutput, network_size: tuple[int, int], setting: PartitionSetting
+    ) -> GroupMap:
+        """Return all groups of one image on its grid, connected or not."""
+        points = output.points
         centres = cell_centres(points)
         inside = cells_inside(points, network_size)
-        taking_part = inside & (probability_at(embedded.objectness, centres) > setting.foreground)
-        modes = self.modes(points.values[0].flatten(1).T[taking_part], setting, centres[taking_part])
-        labels = torch.full_like(taking_part, UNGROUPED, dtype=torch.int64)
-        labels[taking_part] = modes.labels + 1
+        foreground = inside & (probability_at(output.objectness, centres) > setting.foreground)
+        modes = self.modes(points.values[0].flatten(1).T[foreground], setting, centres[foreground])
+        labels = torch.full_like(foreground, UNGROUPED, dtype=torch.int64)
+        labels[foreground] = modes.labels + 1
         grid = points.values.shape[-2:]
         return GroupMap(labels.reshape(grid), modes.points, inside.reshape(grid))
 
     @torch.no_grad()
     def partitions(
-        self, embedded: NetworkOutput, geometry: Geometry
+        self, output: NetworkOutput, geometry: Geometry
     ) -> Iterator[tuple[Int64[np.ndarray, "height width"], Float[np.ndarray, " group"]]]:
-        """For each setting the label map of the original image and the groups' scores (group k has label k + 1)."""
-        points = embedded.points
+        """Yield for each setting the label map of the original image and the groups' scores.
+
+        Group k has label k + 1.
+        """
+        points = output.points
         device = points.values.device
         ratio, centres = geometry.ratio(device), geometry.centres(device)
-        probability = probability_at(embedded.objectness, centres)
+        probability = probability_at(output.objectness, centres)
         small = self.min_area * float(ratio[0] * ratio[1]) / points.stride**2
         whole = None
         for setting in self.settings:
             chosen = (probability > setting.foreground).nonzero()[:, 0]
             local = setting.split or self.spatial_bandwidth is not None
-            if whole is None or not setting.split:  # the parts follow what they are parts of
-                whole = self.unsplit(embedded, geometry.network_size, setting)
-            grouped = without_small(connected(whole) if setting.split else whole, small if local else 0)
+            if whole is None or not setting.split:  # a split setting follows the same one unsplit
+                whole = self.group_unsplit(output, geometry.network_size, setting)
+            groups = drop_small_groups(
+                split_components(whole) if setting.split else whole, small if local else 0
+            )
             label = torch.full((len(centres),), UNGROUPED, dtype=torch.int64, device=device)
-            if len(chosen) and len(grouped.modes):
-                label[chosen], _ = at_original_size(grouped, points, centres[chosen], local)
-            score = self.ranker(describe(grouped, embedded))
+            if len(chosen) and len(groups.modes):
+                label[chosen], _ = label_pixels(groups, points, centres[chosen], local)
+            score = self.ranker(compute_group_features(groups, output))
             found = label.reshape(geometry.size).cpu().numpy(), score.double().cpu().numpy()
-            yield parted(*found) if setting.split else found
+            yield split_masks(*found) if setting.split else found
 
-    def forward(self, embedded: NetworkOutput, geometry: Geometry) -> Proposals:
-        """Return the ranked masks of one image, without classes; `embedded` is that of a batch of one."""
+    def forward(self, output: NetworkOutput, geometry: Geometry) -> Proposals:
+        """Return the ranked masks of one image, without classes; `output` holds a batch of one."""
         masks, scores = [], []
-        for label, score in self.partitions(embedded, geometry):
+        for label, score in self.partitions(output, geometry):
             areas = np.bincount(label.ravel(), minlength=len(score) + 1)[1:]
             large = np.nonzero(areas >= max(1, self.min_area))[0]
             masks += encode_labels(label, large + 1)
             scores += score[large].tolist()
         order = np.argsort(-np.array(scores), kind="stable")
         if len(self.settings) > 1:
-            order = order[without_duplicates([masks[index] for index in order], self.nms_iou)]
+            order = order[drop_duplicates([masks[index] for index in order], self.nms_iou)]
         order = order[: self.max_proposals]
         return Proposals(
             [masks[index] for index in order],
@@ -209,8 +229,11 @@ class Proposer(nn.Module):
         )
 
 
-def without_duplicates(masks: list[dict[str, object]], iou: float) -> list[int]:
-    """Indices of the masks that overlap no better one (an earlier one that stayed) by more than `iou`."""
+def drop_duplicates(masks: list[dict[str, object]], iou: float) -> list[int]:
+    """Return the indices of the masks to keep, given best first.
+
+    A mask is dropped if its IoU with an earlier kept mask exceeds `iou`.
+    """
     overlap = coco_mask.iou(masks, masks, [0] * len(masks)) if masks else np.zeros((0, 0))
     kept: list[int] = []
     for index in range(len(masks)):

@@ -1,6 +1,6 @@
-"""Description of a group -> how good a mask it is: what the proposals are ranked by.
+"""Score groups by their features; proposals are ranked by these scores.
 
-The authors never released their ranking (geometric features and a regressor); they suggest a learned one.
+The authors never released their ranking (geometric features and a regressor). They suggest a learned one.
 """
 
 import hashlib
@@ -10,96 +10,101 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.segment.features import PLAIN, Description
+from rpe.segment.features import HANDCRAFTED, GroupFeatures
 
 
 class Ranker(nn.Module):
-    """Scores groups by their description. `learns` says whether its `loss` belongs to the training."""
+    """A module that scores groups by their features. `learns` is True if training adds its `loss`."""
 
     learns = False
 
-    def forward(self, described: Description) -> Float[Tensor, " group"]:
-        """A score in [0, 1] for each group."""
+    def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return a score in [0, 1] for each group."""
         raise NotImplementedError
 
-    def loss(self, described: Description, quality: Float[Tensor, " group"]) -> Float[Tensor, ""]:
-        """0 where nothing is learned."""
+    def loss(self, features: GroupFeatures, quality: Float[Tensor, " group"]) -> Float[Tensor, ""]:
+        """Return the loss against the measured quality; 0 for a ranker that does not learn."""
         return quality.sum() * 0
 
 
 class LearnedRanker(Ranker):
-    """Regresses a group's best intersection over union with a true object from its plain and pooled features.
+    """A regression of a group's best intersection over union with a true object, from all its features.
 
-    Trained jointly with the network on the groups of its current embedding; the features carry no gradient, so ranking never bends the embedding.
+    It is trained jointly with the network on the groups of the current embedding. The features carry no
+    gradient, so ranking never changes the embedding.
 
     Args:
-        channels: of the backbone's features that are pooled.
-        hidden: units between its two layers.
+        channels: channels of the pooled backbone features.
+        hidden: units between the two layers.
     """
 
     learns = True
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(len(PLAIN) + channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(len(HANDCRAFTED) + channels, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
 
-    def logits(self, described: Description) -> Float[Tensor, " group"]:
-        return self.layers(torch.cat(described, 1).detach())[:, 0]
+    def logits(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        return self.layers(torch.cat(features, 1).detach())[:, 0]
 
-    def forward(self, described: Description) -> Float[Tensor, " group"]:
-        """The intersection over union that is expected of each group."""
-        return self.logits(described).sigmoid()
+    def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return the expected intersection over union of each group."""
+        return self.logits(features).sigmoid()
 
-    def loss(self, described: Description, quality: Float[Tensor, " group"]) -> Float[Tensor, ""]:
-        """Cross-entropy against the measured quality, the mean over the groups; 0 without any."""
+    def loss(self, features: GroupFeatures, quality: Float[Tensor, " group"]) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy against the measured quality; 0 without groups."""
         if len(quality) == 0:
             return sum((parameter.sum() * 0 for parameter in self.parameters()), quality.sum())
-        return functional.binary_cross_entropy_with_logits(self.logits(described), quality)
+        return functional.binary_cross_entropy_with_logits(self.logits(features), quality)
 
 
-class PlainRanker(Ranker):
-    """No learning: objectness x cohesion x contrast x size, each in [0, 1].
+class HeuristicRanker(Ranker):
+    """A formula without learned weights: objectness x cohesion x contrast x size, each in [0, 1].
 
-    Objectness and cohesion are means over the group; contrast is 1 less the similarity of what lies around it to its mode, halved where that is high but
-    not an object; size is area / (area + `typical_area`).
+    Objectness and cohesion are means over the group. Contrast is 1 less the product of the objectness around
+    the group and the similarity of these surroundings to its mode. Size is area / (area + `typical_area`).
 
     Args:
-        channels: of the backbone's features; not used.
-        typical_area: the area in pixels of the network's image at which size counts 1/2.
+        channels: channels of the pooled backbone features; not used.
+        typical_area: area in pixels of the network's image at which size is 1/2.
     """
 
     def __init__(self, channels: int, typical_area: float) -> None:
         super().__init__()
         self.typical_area = typical_area
 
-    def forward(self, described: Description) -> Float[Tensor, " group"]:
-        """The product."""
-        feature = dict(zip(PLAIN, described.plain.unbind(1), strict=True))
+    def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return the product of the four factors."""
+        feature = dict(zip(HANDCRAFTED, features.handcrafted.unbind(1), strict=True))
         area = feature["log-area"].exp()
         contrast = 1 - feature["similarity-around"] * feature["objectness-around"]
         return feature["objectness"] * feature["cohesion"] * contrast * area / (area + self.typical_area)
 
 
 SHAPES = ("log-area", "fill", "elongation")
-"""The plain features that count cells and nothing else: they are the same to the last digit however the network's sums were rounded."""
+"""Features that only count cells. They are the same to the last digit, however the network rounded its
+sums."""
 
 
 class RandomRanker(Ranker):
-    """An order that knows nothing: what any ranking must beat.
+    """A random order, as a baseline for other rankers.
 
-    The seed is a hash of all the groups' shapes together, so that it differs between images and between the partitions of one, and is the same
-    whenever they are made again, whoever makes them.
+    The seed is a hash of all groups' shapes. So it differs between images and between the partitions of one
+    image, and each computation of the same groups gives the same order.
 
     Args:
-        channels: not used.
+        channels: channels of the pooled backbone features; not used.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
-    def forward(self, described: Description) -> Float[Tensor, " group"]:
-        """Uniform numbers in [0, 1)."""
-        shapes = described.plain[:, [PLAIN.index(name) for name in SHAPES]].double().cpu()
+    def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return uniform numbers in [0, 1)."""
+        shapes = features.handcrafted[:, [HANDCRAFTED.index(name) for name in SHAPES]].double().cpu()
         content = (shapes * 1000).round().long().numpy().tobytes()
         seed = int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
-        return torch.rand(len(shapes), generator=torch.Generator().manual_seed(seed)).to(described.plain)
+        uniform = torch.rand(len(shapes), generator=torch.Generator().manual_seed(seed))
+        return uniform.to(features.handcrafted)

@@ -1,4 +1,4 @@
-"""Ranked masks that overlap -> one label map."""
+"""Select instances: paint ranked masks that overlap into one label map."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -8,27 +8,27 @@ from rpe.structures import BACKGROUND, Proposals, decode_mask
 
 
 def select_instances(proposals: Proposals, threshold: float) -> Int64[np.ndarray, "height width"]:
-    """The one label map that pictures and per-image figures use: 0 where no proposal claims a pixel.
+    """Return the label map that pictures and per-image metrics use: 0 where no proposal claims a pixel.
 
-    Best score first, each takes the unclaimed pixels of its mask; it is dropped when its score is below the threshold or less than half
-    of its mask is left.
+    In the order of the scores, each mask claims its unclaimed pixels. It is dropped if its score is below the
+    threshold, or if less than half of its pixels are unclaimed.
     """
-    return selected(proposals, threshold)[0]
+    return select_proposals(proposals, threshold)[0]
 
 
-def selected(proposals: Proposals, threshold: float) -> tuple[Int64[np.ndarray, "height width"], list[int]]:
-    """The same, and which proposal each label 1, 2, .. is."""
+def select_proposals(
+    proposals: Proposals, threshold: float
+) -> tuple[Int64[np.ndarray, "height width"], list[int]]:
+    """Return the label map of `select_instances`, and the index of the proposal with label 1, 2, .."""
     # column by column, as masks are decoded
     label = np.full(proposals.size, BACKGROUND, dtype=np.int64, order="F")
     chosen: list[int] = []
     for index, (mask, score) in enumerate(zip(proposals.masks, proposals.scores, strict=True)):
         if score < threshold:
             continue
-        # only inside its box, as an image may have a thousand
-        area, (left, top, width, height) = (
-            int(coco_mask.area(mask)),
-            coco_mask.toBbox(mask).astype(np.int64).tolist(),
-        )
+        # work inside the mask's box only, as an image may have a thousand masks
+        area = int(coco_mask.area(mask))
+        left, top, width, height = coco_mask.toBbox(mask).astype(np.int64).tolist()
         box = (slice(top, top + height), slice(left, left + width))
         unclaimed = label[box] == BACKGROUND
         if 2 * np.count_nonzero(unclaimed) < area:

@@ -1,4 +1,7 @@
-"""The objects of all tiles as one label map. What two tiles say of the pixels that both see tells which of their objects are one."""
+"""Stitch the objects of all tiles into one label map.
+
+Two tiles see the pixels of their overlap. Their labels there tell which of their objects are the same one.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,20 +13,25 @@ from jaxtyping import Float, Int32, Int64
 from scipy.ndimage import find_objects
 
 from rpe.segment.instances import Instances
-from rpe.segment.tiles import Tile, place, shifted, within
+from rpe.segment.tiles import Tile, place_box, relative_slice, shift_slice
 from rpe.structures import BACKGROUND
 
 CLOSE = 0.9
-"""Calibrated similarity of modes from which two tiles' objects are one if half of the smaller one's shared part lies in the other's."""
+"""Calibrated similarity of modes at which two tiles' objects are the same one, if half of the smaller shared
+part lies in the other one's."""
 
 LIKELY = 0.75
-"""The same if the shared parts have an intersection over union of 1/2. Different objects are trained to lie below the margin, 1/2 as shipped; this is half-way from there
-to 1."""
+"""Calibrated similarity at which they are the same one, if the shared parts have an intersection over union
+of 1/2. Training pushes different objects below the margin, 1/2 by default; this is half-way between it and
+1."""
 
 
 @dataclass
 class Piece:
-    """The objects of one tile: labels 1, 2, .. on its pixels, and of each its score, its mode and its class (0 where there are no classes)."""
+    """The objects of one tile: labels 1, 2, .. of its pixels, and each object's score, mode and class.
+
+    The class is 0 where the network has no classes.
+    """
 
     labels: Int32[np.ndarray, "height width"]
     scores: Float[np.ndarray, " object"]
@@ -36,8 +44,12 @@ Key = tuple[int, int]
 
 
 class Member(NamedTuple):
-    """An object of a tile: which tile, which label, the pixels that it has there, how many of them in the tile's core, whether the tile cuts it, and the box in
-    the image of what lies in the core; None where nothing does."""
+    """An object as one tile sees it.
+
+    `tile` is the tile's number, `label` the object's label there, `area` its pixels in the tile and `in_core`
+    its pixels in the tile's core. `cut` is True if the tile cuts the object. `core_box` is the box of its
+    pixels in the core, in coordinates of the image; None if it has none.
+    """
 
     tile: int
     label: int
@@ -48,19 +60,21 @@ class Member(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Names it in the image."""
+        """Return the member's key among all tiles."""
         return self.tile, self.label
 
 
-def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Instances:
-    """One label map of the tiles' objects.
+def stitch_tiles(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> Instances:
+    """Stitch the tiles' objects into one label map of (height, width).
 
-    Objects of two tiles that agree on what both see (`same_objects`) are one. Of one that some tile sees whole (`chosen_of`), that tile's mask counts,
-    and only there where most of it lies in the tile's core; of one that all tiles cut, all parts together do. What overlaps is settled as by `select_instances`: best
-    score first, each takes the free pixels of its mask and is dropped when less than half of it is left. A single tile's labels stay as they are.
+    Objects of two tiles that agree on their overlap (`match_objects`) are one object. If a tile sees it whole
+    (`choose_masks`), that tile's mask counts, and only if most of it lies in the tile's core. If all tiles
+    cut it, its parts are united. Overlaps are resolved as in `select_instances`: in the order of the scores,
+    each object claims the free pixels of its mask, and is dropped if less than half of them are free. A
+    single tile keeps its labels.
     """
     members = [
-        members_of(number, tile, piece, size)
+        list_members(number, tile, piece, size)
         for number, (tile, piece) in enumerate(zip(tiles, pieces, strict=True))
     ]
     first = [0, *accumulate(len(mine) for mine in members)]
@@ -68,32 +82,34 @@ def stitched(tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]) -> I
     same: set[tuple[Key, Key]] = set()
     for one in range(len(tiles)):
         for other in range(one + 1, len(tiles)):
-            for mine, theirs in same_objects(tiles[one], pieces[one], tiles[other], pieces[other]):
+            for mine, theirs in match_objects(tiles[one], pieces[one], tiles[other], pieces[other]):
                 same |= {((one, mine), (other, theirs))}
-                parent[root(parent, first[other] + theirs - 1)] = root(parent, first[one] + mine - 1)
+                parent[find_root(parent, first[other] + theirs - 1)] = find_root(
+                    parent, first[one] + mine - 1
+                )
     groups: dict[int, list[Member]] = {}
     for number, member in enumerate(member for mine in members for member in mine):
-        groups.setdefault(root(parent, number), []).append(member)
-    objects = [chosen for group in groups.values() for chosen in chosen_of(group, tiles, same)]
-    return painted(objects, tiles, pieces, size)
+        groups.setdefault(find_root(parent, number), []).append(member)
+    objects = [chosen for group in groups.values() for chosen in choose_masks(group, tiles, same)]
+    return paint_objects(objects, tiles, pieces, size)
 
 
-def root(parent: Int64[np.ndarray, " member"], number: int) -> int:
-    """The representative of a member's set; paths are halved on the way."""
+def find_root(parent: Int64[np.ndarray, " member"], number: int) -> int:
+    """Return the representative of a member's set, and halve the paths to it."""
     while parent[number] != number:
         parent[number] = parent[parent[number]]
         number = int(parent[number])
     return int(number)
 
 
-def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> list[Member]:
-    """The objects of a tile. It cuts those that reach an edge of it that is none of the image's."""
+def list_members(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> list[Member]:
+    """Return the objects of a tile. The tile cuts an object that touches a tile edge inside the image."""
     labels, count = piece.labels, len(piece.scores)
     area = np.bincount(labels.ravel(), minlength=count + 1)
-    core = labels[within(tile.rows, tile.core_rows), within(tile.columns, tile.core_columns)]
+    core = labels[relative_slice(tile.rows, tile.core_rows), relative_slice(tile.columns, tile.core_columns)]
     in_core = np.bincount(core.ravel(), minlength=count + 1)
     boxes = [
-        box and (shifted(box[0], tile.core_rows.start), shifted(box[1], tile.core_columns.start))
+        box and (shift_slice(box[0], tile.core_rows.start), shift_slice(box[1], tile.core_columns.start))
         for box in find_objects(core, count)
     ]
     edges = [
@@ -115,18 +131,19 @@ def members_of(number: int, tile: Tile, piece: Piece, size: tuple[int, int]) -> 
     ]
 
 
-def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterator[tuple[int, int]]:
-    """Pairs of labels of two tiles that are one object by the pixels that both tiles see.
+def match_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterator[tuple[int, int]]:
+    """Yield pairs of labels of two tiles that are the same object, by the pixels of their overlap.
 
-    Either their parts there have an intersection over union of 1/2 and their modes are not those of different objects, or half of the smaller part lies in
-    the other's and the modes are close: the parts of one object that a tile cuts into two, say.
+    Either the two parts have an intersection over union of 1/2 and the modes are likely the same. Or half of
+    the smaller part lies in the other one and the modes are close, for example where a tile cuts an object in
+    two.
     """
     rows = slice(max(tile.rows.start, other.rows.start), min(tile.rows.stop, other.rows.stop))
     columns = slice(max(tile.columns.start, other.columns.start), min(tile.columns.stop, other.columns.stop))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return
-    here = piece.labels[within(tile.rows, rows), within(tile.columns, columns)].ravel()
-    there = beside.labels[within(other.rows, rows), within(other.columns, columns)].ravel()
+    here = cut_labels(tile, piece, rows, columns).ravel()
+    there = cut_labels(other, beside, rows, columns).ravel()
     areas = (
         np.bincount(here, minlength=len(piece.scores) + 1),
         np.bincount(there, minlength=len(beside.scores) + 1),
@@ -141,18 +158,25 @@ def same_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Iterat
             yield int(mine), int(theirs)
 
 
+def cut_labels(tile: Tile, piece: Piece, rows: slice, columns: slice) -> Int32[np.ndarray, "_ _"]:
+    """Return a tile's labels in a box of the image."""
+    return piece.labels[relative_slice(tile.rows, rows), relative_slice(tile.columns, columns)]
+
+
 def covers(tile: Tile, member: Member) -> bool:
-    """Whether a tile sees all that another one says of an object in that one's core."""
+    """Return True if a tile contains the whole part of an object that lies in its own tile's core."""
     if member.core_box is None:
         return True
     spans = zip((tile.rows, tile.columns), member.core_box, strict=True)
     return all(outer.start <= inner.start and inner.stop <= outer.stop for outer, inner in spans)
 
 
-def chosen_of(group: list[Member], tiles: list[Tile], same: set[tuple[Key, Key]]) -> list[list[Member]]:
-    """The members whose masks count: the whole ones that lie mostly in their tile's core, else the best whole one; without a whole one all together.
+def choose_masks(group: list[Member], tiles: list[Tile], same: set[tuple[Key, Key]]) -> list[list[Member]]:
+    """Return the members of one object whose masks count.
 
-    A tile sees an object whole if it neither cuts it nor misses a part of it that another tile is responsible for, as of one in several parts.
+    These are the whole members that lie mostly in their tile's core, else the best whole member; without a
+    whole member all of them. A member is whole if its tile does not cut it, and contains the parts of the
+    object in the cores of the other tiles.
     """
     whole = [
         member
@@ -161,13 +185,16 @@ def chosen_of(group: list[Member], tiles: list[Tile], same: set[tuple[Key, Key]]
     ]
     mostly = [member for member in whole if 2 * member.in_core >= member.area]
     if mostly or (whole and len(group) > 1):
-        return united(mostly, same) or [[max(whole, key=lambda member: member.in_core / member.area)]]
-    # whole in one tile alone, and there outside of its core: the tile that is responsible sees something else
+        return merge_members(mostly, same) or [[max(whole, key=lambda member: member.in_core / member.area)]]
+    # A lone member outside its tile's core is dropped: the tile that decides there sees something else.
     return [] if whole else [group]
 
 
-def united(members: list[Member], same: set[tuple[Key, Key]]) -> list[list[Member]]:
-    """Those of different tiles that are one object together; two of one tile are two objects, whatever another tile says."""
+def merge_members(members: list[Member], same: set[tuple[Key, Key]]) -> list[list[Member]]:
+    """Merge members of different tiles that are the same object.
+
+    Two members of one tile always stay two objects.
+    """
     if len({member.tile for member in members}) < len(members):
         return [[member] for member in members]
     sets: list[list[Member]] = []
@@ -179,10 +206,10 @@ def united(members: list[Member], same: set[tuple[Key, Key]]) -> list[list[Membe
     return sets
 
 
-def painted(
+def paint_objects(
     objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]
 ) -> Instances:
-    """The masks on one map, the best score first."""
+    """Paint the masks into one label map, best score first."""
     boxes = [find_objects(piece.labels, len(piece.scores)) for piece in pieces]
     scores = [
         sum(member.area * float(pieces[member.tile].scores[member.label - 1]) for member in one)
@@ -194,7 +221,7 @@ def painted(
     for index in np.argsort(-np.array(scores), kind="stable").tolist():
         one = objects[index]
         placed = [
-            (*place(tiles[member.tile], boxes[member.tile][member.label - 1]), member) for member in one
+            (*place_box(tiles[member.tile], boxes[member.tile][member.label - 1]), member) for member in one
         ]
         rows = slice(min(row.start for row, _, _ in placed), max(row.stop for row, _, _ in placed))
         columns = slice(
@@ -202,13 +229,8 @@ def painted(
         )
         mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
         for row, column, member in placed:
-            inside = (
-                pieces[member.tile].labels[
-                    within(tiles[member.tile].rows, row), within(tiles[member.tile].columns, column)
-                ]
-                == member.label
-            )
-            mask[within(rows, row), within(columns, column)] |= inside
+            labels = cut_labels(tiles[member.tile], pieces[member.tile], row, column)
+            mask[relative_slice(rows, row), relative_slice(columns, column)] |= labels == member.label
         area = int(mask.sum())
         if len(one) == 1 and one[0].cut and 2 * one[0].in_core < area:
             continue
@@ -223,8 +245,8 @@ def painted(
     return Instances(canvas, np.array([scores[index] for index in kept], dtype=np.float64), classes)
 
 
-def enlarged(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:
-    """A label map at another size, by the pixel in which each new centre lies."""
+def resize_labels(labels: Int32[np.ndarray, "_ _"], size: tuple[int, int]) -> Int32[np.ndarray, "_ _"]:
+    """Resize a label map to (height, width) by nearest neighbour."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, labels.shape, strict=True)

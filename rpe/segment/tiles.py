@@ -1,4 +1,4 @@
-"""Where the tiles of an image lie, and the part of each that it is responsible for."""
+"""Cut an image into overlapping tiles, and find the core of each."""
 
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -9,14 +9,15 @@ WHOLE = 2**21
 """Pixels (2 megapixels) up to which "auto" leaves an image whole, to bound the memory."""
 
 SIDE = 1024
-"""Of the tiles that "auto" cuts larger images into, at least."""
+"""Least side in pixels of the tiles that "auto" cuts larger images into."""
 
 Side = int | Literal["auto"] | None
-"""Of tiles, in pixels of the network's image. None never cuts; "auto" cuts images of more than `WHOLE` pixels."""
+"""Side of tiles in pixels of the network's image. None never cuts; "auto" cuts images of more than `WHOLE`
+pixels."""
 
 
 class Tile(NamedTuple):
-    """Rows and columns of a tile, and of its core; the cores of an image's tiles share no pixel and leave none out."""
+    """Rows and columns of a tile, and of its core. The cores of all tiles partition the image."""
 
     rows: slice
     columns: slice
@@ -25,18 +26,18 @@ class Tile(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """Return (height, width)."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
-def tiles_of(size: tuple[int, int], tile: Side, overlap: int, multiple: int) -> list[Tile]:
-    """The tiles of an image of (height, width), row by row; one if it fits into a tile.
+def cut_tiles(size: tuple[int, int], tile: Side, overlap: int, multiple: int) -> list[Tile]:
+    """Return the tiles of an image, row by row; a single tile if the image fits into it.
 
     Args:
-        size: of the image as the network sees it.
+        size: (height, width) of the network's image.
         tile: see `Side`.
-        overlap: of two neighbours, at least.
-        multiple: tiles start at multiples of it, at which an embedding that depends on the place says the same of the same place.
+        overlap: least overlap of two neighbours.
+        multiple: tiles start at multiples of it, where embeddings that depend on coordinates repeat.
 
     Raises:
         UserError: no step is left between two tiles.
@@ -45,27 +46,28 @@ def tiles_of(size: tuple[int, int], tile: Side, overlap: int, multiple: int) -> 
         tile = max(SIDE, overlap + multiple) if size[0] * size[1] > WHOLE else None
     if tile is not None and max(size) > tile:
         check_step(tile, overlap, multiple)
-    rows, columns = (spans(length, tile, overlap, multiple) for length in size)
+    rows, columns = (cut_axis(length, tile, overlap, multiple) for length in size)
     return [
         Tile(row, column, core_row, core_column) for row, core_row in rows for column, core_column in columns
     ]
 
 
 def check_step(tile: int, overlap: int, multiple: int) -> None:
-    """Refuse tiles of which the next would start where this one does.
+    """Check that the next tile starts after this one.
 
     Raises:
         UserError: no step is left between two tiles.
     """
     if (tile - overlap) // multiple < 1:
         raise UserError(
-            f"tile {tile} less overlap {overlap} is below {multiple}, the pixels after which the embedding's coordinates repeat: "
-            f"set tile={multiple + overlap} or more"
+            f"tile must be >= {multiple + overlap}, got {tile}. "
+            f"Tiles of overlap {overlap} need a step of {multiple}, the pixels after which the embedding's "
+            f"coordinates repeat. Set tile={multiple + overlap} or more."
         )
 
 
-def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tuple[slice, slice]]:
-    """Along one axis, the tiles and their cores."""
+def cut_axis(length: int, tile: int | None, overlap: int, multiple: int) -> list[tuple[slice, slice]]:
+    """Return the tiles along one axis, each with its core."""
     if tile is None or length <= tile:
         return [(slice(0, length), slice(0, length))]
     step = (tile - overlap) // multiple * multiple
@@ -79,16 +81,16 @@ def spans(length: int, tile: int | None, overlap: int, multiple: int) -> list[tu
     ]
 
 
-def within(outer: slice, inner: slice) -> slice:
-    """`inner` as counted from the start of `outer`."""
+def relative_slice(outer: slice, inner: slice) -> slice:
+    """Return `inner` counted from the start of `outer`."""
     return slice(inner.start - outer.start, inner.stop - outer.start)
 
 
-def place(tile: Tile, box: tuple[slice, slice]) -> tuple[slice, slice]:
-    """A box of a tile in the image."""
-    return shifted(box[0], tile.rows.start), shifted(box[1], tile.columns.start)
+def place_box(tile: Tile, box: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Return a box of a tile in coordinates of the image."""
+    return shift_slice(box[0], tile.rows.start), shift_slice(box[1], tile.columns.start)
 
 
-def shifted(span: slice, by: int) -> slice:
-    """The span, so much further on."""
-    return slice(span.start + by, span.stop + by)
+def shift_slice(span: slice, offset: int) -> slice:
+    """Return the slice moved by `offset`."""
+    return slice(span.start + offset, span.stop + offset)

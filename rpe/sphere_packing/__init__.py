@@ -1,7 +1,8 @@
-"""How far apart n groups can be on the sphere S^(D-1): what is proven (bound), what a search finds (search), and which margins can be met (meeting).
+"""Compute how far apart n groups can be on the sphere S^(D-1).
 
-All similarities are calibrated cosines s = (1 + x . y) / 2, so that they compare with the margin alpha: n groups can meet a margin from the smallest possible
-largest similarity on.
+`bound` holds proven values, `search` finds arrangements, `meeting` tells which margins can be met. All
+similarities are calibrated cosines s = (1 + x . y) / 2, comparable with the margin alpha: n groups can meet a
+margin if it is at least the smallest possible largest similarity.
 """
 
 from rpe.sphere_packing.bound import similarity_bound

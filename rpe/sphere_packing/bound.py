@@ -1,4 +1,4 @@
-"""What is proven of n points on S^(D-1): closed forms, and bounds below which no arrangement's largest similarity can be.
+"""Compute proven values for n points on S^(D-1): closed forms, and lower bounds on the largest similarity.
 
 Paper, section 3.3; Rankin 1955; Fejes Toth 1943.
 """
@@ -11,16 +11,16 @@ from rpe.structures import check_count
 
 
 def exact_similarity(groups: int, dimension: int) -> float | None:
-    """The smallest largest similarity of `groups` unit vectors where it is proven; None elsewhere.
+    """Return the smallest possible largest similarity of `groups` unit vectors where it is proven, else None.
 
-    One group has nobody to be apart from (0). D = 1 holds two points, D = 2 the regular polygon, n <= D + 1 the simplex (paper, Prop. 1), n <= 2 D the
-    cross-polytope (Rankin), n = 12 in D = 3 the icosahedron (Fejes Toth).
+    It is 0 for a single group. D = 1 holds two points, D = 2 the regular polygon, n <= D + 1 the simplex
+    (paper, Prop. 1), n <= 2 D the cross-polytope (Rankin), n = 12 in D = 3 the icosahedron (Fejes Toth).
 
     Raises:
         UserError: a number below 1.
     """
-    check_count("groups", groups, 1, "it is how many points are to be apart")
-    check_count("dimension", dimension, 1, "it is how many coordinates a point has")
+    check_count("groups", groups, 1, "it is the number of points")
+    check_count("dimension", dimension, 1, "it is the number of coordinates of a point")
     if groups == 1:
         return 0.0
     if groups <= dimension + 1:
@@ -35,39 +35,44 @@ def exact_similarity(groups: int, dimension: int) -> float | None:
 
 
 def proposition_1(groups: int) -> float:
-    """The mean similarity of different groups is at least (1 - 1 / (n - 1)) / 2, hence so is the largest (paper, Prop. 1)."""
+    """Return the lower bound (1 - 1 / (n - 1)) / 2 on the mean similarity, and so on the largest.
+
+    Paper, Prop. 1.
+    """
     return (1 - 1 / (groups - 1)) / 2 if groups > 1 else 0.0
 
 
 def proposition_2(groups: int) -> float:
-    """D = 3: max s >= 1 - 2 pi / (sqrt(3) n) (paper, Prop. 2, after Habicht and van der Waerden)."""
+    """Return 1 - 2 pi / (sqrt(3) n), a lower bound on the largest similarity in D = 3.
+
+    Paper, Prop. 2, after Habicht and van der Waerden.
+    """
     return 1 - 2 * math.pi / (math.sqrt(3) * groups)
 
 
 def fejes_toth_bound(groups: int) -> float:
-    """D = 3, n >= 3: max s >= csc^2(n pi / (6 (n - 2))) / 4; an equality for n = 3, 4, 6, 12."""
+    """Return csc^2(n pi / (6 (n - 2))) / 4, a lower bound in D = 3, n >= 3; exact for n = 3, 4, 6, 12."""
     return 1 / (4 * math.sin(groups * math.pi / (6 * (groups - 2))) ** 2)
 
 
 def cap_bound(groups: int, dimension: int) -> float:
-    """D >= 2: the caps of half the smallest angle about n points do not overlap, so that their areas sum to the sphere's at most."""
-    share = min(
-        1.0, 2 / groups
-    )  # of a half sphere, which is the regularised incomplete beta function's whole
+    """Return a lower bound in D >= 2: caps of half the smallest angle do not overlap.
+
+    Their areas therefore sum to at most the sphere's.
+    """
+    # share of a half sphere, which is the whole of the regularised incomplete beta function
+    share = min(1.0, 2 / groups)
     squared_sine = float(betaincinv((dimension - 1) / 2, 0.5, share))
     return 1 - squared_sine  # half the smallest angle is phi: s = (1 + cos 2 phi) / 2 = cos^2 phi
 
 
 def similarity_bound(groups: int, dimension: int) -> float:
-    """The best lower bound on the largest similarity that is known here; the exact value where there is one."""
+    """Return the best known lower bound on the largest similarity; the exact value where there is one."""
     exact = exact_similarity(groups, dimension)
     if exact is not None:
         return exact
-    bounds = [
-        proposition_1(groups),
-        cap_bound(groups, dimension),
-        0.5,
-    ]  # n > 2 D: some angle is acute (Rankin)
+    # 0.5: for n > 2 D some angle is acute (Rankin)
+    bounds = [proposition_1(groups), cap_bound(groups, dimension), 0.5]
     if dimension == 3:
         bounds += [fejes_toth_bound(groups), proposition_2(groups)]
     return max(bounds)

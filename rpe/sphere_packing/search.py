@@ -1,4 +1,4 @@
-"""The best arrangement of n points on S^(D-1) that a search finds (the Tammes problem), and the smallest loss at a margin."""
+"""Search the best arrangement of n points on S^(D-1) (Tammes problem), and the smallest loss at a margin."""
 
 import math
 
@@ -14,79 +14,81 @@ from rpe.sphere_packing.bound import exact_similarity
 from rpe.structures import check_count
 
 ENERGY_STEPS = 400
-"""Of the descent that spreads random points."""
+"""Steps of the descent that spreads random points."""
 
-POLISHED = 6
-"""Of all starts, the best so many are brought to their local optimum; of `LARGE` arrangements the best one, as each takes seconds."""
+POLISH_COUNT = 6
+"""Number of best starts that are polished; only one for large arrangements, which take seconds each."""
 
-LARGE = 200
-"""Coordinates of all points together."""
+LARGE_SIZE = 200
+"""Coordinates of all points together above which an arrangement is large."""
 
 LINEAR_STEPS = 60
-"""Linear programs at most that bring one there."""
+"""The most linear programs per polishing."""
 
-CLOSE = 1e-9
-"""A step that gains less ends the polishing."""
+MIN_GAIN = 1e-9
+"""A step with a smaller gain ends the polishing."""
 
 
 def best_arrangement(groups: int, dimension: int, starts: int, seed: int) -> Float[Tensor, "group dim"]:
-    """The arrangement with the smallest largest similarity that a search finds; float64.
+    """Search the arrangement with the smallest largest similarity; float64.
 
-    `starts` sets of random points are spread by repulsion in one batch: a third of them free, a third antipodal, a third with a threefold rotation, as good codes
-    often have symmetries that free points hardly ever fall into (24 points in D = 4: free starts end at cosine 0.517, the 24-cell has 0.5). The best are then
-    brought to their local optimum by linear programs on all pairs that are nearly closest.
+    `starts` sets of random points are spread by repulsion in one batch: a third of them free, a third
+    antipodal, a third with a threefold rotation. Good codes often have symmetries that free points hardly
+    ever reach (24 points in D = 4: free starts end at cosine 0.517, the 24-cell has 0.5). The best starts are
+    then polished to their local optimum by linear programs on all nearly closest pairs.
 
     Raises:
         UserError: a number below 1.
     """
     for name, value in (("groups", groups), ("dimension", dimension), ("starts", starts)):
-        check_count(name, value, 1, "the search needs one")
+        check_count(name, value, 1, "the search needs at least one")
     if groups == 1:
         return torch.eye(dimension, dtype=torch.float64)[:1]
     generator = torch.Generator().manual_seed(seed)
     spread = torch.cat(
         [
-            repelled(kind, groups, dimension, -(-starts // 3), generator)
+            spread_points(kind, groups, dimension, -(-starts // 3), generator)
             for kind in ("free", "antipodal", "threefold")
         ]
     )
-    order = closest_cosines(spread).argsort()
-    polished_at_most = POLISHED if groups * dimension <= LARGE else 1
+    order = largest_cosines(spread).argsort()
+    polished_at_most = POLISH_COUNT if groups * dimension <= LARGE_SIZE else 1
     best: Float[Tensor, "group dim"] | None = None
     tried: list[float] = []
     for points in spread[order]:
-        found = float(closest_cosines(points[None]))
+        found = float(largest_cosines(points[None]))
         if len(tried) == polished_at_most or any(abs(found - other) < 1e-7 for other in tried):
             continue
         tried.append(found)
         polished = polish(points)
-        if best is None or closest_cosines(polished[None]) < closest_cosines(best[None]):
+        if best is None or largest_cosines(polished[None]) < largest_cosines(best[None]):
             best = polished
     assert best is not None
     return best
 
 
-def closest_cosines(points: Float[Tensor, "start group dim"]) -> Float[Tensor, " start"]:
-    """The largest cosine between two points of each arrangement."""
+def largest_cosines(points: Float[Tensor, "start group dim"]) -> Float[Tensor, " start"]:
+    """Return the largest cosine between two points of each arrangement."""
     products = points @ points.transpose(1, 2)
     return (products - 3 * torch.eye(points.shape[1], dtype=points.dtype)).amax((1, 2))
 
 
-def repelled(
+def spread_points(
     kind: str, groups: int, dimension: int, starts: int, generator: torch.Generator
 ) -> Float[Tensor, "start group dim"]:
-    """Random points, spread by repulsion: the soft maximum of all cosines is made small, ever harder."""
+    """Spread random points by repulsion: descend on the soft maximum of all cosines with rising sharpness."""
     copies = {"free": 1, "antipodal": 2, "threefold": 3}[kind]
     free = groups % copies
     seeds = groups // copies + free
     third = torch.eye(dimension, dtype=torch.float64)
-    for first in range(0, dimension - 1, 2):  # turned in every plane, or in all but the last axis
+    # rotated by a third in every plane; an odd dimension leaves the last axis fixed
+    for first in range(0, dimension - 1, 2):
         third[first : first + 2, first : first + 2] = torch.tensor(
             [[-0.5, -math.sqrt(0.75)], [math.sqrt(0.75), -0.5]], dtype=torch.float64
         )
     turn = {"free": third, "antipodal": -torch.eye(dimension, dtype=torch.float64), "threefold": third}[kind]
 
-    def whole(raw: Float[Tensor, "start seed dim"]) -> Float[Tensor, "start group dim"]:
+    def expand_orbit(raw: Float[Tensor, "start seed dim"]) -> Float[Tensor, "start group dim"]:
         points = normalise(raw)
         orbit = [points[:, free:]]
         for _ in range(copies - 1):
@@ -99,46 +101,50 @@ def repelled(
     for step in range(ENERGY_STEPS):
         sharpness = 5 * 400 ** (step / ENERGY_STEPS)
         optimizer.param_groups[0]["lr"] = 0.05 * 0.01 ** (step / ENERGY_STEPS)
-        points = whole(raw)
+        points = expand_orbit(raw)
         energy = (
             torch.logsumexp(sharpness * (points @ points.transpose(1, 2) - own).flatten(1), dim=1) / sharpness
         )
         optimizer.zero_grad()
         energy.sum().backward()
         optimizer.step()
-    return whole(raw.detach())
+    return expand_orbit(raw.detach())
 
 
 def polish(points: Float[Tensor, "group dim"]) -> Float[Tensor, "group dim"]:
-    """The local optimum near an arrangement: steps d_i and the largest cosine t of the linear program
-    min t, x_i . x_j + d_i . x_j + x_i . d_j <= t, d_i . x_i = 0, |d| <= r, over the pairs that are nearly closest; r shrinks where a step gains nothing."""
+    """Return the local optimum near an arrangement.
+
+    Each step solves the linear program min t, x_i . x_j + d_i . x_j + x_i . d_j <= t, d_i . x_i = 0, |d| <=
+    r, over the nearly closest pairs, for steps d_i and the largest cosine t. r shrinks where a step gains
+    nothing.
+    """
     here = points.numpy().copy()
-    radius, found = 0.05, largest(here)
+    radius, found = 0.05, largest_cosine(here)
     for _ in range(LINEAR_STEPS):
         step = linear_step(here, radius, found - 4 * radius)
         if step is None:
             break
         moved = here + step
         moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-        gained = found - largest(moved)
+        gained = found - largest_cosine(moved)
         if gained > 0:
             here, found = moved, found - gained
         # near the optimum the error of a linear step is its square
         radius = max(float(np.abs(step).max()), 1e-12) if gained > 0.1 * radius else radius / 4
-        if (0 < gained < CLOSE * 0.01 and radius < 1e-5) or radius < CLOSE:
+        if (0 < gained < MIN_GAIN * 0.01 and radius < 1e-5) or radius < MIN_GAIN:
             break
     return torch.from_numpy(here)
 
 
-def largest(points: Float[np.ndarray, "group dim"]) -> float:
-    """The largest cosine between two of them."""
+def largest_cosine(points: Float[np.ndarray, "group dim"]) -> float:
+    """Return the largest cosine between two of the points."""
     return float((points @ points.T - 3 * np.eye(len(points))).max())
 
 
 def linear_step(
     points: Float[np.ndarray, "group dim"], radius: float, least: float
 ) -> Float[np.ndarray, "group dim"] | None:
-    """The linear program's step, over the pairs whose cosine is at least `least`; None where it has no solution."""
+    """Return the linear program's step over pairs with a cosine >= `least`; None without a solution."""
     groups, dimension = points.shape
     one, other = np.triu_indices(groups, 1)
     cosine = (points[one] * points[other]).sum(1)
@@ -161,7 +167,7 @@ def linear_step(
     ).tocsr()
     bounds = [(-radius, radius)] * (groups * dimension) + [(-1.0, 1.0)]
     aim = np.append(np.zeros(groups * dimension), 1.0)
-    # by interior points: of many pairs that are equally near, the simplex method takes five times as long
+    # interior points: with many equally near pairs, the simplex method takes five times as long
     solved = linprog(
         aim, A_ub=closer, b_ub=-cosine, A_eq=tangent, b_eq=np.zeros(groups), bounds=bounds, method="highs-ipm"
     )
@@ -169,14 +175,16 @@ def linear_step(
 
 
 def loss_floor(groups: int, dimension: int, margin: float, starts: int, seed: int) -> float:
-    """The smallest pairwise loss that n groups, each in one point, can have: min over unit vectors of sum_{i != j} max(0, s_ij - alpha) / n^2, found by
-    descent from random starts; 0 where the margin can be met. An upper bound of the true floor, as any arrangement is.
+    """Return the smallest pairwise loss of n groups, each in one point, found by descent from random starts.
+
+    This is min over unit vectors of sum_{i != j} max(0, s_ij - alpha) / n^2; 0 where the margin can be met.
+    As the loss of an arrangement, it is an upper bound of the true floor.
 
     Raises:
-        UserError: a margin outside [0, 1), a number below 1.
+        UserError: a margin outside [0, 1), or a number below 1.
     """
     check_margin(margin)
-    check_count("starts", starts, 1, "the search needs one")
+    check_count("starts", starts, 1, "the search needs at least one")
     exact = exact_similarity(groups, dimension)
     if exact is not None and exact <= margin:
         return 0.0

@@ -1,5 +1,5 @@
-"""Train a run, or one job of a sweep: skipped where it is finished, resumed from its last checkpoint, or begun."""
+"""Train a run, or one job of a sweep."""
 
-from rpe.sweep.point import train
+from rpe.sweep.job import train
 
 __all__ = ["train"]

@@ -1,1 +1,1 @@
-"""LightningModules: what a step, a validation and a result are for each task."""
+"""Lightning modules: the training step, the validation and the result of each task."""

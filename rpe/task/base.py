@@ -1,4 +1,4 @@
-"""What every task shares, and what rpe.run asks of one: it builds, trains and scores a task without knowing which."""
+"""Base class of all tasks. `rpe.run` builds, trains and scores a task through it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,30 +20,31 @@ Value = TypeVar("Value")
 
 @dataclass
 class Result:
-    """What came out of an examination of a split, of a run's weights or of anybody's predictions."""
+    """Result of the evaluation of a split, for the weights of a run or for a file of predictions."""
 
     figures: dict[str, float]
 
     def files(self) -> dict[str, str | bytes]:
-        """What is written beside metrics.json: paths in the evaluation's folder, and contents."""
+        """Return further files of the evaluation's folder: contents by path."""
         return {}
 
     def notes(self) -> list[str]:
-        """Return lines that explain figures of 0, to be told beside them."""
+        """Return lines that explain metrics of 0; they are printed beside the metrics."""
         return []
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Pictures of it as a whole, into a folder that is there."""
+        """Draw pictures of the whole result into an existing folder."""
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What an evaluation says of how its figures are made.
+    """Options of an evaluation that change how its metrics are computed.
 
     Args:
-        backend: what computes them, one of the task's `backends`; they are the same.
-        score_threshold: of anybody's masks that become one label map; a run has its own, in `proposal`.
-        thresholds: at which anybody's boundary maps are counted; None is the official number.
+        backend: implementation of the metrics, one of the task's `backends`. All give the same values.
+        score_threshold: lowest score of masks that enter the label map, for masks read from a file. A run has
+            its own in `proposal`.
+        thresholds: number of thresholds for boundary maps read from a folder; None is the official number.
     """
 
     backend: str
@@ -52,23 +53,23 @@ class Scoring:
 
 
 class Task(lightning.LightningModule):
-    """A network with its loss and its figures.
+    """A network with its loss and its metrics.
 
-    `result` is that of the last validation or test. The constructor's parameters that are config groups, and the networks, are built by
-    `rpe.run.building`; the others are keys of its YAML.
+    `result` belongs to the last validation or test. `rpe.run.building` builds the constructor's parameters
+    that are networks or config groups. The other parameters are keys of the task's YAML.
     """
 
     monitor: ClassVar[str]
-    """The logged figure, the higher the better, by which the best checkpoint is chosen."""
+    """Logged metric that chooses the best checkpoint; higher is better."""
 
     shown: ClassVar[tuple[str, ...]]
-    """The figures of the line that a person sees after each epoch."""
+    """Metrics of the line printed after each epoch."""
 
     takes: ClassVar[type[SplitData]]
-    """The kind of data that it trains on."""
+    """Class of the data it trains on."""
 
     backends: ClassVar[tuple[str, ...]] = ("own",)
-    """What can compute its figures; the first does unless an evaluation asks for another."""
+    """Implementations of its metrics; the first is the default."""
 
     def __init__(
         self, optimizer: Callable[[nn.Module], Optimizer], schedule: Callable[[float], float]
@@ -80,14 +81,18 @@ class Task(lightning.LightningModule):
         self.backend = self.backends[0]
 
     def check_dataset(self, dataset: Split) -> None:
-        """Refuse a split that this network cannot be trained or examined on; raises `UserError` before either starts."""
+        """Check that this network can be trained and evaluated on a split, before either starts.
+
+        Raises:
+            UserError: it cannot.
+        """
 
     def calibrate(self, samples: list[Any]) -> None:
-        """Start the embedding from what the untrained network makes of these samples; see `Embedding.calibrate`."""
+        """Initialise the embedding from the untrained network's features; see `Embedding.calibrate`."""
         raise NotImplementedError
 
     def draw_example(self, sample: Any, folder: Path) -> Path:
-        """Draw what the network makes of one item of a dataset; returns the file."""
+        """Draw the network's output for one item of a dataset; return the file."""
         raise NotImplementedError
 
     @staticmethod
@@ -99,37 +104,38 @@ class Task(lightning.LightningModule):
         names: list[str | int] | None,
         scoring: Scoring,
     ) -> Result:
-        """Anybody's predictions for a split.
+        """Score predictions for a split, read from a file or a folder.
 
         Args:
-            folder: may keep what a scoring that is stopped needs to go on.
-            names: of the images that count, without folder and suffix; None is all of the split.
+            folder: may hold files from which an interrupted scoring resumes.
+            names: names of the scored images, without folder and suffix; None is the whole split.
             scoring: its backend is one of `backends`.
 
         Raises:
-            UserError: they cannot be scored.
+            UserError: the predictions cannot be scored.
         """
         raise NotImplementedError
 
-    def gathered(self, mine: Value) -> list[Value]:
-        """What each rank has, the same list on every rank."""
+    def gather_ranks(self, mine: Value) -> list[Value]:
+        """Return the values of all ranks in order of rank, the same list on every rank."""
         if self.trainer.world_size == 1:
             return [mine]
         everyone: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(everyone, mine)
         return everyone
 
-    def by_first(self, make: Callable[[], Value]) -> Value:
-        """What the first rank makes, on every rank."""
+    def compute_once(self, make: Callable[[], Value]) -> Value:
+        """Call `make` on the first rank alone; return its value on every rank."""
         made = [make() if self.trainer.is_global_zero else None]
         if self.trainer.world_size > 1:
             torch.distributed.broadcast_object_list(made, src=0)
         return made[0]  # type: ignore[return-value]
 
     def log_term_gradients(self, terms: dict[str, Float[Tensor, ""]], at: Tensor) -> None:
-        """Log `term-gradient/<term>`: the Euclidean norm of each term's gradient with respect to what the network's heads share.
+        """Log `term-gradient/<term>`, the norm of a loss term's gradient at the features shared by all heads.
 
-        Terms are summed under one clip, so a term whose norm is far below the others' is starved.
+        Gradient clipping acts on the sum of the terms. So a term whose norm is far below the others' hardly
+        trains.
         """
         learned = {name: term for name, term in terms.items() if term.requires_grad}
         for name, term in learned.items():
@@ -139,8 +145,8 @@ class Task(lightning.LightningModule):
                 f"term-gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
             )
 
-    def logged_sum(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
-        """The loss: the sum of its terms, each of which is logged."""
+    def log_loss(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
+        """Log the terms of the loss and their sum; return the sum."""
         total = torch.stack(list(terms.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {
             "train/loss": total.detach()
@@ -155,7 +161,10 @@ class Task(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def total_steps(self) -> int:
-        """Optimiser steps of the whole training; `estimated_stepping_batches` is not read, as it costs Lightning its loader's state."""
+        """Return the number of optimiser steps of the whole training.
+
+        Lightning's `estimated_stepping_batches` would build the training loader early and lose its state.
+        """
         data: SplitData = self.trainer.datamodule  # type: ignore[attr-defined]
         batches = len(data.dataset("train", training=True)) // self.trainer.world_size // data.batch_size
         limit = self.trainer.limit_train_batches

@@ -1,4 +1,4 @@
-"""Boundary detection: train on the annotators' boundaries, score maps as BSDS500 does."""
+"""Boundary detection: train on the annotators' boundaries, score maps by the protocol of BSDS500."""
 
 import io
 from collections.abc import Callable
@@ -14,36 +14,48 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rpe.data.bsds import BoundarySample, Bsds, collate_boundaries
-from rpe.data.module import SplitData, generator_of
+from rpe.data.module import SplitData, make_generator
 from rpe.loss import BoundaryLoss
 from rpe.metric.boundary.score import Scored, score_folder, score_maps
 from rpe.network.model import BoundaryDetector
 from rpe.picture.curve import PUBLISHED, draw_curve
 from rpe.picture.sheet import draw_boundaries
-from rpe.segment.boundary_map import Detection, suppressed
+from rpe.segment.boundary_map import Detection, suppress_non_maxima
 from rpe.structures import BoundaryBatch, UserError
 from rpe.task.base import Result, Scoring, Task
 
 OFFICIAL = 99
-"""Thresholds of the benchmark."""
+"""Number of thresholds of the official benchmark."""
 
 TEST_IMAGES = 200
-"""Of BSDS500: what is published was measured on all of them."""
+"""Test images of BSDS500; published values are measured on all of them."""
 
 
 @dataclass
 class BoundaryResult(Result):
-    """The maps' figures and tables, and the maps themselves where they are ours."""
+    """Metrics of boundary maps against the annotations.
+
+    Args:
+        scored: counts and tables of the maps.
+        maps: the maps of a run by image name, 0 to 255; empty for maps read from a folder.
+    """
 
     scored: Scored
     maps: dict[str, np.ndarray]
 
     def files(self) -> dict[str, str | bytes]:
-        """`thresholds.csv`, `images.csv` and `maps/<name>.png`: `evaluate.py task=boundary predictions=<maps>` gives the same figures."""
-        return self.scored.tables() | {f"maps/{name}.png": png(values) for name, values in self.maps.items()}
+        """Return `thresholds.csv`, `images.csv` and, of a run, `maps/<name>.png`.
+
+        `evaluate.py task=boundary predictions=<maps>` computes the same metrics from the maps.
+        """
+        maps = {f"maps/{name}.png": encode_map(values) for name, values in self.maps.items()}
+        return self.scored.tables() | maps
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """`precision-recall.png`; the published results stand beside the whole test split at the official thresholds."""
+        """Draw `precision-recall.png`.
+
+        Published results are drawn for the whole test split at the official thresholds only.
+        """
         whole = data.name == "bsds" and split == "test" and len(self.scored.names) == TEST_IMAGES
         published = PUBLISHED if whole and len(self.scored.thresholds) == OFFICIAL else {}
         name = "ours" if self.maps else "predictions"
@@ -56,15 +68,18 @@ class BoundaryResult(Result):
 
 
 class BoundaryTask(Task):
-    """A boundary map for each image; see `BoundaryLoss` for what it is taught.
+    """Boundary detection: one boundary map for each image.
 
     Args:
         detector: the network.
-        loss: what training minimises.
-        detection: how inference makes a map of the network's answer.
+        loss: minimised by training.
+        detection: turns the network's output into a map, at inference.
         optimizer, schedule: see `Task`.
-        seed: of the pixels that are drawn.
-        val_thresholds: at which maps are scored while training: the official 99 take ten times as long as 9.
+        seed: of the drawn pixels.
+        val_thresholds: number of thresholds of a validation. The official 99 take ten times as long as 9.
+
+    Raises:
+        UserError: val_thresholds is below 2.
     """
 
     monitor = "val/ODS"
@@ -83,7 +98,9 @@ class BoundaryTask(Task):
     ) -> None:
         super().__init__(optimizer, schedule)
         if val_thresholds < 2:
-            raise UserError(f"task.val_thresholds {val_thresholds} makes no curve: name 2 or more")
+            raise UserError(
+                f"task.val_thresholds must be >= 2, got {val_thresholds}. A curve needs two points."
+            )
         self.detector, self.loss, self.detection = detector, loss, detection
         self.seed, self.val_thresholds = seed, val_thresholds
         self.maps: dict[str, np.ndarray] = {}
@@ -97,23 +114,26 @@ class BoundaryTask(Task):
         names: list[str | int] | None,
         scoring: Scoring,
     ) -> BoundaryResult:
-        """ODS, OIS and AP of a folder of maps; what was counted before the program was stopped is not counted again."""
+        """Return ODS, OIS and AP of a folder of maps.
+
+        An interrupted scoring resumes from the images counted before.
+        """
         assert isinstance(data, Bsds)
         truths = {name: truth for name, (_, truth) in data.files(split).items()}
         scored = score_folder(predictions, truths, folder / "journal", scoring.thresholds or OFFICIAL, names)
         return BoundaryResult(scored.figures, scored, {})
 
     def training_step(self, batch: BoundaryBatch, index: int) -> Float[Tensor, ""]:
-        # a function of the step alone, so that a resumed run draws what the uninterrupted one would have drawn
-        seed = generator_of(self.seed, self.current_epoch, index, self.global_rank).integers(2**62)
+        # seeded by the step, so a resumed run draws the pixels of an uninterrupted one
+        seed = make_generator(self.seed, self.current_epoch, index, self.global_rank).integers(2**62)
         generator = torch.Generator().manual_seed(int(seed))
-        positions, groups = self.loss.choose_pixels(self.loss.groups_of(batch, generator), generator)
-        if self.loss.pairwise_weight:
+        positions, groups = self.loss.pairwise.choose_pixels(self.loss.groups_of(batch, generator), generator)
+        if self.loss.pairwise.weight:
             found, iterates = self.detector(batch.images, positions)
         else:
             found, iterates = self.detector.detect(batch.images), []
-        terms = self.loss(iterates, positions, groups, found.stages, found.fused, batch.labels)
-        return self.logged_sum(terms, len(batch.images))
+        terms = self.loss(iterates, positions, groups, found, batch)
+        return self.log_loss(terms, len(batch.images))
 
     def validation_step(self, batch: BoundaryBatch, index: int) -> None:
         self.evaluate_batch(batch)
@@ -134,15 +154,13 @@ class BoundaryTask(Task):
         self.compute_metrics(self.trainer.test_dataloaders.dataset.truth(), OFFICIAL)  # type: ignore[union-attr]
 
     def compute_metrics(self, truth: dict[str, Any], thresholds: int) -> None:
-        """From all ranks' maps to `result`, the same on every rank."""
-        maps = dict(
-            sorted((name, values) for part in self.gathered(self.maps) for name, values in part.items())
-        )
+        """Set `result` from all ranks' maps, the same on every rank."""
+        by_rank = self.gather_ranks(self.maps)
+        maps = dict(sorted((name, values) for part in by_rank for name, values in part.items()))
         self.maps = {}
-        official = thresholds == OFFICIAL  # minutes, where a validation takes seconds
-        scored = self.by_first(
-            lambda: score_maps(maps, {name: truth["files"][name][1] for name in maps}, thresholds, official)
-        )
+        progress = thresholds == OFFICIAL  # takes minutes, a validation seconds
+        truths = {name: truth["files"][name][1] for name in maps}
+        scored = self.compute_once(lambda: score_maps(maps, truths, thresholds, progress))
         self.result = BoundaryResult(scored.figures, scored, maps)
 
     @torch.no_grad()
@@ -152,7 +170,7 @@ class BoundaryTask(Task):
             embedding.calibrate(stage)  # type: ignore[operator]
 
     def draw_example(self, sample: BoundarySample, folder: Path) -> Path:
-        """Image, truth, the stages' embeddings, the map before and after suppression."""
+        """Draw image, truth, each stage's embedding, and the map before and after non-maximum suppression."""
         batch = collate_boundaries([sample])
         with torch.no_grad():
             image = batch.images[0].to(self.device)
@@ -164,14 +182,14 @@ class BoundaryTask(Task):
             sample.labels,
             [stage.values[0].cpu() for stage in found.points],
             strength,
-            suppressed(strength),
+            suppress_non_maxima(strength),
             file,
         )
         return file
 
 
-def png(values: np.ndarray) -> bytes:
-    """A map as an 8-bit PNG."""
+def encode_map(values: np.ndarray) -> bytes:
+    """Return a map as an 8-bit PNG."""
     stream = io.BytesIO()
     Image.fromarray(values).save(stream, "PNG")
     return stream.getvalue()

@@ -1,32 +1,39 @@
-"""What the class of each pixel and of each mask comes to: examined image by image, concluded to figures, tables and pictures."""
+"""Evaluate the classes of pixels and masks, image by image, and report metrics, tables and pictures."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
 
-from rpe.data.module import Truth, classes_of, distinct_names, normal_name
+from rpe.data.module import Truth, distinct_names, list_classes, normal_name
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
-from rpe.metric.class_map import class_png, find_maps, read_map, read_png
+from rpe.metric.class_map import class_png, find_maps, read_class_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
 from rpe.picture.classes import draw_classes, draw_confusion
-from rpe.segment import class_components, classified
+from rpe.segment import class_components, classify_masks
 from rpe.structures import Proposals, UserError
 from rpe.task.predictions import Row
 
 BACKGROUND_NAME = "background"
 
-OF_COMPONENTS = "components-"
-"""Before the figures of the masks that the class map makes by itself, without the grouping."""
+COMPONENTS_PREFIX = "components-"
+"""Prefix of the metrics of masks that are connected components of the class map, without grouping."""
 
 
 @dataclass
-class Examined:
-    """One image: its class map as a PNG, its classified proposals (None without a grouping), and the connected parts of its class map."""
+class ImageClasses:
+    """Classes of one image.
+
+    Args:
+        png: the class map as a PNG.
+        instances: proposals with classes; None where nothing is grouped.
+        components: connected components of the class map.
+    """
 
     png: bytes
     instances: Proposals | None
@@ -35,8 +42,16 @@ class Examined:
 
 @dataclass
 class ClassReport:
-    """All images together. `columns` are the figures of each class, the background first, NaN where there is none; `results` by file and `maps` by path
-    are those of a run."""
+    """Metrics of all images together.
+
+    Args:
+        figures: metrics by name.
+        names: of the classes, the background first.
+        columns: metrics of each class, NaN where undefined.
+        confusion: pixels by true and predicted class.
+        results: rows of results files by file name, of a run.
+        maps: class maps as PNG by path, of a run.
+    """
 
     figures: dict[str, float]
     names: list[str]
@@ -46,10 +61,13 @@ class ClassReport:
     maps: dict[str, bytes] = field(default_factory=dict)
 
     def files(self) -> dict[str, str | bytes]:
-        """`classes.csv` and `classes.md`, a row a class; of a run also `instances.json`, `components.json` and `classes/<image>.png`."""
+        """Return `classes.csv` and `classes.md`, a row a class.
+
+        Of a run also `instances.json`, `components.json` and `classes/<image>.png`.
+        """
         rows = [["class", *self.columns]]
         rows += [
-            [name, *(written(values[number]) for values in self.columns.values())]
+            [name, *(format_metric(values[number]) for values in self.columns.values())]
             for number, name in enumerate(self.names)
         ]
         ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
@@ -60,25 +78,48 @@ class ClassReport:
         return tables | {f"{name}.json": json.dumps(rows) for name, rows in self.results.items()} | self.maps
 
     def draw(self, folder: Path) -> None:
-        """`classes.png`, the figures of each class, and `confusion.png`."""
+        """Draw `classes.png`, the metrics of each class, and `confusion.png`."""
         draw_classes(self.names, self.columns, folder / "classes.png")
         if self.confusion.any():
             draw_confusion(self.confusion, self.names, folder / "confusion.png")
 
 
-def written(value: float) -> str:
-    """A figure in a table; nothing where there is none."""
+def format_metric(value: float) -> str:
+    """Return a metric as text; empty where it is undefined."""
     return "" if np.isnan(value) else f"{value:.6g}"
 
 
-class ClassExaminer(nn.Module):
-    """Keeps the confusion matrix of the images that it is shown, and makes the report of all ranks' images.
+class NoClasses:
+    """Null object in place of a `ClassEvaluator`, for a head without classes."""
+
+    def __init__(self) -> None:
+        self.categories: dict[int, str] = {}
+
+    def check_classes(self, names: dict[int, str]) -> None:
+        """Accept all classes, as none are learned."""
+
+    def evaluate_image(self, probability: object, proposals: Proposals | None) -> None:
+        """Return None."""
+
+    def count(self, truth: Truth, by_image: dict[int, Any]) -> None:
+        """Count nothing."""
+
+    def pop_confusion(self) -> None:
+        """Return None."""
+
+    def make_report(self, truth: Truth, by_image: dict[int, Any], confusion: object, backend: str) -> None:
+        """Return None."""
+
+
+class ClassEvaluator(nn.Module):
+    """Evaluation of classes: counts the confusion matrix of images, and reports on the images of all ranks.
 
     Args:
-        classes: without the background.
-        min_area: of a connected part, in original pixels.
+        classes: number of classes, without the background.
+        min_area: smallest area of a connected component, in original pixels.
 
-    `categories` are the ids and names of the training's classes 1, 2, .., once they are known.
+    `categories` holds id and name of each training class, in class order; it is empty before the first
+    dataset.
     """
 
     def __init__(self, classes: int, min_area: int) -> None:
@@ -88,72 +129,81 @@ class ClassExaminer(nn.Module):
         self.confusion = empty_confusion(classes)
 
     def check_classes(self, names: dict[int, str]) -> None:
-        """Refuse data with another number of classes, or with others than those of the training, or of the split that was shown before.
+        """Check that the data have the classes of the training and of earlier splits, by number and name.
 
         Raises:
-            UserError: naming both numbers, or the class.
+            UserError: they have others.
         """
         if len(names) != self.classes:
             some = ", ".join(list(names.values())[:5])
             raise UserError(
-                f"head.classes is {self.classes}, but the data have {len(names)} categories ({some} ..): set head.classes={len(names)}"
+                f"head.classes must be the data's {len(names)} categories ({some} ..), got {self.classes}. "
+                f"Set head.classes={len(names)}."
             )
         known_names = self.categories or names
-        for number, (name, known) in enumerate(
-            zip(names.values(), known_names.values(), strict=True), start=1
-        ):
+        pairs = zip(names.values(), known_names.values(), strict=True)
+        for number, (name, known) in enumerate(pairs, start=1):
             if normal_name(name) != normal_name(known):
                 raise UserError(
-                    f"class {number} of the data is {name!r}, but {known!r} in the training or in another split: all must list the same names"
+                    f"class {number} of the data must be {known!r}, as in the training and in other splits, "
+                    f"got {name!r}. List the same names in all."
                 )
         self.categories = known_names
 
-    def examine(
-        self, probability: Float[np.ndarray, "class height width"], proposals: Proposals | None
-    ) -> Examined:
-        """Return what one image comes to by its classes' probabilities and its proposals."""
-        instances = None if proposals is None else classified(proposals, probability)
-        return Examined(
-            class_png(probability.argmax(0)), instances, class_components(probability, self.min_area)
-        )
+    def evaluate_image(
+        self, probability: Float[np.ndarray, "class height width"] | None, proposals: Proposals | None
+    ) -> ImageClasses:
+        """Return the class map and the classified masks of one image."""
+        assert probability is not None
+        instances = None if proposals is None else classify_masks(proposals, probability)
+        components = class_components(probability, self.min_area)
+        return ImageClasses(class_png(probability.argmax(0)), instances, components)
 
-    def count(self, truth: Truth, examined: dict[int, Examined]) -> None:
+    def count(self, truth: Truth, by_image: dict[int, ImageClasses]) -> None:
         """Add the class maps of this rank's images to its confusion matrix."""
-        for image_id, classes in true_class_maps(truth, list(classes_of(truth))):
-            pair = torch.from_numpy(np.stack([read_png(examined[image_id].png), classes])).to(
-                self.confusion.device
-            )
+        for image_id, classes in true_class_maps(truth, list(list_classes(truth))):
+            pair = torch.from_numpy(np.stack([read_png(by_image[image_id].png), classes]))
+            pair = pair.to(self.confusion.device)
             self.confusion.update(pair[:1], pair[1:])
 
-    def counted(self) -> Confusion:
-        """The confusion matrix of all ranks, which then is empty again."""
+    def pop_confusion(self) -> Confusion:
+        """Return the confusion matrix summed over all ranks; reset it."""
         counts: Confusion = self.confusion.compute().cpu().numpy()
         self.confusion.reset()
         return counts
 
-    def report(
-        self, truth: Truth, examined: dict[int, Examined], confusion: Confusion, backend: str
+    def make_report(
+        self, truth: Truth, by_image: dict[int, ImageClasses], confusion: Confusion | None, backend: str
     ) -> ClassReport:
-        """Of all images of the truth."""
-        categories = list(classes_of(truth))
+        """Return the report of all images of the truth."""
+        assert confusion is not None
+        categories = list(list_classes(truth))
         results: dict[str, list[Row]] = {"components": []}
-        if any(one.instances is not None for one in examined.values()):
+        if any(one.instances is not None for one in by_image.values()):
             results["instances"] = []
-        for image_id, one in sorted(examined.items()):
+        for image_id, one in sorted(by_image.items()):
             results["components"] += one.components.to_coco(image_id, categories)
             if one.instances is not None:
                 results["instances"] += one.instances.to_coco(image_id, categories)
-        report = report_of(truth, results, confusion, backend)
+        report = compute_report(truth, results, confusion, backend)
         report.results = results
-        report.maps = {
-            f"classes/{name}.png": examined[image_id].png for image_id, name in map_names(truth).items()
-        }
+        names = name_class_maps(truth)
+        report.maps = {f"classes/{name}.png": by_image[image_id].png for image_id, name in names.items()}
         return report
 
 
-def report_of(truth: Truth, results: dict[str, list[Row]], confusion: Confusion, backend: str) -> ClassReport:
-    """Figures and columns of results by name, "instances" or "components", and of a confusion matrix, which may be empty."""
-    categories = distinct_names(classes_of(truth), BACKGROUND_NAME)
+def compute_report(
+    truth: Truth, results: dict[str, list[Row]], confusion: Confusion, backend: str
+) -> ClassReport:
+    """Return the report of masks and of a confusion matrix.
+
+    Args:
+        truth: annotations of the evaluated images.
+        results: rows of results files by name, "instances" or "components".
+        confusion: all 0 where class maps are not evaluated.
+        backend: computes average precision.
+    """
+    categories = distinct_names(list_classes(truth), BACKGROUND_NAME)
     names = [BACKGROUND_NAME, *categories.values()]
     objects = np.array(
         [
@@ -167,7 +217,7 @@ def report_of(truth: Truth, results: dict[str, list[Row]], confusion: Confusion,
     if confusion.any():
         columns["IoU"] = class_ious(confusion)
     for name, rows in sorted(results.items(), reverse=True):
-        prefix = OF_COMPONENTS if name == "components" else ""
+        prefix = COMPONENTS_PREFIX if name == "components" else ""
         of_class = at_thresholds(class_precision(truth, rows, categories, backend))
         columns |= {prefix + key: np.append(np.nan, values) for key, values in of_class.items()}
         figures |= {prefix + key: value for key, value in mean_over_classes(of_class).items()}
@@ -180,34 +230,34 @@ def report_of(truth: Truth, results: dict[str, list[Row]], confusion: Confusion,
     return ClassReport(figures, names, columns, confusion)
 
 
-def score_maps(truth: Truth, folder: Path) -> ClassReport:
-    """Anybody's class maps, a PNG for each image of the truth.
+def score_class_maps(truth: Truth, folder: Path) -> ClassReport:
+    """Return the report of a folder of class maps, a PNG for each image of the truth.
 
     Raises:
-        UserError: what `find_maps` or `read_map` refuses.
+        UserError: see `find_maps` and `read_class_map`.
     """
-    categories = list(classes_of(truth))
-    files, metric = find_maps(folder, map_names(truth)), empty_confusion(len(categories))
+    categories = list(list_classes(truth))
+    files, metric = find_maps(folder, name_class_maps(truth)), empty_confusion(len(categories))
     for image_id, classes in true_class_maps(truth, categories):
-        predicted = read_map(files[image_id], (classes.shape[0], classes.shape[1]), len(categories))
+        predicted = read_class_map(files[image_id], (classes.shape[0], classes.shape[1]), len(categories))
         metric.update(torch.from_numpy(predicted)[None], torch.from_numpy(classes)[None])
-    return report_of(truth, {}, metric.compute().numpy(), "pycocotools")
+    return compute_report(truth, {}, metric.compute().numpy(), "pycocotools")
 
 
 def score_results(truth: Truth, results: list[Row], backend: str) -> ClassReport:
-    """Anybody's masks with their categories.
+    """Return the report of masks with categories.
 
     Raises:
-        UserError: what `class_precision` refuses.
+        UserError: see `class_precision`.
     """
-    nothing = np.zeros((1 + len(classes_of(truth)),) * 2, dtype=np.int64)
-    return report_of(truth, {"instances": results}, nothing, backend)
+    nothing = np.zeros((1 + len(list_classes(truth)),) * 2, dtype=np.int64)
+    return compute_report(truth, {"instances": results}, nothing, backend)
 
 
-def shared_categories(truth: Truth, results: list[Row]) -> list[str]:
-    """Return a line where no mask is of a category that has an object, or where there is no mask; their figures are 0."""
+def explain_zero_precision(truth: Truth, results: list[Row]) -> list[str]:
+    """Return a line that explains metrics of 0: no mask, or no mask with the category of an object."""
     if not results:
-        return ["there is no mask at all: every figure counts none"]
+        return ["the predictions hold no mask, so recall and precision are 0"]
     there = {
         annotation["category_id"] for annotation in truth["annotations"] if not annotation.get("iscrowd", 0)
     }
@@ -215,13 +265,15 @@ def shared_categories(truth: Truth, results: list[Row]) -> list[str]:
     if there & named:
         return []
     some = [", ".join(map(str, sorted(ids)[:5])) for ids in (named, there)]
-    return [
-        f"no mask is of a category that has an object: masks are of {some[0]}, objects of {some[1] or 'none'}"
-    ]
+    return [f"no mask has the category of an object: masks have {some[0]}, objects {some[1] or 'none'}"]
 
 
-def map_names(truth: Truth) -> dict[int, str]:
-    """The name of each image's class map: that of the image without folder and suffix, or where two share one, its id."""
+def name_class_maps(truth: Truth) -> dict[int, str]:
+    """Return the name of each image's class map by image id.
+
+    It is the image's file name without folder and suffix. If two images share one, all are named by their
+    ids.
+    """
     stems = {image["id"]: Path(image["file_name"]).stem for image in truth["images"]}
     return (
         stems if len(set(stems.values())) == len(stems) else {image_id: str(image_id) for image_id in stems}

@@ -1,151 +1,80 @@
-"""Instance grouping: train the embedding through the loops, examine proposals against the truth."""
+"""Instance grouping: train the embedding through the loops, evaluate proposals against the truth."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rpe.data.module import InstanceData, Sample, Split, SplitData, SplitDataset, Truth, collate, generator_of
-from rpe.grouping import find_modes
-from rpe.loss import InstanceLoss, SemanticLoss, mean_cosine_between, share_over_margin
+from rpe.data.module import (
+    InstanceData,
+    Sample,
+    Split,
+    SplitData,
+    SplitDataset,
+    Truth,
+    collate,
+    make_generator,
+)
+from rpe.loss import InstanceLoss, SemanticLoss
 from rpe.metric.average_recall import BACKENDS, average_recall
-from rpe.metric.calibration import Reliability, reliability, scored_ious
-from rpe.metric.curve import PUBLISHED, published, recall_against_number, recall_against_overlap
-from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.metric.partition import adjusted_rand_index
-from rpe.metric.per_image import ImageRow, images_csv, record_images
 from rpe.network.head import Classifier
 from rpe.network.model import PixelEmbedding
-from rpe.picture.recall import draw_recall
-from rpe.picture.reliability import draw_reliability
 from rpe.picture.sheet import draw_sheet
 from rpe.segment import (
     Proposer,
     Segmenter,
-    describe,
-    detached,
-    image_of,
-    quality_of,
-    select_instances,
+    compute_best_ious,
+    compute_group_features,
+    detach_output,
+    select_image,
     truth_on_grid,
 )
-from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, VOID, Geometry, InstanceBatch, NetworkOutput, UserError, pixel_centres
+from rpe.structures import Geometry, InstanceBatch, NetworkOutput, UserError
 from rpe.task.base import Result, Scoring, Task
-from rpe.task.classes import ClassExaminer, ClassReport
+from rpe.task.classes import ClassEvaluator, ClassReport, NoClasses
+from rpe.task.embedding_metrics import embedding_metrics, mean_of_images
+from rpe.task.instance_result import InstanceResult
 from rpe.task.predictions import (
     Row,
-    of_names,
-    only_images,
-    only_rows,
+    assign_truth_ids,
+    keep_images,
+    keep_rows,
     read_results,
     refuse_thresholds,
-    with_truth_ids,
+    select_names,
 )
 
-EXAMINED = 1024
-"""Pixels of an image's objects, evenly drawn, whose groups are compared with the truth."""
-
-PAIRED = 512
-"""Pixels of an image, evenly drawn, whose pairs are held against the margin at every iterate: of 1,024, an image's figures take 77 ms, not 46 (T = 3, 1 core)."""
-
-RANKED_EVERY = 4
-"""Steps between two of the ranker's: grouping an image takes as long as a step of a small network."""
+RANKER_INTERVAL = 4
+"""Steps between two steps of the ranker: grouping an image takes as long as a step of a small network."""
 
 CLASSES = "classes"
-"""Where a checkpoint keeps the ids and names of the categories that were learned; a list is of names alone."""
-
-
-@dataclass
-class InstanceResult(Result):
-    """`results` are the proposals as rows of a COCO results file, `truth` the annotations of the images that were examined, `score_threshold` that of the
-    masks which become one label map."""
-
-    truth: Truth
-    results: list[Row]
-    ours: bool
-    score_threshold: float = 0.0
-    classes: ClassReport | None = None
-    images: list[ImageRow] = field(default_factory=list)
-
-    @cached_property
-    def reliability(self) -> Reliability:
-        """The masks' scores against their IoU."""
-        return reliability(*scored_ious(self.truth, self.results))
-
-    def add_instance_figures(self) -> None:
-        """Add the figures of one label map an image and `score-ECE`, the calibration error; fill `images`."""
-        select = partial(select_instances, threshold=self.score_threshold)
-        pairs = label_maps(self.truth, self.results, select)
-        self.images = []
-        self.figures |= instance_figures(record_images(self.truth, self.results, pairs, self.images))
-        if (error := self.reliability.calibration_error()) is not None:
-            self.figures["score-ECE"] = error
-
-    def notes(self) -> list[str]:
-        """Return why figures are 0: no mask, none of `score_threshold`, or none that overlaps an object."""
-        best = max((row["score"] for row in self.results), default=None)
-        if best is None:
-            return [
-                "there is no mask at all: every figure counts none"
-                + (" (proposal.foreground, proposal.min_area)" if self.ours else "")
-            ]
-        lines = []
-        if best < self.score_threshold:
-            key = "proposal.score_threshold" if self.ours else "score_threshold"
-            lines.append(
-                f"no mask has a score of {key} {self.score_threshold:g} or more, the best has {best:.4g}: AP and PQ count none of {len(self.results):,}; "
-                f"lower {key}"
-            )
-        if self.figures.get("AR@1000") == 0:
-            remedy = "" if self.ours else ": are image_id and masks those of this split?"
-            lines.append(f"no mask overlaps an object of its image by an IoU of 0.5{remedy}")
-        return lines
-
-    def files(self) -> dict[str, str | bytes]:
-        """Return `images.csv` (see `ImageRow`) and `reliability.csv`; with proposals of ours `proposals.json`.
-
-        With classes also what `ClassReport` names.
-        """
-        files: dict[str, str | bytes] = {"images.csv": images_csv(self.images)}
-        files["reliability.csv"] = self.reliability.as_csv()
-        if self.ours:
-            files["proposals.json"] = json.dumps(self.results)
-        return files if self.classes is None else files | self.classes.files()
-
-    def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """Draw scores against IoU as `reliability.png`, and recall as `recall-AR.png` and `recall-AR_voc.png`.
-
-        Published points stand where the data are theirs, and whole. With classes also what `ClassReport` draws.
-        """
-        if self.classes is not None:
-            self.classes.draw(folder)
-        draw_reliability(self.reliability, folder / "reliability.png")
-        overlaps = recall_against_overlap(self.truth, self.results, (10, 100, 1000))
-        whole = getattr(data, "eval_categories", None) is None
-        for protocol in PUBLISHED:
-            number = recall_against_number(self.truth, self.results, protocol)
-            theirs = published(protocol, data.name, split, len(self.truth["images"]), whole)
-            draw_recall(overlaps, [number], theirs, protocol, folder / f"recall-{protocol}.png")
+"""Checkpoint key of the learned categories: names by id; older checkpoints have a list of names."""
 
 
 class InstanceTask(Task):
-    """Grouping of pixels into objects: class-agnostic, or with a head that knows classes (`head=semantic loss=semantic`) each with its class."""
+    """Grouping of pixels into objects, class-agnostic or with classes (`head=semantic loss=semantic`).
+
+    Args:
+        model: network and recurrent grouping.
+        loss: minimised by training.
+        proposal: groups and ranks masks, at inference.
+        optimizer, schedule: see `Task`.
+        seed: of the drawn pixels.
+
+    Raises:
+        UserError: head and loss do not fit, or the loss groups nothing.
+    """
 
     monitor = "val/AR@10"
     shown: ClassVar[tuple[str, ...]] = ("AR@10", "AR@100", "ARI-modes", "margin_violations/X0")
     takes = InstanceData
 
     needs_groups: ClassVar[bool] = True
-    """Whether it refuses a loss that groups nothing."""
+    """Whether a loss that groups nothing is refused."""
 
     backends = BACKENDS
 
@@ -159,47 +88,44 @@ class InstanceTask(Task):
         seed: int,
     ) -> None:
         super().__init__(optimizer, schedule)
-        if isinstance(model.objectness, Classifier) != isinstance(loss, SemanticLoss):
+        head = model.objectness
+        if isinstance(head, Classifier) != isinstance(loss, SemanticLoss):
             raise UserError(
-                f"head {type(model.objectness).__name__} and loss {type(loss).__name__} do not fit: head=semantic wants loss=semantic"
+                f"head {type(head).__name__} and loss {type(loss).__name__} do not fit. "
+                "head=semantic needs loss=semantic."
             )
-        self.groups = not isinstance(loss, SemanticLoss) or loss.pairwise_weight > 0
+        self.groups = loss.pairwise.weight > 0
         if self.needs_groups and not self.groups:
             raise UserError(
-                "loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone"
+                "loss.pairwise.weight must be > 0, got 0. task=semantic trains classes without groups."
             )
         self.model = model
         self.loss = loss
         self.proposal = proposal
         self.seed = seed
         self.rows: list[Row] = []
-        self.examiner = (
-            ClassExaminer(model.objectness.classes, proposal.min_area)
-            if isinstance(model.objectness, Classifier)
-            else None
+        self.class_evaluator: ClassEvaluator | NoClasses = (
+            ClassEvaluator(head.classes, proposal.min_area) if isinstance(head, Classifier) else NoClasses()
         )
 
     @property
     def segmenter(self) -> Segmenter:
         """Return the path from images to objects with the current weights."""
-        categories = {} if self.examiner is None else self.examiner.categories
-        return Segmenter(self.model, self.proposal, self.groups, categories=categories)
+        return Segmenter(self.model, self.proposal, self.groups, categories=self.class_evaluator.categories)
 
     def check_dataset(self, dataset: Split) -> None:
-        if self.examiner is not None:
-            assert isinstance(dataset, SplitDataset)
-            self.examiner.check_classes(dataset.classes)
+        assert isinstance(dataset, SplitDataset)
+        self.class_evaluator.check_classes(dataset.classes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.examiner is not None:
-            checkpoint[CLASSES] = self.examiner.categories
+        if self.class_evaluator.categories:
+            checkpoint[CLASSES] = self.class_evaluator.categories
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.examiner is not None:
-            learned = checkpoint.get(CLASSES, {})
-            self.examiner.categories = (
-                learned if isinstance(learned, dict) else dict(enumerate(learned, start=1))
-            )
+        learned = checkpoint.get(CLASSES, {})
+        self.class_evaluator.categories = (
+            learned if isinstance(learned, dict) else dict(enumerate(learned, start=1))
+        )
 
     @staticmethod
     def score(
@@ -210,62 +136,61 @@ class InstanceTask(Task):
         names: list[str | int] | None,
         scoring: Scoring,
     ) -> Result:
-        """Average recall of a COCO results file, and the instance figures of its masks of `score_threshold` or more, as of a run."""
+        """Return average recall of a COCO results file, and instance metrics of masks above the threshold."""
         assert isinstance(data, InstanceData)
         refuse_thresholds(scoring)
         whole = data.truth(split)
-        truth, results = of_names(whole, names), with_truth_ids(read_results(predictions), whole)
+        truth, results = select_names(whole, names), assign_truth_ids(read_results(predictions), whole)
         if names is not None:
-            results = only_rows(results, truth)
-        figures = average_recall(truth, results, scoring.backend)
-        figures |= counts_of(len(truth["images"]), len(results))
-        result = InstanceResult(figures, truth, results, ours=False, score_threshold=scoring.score_threshold)
-        result.add_instance_figures()
+            results = keep_rows(results, truth)
+        metrics = average_recall(truth, results, scoring.backend)
+        metrics |= count_masks(len(truth["images"]), len(results))
+        result = InstanceResult(metrics, truth, results, ours=False, score_threshold=scoring.score_threshold)
+        result.add_instance_metrics()
         return result
 
-    def chosen_pixels(
+    def choose_pixels(
         self, batch: InstanceBatch, index: int
     ) -> tuple[Float[Tensor, "batch pixel 2"], Int64[Tensor, "batch pixel"]]:
-        """Positions and labels of the pixels of a step: a function of the step and of each image's place in the batch of all ranks alone, so that a resumed
-        run draws what the uninterrupted one would have drawn, and two ranks what one process would."""
+        """Choose positions and labels of a step's pixels at random.
+
+        They depend on the step and on each image's place in the batch of all ranks alone. So a resumed run
+        draws the pixels of the uninterrupted one, and two ranks those of one process.
+        """
         ranks, drawn = self.trainer.world_size, []
         for place in range(len(batch.labels)):
-            seed = generator_of(
-                self.seed, self.current_epoch, index, place * ranks + self.global_rank
-            ).integers(2**62)
-            drawn.append(
-                self.loss.choose_pixels(
-                    batch.labels[place : place + 1], torch.Generator().manual_seed(int(seed))
-                )
-            )
+            numbers = make_generator(self.seed, self.current_epoch, index, place * ranks + self.global_rank)
+            generator = torch.Generator().manual_seed(int(numbers.integers(2**62)))
+            drawn.append(self.loss.pairwise.choose_pixels(batch.labels[place : place + 1], generator))
         positions, labels = zip(*drawn, strict=True)
         return torch.cat(positions), torch.cat(labels)
 
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
-        positions, labels = self.chosen_pixels(batch, index)
-        embedded, iterates = self.model(batch.images, positions)
-        if embedded.classes is None:
-            terms = self.loss(iterates, positions, labels, embedded.objectness, batch.labels, embedded.points)
-        else:
-            terms = self.loss(iterates, positions, labels, embedded.classes, batch.classes())
+        positions, labels = self.choose_pixels(batch, index)
+        output, iterates = self.model(batch.images, positions)
+        terms = self.loss(iterates, positions, labels, output, batch)
         if index == 0:  # once an epoch, as each term costs a backward pass of its own
-            self.log_term_gradients(terms, embedded.features.values)
-        if self.proposal.ranker.learns and index % RANKED_EVERY == 0:
-            terms["ranking"] = self.ranking_loss(embedded, batch, index)
-        return self.logged_sum(terms, len(batch.images))
+            self.log_term_gradients(terms, output.features.values)
+        if self.proposal.ranker.learns and index % RANKER_INTERVAL == 0:
+            terms["ranking"] = self.compute_ranking_loss(output, batch, index)
+        return self.log_loss(terms, len(batch.images))
 
-    def ranking_loss(self, embedded: NetworkOutput, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
-        """The ranker's, on the groups of one image of the batch, by inference's settings in turn: grouping every image by all of them would take longer
-        than the network."""
+    def compute_ranking_loss(
+        self, output: NetworkOutput, batch: InstanceBatch, index: int
+    ) -> Float[Tensor, ""]:
+        """Return the ranker's loss on the groups of one image, by one of inference's settings.
+
+        Images and settings take turns: grouping every image by all of them would take longer than the
+        network.
+        """
         with torch.autocast(self.device.type, enabled=False):
-            turn, image = divmod(index // RANKED_EVERY, len(batch.images))
-            one = image_of(detached(embedded), image)
+            turn, image = divmod(index // RANKER_INTERVAL, len(batch.images))
+            one = select_image(detach_output(output), image)
             size = (batch.images.shape[2], batch.images.shape[3])
-            grouped = self.proposal.grouped(
-                one, size, self.proposal.settings[turn % len(self.proposal.settings)]
-            )
-            quality = quality_of(grouped, truth_on_grid(batch.labels[image], one.points))
-            return self.proposal.ranker.loss(describe(grouped, one), quality)
+            setting = self.proposal.settings[turn % len(self.proposal.settings)]
+            groups = self.proposal.group_cells(one, size, setting)
+            quality = compute_best_ious(groups, truth_on_grid(batch.labels[image], one.points))
+            return self.proposal.ranker.loss(compute_group_features(groups, one), quality)
 
     def configure_gradient_clipping(
         self,
@@ -273,18 +198,18 @@ class InstanceTask(Task):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """The ranker's gradients apart from all others: it learns beside the network on detached features, and one bad step of its regression would
-        else shorten the embedding's step too."""
+        """Clip the ranker's gradients apart from all others.
+
+        The ranker learns beside the network on detached features. In one clip, a bad step of its regression
+        would shorten the embedding's step too.
+        """
         if gradient_clip_val is None:
             return
-        clip = (
-            torch.nn.utils.clip_grad_value_
-            if gradient_clip_algorithm == "value"
-            else torch.nn.utils.clip_grad_norm_
-        )
-        apart = list(self.proposal.ranker.parameters())
-        others = [parameter for parameter in self.parameters() if not any(parameter is one for one in apart)]
-        for parameters in (apart, others):
+        by_value = gradient_clip_algorithm == "value"
+        clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+        ranker = list(self.proposal.ranker.parameters())
+        others = [parameter for parameter in self.parameters() if not any(parameter is one for one in ranker)]
+        for parameters in (ranker, others):
             clip(parameters, gradient_clip_val)
 
     def validation_step(self, batch: InstanceBatch, index: int) -> None:
@@ -294,112 +219,77 @@ class InstanceTask(Task):
         self.evaluate_batch(batch)
 
     def evaluate_batch(self, batch: InstanceBatch) -> None:
-        """Keep one row an image: its proposals, how well its true foreground was grouped, and where the head knows classes, what it says of them."""
+        """Keep a row for each image: its proposals, the metrics of its embedding, and its classes if any."""
         network_size = (batch.images.shape[2], batch.images.shape[3])
         segmenter = self.segmenter
-        embedded = segmenter.embed(batch.images)
-        # the network may run in half precision; what is measured never does
+        outputs = segmenter.embed(batch.images)
+        # the network may run in half precision, metrics never do
         with torch.autocast(self.device.type, enabled=False):
             for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
-                one = image_of(embedded, index)
-                proposals, probability = segmenter.propose(one, Geometry(network_size, size))
+                output, labels = select_image(outputs, index), batch.labels[index]
+                proposals, probability = segmenter.propose(output, Geometry(network_size, size))
                 row: Row = {"image_id": image_id}
                 if self.groups:
-                    row |= {
-                        "results": proposals.to_coco(image_id, [0]),
-                        "figures": self.grouping_figures(one, batch.labels[index]),
-                    }
-                if self.examiner is not None and probability is not None:
-                    row["classes"] = self.examiner.examine(probability, proposals if self.groups else None)
+                    margin = self.loss.pairwise.margin
+                    row["results"] = proposals.to_coco(image_id, [0])
+                    row["metrics"] = embedding_metrics(
+                        output, labels, self.model.grouping, self.proposal, margin
+                    )
+                row["classes"] = self.class_evaluator.evaluate_image(
+                    probability, proposals if self.groups else None
+                )
                 self.rows.append(row)
-
-    def grouping_figures(
-        self, embedded: NetworkOutput, labels: Int64[Tensor, "height width"]
-    ) -> dict[str, float]:
-        """`ARI-X0` .. `ARI-XT`: agreement of the groups with the true objects on the true foreground, at each iterate of the training's loops;
-        `ARI-modes`: after inference's; `margin_violations/X0` .. `margin_violations/XT`: share of pairs of different groups, the background one of them, over
-        the margin."""
-        flat = labels.flatten()
-        centres = pixel_centres((labels.shape[0], labels.shape[1]), labels.device)
-        figures: dict[str, float] = {}
-        objects = evenly((flat > BACKGROUND).nonzero()[:, 0], EXAMINED)
-        if len(objects):
-            points = normalise(embedded.points.at(centres[objects][None]))
-            truth = flat[objects].cpu().numpy()
-            for loop, iterate in enumerate(self.model.grouping(points)):
-                modes = find_modes(
-                    iterate[0],
-                    1.0,
-                    iterations=0,
-                    merge_tolerance=self.proposal.merge_tolerance,
-                    move_tolerance=0.0,
-                )
-                figures[f"ARI-X{loop}"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
-            modes = self.proposal.modes(points[0], self.proposal.settings[0])
-            figures["ARI-modes"] = adjusted_rand_index(truth, modes.labels.cpu().numpy())
-        known = evenly((flat != VOID).nonzero()[:, 0], PAIRED)
-        if len(torch.unique(flat[known])) > 1:
-            points = normalise(embedded.points.at(centres[known][None]))
-            for loop, iterate in enumerate(self.model.grouping(points)):
-                figures[f"margin_violations/X{loop}"] = share_over_margin(
-                    iterate[0], flat[known], self.loss.margin
-                )
-            figures["cosine-between-X0"] = mean_cosine_between(points[0], flat[known])
-        return figures
 
     def on_validation_epoch_end(self) -> None:
         self.compute_metrics(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
-        # images without an object have no recall; the checkpoint still wants its figure
-        self.log_dict(
-            {self.monitor: float("nan")}
-            | {f"val/{name}": value for name, value in self.result.figures.items()}
-        )
+        # images without an object have no recall; the checkpoint still needs its metric
+        metrics = {f"val/{name}": value for name, value in self.result.figures.items()}
+        self.log_dict({self.monitor: float("nan")} | metrics)
 
     def on_test_epoch_end(self) -> None:
-        truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
-        self.compute_metrics(truth)
-        # the same on every rank, as the results are; only at the end, since every mask is painted
+        self.compute_metrics(self.trainer.test_dataloaders.dataset.truth())  # type: ignore[union-attr]
+        # the results are the same on every rank; only at the end, as every mask is painted
         if isinstance(self.result, InstanceResult):
-            self.result.add_instance_figures()
+            self.result.add_instance_metrics()
 
     def compute_metrics(self, truth: Truth) -> None:
-        """From all ranks' rows to `result`, the same on every rank: one row an image, in the order of the image ids."""
-        rows, seen = self.gathered_rows(truth)
+        """Set `result` from all ranks' rows, the same on every rank."""
+        rows, seen = self.gather_rows(truth)
         category = truth["categories"][0]["id"] if truth["categories"] else 1
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
-        figures = self.by_first(lambda: average_recall(seen, results, self.backend))
-        figures |= mean_of([row["figures"] for row in rows]) | counts_of(len(rows), len(results))
+        metrics = self.compute_once(lambda: average_recall(seen, results, self.backend))
+        metrics |= mean_of_images([row["metrics"] for row in rows]) | count_masks(len(rows), len(results))
+        classes = self.report_classes(rows, seen)
+        if classes is not None:
+            metrics |= classes.figures
         self.result = InstanceResult(
-            figures,
+            metrics,
             seen,
             results,
             ours=True,
             score_threshold=self.proposal.score_threshold,
-            classes=self.class_report(rows, seen),
+            classes=classes,
         )
-        if self.result.classes is not None:
-            figures |= self.result.classes.figures
 
-    def gathered_rows(self, truth: Truth) -> tuple[list[Row], Truth]:
-        """All ranks' rows, one an image in the order of the ids, and the truth of these images; each rank's class maps are counted before."""
-        if self.examiner is not None:
-            self.examiner.count(
-                only_images(truth, {row["image_id"] for row in self.rows}),
-                {row["image_id"]: row["classes"] for row in self.rows},
-            )
-        by_image = {row["image_id"]: row for rows in self.gathered(self.rows) for row in rows}
+    def gather_rows(self, truth: Truth) -> tuple[list[Row], Truth]:
+        """Return all ranks' rows by ascending image id, and the truth of these images.
+
+        This rank's class maps are counted on the way.
+        """
+        mine = {row["image_id"]: row["classes"] for row in self.rows}
+        self.class_evaluator.count(keep_images(truth, mine), mine)
+        by_image = {row["image_id"]: row for rows in self.gather_ranks(self.rows) for row in rows}
         self.rows = []
-        return [by_image[image_id] for image_id in sorted(by_image)], only_images(truth, by_image)
+        return [by_image[image_id] for image_id in sorted(by_image)], keep_images(truth, by_image)
 
-    def class_report(self, rows: list[Row], seen: Truth) -> ClassReport | None:
-        """What the classes of these images came to, the same on every rank; None where the head knows none."""
-        if self.examiner is None:
-            return None
-        examiner, confusion = self.examiner, self.examiner.counted()
-        return self.by_first(
-            lambda: examiner.report(
-                seen, {row["image_id"]: row["classes"] for row in rows}, confusion, self.backend
-            )
+    def report_classes(self, rows: list[Row], seen: Truth) -> ClassReport | None:
+        """Return the metrics by class, the same on every rank; None where the head knows no classes."""
+        confusion, classes = (
+            self.class_evaluator.pop_confusion(),
+            {row["image_id"]: row["classes"] for row in rows},
+        )
+        return self.compute_once(
+            lambda: self.class_evaluator.make_report(seen, classes, confusion, self.backend)
         )
 
     @torch.no_grad()
@@ -407,28 +297,13 @@ class InstanceTask(Task):
         self.model.embedding.calibrate(self.model.backbone(collate(samples).images)[0])
 
     def draw_example(self, sample: Sample, folder: Path) -> Path:
-        """Image, truth, embedding at each iterate, groups and instances."""
+        """Draw image, truth, embedding at each iterate, groups and instances."""
         batch = collate([sample])
         file = folder / f"val-{batch.image_ids[0]}.png"
         draw_sheet(batch, self.segmenter, file)
         return file
 
 
-def evenly(indices: Int64[Tensor, " pixel"], most: int) -> Int64[Tensor, " some"]:
-    """At most so many of them, evenly spaced."""
-    if len(indices) <= most:
-        return indices
-    return indices[
-        torch.linspace(0, len(indices) - 1, most, device=indices.device, dtype=torch.float64).long()
-    ]
-
-
-def counts_of(images: int, masks: int) -> dict[str, float]:
-    """What the figures are made of."""
+def count_masks(images: int, masks: int) -> dict[str, float]:
+    """Return the numbers of images and masks behind the metrics."""
     return {"images": float(images), "masks-per-image": masks / max(1, images)}
-
-
-def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each figure over the images that have it."""
-    names = sorted({name for row in rows for name in row})
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -1,4 +1,4 @@
-"""Optimisers over parameter groups: a pretrained encoder at a fraction of the rate, no weight decay where it does harm."""
+"""Optimisers with parameter groups: a lower rate for pretrained encoders, no weight decay of biases."""
 
 import math
 from typing import Any
@@ -14,8 +14,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters of a network by their learning rate and weight decay.
 
-    Weights of a pretrained encoder (below a module named `encoder` of a backbone with pretrained weights) get `encoder_scale` times the rate.
-    Parameters of one axis or none (biases, scales of norms, a bandwidth) are not decayed.
+    Parameters of modules whose attribute `pretrained` is true get `encoder_scale` times the rate. Parameters
+    with fewer than two axes (biases, scales of norms, a bandwidth) are not decayed.
 
     Raises:
         UserError: a number is negative or not finite.
@@ -44,7 +44,11 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, encoder_scale: flo
 def sgd(
     network: nn.Module, lr: float, momentum: float, weight_decay: float, encoder_scale: float
 ) -> Optimizer:
-    """Return SGD with momentum, the authors' optimiser, over `parameter_groups`; raises `UserError` for a momentum outside [0, 1)."""
+    """Return SGD with momentum, the authors' optimiser, over `parameter_groups`.
+
+    Raises:
+        UserError: momentum is outside [0, 1), or see `parameter_groups`.
+    """
     if not 0 <= momentum < 1:
         raise UserError(f"optimizer.momentum must be in [0, 1), got {momentum}.")
     return SGD(

@@ -1,4 +1,4 @@
-"""Anybody's predictions for a split, and the part of its truth that they are for."""
+"""Read predictions for a split, and select the images of its truth that they are scored on."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -6,18 +6,19 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath, splitext
 from typing import Any
 
-from rpe.data.annotation import described, read_json
-from rpe.data.module import Truth, as_names, normal_name
+from rpe.data.annotation import describe_json, read_json
+from rpe.data.module import Truth, normal_name, resolve_names
 from rpe.errors import note
-from rpe.metric.results import is_id, shown
+from rpe.metric.results import as_json, is_id
 from rpe.structures import UserError
 from rpe.task.base import Scoring
 
 Row = dict[str, Any]
+"""A row of a COCO results file, or the evaluation of one image."""
 
 
-def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
-    """The truth of some images."""
+def keep_images(truth: Truth, image_ids: Collection[int]) -> Truth:
+    """Return the truth of some images."""
     return {
         **truth,
         "images": [image for image in truth["images"] if image["id"] in image_ids],
@@ -27,21 +28,21 @@ def only_images(truth: Truth, image_ids: Collection[int]) -> Truth:
     }
 
 
-def of_names(truth: Truth, names: list[str | int] | None) -> Truth:
-    """Return the truth of all images that bear one of the names, without folder and suffix; all of it for None.
+def select_names(truth: Truth, names: list[str | int] | None) -> Truth:
+    """Return the truth of all images with one of the names, without folder and suffix; None keeps all images.
 
     Raises:
-        UserError: what `as_names` refuses.
+        UserError: see `resolve_names`.
     """
     if names is None:
         return truth
     stems = {image["id"]: Path(image["file_name"]).stem for image in truth["images"]}
-    chosen = set(as_names(names, list(dict.fromkeys(stems.values()))))
-    return only_images(truth, {image_id for image_id, stem in stems.items() if stem in chosen})
+    chosen = set(resolve_names(names, list(dict.fromkeys(stems.values()))))
+    return keep_images(truth, {image_id for image_id, stem in stems.items() if stem in chosen})
 
 
-def only_rows(results: list[Any], truth: Truth) -> list[Any]:
-    """The results for the images of a truth; what is no row stays, to be refused."""
+def keep_rows(results: list[Any], truth: Truth) -> list[Any]:
+    """Return the results for the images of a truth. Malformed rows stay, as scoring refuses them."""
     chosen = {image["id"] for image in truth["images"]}
     return [
         row
@@ -51,40 +52,51 @@ def only_rows(results: list[Any], truth: Truth) -> list[Any]:
 
 
 def refuse_thresholds(scoring: Scoring) -> None:
-    """Raises: UserError: an option for boundary maps beside masks."""
+    """Refuse `thresholds`, an option of boundary maps, for masks.
+
+    Raises:
+        UserError: it is set.
+    """
     if scoring.thresholds is not None:
         raise UserError(
-            f"thresholds {scoring.thresholds} counts boundary maps: leave it out, or score maps by task=boundary"
+            f"thresholds applies to boundary maps only, got {scoring.thresholds}. "
+            "Remove it, or set task=boundary."
         )
 
 
 def read_results(file: Path) -> list[Any]:
-    """A COCO results file.
+    """Read a COCO results file.
 
     Raises:
-        UserError: no such file, or not a JSON list.
+        UserError: the file is missing, or not a JSON list.
     """
     if not file.is_file():
+        problem = "is a folder" if file.is_dir() else "does not exist"
         raise UserError(
-            f"predictions {file} {'is no file' if file.exists() else 'does not exist'}: name a JSON list of COCO results"
+            f"predictions must be a COCO results file, got {file}, which {problem}. Name a JSON list."
         )
     rows = read_json(file, f"predictions {file}")
     if isinstance(rows, dict) and "annotations" in rows:
         raise UserError(
-            f"predictions {file} is an annotation file ({described(rows)}): name a JSON list of COCO results, rows with a score each"
+            f"predictions {file} must be a list of COCO results, "
+            f"got an annotation file ({describe_json(rows)}). Name a list of rows that have a score."
         )
     if not isinstance(rows, list):
-        raise UserError(f"predictions {file} is not a JSON list of COCO results, but {described(rows)}")
+        raise UserError(
+            f"predictions {file} must be a list of COCO results, got {describe_json(rows)}. "
+            "Export one list of rows."
+        )
     return rows
 
 
-def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
-    """Return the rows that carry a `file_name` with the image_id that the truth has for that file; other rows stay as they are.
+def assign_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
+    """Return the results with the truth's image_id in each row that has a `file_name`.
 
-    A prediction numbers its images by itself, so the name decides where the ids count the names in their order, as `predict.py` does.
+    `predict.py` numbers images in the order of their names, so its ids differ from the truth's. Such ids are
+    replaced; others must equal the truth's.
 
     Raises:
-        UserError: a name that the truth does not hold, or ids and names that contradict each other.
+        UserError: the truth lacks a name, or ids and names contradict each other.
     """
     named = [has_name(result) for result in results]
     if not any(named):
@@ -98,18 +110,21 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
         name = result["file_name"]
         if not isinstance(name, str):
             raise UserError(
-                f"result {row} has the file_name {shown(name)}: text is wanted, or no file_name, where image_id is the truth's"
+                f"file_name of result {row} must be text, got {as_json(name)}. "
+                "Correct it, or remove it if image_id is the truth's."
             )
         if name not in of_name:
             of_name[name] = images.find(name, row)
         number = result.get("image_id")
         if ids.setdefault(name, number) != number:
             raise UserError(
-                f"result {row} has image_id {shown(number)} and file_name {shown(name)}, which other rows give as image {shown(ids[name])}"
+                f"image_id of result {row} must be {as_json(ids[name])}, as in other rows of "
+                f"file_name {as_json(name)}, got {as_json(number)}. Give each file one image_id."
             )
     if check_numbering(of_name, ids) and not all(named):
         raise UserError(
-            f"result {named.index(False)} has no file_name, but others have, and image_ids that are not the truth's: name the file in each"
+            f"result {named.index(False)} must have a file_name, as the image_ids of other rows are not "
+            "the truth's. Name the file in every row."
         )
     return [
         {**result, "image_id": of_name[result["file_name"]]} if has else result
@@ -118,52 +133,59 @@ def with_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
 
 
 def has_name(result: Any) -> bool:
-    """Whether a row carries a file_name; null is none."""
+    """Return whether a row has a file_name other than null."""
     return isinstance(result, dict) and result.get("file_name") is not None
 
 
 def check_numbering(of_name: dict[str, int], ids: dict[str, Any]) -> bool:
-    """Return whether the predictions number their images otherwise than the truth, in the names' order, which one line tells.
+    """Return whether the results number images by the order of their names, unlike the truth; note it then.
 
     Args:
         of_name: the truth's image id of each name.
         ids: the results' own image id of each name; None where rows have none.
 
     Raises:
-        UserError: two names for one image, an id for two names, or ids that contradict the names.
+        UserError: two names for one image, one id for two names, or ids that contradict the names.
     """
     for what, numbers in (
-        ("an image of the truth", of_name),
+        ("one image of the truth, id", of_name),
         ("image_id", {name: number for name, number in ids.items() if number is not None}),
     ):
         first: dict[Any, str] = {}
         for name, number in numbers.items():
-            before = first.setdefault(shown(number), name)
+            before = first.setdefault(as_json(number), name)
             if before != name:
                 raise UserError(
-                    f"predictions name the files {before!r} and {name!r} for one image ({what}, {shown(number)}): each needs its own"
+                    f"file_name must be one for each image, got {before!r} and {name!r} for "
+                    f"{what} {as_json(number)}. Correct the names."
                 )
     other = [name for name, number in ids.items() if number is not None and number != of_name[name]]
     if not other:
         return False
     numbered = [ids[name] for name in sorted(ids, key=normal_name)]
-    where = f"{other[0]!r} has image_id {shown(ids[other[0]])} in the predictions and {of_name[other[0]]} in the truth"
+    here, there = as_json(ids[other[0]]), of_name[other[0]]
+    first_other = f"{other[0]!r} has image_id {here} in the predictions, {there} in the truth"
     if not all(map(is_id, numbered)) or numbered != sorted(numbered):
         raise UserError(
-            f"file_name and image_id contradict each other: {where}; take image_id out of all rows to match by name, or file_name"
+            f"image_id must be the truth's id of file_name, but {first_other}. "
+            "Remove image_id from all rows to match by name, or remove file_name."
         )
-    note(f"predictions count their images by themselves ({where}): matched by file_name")
+    note(f"predictions number their images otherwise than the truth ({first_other}), so file_name decides")
     return True
 
 
 class ImageNames:
-    """The truth's images by name: as it is, by its last folders, and without the suffix, as an image may have been converted."""
+    """Index of the truth's images by file name.
+
+    A name matches in full, by its last folders alone, and without its suffix, as an image may have been
+    converted.
+    """
 
     def __init__(self, truth: Truth) -> None:
         self.exact: dict[str, int] = {}
         self.by_last: dict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
         for image in truth["images"]:
-            *folders, last = parts_of(image["file_name"])
+            *folders, last = split_path(image["file_name"])
             self.exact["/".join([*folders, last])] = image["id"]
             for name in {last, splitext(last)[0]}:
                 self.by_last[name].append((tuple(folders), image["id"]))
@@ -172,14 +194,14 @@ class ImageNames:
         """Return the id of the image of that name.
 
         Raises:
-            UserError: there is none, or there are several.
+            UserError: no image has the name, or several have it.
         """
-        *folders, last = parts_of(name)
+        *folders, last = split_path(name)
         exact = self.exact.get("/".join([*folders, last]))
         if exact is not None:
             return exact
         for key in (last, splitext(last)[0]):
-            # either may tell fewer folders than the other
+            # either name may have fewer folders than the other
             found = [
                 number
                 for others, number in self.by_last.get(key, [])
@@ -187,15 +209,17 @@ class ImageNames:
             ]
             if len(found) > 1:
                 raise UserError(
-                    f"result {row} names file {name!r}, which may be image {found[0]} or {found[1]}: write file_name as the truth has it"
+                    f"file_name of result {row} must name one image, got {name!r}, which may be image "
+                    f"{found[0]} or {found[1]}. Write file_name as in the truth."
                 )
             if found:
                 return found[0]
         raise UserError(
-            f"result {row} names file {name!r}, which the truth does not hold: is this another split's file?"
+            f"file_name of result {row} must be an image of the truth, got {name!r}. "
+            "Check that the file belongs to this split."
         )
 
 
-def parts_of(name: str) -> tuple[str, ...]:
-    """Return a file name's folders and last part, composed letters, without `.` and `..`."""
+def split_path(name: str) -> tuple[str, ...]:
+    """Return the folders and the last part of a file name, without `.` and `..`, letters composed."""
     return PurePosixPath(normpath(normal_name(name))).parts or (".",)

@@ -1,4 +1,7 @@
-"""Learning-rate factors as pure functions of progress in [0, 1]: a run that is resumed with more epochs just stretches."""
+"""Learning-rate factors as functions of training progress in [0, 1].
+
+They do not count steps, so a run resumed with more epochs follows the same curve, stretched.
+"""
 
 import math
 
@@ -6,29 +9,32 @@ from rpe.structures import UserError
 
 
 def poly(progress: float, power: float) -> float:
-    """(1 - progress)^power; the authors' power is 0.9.
+    """Return (1 - progress)^power; the authors' power is 0.9.
 
     Raises:
-        UserError: a negative power.
+        UserError: power is negative.
     """
     if power < 0:
-        raise UserError(f"schedule.power {power} is negative: the rate would grow without bound")
+        raise UserError(f"schedule.power must be >= 0, got {power}. The learning rate must not grow.")
     return (1 - min(progress, 1.0)) ** power
 
 
 def one_cycle(progress: float, warmup: float, start: float, end: float) -> float:
-    """From `start` to 1 within the share `warmup`, then to `end`, by half cosines (Smith and Topin, 2018, without momentum).
+    """Return the factor of a one-cycle schedule (Smith and Topin, 2018), without its momentum.
+
+    The factor rises from `start` to 1 over the fraction `warmup` of the training, then falls to `end`, both
+    along half a cosine.
 
     Raises:
-        UserError: a warmup outside [0, 1), or a factor outside [0, 1].
+        UserError: warmup is outside [0, 1), or a factor outside [0, 1].
     """
     if not 0 <= warmup < 1:
         raise UserError(
-            f"schedule.warmup {warmup} is outside [0, 1): it is the share of the training in which the rate rises"
+            f"schedule.warmup must be in [0, 1), got {warmup}. The rate rises in this fraction of training."
         )
     for name, factor in (("start", start), ("end", end)):
         if not 0 <= factor <= 1:
-            raise UserError(f"schedule.{name} {factor} is outside [0, 1]: it is a share of optimizer.lr")
+            raise UserError(f"schedule.{name} must be in [0, 1], got {factor}. It multiplies optimizer.lr.")
     if progress < warmup:
         return 1 + (start - 1) * (1 + math.cos(math.pi * progress / warmup)) / 2
     along = min((progress - warmup) / (1 - warmup), 1.0)
@@ -36,5 +42,5 @@ def one_cycle(progress: float, warmup: float, start: float, end: float) -> float
 
 
 def constant(progress: float) -> float:
-    """1, always."""
+    """Return 1."""
     return 1.0

@@ -1,4 +1,4 @@
-"""Semantic segmentation: the class of each pixel, learned with the grouping loss beside the cross-entropy or without."""
+"""Semantic segmentation: the class of each pixel, learned with or without the grouping loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,36 +16,49 @@ from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
 from rpe.structures import Geometry, InstanceBatch
 from rpe.task.base import Result, Scoring
-from rpe.task.classes import BACKGROUND_NAME, ClassReport, score_maps, score_results, shared_categories
-from rpe.task.instance import InstanceTask, counts_of
-from rpe.task.predictions import of_names, only_rows, read_results, refuse_thresholds, with_truth_ids
+from rpe.task.classes import (
+    BACKGROUND_NAME,
+    ClassEvaluator,
+    ClassReport,
+    explain_zero_precision,
+    score_class_maps,
+    score_results,
+)
+from rpe.task.instance import InstanceTask, count_masks
+from rpe.task.predictions import assign_truth_ids, keep_rows, read_results, refuse_thresholds, select_names
 
 
 @dataclass
 class SemanticResult(Result):
-    """Of a network that groups nothing."""
+    """Metrics of a network that groups nothing, or of predictions with classes read from a file.
+
+    Args:
+        classes: metrics by class.
+        lines: notes about metrics of 0.
+    """
 
     classes: ClassReport
     lines: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """Return why figures are 0."""
+        """Return why metrics are 0."""
         return self.lines
 
     def files(self) -> dict[str, str | bytes]:
-        """What `ClassReport` names."""
+        """Return the files of `ClassReport`."""
         return self.classes.files()
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
-        """What `ClassReport` draws."""
+        """Draw the pictures of `ClassReport`."""
         self.classes.draw(folder)
 
 
 class SemanticTask(InstanceTask):
-    """Classes first: as `InstanceTask` with a head that knows classes, but the best checkpoint is the one with the highest mIoU.
+    """Semantic segmentation: an `InstanceTask` with classes whose best checkpoint has the highest mIoU.
 
-    With `loss.pairwise_weight` 0 nothing is grouped: the network is backbone and classifier, its embedding is left as it was made, and its instances are
-    the connected parts of the class map. The parts are built all the same, so that a run with the grouping loss starts from the same weights.
+    With `loss.pairwise.weight=0` nothing is grouped. The network is backbone and classifier, and its
+    instances are the connected components of the class map. Embedding, grouping and proposer are built but
+    not trained, so that runs with and without the grouping loss start from the same weights.
     """
 
     monitor = "val/mIoU"
@@ -75,54 +88,54 @@ class SemanticTask(InstanceTask):
         names: list[str | int] | None,
         scoring: Scoring,
     ) -> SemanticResult:
-        """A folder of class maps: mIoU; or a COCO results file whose rows have a category: average precision."""
+        """Return mIoU of a folder of class maps, or average precision of a results file with categories."""
         assert isinstance(data, InstanceData)
         refuse_thresholds(scoring)
         whole = data.truth(split)
-        truth = of_names(whole, names)
+        truth = select_names(whole, names)
         if predictions.is_dir():
-            report = score_maps(truth, predictions)
+            report = score_class_maps(truth, predictions)
             return SemanticResult(report.figures | {"images": float(len(truth["images"]))}, report)
-        results = with_truth_ids(read_results(predictions), whole)
+        results = assign_truth_ids(read_results(predictions), whole)
         if names is not None:
-            results = only_rows(results, truth)
+            results = keep_rows(results, truth)
         report = score_results(truth, results, scoring.backend)
         return SemanticResult(
-            report.figures | counts_of(len(truth["images"]), len(results)),
+            report.figures | count_masks(len(truth["images"]), len(results)),
             report,
-            shared_categories(truth, results),
+            explain_zero_precision(truth, results),
         )
 
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         if self.groups:
             return super().training_step(batch, index)
-        positions, labels = self.chosen_pixels(batch, index)
-        logits = self.model.classify(batch.images)
-        return self.logged_sum(self.loss([], positions, labels, logits, batch.classes()), len(batch.images))
+        positions, labels = self.choose_pixels(batch, index)
+        output = self.model.embed(batch.images)
+        return self.log_loss(self.loss([], positions, labels, output, batch), len(batch.images))
 
     def compute_metrics(self, truth: Truth) -> None:
         if self.groups:
             return super().compute_metrics(truth)
-        rows, seen = self.gathered_rows(truth)
-        report = self.class_report(rows, seen)
+        rows, seen = self.gather_rows(truth)
+        report = self.report_classes(rows, seen)
         assert report is not None
         self.result = SemanticResult(
-            report.figures | counts_of(len(rows), len(report.results["components"])), report
+            report.figures | count_masks(len(rows), len(report.results["components"])), report
         )
         return None
 
     def draw_example(self, sample: Sample, folder: Path) -> Path:
-        """Image, true and found classes, and where pixels are grouped, the groups with their classes."""
-        assert self.examiner is not None
+        """Draw image, true classes, predicted classes and, where pixels are grouped, groups with classes."""
+        assert isinstance(self.class_evaluator, ClassEvaluator)
         batch = collate([sample])
         geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), sample.size)
         proposals, probability = self.segmenter.propose(self.segmenter.embed(batch.images), geometry)
         assert probability is not None
-        examined = self.examiner.examine(probability, proposals if self.groups else None)
+        classes = self.class_evaluator.evaluate_image(probability, proposals if self.groups else None)
         file = folder / f"val-{sample.image_id}.png"
-        names = [BACKGROUND_NAME, *distinct_names(self.examiner.categories, BACKGROUND_NAME).values()]
+        names = [BACKGROUND_NAME, *distinct_names(self.class_evaluator.categories, BACKGROUND_NAME).values()]
         image = sample.image.permute(1, 2, 0).numpy()
         draw_class_sheet(
-            image, batch.classes()[0].numpy(), read_png(examined.png), examined.instances, names, file
+            image, batch.classes()[0].numpy(), read_png(classes.png), classes.instances, names, file
         )
         return file

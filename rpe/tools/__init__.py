@@ -1,1 +1,1 @@
-"""Commands beside train, evaluate and predict: `python -m rpe.tools.<name> key=value ...`. No other room imports them."""
+"""Commands beside train, evaluate and predict: `python -m rpe.tools.<name> key=value ...`."""

@@ -1,4 +1,4 @@
-"""`python -m rpe.tools.calibrate run=<folder>`: fit the scores of a run's masks to their IoU."""
+"""Fit the scores of a run's masks to their IoU."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from rpe.data.module import InstanceData, SplitDataset, Truth, collate
 from rpe.errors import UserError
 from rpe.metric.calibration import fit_calibration, reliability, scored_ious
 from rpe.run.building import build_data, check_pair
-from rpe.run.calibration import FILE, fitted_for, write_calibration
+from rpe.run.calibration import FILE, fit_settings, write_calibration
 from rpe.run.folder import checkpoint_of
-from rpe.run.trained import load_run, task_of
+from rpe.run.trained import load_run, run_task_class
 from rpe.structures import Geometry
 from rpe.task.instance import InstanceTask
-from rpe.tools.command import command, read_arguments
+from rpe.tools.command import read_arguments, run_tool
 
 USAGE = f"""
 Fit the scores of a run's masks to their IoU, by isotonic regression on the validation split.
@@ -30,16 +30,16 @@ of an image stays, and with it average recall. proposal.score_threshold is then 
 
 
 def main(arguments: list[str]) -> None:
-    """Fit and write the calibration; prints the calibration error before and after.
+    """Fit and write the calibration, and print the calibration error before and after.
 
     Raises:
-        UserError: no run that groups, no validation data, or too few masks.
+        UserError: the run does not group pixels, has no validation data, or has too few masks.
     """
     options = read_arguments(arguments, {"run": None}, USAGE)
     if options["run"] is None:
-        raise UserError("run is missing: name a run folder that train.py wrote, run=outputs/digits/<time>")
+        raise UserError("run must be a run folder, got none. Add run=outputs/digits/<time>.")
     folder = Path(str(options["run"]))
-    if not issubclass(task_of(str(folder)), InstanceTask):
+    if not issubclass(run_task_class(str(folder)), InstanceTask):
         raise UserError(
             f"run must be one that finds objects, got {folder}. Its results have no scores to calibrate."
         )
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
     if not task.groups:
         raise UserError(
-            f"run must be one that groups pixels, got {folder}. Its masks are parts of the class map."
+            f"run must be one that groups pixels, got {folder}. Its masks are components of the class map."
         )
     truth, results = validation_masks(task, data)
     scores, ious = scored_ious(truth, results)
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
         "masks": len(scores),
     }
     about |= {"ECE": before, "ECE_calibrated": after}
-    write_calibration(folder, knots, fitted_for(config, checkpoint_of(str(folder))), about)
+    write_calibration(folder, knots, fit_settings(config, checkpoint_of(str(folder))), about)
     print(f"{len(scores):,} masks of {len(truth['images']):,} images of {data.name} val: {folder / FILE}")
     halves = (
         ""
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
 
 @torch.no_grad()
 def validation_masks(task: InstanceTask, data: InstanceData) -> tuple[Truth, list[dict[str, Any]]]:
-    """Return the truth of the validation split, and the masks that evaluation makes of its images."""
+    """Return the truth of the validation split, and the masks that evaluation finds in its images."""
     dataset = data.dataset("val")
     assert isinstance(dataset, SplitDataset)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,7 +89,7 @@ def validation_masks(task: InstanceTask, data: InstanceData) -> tuple[Truth, lis
 
 
 def error_of_halves(truth: Truth, results: list[dict[str, Any]]) -> float | None:
-    """Return the calibration error on images that no map was fitted on; None where a half has too few masks."""
+    """Return the calibration error on images that the map was not fitted on; None with too few masks."""
     second = {image["id"] for image in truth["images"][1::2]}
     halves = [
         scored_ious(truth, [row for row in results if (row["image_id"] in second) == chosen])
@@ -104,4 +104,4 @@ def error_of_halves(truth: Truth, results: list[dict[str, Any]]) -> float | None
 
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

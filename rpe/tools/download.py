@@ -1,7 +1,7 @@
-"""`python -m rpe.tools.download name=voc root=data`: an official data set, unpacked where its reader looks for it.
+"""Download a public data set and unpack it where its reader looks for it.
 
-What lies under `root` comes first: nothing is fetched that is there. A download that was interrupted goes on where it stopped (HTTP
-Range; pooch, which would do the rest, starts anew). An archive is checked, unpacked beside its place and moved there whole.
+Files under `root` are never fetched again. An interrupted download resumes by HTTP Range; pooch, which would
+do the rest, starts again. An archive is checked, unpacked beside its place and moved there whole.
 """
 
 import hashlib
@@ -18,15 +18,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rpe.data.listed import Lists, absent, nothing, of_bsds, of_coco, of_sbd, of_voc
+from rpe.data.listed import (
+    Lists,
+    list_bsds_files,
+    list_coco_files,
+    list_missing_files,
+    list_no_files,
+    list_sbd_files,
+    list_voc_files,
+)
 from rpe.data.module import data_root
 from rpe.structures import UserError
 
 TRIES = 4
-"""Times that one address is asked, each time for what is still missing."""
+"""Attempts at one address; each requests the missing bytes only."""
 
 PAUSE = 2.0
-"""Seconds before the second try, twice as long before each further one."""
+"""Seconds before the second attempt, doubled before each further one."""
 
 TIMEOUT = 30.0
 CHUNK = 1 << 20
@@ -36,8 +44,12 @@ CHUNK = 1 << 20
 class Archive:
     """A file of a data set.
 
-    `md5` is None where its authors publish none and no second source is known: then the archive's own checksums must do.
-    `holds` are paths under the root that are there once it is unpacked, `lists` names all files that its reader asks for.
+    Args:
+        name: the file's name.
+        md5: its checksum; None where its authors publish none and no second source is known.
+        urls: its addresses.
+        holds: paths under the root that exist once it is unpacked.
+        lists: names all files that its reader opens.
     """
 
     name: str
@@ -46,9 +58,11 @@ class Archive:
     holds: tuple[str, ...]
     lists: Lists
 
-    def lacks(self, root: Path) -> list[Path]:
-        """What is not there of it."""
-        return [root / path for path in self.holds if not (root / path).exists()] or absent(root, self.lists)
+    def find_missing(self, root: Path) -> list[Path]:
+        """Return the archive's files that are not under the root."""
+        return [root / path for path in self.holds if not (root / path).exists()] or list_missing_files(
+            root, self.lists
+        )
 
 
 BERKELEY = (
@@ -61,7 +75,7 @@ SEGMENTED = tuple(
     for part in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass", "SegmentationObject")
 )
 
-# md5 of VOC and SBD as torchvision has them; of COCO as several public tools that check it agree
+# md5 of VOC and SBD from torchvision, of COCO from several public tools that agree
 DATASETS: dict[str, tuple[Archive, ...]] = {
     "voc": (
         Archive(
@@ -73,7 +87,7 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
                 "https://pjreddie.com/media/files/VOCtrainval_11-May-2012.tar",
             ),
             SEGMENTED,
-            of_voc,
+            list_voc_files,
         ),
     ),
     "sbd": (
@@ -84,7 +98,7 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             tuple(
                 f"benchmark_RELEASE/dataset/{part}" for part in ("inst", "cls", "img", "train.txt", "val.txt")
             ),
-            of_sbd,
+            list_sbd_files,
         ),
     ),
     "coco": (
@@ -93,21 +107,21 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             "f4bbac642086de4f52a3fdda2de5fa2c",
             tuple(f"{server}/annotations/annotations_trainval2017.zip" for server in COCO),
             ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
-            nothing,
+            list_no_files,
         ),
         Archive(
             "val2017.zip",
             "442b8da7639aecaf257c1dceb8ba8c80",
             tuple(f"{server}/zips/val2017.zip" for server in COCO),
             ("val2017",),
-            of_coco("val2017"),
+            list_coco_files("val2017"),
         ),
         Archive(
             "train2017.zip",
             "cced6f7f71b7629ddf16f17bbcfab6b2",
             tuple(f"{server}/zips/train2017.zip" for server in COCO),
             ("train2017",),
-            of_coco("train2017"),
+            list_coco_files("train2017"),
         ),
     ),
     "bsds": (
@@ -120,98 +134,97 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
                 for part in ("images", "groundTruth")
                 for split in ("train", "val", "test")
             ),
-            of_bsds,
+            list_bsds_files,
         ),
     ),
 }
 
 
-def say(text: str) -> None:
-    """A line for whoever looks on."""
+def print_line(text: str) -> None:
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
-def provide(name: str, root: Path, mirror: str | None) -> None:
-    """Have a data set under `root`; what is there is left alone.
+def provide_dataset(name: str, root: Path, mirror: str | None) -> None:
+    """Download what a data set lacks under `root`.
 
     Args:
         name: voc, sbd, coco or bsds.
         root: the reader's `data.root`.
-        mirror: an address that has the archives under their own names; asked first.
+        mirror: an address with the archives under their own names; it is tried first.
 
     Raises:
         UserError: no address gives the archive, or it is broken.
     """
     for archive in DATASETS[name]:
-        lacking = archive.lacks(root)
+        lacking = archive.find_missing(root)
         if not lacking:
-            say(f"{archive.name}: {root / archive.holds[0]} is there with all that it lists, nothing to do")
+            print_line(f"{archive.name}: {root / archive.holds[0]} is complete, nothing to do")
             continue
         if (root / archive.holds[0]).exists():
-            say(f"{archive.name}: {lacking[0]} is missing ({len(lacking)} such), what is there stays")
+            print_line(f"{archive.name}: {lacking[0]} is missing ({len(lacking)} such), existing files stay")
         if mirror is not None:
             archive = replace(archive, urls=(f"{mirror.rstrip('/')}/{archive.name}", *archive.urls))
         folder = root / ".download"
         folder.mkdir(parents=True, exist_ok=True)
-        file = fetched(archive, folder)
-        unpack(archive, file, root)
+        file = fetch_archive(archive, folder)
+        unpack_archive(archive, file, root)
         file.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
-        lacking = archive.lacks(root)
+        lacking = archive.find_missing(root)
         if lacking:
             raise UserError(
-                f"{lacking[0]} is not in {archive.name} ({len(lacking)} such), though {root} lists it: its lists are not the official ones"
+                f"root must hold the official lists, got {root}, "
+                f"which lists {lacking[0]} ({len(lacking)} such) that {archive.name} lacks."
             )
-        say(f"{archive.name}: unpacked into {root}")
+        print_line(f"{archive.name}: unpacked into {root}")
 
 
-# --- fetching -------------------------------------------------------------------------------------------------------------
-
-
-def fetched(archive: Archive, folder: Path) -> Path:
-    """The archive in `folder`, whole and checked; one that was put there by hand is taken as it is.
+def fetch_archive(archive: Archive, folder: Path) -> Path:
+    """Return the archive in `folder`, complete and checked; one that lies there already is checked alone.
 
     Raises:
-        UserError: saying of each address what was wrong with it.
+        UserError: no address gives the archive; the message has the reason of each.
     """
     file, partial = folder / archive.name, folder / f"{archive.name}.partial"
     if file.exists():
-        say(f"{archive.name}: {file} is there")
-        refused = fault(archive, file)
+        print_line(f"{archive.name}: {file} is there")
+        refused = find_fault(archive, file)
         if refused is None:
             return file
-        raise UserError(f"{file} {refused}: remove it, then it is downloaded")
+        raise UserError(f"{file} must be the official archive, but {refused}. Remove it to download it.")
     reasons: list[str] = []
     for url in archive.urls:
         try:
-            load(url, partial)
+            download_file(url, partial)
         except (OSError, http.client.HTTPException) as error:
-            reasons.append(f"{url}: {describe(error)}")
-            say(f"{archive.name}: {reasons[-1]}")
+            reasons.append(f"{url}: {describe_error(error)}")
+            print_line(f"{archive.name}: {reasons[-1]}")
             continue
-        refused = fault(archive, partial)
+        refused = find_fault(archive, partial)
         if refused is None:
             return partial.rename(file)
         partial.unlink()
-        reasons.append(f"{url}: it {refused}")
-        say(f"{archive.name}: {reasons[-1]}")
+        reasons.append(f"{url}: {refused}")
+        print_line(f"{archive.name}: {reasons[-1]}")
     raise UserError(
-        f"{archive.name} cannot be had ({'; '.join(reasons)}): put it into {folder} by hand, or name another address as mirror="
+        f"{archive.name} cannot be downloaded ({'; '.join(reasons)}). "
+        f"Put it into {folder} by hand, or name another address as mirror=."
     )
 
 
-def load(url: str, partial: Path) -> None:
-    """Append to `partial` what it lacks, in several tries.
+def download_file(url: str, partial: Path) -> None:
+    """Append the missing bytes to `partial`, in several attempts.
 
     Raises:
-        OSError, HTTPException: the address does not have it, or the last try broke off.
+        OSError, HTTPException: the address does not have it, or the last attempt broke off.
     """
     for trial in range(TRIES):
         if trial:
             time.sleep(PAUSE * 2 ** (trial - 1))
         try:
-            return load_rest(url, partial)
+            return download_rest(url, partial)
         except urllib.error.HTTPError as error:
             if error.code < 500 or trial == TRIES - 1:
                 raise
@@ -221,8 +234,8 @@ def load(url: str, partial: Path) -> None:
     raise AssertionError("not reached")
 
 
-def load_rest(url: str, partial: Path) -> None:
-    """One try, from where `partial` ends."""
+def download_rest(url: str, partial: Path) -> None:
+    """Make one attempt, from the end of `partial`."""
     start = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(
         url, headers={"User-Agent": "rpe"} | ({"Range": f"bytes={start}-"} if start else {})
@@ -233,17 +246,18 @@ def load_rest(url: str, partial: Path) -> None:
         if error.code != 416:
             raise
         if error.headers.get("Content-Range", "").endswith(f"/{start}"):
-            return None  # it was whole already
-        partial.unlink()  # longer than what the server has: of another file
-        return load_rest(url, partial)
+            return None  # it was complete already
+        partial.unlink()  # longer than on the server: of another file
+        return download_rest(url, partial)
     with answer:
         if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            start = 0  # this server begins anew
+            start = 0  # this server ignores Range
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
         if total is not None and shutil.disk_usage(partial.parent).free < 2 * total - start:
             raise UserError(
-                f"{partial.parent} has no room for {2 * total / 1e9:.1f} GB, the archive and what is in it: free some or choose another root"
+                f"root must have {2 * total / 1e9:.1f} GB free for the archive and its content, "
+                f"got {partial.parent}. Free some, or choose another root."
             )
         terminal = sys.stderr.isatty()
         with (
@@ -266,41 +280,43 @@ def load_rest(url: str, partial: Path) -> None:
     return None
 
 
-def describe(error: Exception) -> str:
-    """What went wrong, in a few words."""
+def describe_error(error: Exception) -> str:
+    """Return an error in a few words."""
     if isinstance(error, urllib.error.HTTPError):
         return f"{error.code} {error.reason}"
     return str(getattr(error, "reason", None) or error or type(error).__name__)
 
 
-# --- checking and unpacking -----------------------------------------------------------------------------------------------
-
-
-def fault(archive: Archive, file: Path) -> str | None:
-    """What is wrong with the file; None where it is what it should be."""
+def find_fault(archive: Archive, file: Path) -> str | None:
+    """Return what is wrong with the file; None where it is correct."""
     if archive.md5 is None:
-        say(
-            f"{archive.name}: no checksum is published; its size is the server's, and unpacking checks the archive's own"
+        print_line(
+            f"{archive.name}: no checksum is published; its size is the server's, "
+            "and unpacking checks the archive's own"
         )
-        return None if tarfile.is_tarfile(file) or zipfile.is_zipfile(file) else "is no archive"
+        return None if tarfile.is_tarfile(file) or zipfile.is_zipfile(file) else "it is not an archive"
     digest = hashlib.md5(usedforsecurity=False)
     with file.open("rb") as content:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
     return (
-        None if digest.hexdigest() == archive.md5 else f"has the md5 {digest.hexdigest()}, not {archive.md5}"
+        None
+        if digest.hexdigest() == archive.md5
+        else f"it has the md5 {digest.hexdigest()}, not {archive.md5}"
     )
 
 
-def unpack(archive: Archive, file: Path, root: Path) -> None:
-    """Unpack beside the place where it belongs, then move it there, so that nothing half unpacked is ever taken for whole.
+def unpack_archive(archive: Archive, file: Path, root: Path) -> None:
+    """Unpack beside the target folder, then move the files there.
+
+    So a partly unpacked archive is never taken as complete.
 
     Raises:
         UserError: the archive is broken, or holds something else.
     """
     beside = root / ".download" / "unpacked"
     shutil.rmtree(beside, ignore_errors=True)
-    say(f"{archive.name}: unpacking")
+    print_line(f"{archive.name}: unpacking")
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as content:
@@ -312,39 +328,41 @@ def unpack(archive: Archive, file: Path, root: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         file.unlink()
         raise UserError(
-            f"{archive.name} does not unpack ({type(error).__name__}: {error}): it was removed; run this again"
+            f"{archive.name} cannot be unpacked ({type(error).__name__}: {error}) and was removed. "
+            "Run the command again."
         ) from error
     wanting = [path for path in archive.holds if not (beside / path).exists() and not (root / path).exists()]
     if wanting:
         shutil.rmtree(beside)
-        raise UserError(f"{file} holds no {wanting[0]}: it is another archive of that name")
-    move_into(beside, root)
+        raise UserError(f"{file} must hold {wanting[0]}: it is another archive of that name.")
+    merge_folders(beside, root)
     shutil.rmtree(beside)
 
 
-def move_into(source: Path, target: Path) -> None:
-    """Move what `target` lacks into it, whole folders at once; what it has stays as it is."""
+def merge_folders(source: Path, target: Path) -> None:
+    """Move what `target` lacks into it, whole folders at once; existing files stay."""
     for path in sorted(source.iterdir()):
         there = target / path.name
         if not there.exists():
             path.rename(there)
         elif path.is_dir() and there.is_dir():
-            move_into(path, there)
+            merge_folders(path, there)
 
 
 USAGE = f"python -m rpe.tools.download name={'|'.join(DATASETS)} [root=<folder>] [mirror=<address>]"
 HELP = f"""{USAGE}
 
-Has an official data set under root (the reader's data.root; $RPE_DATA_DIR, for coco its folder coco, where none is named). What is there stays; what
-is missing, by the data set's own lists, is downloaded and unpacked. The same command goes on with a download that was interrupted. mirror is an
-address that has the archives under their own names; it is asked first. An archive may also be put into <root>/.download by hand."""
+Download a public data set and unpack it under root, the reader's data.root. The default is $RPE_DATA_DIR,
+for coco its folder coco. Existing files stay; missing files of the data set's own lists are downloaded.
+The same command resumes an interrupted download. mirror is an address with the archives under their names,
+which is tried first. An archive may also be put into <root>/.download by hand."""
 
 
-def settings_of(arguments: list[str]) -> tuple[str, Path, str | None]:
-    """Name, root and mirror from `key=value` arguments.
+def parse_settings(arguments: list[str]) -> tuple[str, Path, str | None]:
+    """Return name, root and mirror from `key=value` arguments.
 
     Raises:
-        UserError: an argument that is none of them or comes twice, or a name that is unknown.
+        UserError: an argument is unknown or given twice, or the name is unknown.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     wrong = [
@@ -353,29 +371,29 @@ def settings_of(arguments: list[str]) -> tuple[str, Path, str | None]:
         if argument.split("=", 1)[0] not in ("name", "root", "mirror") or "=" not in argument
     ]
     if wrong:
-        raise UserError(f"argument {wrong[0]!r} is unknown: {USAGE}")
+        raise UserError(f"arguments must be name=, root= or mirror=, got {wrong[0]!r}: {USAGE}")
     keys = [argument.split("=", 1)[0] for argument in arguments]
     if len(given) < len(keys):
-        raise UserError(f"{max(keys, key=keys.count)}= is given twice: {USAGE}")
+        raise UserError(f"{max(keys, key=keys.count)} must be given once, got two: {USAGE}")
     name = given.get("name")
     if name not in DATASETS:
-        raise UserError(f"{f'data set {name!r} is unknown' if name else 'no data set is named'}: {USAGE}")
+        raise UserError(f"name must be one of {', '.join(DATASETS)}, got {name or 'none'}: {USAGE}")
     root = given.get("root") or (data_root() / "coco" if name == "coco" else data_root())
     return name, Path(root), given.get("mirror")
 
 
 def main(arguments: list[str]) -> None:
-    """The command; a slip or a failure is one line on stderr and exit status 1."""
+    """Run the command; an error is one line on stderr and exit status 1."""
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP)
         return
     try:
-        provide(*settings_of(arguments))
+        provide_dataset(*parse_settings(arguments))
     except UserError as error:
-        say(f"error: {error}")
+        print_line(f"error: {error}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        say("error: interrupted; the same command goes on where it stopped")
+        print_line("error: interrupted; the same command resumes where it stopped")
         raise SystemExit(130) from None
 
 

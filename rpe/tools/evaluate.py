@@ -6,4 +6,4 @@ from rpe.run.evaluate import evaluate
 main = rpe.run.hydra_command("evaluate", evaluate)
 
 if __name__ == "__main__":
-    rpe.run.enter(main)
+    rpe.run.run_command(main)

@@ -1,7 +1,7 @@
-"""A run as programs that need nothing of this package: `python -m rpe.tools.export run=<run folder>`.
+"""Export a run as programs that need nothing of this package.
 
-The network and the loops are written by `torch.export`, read back, and held against the run's own on random input of several sizes before anything lies
-on the disk.
+`torch.export` writes the network and the loops. They are read back and compared with the run's own on random
+input of several sizes before a file is written.
 """
 
 import io
@@ -23,7 +23,7 @@ from rpe.run.trained import load_run
 from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth, normalise
 from rpe.structures import UserError, check_count
-from rpe.tools.command import command, read_arguments
+from rpe.tools.command import read_arguments, run_tool
 
 DEFAULTS: dict[str, Any] = {
     "run": None,
@@ -40,21 +40,21 @@ Write a run's network and its loops as programs of torch.export, equal to the ru
 
   python -m rpe.tools.export run=<run folder> [key=value ...]
 
-  output      a folder (<run>/export): embedding.pt2, grouping.pt2, export.json that says what goes in and comes out
-  height, width   of the images that it is tried on (four times what the network halves); others go too where export.json says so
-  iterations  loops of the grouping (the run's grouping.iterations); 0 leaves the grouping out
+  output      a folder (<run>/export): embedding.pt2, grouping.pt2, and export.json on inputs and outputs
+  height, width   of the images that it is tried on; export.json tells whether it takes other sizes
+  iterations  loops of the grouping (the run's grouping.iterations); 0 exports no grouping
   bandwidth   of the grouping (the run's)
-  pixels      points that the grouping is tried on (500); any number goes
+  pixels      points that the grouping is tried on (500); it takes any number
 
-Load one anywhere that torch is: torch.export.load("embedding.pt2").module()(images)
+Load one where torch is installed: torch.export.load("embedding.pt2").module()(images)
 """
 
-TOLERANCE = 1e-5
-"""The largest difference between a program and the run that is let through."""
+MAX_DIFFERENCE = 1e-5
+"""The largest accepted difference between a program and the run."""
 
 
-class Network(nn.Module):
-    """What a run's network says of images, as a tuple of tensors; `outputs` are their names."""
+class ExportedNetwork(nn.Module):
+    """A run's network, with a tuple of tensors as output; `outputs` are their names."""
 
     def __init__(self, network: PixelEmbedding | BoundaryDetector) -> None:
         super().__init__()
@@ -71,7 +71,11 @@ class Network(nn.Module):
             ]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Tensor, ...]:
-        """Of an embedding: points, objectness and, where there are, the classes' logits; of a detector: the fused logit and each stage's points."""
+        """Return the outputs of the network.
+
+        Those of an embedding are points, objectness and, where known, class logits. Those of a boundary
+        detector are the fused logit and each stage's points.
+        """
         if isinstance(self.network, BoundaryDetector):
             found = self.network.detect(images)
             return (found.fused.values, *(stage.values for stage in found.points))
@@ -80,19 +84,25 @@ class Network(nn.Module):
         return (embedded.points.values, embedded.objectness.values, *classes)
 
 
-class Exported(NamedTuple):
-    """A program's file, whether its sides are free, and its largest difference from the run at each size that it was tried on."""
+class Program(NamedTuple):
+    """An exported program.
+
+    Args:
+        content: the file.
+        any_size: height and width of the input are free.
+        differences: the largest difference from the run, by size of the input.
+    """
 
     content: bytes
     any_size: bool
     differences: dict[str, float]
 
 
-def network_program(network: Network, multiple: int, height: int, width: int) -> Exported:
-    """The network's program, of any batch; of any size that is a multiple, where torch can trace it so.
+def export_network(network: ExportedNetwork, multiple: int, height: int, width: int) -> Program:
+    """Export the network for any batch, and for any size that is a multiple where torch can trace it.
 
     Raises:
-        UserError: torch cannot trace this network at all.
+        UserError: torch cannot trace the network.
     """
     images = torch.rand(2, 3, height, width)
     free = {0: Dim("batch", min=1), 2: multiple * Dim("rows", min=2), 3: multiple * Dim("columns", min=2)}
@@ -101,16 +111,17 @@ def network_program(network: Network, multiple: int, height: int, width: int) ->
         try:
             program = torch.export.export(network, (images,), dynamic_shapes=(shapes,))
             break
-        except Exception as error:  # what tracing raises at a model that it cannot follow is of any kind
+        except Exception as error:  # tracing a model may raise anything
             refusal = error
     else:
         raise UserError(
-            f"this network cannot be exported ({str(refusal).strip().splitlines()[0]}): take another backbone"
+            f"backbone must be one that torch can trace, got {str(refusal).strip().splitlines()[0]}. "
+            "Train another one."
         ) from refusal
     sizes = [(2, height, width), (1, height, width), (3, height, width)]
     if shapes is free:
         sizes += [(1, height + multiple, 2 * width), (2, 2 * multiple, width + 3 * multiple)]
-    return compared(
+    return compare_program(
         program,
         {
             f"{batch} x {rows} x {columns}": (torch.rand(batch, 3, rows, columns),)
@@ -121,8 +132,8 @@ def network_program(network: Network, multiple: int, height: int, width: int) ->
     )
 
 
-def grouping_program(grouping: FixedMeanShift, dimension: int, pixels: int) -> Exported:
-    """The program of the loops, of any batch and number of points, held against `mean_shift`."""
+def export_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Program:
+    """Export the loops for any batch and number of points, compared with `mean_shift`."""
     batch, length = Dim("batch", min=1), Dim("pixels", min=1)
     shapes = ({0: batch, 1: length}, {0: batch, 1: length})
     program = torch.export.export(grouping, random_points(2, pixels, dimension), dynamic_shapes=shapes)
@@ -132,7 +143,7 @@ def grouping_program(grouping: FixedMeanShift, dimension: int, pixels: int) -> E
         kappa = float(grouping.concentration)
         return (mean_shift(points, kappa, grouping.iterations, step=grouping.step, mask=mask)[-1],)
 
-    return compared(
+    return compare_program(
         program,
         {f"{images} x {count}": random_points(images, count, dimension) for images, count in sizes},
         loops,
@@ -141,18 +152,18 @@ def grouping_program(grouping: FixedMeanShift, dimension: int, pixels: int) -> E
 
 
 def random_points(batch: int, pixels: int, dimension: int) -> tuple[Tensor, Tensor]:
-    """Points all over the sphere, and a mask that leaves out a tenth of them."""
+    """Return random points on the sphere, and a mask that excludes a tenth of them."""
     return normalise(torch.randn(batch, pixels, dimension)), torch.rand(batch, pixels) > 0.1
 
 
 @torch.no_grad()
-def compared(
+def compare_program(
     program: Any,
     inputs: dict[str, tuple[Tensor, ...]],
     eager: Callable[..., tuple[Tensor, ...]],
     any_size: bool,
-) -> Exported:
-    """The file as bytes, and what a program that is read from it makes of each input beside what `eager` does."""
+) -> Program:
+    """Return the program as bytes, with its differences from `eager` on each input after it is read back."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\..*")
@@ -167,11 +178,11 @@ def compared(
         differences[name] = max(
             float((one - other).abs().nan_to_num(float("inf")).max()) for one, other in pairs
         )
-    return Exported(stream.getvalue(), any_size, differences)
+    return Program(stream.getvalue(), any_size, differences)
 
 
 def main(arguments: list[str]) -> int:
-    """Export, compare, write; 1 where a program differs, and then nothing of it is written."""
+    """Export, compare and write; return 1 where a program differs, and write nothing then."""
     values = read_arguments(arguments, DEFAULTS, USAGE)
     if values["bandwidth"] is not None:
         check_bandwidth(values["bandwidth"])
@@ -180,11 +191,11 @@ def main(arguments: list[str]) -> int:
         part for part in trained.task.children() if isinstance(part, PixelEmbedding | BoundaryDetector)
     )
     multiple = network.backbone.multiple
-    height, width = (side(name, values[name], multiple) for name in ("height", "width"))
-    check_count("pixels", values["pixels"], 3, "it is how many points the grouping is tried on")
+    height, width = (choose_side(name, values[name], multiple) for name in ("height", "width"))
+    check_count("pixels", values["pixels"], 3, "it is the number of points that the grouping is tried on")
     torch.manual_seed(0)
-    wrapped = Network(network)
-    embedding = network_program(wrapped, multiple, height, width)
+    wrapped = ExportedNetwork(network)
+    embedding = export_network(wrapped, multiple, height, width)
     size = f"multiples of {multiple}, {2 * multiple} or more" if embedding.any_size else [height, width]
     about: dict[str, Any] = {
         "embedding.pt2": {
@@ -194,78 +205,79 @@ def main(arguments: list[str]) -> int:
         }
     }
     programs = {"embedding.pt2": embedding}
-    grouping = grouping_of(network, values["iterations"], values["bandwidth"])
+    grouping = build_grouping(network, values["iterations"], values["bandwidth"])
     if grouping is None:
-        print("grouping.pt2 is left out, as there are no loops: iterations=5 would write five")
+        print("grouping.pt2 is not written, as there are no loops; iterations=5 would write five")
     else:
         dimension = (
             network.embedding.dimension
             if isinstance(network, PixelEmbedding)
             else network.embeddings[0].dimension
         )  # type: ignore[union-attr]
-        programs["grouping.pt2"] = grouping_program(grouping, int(dimension), values["pixels"])  # type: ignore[arg-type]
+        programs["grouping.pt2"] = export_grouping(grouping, int(dimension), values["pixels"])  # type: ignore[arg-type]
         about["grouping.pt2"] = {
             "points": f"float32 [batch, pixel, {dimension}] of unit length",
             "mask": "bool [batch, pixel]: False where there is no point",
             "outputs": [f"points after {grouping.iterations} loops"],
             "bandwidth": float(grouping.concentration) ** -0.5,
         }
-    return write(programs, about, Path(values["output"] or Path(values["run"]) / "export"))
+    return write_programs(programs, about, Path(values["output"] or Path(values["run"]) / "export"))
 
 
-def side(name: str, value: Any, multiple: int) -> int:
-    """A side of the images that the network is tried on.
+def choose_side(name: str, value: Any, multiple: int) -> int:
+    """Return a side of the images that the network is tried on.
 
     Raises:
-        UserError: no multiple of what the network halves.
+        UserError: the side is not a multiple of the network's stride.
     """
     if value is None:
         return max(64 - 64 % multiple, 4 * multiple)
     check_count(name, value, multiple, f"it is in pixels, and a multiple of {multiple}")
     if value % multiple:
         raise UserError(
-            f"{name} {value} is no multiple of {multiple}, which this network needs: take {-(-value // multiple) * multiple}"
+            f"{name} must be a multiple of {multiple} for this network, got {value}. "
+            f"Set {name}={-(-value // multiple) * multiple}."
         )
     return int(value)
 
 
-def grouping_of(
+def build_grouping(
     network: PixelEmbedding | BoundaryDetector, iterations: int | None, bandwidth: float | None
 ) -> FixedMeanShift | None:
-    """The run's loops, with the number and bandwidth that are asked for; None where there are none."""
+    """Return the run's loops with the given number and bandwidth; None where there are none."""
     own = network.grouping
     count = own.iterations if iterations is None else iterations
     concentration = float(own.concentration) if bandwidth is None else concentration_of_bandwidth(bandwidth)
     return FixedMeanShift(concentration, count, own.step) if count else None
 
 
-def write(programs: dict[str, Exported], about: dict[str, Any], folder: Path) -> int:
-    """Print the differences; write all files where none is too large, and none where one is."""
+def write_programs(programs: dict[str, Program], about: dict[str, Any], folder: Path) -> int:
+    """Print the differences; write all files where each is small enough, and none otherwise."""
     for name, program in programs.items():
         about[name]["differences"] = program.differences
         for size, difference in program.differences.items():
             print(
-                f"{name}  {size:>16}  largest difference {difference:.1e}{'' if difference <= TOLERANCE else '  TOO LARGE'}"
+                f"{name}  {size:>16}  largest difference {difference:.1e}"
+                f"{'' if difference <= MAX_DIFFERENCE else '  TOO LARGE'}"
             )
     if not all(
-        difference <= TOLERANCE
+        difference <= MAX_DIFFERENCE
         for program in programs.values()
         for difference in program.differences.values()
     ):
         print(
-            f"nothing is written: a program differs from the run by more than {TOLERANCE:g}; points near a watershed multiply rounding with each loop,"
+            f"nothing is written: a program differs from the run by more than {MAX_DIFFERENCE:g}; "
+            "points between two modes multiply rounding errors with each loop,"
         )
-        print(
-            "the more the smaller the bandwidth: where the grouping is too far off, fewer iterations or a larger bandwidth help"
-        )
+        print("more so at a small bandwidth: fewer iterations or a larger bandwidth help the grouping")
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in programs.items():
         write_whole(folder / name, program.content)
     write_whole(folder / "export.json", json.dumps(about, indent=2) + "\n")
-    print(f"all of it: {folder}")
+    print(f"written: {folder}")
     return 0
 
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

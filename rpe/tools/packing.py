@@ -1,4 +1,4 @@
-"""`python -m rpe.tools.packing`: how many groups fit on a sphere, and what that says of margin and dimension."""
+"""Tabulate how many groups fit on a sphere, and which margins and dimensions follow."""
 
 import csv
 import io
@@ -12,23 +12,25 @@ from rich.console import Console
 from rich.table import Table
 
 from rpe.run.building import build_data
-from rpe.run.composing import composed
+from rpe.run.composing import compose_config
 from rpe.run_files import write_whole
 from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
 from rpe.structures import UserError, check_count
-from rpe.tools.advice import advice, groups_of_images, recommendation
-from rpe.tools.command import command, read_arguments
+from rpe.tools.advice import count_groups, format_advice, format_recommendation
+from rpe.tools.command import read_arguments, run_tool
 
 USAGE = """
-How far apart n groups can be on the sphere of D dimensions: the smallest margin that they can meet, and the loss floor below it.
+Tabulate how far apart n groups can be on the sphere of D dimensions: the smallest margin that they can meet,
+and the loss floor below it.
 
   python -m rpe.tools.packing groups=2:64 dimension=2,3,8,16,64       a table, packing.csv and packing.png
   python -m rpe.tools.packing groups=2:12 dimension=3 margin=0.5      also the loss floor at a margin
-  python -m rpe.tools.packing experiment=digits dimension=2,3,16      for a dataset: recommended margin and bandwidth, and whom a choice serves
-  python -m rpe.tools.packing experiment=coco overrides=[data.root=<folder>] dimension=32                            the same for your own
+  python -m rpe.tools.packing experiment=digits dimension=2,3,16  margin and bandwidth for a dataset
+  python -m rpe.tools.packing experiment=coco overrides=[data.root=<folder>] dimension=32   for your own data
 
-groups and dimension take numbers, lists 2,3,8 and ranges 2:64; starts and seed are the search's; output is the files' name without suffix.
-A margin is known exactly where a closed form is proven, was found by a search (a smaller one may exist), or is a lower bound alone (over 64 groups).
+groups and dimension take numbers, lists 2,3,8 and ranges 2:64; starts and seed belong to the search.
+output is the files' name without suffix. A margin is exact where a closed form is proven, found by a search
+(a smaller one may exist), or only a lower bound (over 64 groups).
 """
 
 DEFAULTS: dict[str, Any] = {
@@ -43,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-class Packed(NamedTuple):
+class PackingRow(NamedTuple):
     """A row of the table."""
 
     groups: int
@@ -54,11 +56,11 @@ class Packed(NamedTuple):
     floor: float | None
 
 
-def numbers(key: str, value: Any) -> list[int]:
-    """`2:64`, `2,3,8`, `[2, 3]` or a number, as whole numbers from 1 on.
+def parse_numbers(key: str, value: Any) -> list[int]:
+    """Return `2:64`, `2,3,8`, `[2, 3]` or a number as integers >= 1.
 
     Raises:
-        UserError: anything else.
+        UserError: the value is anything else.
     """
     try:
         if isinstance(value, str) and ":" in value:
@@ -79,15 +81,15 @@ def numbers(key: str, value: Any) -> list[int]:
         found = []
     if not found or min(found) < 1:
         raise UserError(
-            f"{key}={value} is no whole number, list or range from 1 on: write {key}=2,3,8 or {key}=2:64"
+            f"{key} must be integers >= 1, got {value}. Write {key}=8, {key}=2,3,8 or {key}=2:64."
         )
     return found
 
 
-def rows(
+def compute_rows(
     groups: list[int], dimensions: list[int], margin: float | None, starts: int, seed: int
-) -> Iterator[Packed]:
-    """The table, with progress on stderr."""
+) -> Iterator[PackingRow]:
+    """Yield the rows of the table, and print found margins on stderr."""
     for dimension in dimensions:
         for count in groups:
             met = smallest_margin(count, dimension, starts, seed)
@@ -102,16 +104,21 @@ def rows(
                 print(
                     f"{count} groups in {dimension} dimensions: {met.margin:.5f}", file=sys.stderr, flush=True
                 )
-            yield Packed(count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor)
+            yield PackingRow(
+                count, dimension, met.margin, met.known, similarity_bound(count, dimension), floor
+            )
 
 
 def is_met(met: Meeting, margin: float) -> bool:
-    """Whether the margin is met for sure, so that there is no floor."""
+    """Return whether the margin is proven to be met, so that the loss floor is 0."""
     return met.known != "bound" and met.margin <= margin
 
 
-def draw(table: list[Packed], margin: float | None, file: Path) -> None:
-    """Smallest margin against the number of groups, a curve for each dimension; exact values are filled, found ones hollow."""
+def draw_margins(table: list[PackingRow], margin: float | None, file: Path) -> None:
+    """Draw the smallest margin over the number of groups, a curve for each dimension.
+
+    Exact values are filled, found ones hollow.
+    """
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axis = figure.subplots()
     for index, dimension in enumerate(sorted({row.dimension for row in table})):
@@ -145,8 +152,8 @@ def draw(table: list[Packed], margin: float | None, file: Path) -> None:
     write_whole(file, image.getvalue())
 
 
-def say_table(table: list[Packed]) -> None:
-    """On stdout."""
+def print_table(table: list[PackingRow]) -> None:
+    """Print the table."""
     shown = Table(
         "groups",
         "dimension",
@@ -161,43 +168,46 @@ def say_table(table: list[Packed]) -> None:
     Console().print(shown)
 
 
-def say_advice(experiment: str, overrides: list[str], dimensions: list[int], margin: float | None) -> None:
-    """A line for each dimension."""
-    config = composed([f"experiment={experiment}", *overrides])
-    groups = groups_of_images(build_data(config))
+def print_advice(experiment: str, overrides: list[str], dimensions: list[int], margin: float | None) -> None:
+    """Print the advice for each dimension."""
+    config = compose_config([f"experiment={experiment}", *overrides])
+    groups = count_groups(build_data(config))
     for dimension in dimensions:
-        chosen, within = config.loss.margin if margin is None else margin, config.loss.get("negative_range")
-        if within is None:
-            print(f"D = {dimension}: {recommendation(groups, dimension)}")
-        print(f"D = {dimension}: {advice(groups, dimension, float(chosen), within)}")
+        chosen = config.loss.pairwise.margin if margin is None else margin
+        negative_range = config.loss.pairwise.get("negative_range")
+        if negative_range is None:
+            print(f"D = {dimension}: {format_recommendation(groups, dimension)}")
+        print(f"D = {dimension}: {format_advice(groups, dimension, float(chosen), negative_range)}")
 
 
 def main(arguments: list[str]) -> None:
-    """Table, files and advice."""
+    """Print the table and write its files, or print the advice for an experiment."""
     given = read_arguments(arguments, DEFAULTS, USAGE)
-    dimensions, margin = numbers("dimension", given["dimension"]), given["margin"]
+    dimensions, margin = parse_numbers("dimension", given["dimension"]), given["margin"]
     if margin is not None and (
         isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1
     ):
-        raise UserError(f"margin={margin} is outside [0, 1)")
+        raise UserError(f"margin must be in [0, 1), got {margin}.")
     if given["experiment"] is not None:
-        say_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)
+        print_advice(str(given["experiment"]), [str(text) for text in given["overrides"]], dimensions, margin)
         return
     output = Path(str(given["output"] or DEFAULTS["output"]))
     if not output.absolute().parent.is_dir():
-        raise UserError(f"output={output}: the folder {output.parent} does not exist; make it first")
+        raise UserError(f"output must be in an existing folder, got {output}. Make {output.parent} first.")
     check_count("seed", given["seed"], 0, "it starts the search")
-    (starts,) = numbers("starts", given["starts"])[:1]
-    table = list(rows(numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"]))
-    say_table(table)
+    (starts,) = parse_numbers("starts", given["starts"])[:1]
+    table = list(
+        compute_rows(parse_numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"])
+    )
+    print_table(table)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(Packed._fields)
+    writer.writerow(PackingRow._fields)
     writer.writerows(table)
     write_whole(output.with_suffix(".csv"), text.getvalue())
-    draw(table, margin, output.with_suffix(".png"))
+    draw_margins(table, margin, output.with_suffix(".png"))
     print(f"written: {output.with_suffix('.csv')}, {output.with_suffix('.png')}")
 
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

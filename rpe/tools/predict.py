@@ -6,4 +6,4 @@ from rpe.run.predict import predict
 main = rpe.run.hydra_command("predict", predict)
 
 if __name__ == "__main__":
-    rpe.run.enter(main)
+    rpe.run.run_command(main)

@@ -1,4 +1,4 @@
-"""Fit a trained run's ranker again: `python -m rpe.tools.ranking run=<run folder>`; the network stays as it is."""
+"""Fit a trained run's ranker again; the network stays as it is."""
 
 from pathlib import Path
 from typing import Any
@@ -13,40 +13,41 @@ from rpe.data.module import SplitDataset, collate
 from rpe.run.building import build_data
 from rpe.run.folder import checkpoint_of, read_checkpoint
 from rpe.run.trained import load_run
-from rpe.segment import LearnedRanker, describe, quality_of, truth_on_grid
+from rpe.segment import LearnedRanker, compute_best_ious, compute_group_features, truth_on_grid
 from rpe.structures import UserError, check_count
 from rpe.task.instance import InstanceTask
-from rpe.tools.command import command, read_arguments
+from rpe.tools.command import read_arguments, run_tool
 
 USAGE = """
-Fit the ranker of a run to the groups that its trained network makes of whole training images, by all settings of proposal.
+Fit a run's ranker to the groups of whole training images, under its trained network and proposal settings.
 
     python -m rpe.tools.ranking run=<run folder> [images=400] [epochs=30]
 
-During training the ranker sees groups of a network that still changes, one image and one setting at a time. Afterwards all settings can be
-described, such as several foreground thresholds. Writes the new ranker into the run's best checkpoint.
+During training the ranker sees groups of a network that still changes, one image and one setting at a time.
+This fit covers all settings, such as several foreground thresholds. It writes the new ranker into the run's
+best checkpoint.
 """
 
 BATCH, RATE, DECAY, DROPOUT = 256, 2e-3, 1e-3, 0.2
-"""Groups of a step, AdamW's learning rate and weight decay, and the share of hidden units that is left out in a step."""
+"""Groups of a step, AdamW's learning rate and weight decay, and the share of dropped hidden units."""
 
 
 def main(arguments: list[str]) -> None:
-    """Fit and write.
+    """Fit the ranker and write it into the checkpoint.
 
     Raises:
-        UserError: no run, or one whose ranker does not learn.
+        UserError: the folder holds no run, or its ranker does not learn.
     """
     options = read_arguments(arguments, {"run": None, "images": 400, "epochs": 30, "seed": 0}, USAGE)
     for name in ("images", "epochs"):
-        check_count(name, options[name], 1, "name how many")
+        check_count(name, options[name], 1, "it is a number")
     config, task = load_run(options["run"])
     if not isinstance(task, InstanceTask) or not isinstance(task.proposal.ranker, LearnedRanker):
-        raise UserError(f"run must have ranker=learned, got {options['run']}. Train with ranker=learned")
+        raise UserError(f"run must have ranker=learned, got {options['run']}. Train with ranker=learned.")
     dataset = build_data(config).open_split("train", training=False)
     assert isinstance(dataset, SplitDataset)
-    features, quality, weight = described_groups(task, dataset, int(options["images"]))
-    before, after = fit(
+    features, quality, weight = describe_groups(task, dataset, int(options["images"]))
+    before, after = fit_ranker(
         task.proposal.ranker, features, quality, weight, int(options["epochs"]), int(options["seed"])
     )
     file = checkpoint_of(str(options["run"]))
@@ -55,15 +56,16 @@ def main(arguments: list[str]) -> None:
     content["state_dict"] |= own
     WholeCheckpoints().save_checkpoint(content, Path(file))
     print(
-        f"{len(quality):,} groups of {min(len(dataset), int(options['images']))} images; cross-entropy {before:.4f} before, {after:.4f} after: {file}"
+        f"{len(quality):,} groups of {min(len(dataset), int(options['images']))} images; "
+        f"cross-entropy {before:.4f} before, {after:.4f} after: {file}"
     )
 
 
 @torch.no_grad()
-def described_groups(
+def describe_groups(
     task: InstanceTask, dataset: SplitDataset, images: int
 ) -> tuple[Float[Tensor, "group feature"], Tensor, Tensor]:
-    """Return features, quality and weight of the groups of evenly drawn images, each image of the same weight."""
+    """Return features, quality and weight of the groups of evenly spaced images; images weigh the same."""
     features, qualities, weights = [], [], []
     count = min(len(dataset), images)
     for place in torch.linspace(0, len(dataset) - 1, count).long().tolist():
@@ -73,10 +75,12 @@ def described_groups(
         truth = truth_on_grid(batch.labels[0], embedded.points)
         found = []
         for setting in task.proposal.settings:
-            grouped = task.proposal.grouped(
+            grouped = task.proposal.group_cells(
                 embedded, size, setting, task.proposal.min_area / embedded.points.stride**2
             )
-            found.append((torch.cat(describe(grouped, embedded), 1), quality_of(grouped, truth)))
+            found.append(
+                (torch.cat(compute_group_features(grouped, embedded), 1), compute_best_ious(grouped, truth))
+            )
         number = sum(len(quality) for _, quality in found)
         for described, quality in found:
             features.append(described)
@@ -86,7 +90,7 @@ def described_groups(
     return torch.cat(features), torch.cat(qualities), weight / weight.mean()
 
 
-def fit(
+def fit_ranker(
     ranker: LearnedRanker,
     features: Float[Tensor, "group feature"],
     quality: Float[Tensor, " group"],
@@ -94,7 +98,10 @@ def fit(
     epochs: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Fit the two layers anew, on standardised features; the scaling is folded into the first layer. Returns the loss before and after."""
+    """Fit the two layers anew on standardized features, and return the loss before and after.
+
+    The scaling is folded into the first layer.
+    """
     first, _, last = ranker.layers
     assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
@@ -128,4 +135,4 @@ def fit(
 
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

@@ -4,19 +4,19 @@ import sys
 
 import rpe.run
 import rpe.sweep
-from rpe.run.experiments import check_choice, overview
+from rpe.run.experiments import check_choice, list_experiments
 
-composed = rpe.run.hydra_command("train", rpe.sweep.train)
+train_command = rpe.run.hydra_command("train", rpe.sweep.train)
 
 
 def main() -> None:
     """Train what the arguments choose; without arguments list the experiments."""
     if not sys.argv[1:]:
-        print(overview())
+        print(list_experiments())
         return
     check_choice(sys.argv[1:])
-    composed()
+    train_command()
 
 
 if __name__ == "__main__":
-    rpe.run.enter(main)
+    rpe.run.run_command(main)

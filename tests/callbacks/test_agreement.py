@@ -13,12 +13,12 @@ class Gathered(Task):
         lightning.LightningModule.__init__(self)
         self.other = other
 
-    def gathered(self, mine: str) -> list[str]:
+    def gather_ranks(self, mine: str) -> list[str]:
         return [self.other, mine]
 
 
 def test_ranks_with_different_configs_refuse_to_train() -> None:
     trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     Agreement("a").on_fit_start(trainer, Gathered("a"))
-    with pytest.raises(UserError, match="the ranks' configs differ .b, a."):
+    with pytest.raises(UserError, match="the configs of all ranks must be equal, got b, a."):
         Agreement("a").on_fit_start(trainer, Gathered("b"))

@@ -10,7 +10,7 @@ import torch
 from tiny import tiny
 
 import train
-from rpe.callbacks.gradient_norm import PARTS, GradientNorm, part_of
+from rpe.callbacks.gradient_norm import NETWORK_PARTS, GradientNorm, part_of
 from rpe.task.instance import InstanceTask
 
 TINY = [*tiny(6, 1, 1), "trainer.max_epochs=2", "callbacks.pictures=null"]
@@ -36,7 +36,7 @@ def test_parts_by_name() -> None:
 
 
 def test_norms_before_clipping_and_the_same_training(
-    door: Callable[..., None], plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: Callable[..., None], plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
     clip = InstanceTask.configure_gradient_clipping
@@ -50,7 +50,7 @@ def test_norms_before_clipping_and_the_same_training(
         clip(task, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(InstanceTask, "configure_gradient_clipping", watched)
-    door(train.main, *TINY, "trainer.gradient_clip_val=0.01", f"hydra.run.dir={tmp_path / 'with'}")
+    command_line(train.main, *TINY, "trainer.gradient_clip_val=0.01", f"hydra.run.dir={tmp_path / 'with'}")
     rows = list(csv.DictReader((tmp_path / "with" / "metrics.csv").open()))
     assert len(seen) == 6 and len(rows) == 2
     for epoch, row in enumerate(rows):
@@ -64,9 +64,10 @@ def test_norms_before_clipping_and_the_same_training(
             and float(row["gradient/overflows"]) == 0
         )
         assert all(
-            0 < float(row[f"gradient/{part}-mean"]) <= float(row[f"gradient/{part}-max"]) for part in PARTS
+            0 < float(row[f"gradient/{part}-mean"]) <= float(row[f"gradient/{part}-max"])
+            for part in NETWORK_PARTS
         )
-    door(
+    command_line(
         train.main,
         *TINY,
         "trainer.gradient_clip_val=0.01",

@@ -13,9 +13,9 @@ def test_clock() -> None:
 
 
 def test_plain_lines_with_the_time_left_and_one_per_epoch(
-    door: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command_line: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    door(
+    command_line(
         train.main,
         "experiment=digits",
         "debug=quick",

@@ -14,11 +14,11 @@ AVERAGED = [
 
 
 def test_checkpoints_hold_the_average_and_a_resumed_run_goes_on_as_if_uninterrupted(
-    door, tmp_path: Path
+    command_line, tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    door(train.main, *tiny(8, 2, 2), *AVERAGED, f"hydra.run.dir={whole}")
-    door(
+    command_line(train.main, *tiny(8, 2, 2), *AVERAGED, f"hydra.run.dir={whole}")
+    command_line(
         train.main,
         *tiny(8, 2, 2),
         *AVERAGED,
@@ -31,8 +31,10 @@ def test_checkpoints_hold_the_average_and_a_resumed_run_goes_on_as_if_uninterrup
     assert not torch.equal(first["state_dict"][name], first["current_model_state"][name]), (
         "the average lags behind"
     )
-    door(train.main, f"resume={cut}", "trainer.max_epochs=2")
-    door(train.main, *tiny(8, 2, 2), *AVERAGED, "schedule=constant", f"hydra.run.dir={tmp_path / 'straight'}")
+    command_line(train.main, f"resume={cut}", "trainer.max_epochs=2")
+    command_line(
+        train.main, *tiny(8, 2, 2), *AVERAGED, "schedule=constant", f"hydra.run.dir={tmp_path / 'straight'}"
+    )
     resumed, straight = (
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True)
         for run in ("cut", "straight")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpe.data.annotation import category_ids, compact, only_categories, read_split, read_truth
-from rpe.data.annotation_check import run_length_of
+from rpe.data.annotation import compact, find_category_ids, keep_categories, read_split, read_truth
+from rpe.data.annotation_check import to_run_length
 from rpe.errors import note
 from rpe.structures import UserError, decode_mask
 
@@ -30,80 +30,89 @@ def test_arrays_give_back_every_mask(coco_folder: Path) -> None:
     by_image = sorted(truth["annotations"], key=lambda annotation: annotation["image_id"])
     for index, annotation in enumerate(by_image):
         image = int(np.searchsorted(arrays.first, index, side="right")) - 1
-        wanted = decode_mask(run_length_of(annotation["segmentation"], *sizes[annotation["image_id"]]))
+        wanted = decode_mask(to_run_length(annotation["segmentation"], *sizes[annotation["image_id"]]))
         assert (decode_mask(arrays.mask(index, image)) == wanted).all() and wanted.sum() == annotation["area"]
 
 
 def test_categories(coco_folder: Path) -> None:
     truth = read_truth(file_of(coco_folder))
-    assert category_ids(truth, None, "train_categories") == {1, 2} and category_ids(
+    assert find_category_ids(truth, None, "train_categories") == {1, 2} and find_category_ids(
         truth, ["brick"], "train_categories"
     ) == {2}
-    assert {annotation["category_id"] for annotation in only_categories(truth, {2})["annotations"]} == {2}
+    assert {annotation["category_id"] for annotation in keep_categories(truth, {2})["annotations"]} == {2}
     with pytest.raises(
         UserError,
-        match="data.train_categories names 'cat', which is no category of the data: it has box, brick",
+        match="data.train_categories must name categories of the data, got 'cat'. Choose among box, brick",
     ):
-        category_ids(truth, ["cat"], "train_categories")
+        find_category_ids(truth, ["cat"], "train_categories")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda truth: truth["annotations"].clear(), "holds no annotation at all"),
-        (lambda truth: truth.pop("categories"), "has no categories"),
+        (lambda truth: truth["annotations"].clear(), "must hold an annotation, got none"),
+        (lambda truth: truth.pop("categories"), "must have categories, got an object"),
         (
             lambda truth: truth["annotations"][0].update(image_id=9),
-            "names image 9, which the file does not list",
+            "must have image_id of a listed image, got 9",
         ),
         (
             lambda truth: truth["annotations"][1].update(segmentation={"size": [5, 5], "counts": [25]}),
-            r"mask of size \[5, 5\]",
+            r"must have a mask of the size of its image 1, .* got \[5, 5\]",
         ),
-        (lambda truth: truth["annotations"][1].update(segmentation=[]), "has no segmentation"),
+        (lambda truth: truth["annotations"][1].update(segmentation=[]), "must have a segmentation, got none"),
         (
             lambda truth: truth["annotations"][0].update(segmentation=[[1, 2, 3, 4]]),
-            "fewer than three corners",
+            "must have 3 or more corners",
         ),
-        (lambda truth: truth["annotations"][0].pop("area"), "an annotation in .* has no area"),
-        (lambda truth: truth["images"][0].pop("height"), "an image in .* has no height"),
-        (lambda truth: truth["images"].append(truth["images"][0]), "names an image id twice: 1"),
+        (lambda truth: truth["annotations"][0].pop("area"), "an annotation in .* must have area"),
+        (lambda truth: truth["images"][0].pop("height"), "an image in .* must have height"),
+        (
+            lambda truth: truth["images"].append(truth["images"][0]),
+            "an image in .* must have an id of its own, got 1 twice",
+        ),
         (
             lambda truth: truth["annotations"].append(truth["annotations"][2]),
-            "names an annotation id twice: 3",
+            "an annotation in .* must have an id of its own, got 3 twice",
         ),
-        (lambda truth: truth["categories"].append({"id": 1, "name": "cat"}), "names a category id twice: 1"),
+        (
+            lambda truth: truth["categories"].append({"id": 1, "name": "cat"}),
+            "a category in .* must have an id of its own, got 1 twice",
+        ),
         (
             lambda truth: truth["annotations"][0].update(category_id=7),
-            "annotation 1 in .* names category 7, which the file does not list",
+            "annotation 1 in .* must have category_id of a listed category, got 7",
         ),
         (
             lambda truth: truth["annotations"][0].update(segmentation=[[400, 400, 420, 400, 420, 420]]),
-            "annotation 1 in .* lies outside its image",
+            "polygon of annotation 1 in .* must lie inside its image",
         ),
         (
             lambda truth: truth["annotations"][0].update(segmentation=[[-20, 4, -2, 4, -2, 9]]),
-            "spans x -20 to -2, the image 0 to 64",
+            "x 0 to 64, got -20 to -2",
         ),
-        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 90, 4, 9, 9]]), "spans x 4 to 90"),
+        (lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 90, 4, 9, 9]]), "got 4 to 90"),
         (
             lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, "a"]]),
-            "a corner that is no number",
+            "must hold finite numbers",
         ),
         (
             lambda truth: truth["annotations"][0].update(segmentation=[[4, 4, 40, 4, 9, float("nan")]]),
-            "a corner that is no number",
+            "must hold finite numbers",
         ),
         (
             lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [9, 9]}),
-            "counts are not those of 48 x 64 pixels",
+            "must have run-length counts of 48 x 64 pixels",
         ),
         (
             lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": "abc"}),
-            "counts are not those of 48 x 64 pixels",
+            "must have run-length counts of 48 x 64 pixels",
         ),
-        (lambda truth: truth["images"][0].update(height=0), r"image 1 in .* has the size \[0, 64\]"),
-        (lambda truth: truth["categories"][0].pop("name"), "a category in .* has no name"),
+        (
+            lambda truth: truth["images"][0].update(height=0),
+            r"image 1 in .* must have height and width as integers > 0, got \[0, 64\]",
+        ),
+        (lambda truth: truth["categories"][0].pop("name"), "a category in .* must have name"),
     ],
 )
 def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) -> None:
@@ -114,7 +123,7 @@ def test_wrong_annotations_are_named(coco_folder: Path, change, message: str) ->
 
 def test_annotations_that_are_no_json(coco_folder: Path) -> None:
     file_of(coco_folder).write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="must be JSON"):
         read_truth(file_of(coco_folder))
 
 
@@ -131,7 +140,7 @@ def test_a_name_means_every_id_that_bears_it(
     merged = add(read_truth(file_of(coco_folder)), {"id": 7, "name": "box"}, place)
     merged["annotations"][0]["category_id"] = 7
     file_of(coco_folder).write_text(json.dumps(merged))
-    assert category_ids(merged, None, "train_categories") == {1, 2, 7} and category_ids(
+    assert find_category_ids(merged, None, "train_categories") == {1, 2, 7} and find_category_ids(
         merged, ["box"], "train_categories"
     ) == {1, 7}
     note.cache_clear()
@@ -182,39 +191,42 @@ def test_names_of_categories_are_compared_by_what_they_look_like(coco_folder: Pa
         ]
     }
     for name in ("ze\u0301bre", "z\u00e9bre"):
-        assert category_ids(truth, [name], "train_categories") == {4, 5}
+        assert find_category_ids(truth, [name], "train_categories") == {4, 5}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not JSON: it is empty; is the download complete"),
-        (b" \n", "is not JSON: it is empty"),
+        (b"", "must be JSON, got an empty file. Complete the download"),
+        (b" \n", "must be JSON, got an empty file"),
         (
             b'{"images": [',
-            "it ends too early .Expecting value at line 1, column 13.; is the download complete",
+            "a file that ends too early .Expecting value at line 1, column 13.. Complete the download",
         ),
         (b'{"images": [1 2]}', "Expecting ',' delimiter at line 1, column 15"),
         (
             b'{"id": 1}\n{"id": 2}\n',
-            "a second value follows the first .Extra data at line 2, column 1.; write one list, not one object a line",
+            "a second value after the first .Extra data at line 2, column 1.. Write one list, not one object a line",
         ),
-        (b"<!DOCTYPE html>", "begins with '<' as a web page"),
-        (b"\x1f\x8b\x08\x00abc", "a gzip file; unpack it"),
-        (b"PK\x03\x04\xff\xfe", "a ZIP file; unpack it"),
+        (b"<!DOCTYPE html>", "text that begins with '<', as HTML"),
+        (b"\x1f\x8b\x08\x00abc", "a gzip file. Unpack it"),
+        (b"PK\x03\x04\xff\xfe", "a ZIP file. Unpack it"),
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
-        (b"PK\x03\x04abc", "a ZIP file; unpack it"),
-        ('{"name": "\u00e9"}'.encode("latin-1"), "no UTF-8 text .* at byte 10.; save it as UTF-8"),
-        (b"[" * 100_000, "lists within lists, hundreds of levels deep"),
-        (b"1" * 5000, "is not JSON: Exceeds the limit"),
-        (b"[1, 2]", "holds a list of 2: COCO's instance format has images, annotations and categories"),
-        (b'"abc"', 'holds "abc": COCO'),
-        (b"null", "holds null: COCO"),
+        (b"PK\x03\x04abc", "a ZIP file. Unpack it"),
+        ('{"name": "\u00e9"}'.encode("latin-1"), "text not in UTF-8 .* at byte 10.. Save it as UTF-8"),
+        (b"[" * 100_000, "must nest lists less than some hundred levels deep"),
+        (b"1" * 5000, "must be JSON, got an error .Exceeds the limit"),
+        (
+            b"[1, 2]",
+            "must hold images, annotations and categories, got a list of 2. .* COCO's instance format",
+        ),
+        (b'"abc"', 'got "abc". Export'),
+        (b"null", "got null. Export"),
         (
             b'{"images": [], "annotations": []}',
-            "has no categories: .* but holds an object with 'images', 'annotations'",
+            "must have categories, got an object with 'images', 'annotations'",
         ),
-        (b"{}", "has no images: .* but holds an object with no key"),
+        (b"{}", "must have images, got an object with no key"),
     ],
 )
 def test_files_that_are_something_else_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -238,7 +250,7 @@ def test_one_file_in_two_images_is_refused(coco_folder: Path, name: str) -> None
 
     edit(file_of(coco_folder), twice)
     with pytest.raises(
-        UserError, match="has two images, 2 and 4, of one file_name .*: join them to one entry"
+        UserError, match="file_name in .* must be unique, got .* for images 2 and 4. Make them one entry"
     ):
         read_truth(file_of(coco_folder))
 
@@ -248,5 +260,5 @@ def test_one_file_that_is_spelled_in_two_ways_is_one(coco_folder: Path) -> None:
         truth["images"][0]["file_name"], truth["images"][3]["file_name"] = "\u00e9.png", "e\u0301.png"
 
     edit(file_of(coco_folder), twice)
-    with pytest.raises(UserError, match="has two images, 1 and 4, of one file_name"):
+    with pytest.raises(UserError, match="file_name in .* must be unique, got .* for images 1 and 4"):
         read_truth(file_of(coco_folder))

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from rpe.data import annotation_check
 from rpe.data.annotation import read_split, read_truth
-from rpe.data.annotation_check import check_ring, drawn_areas, pixels_of, run_length_of, twice
+from rpe.data.annotation_check import check_ring, count_pixels, find_duplicate, measure_areas, to_run_length
 from rpe.structures import UserError
 
 
@@ -21,16 +21,18 @@ def test_pixels_of_run_lengths() -> None:
         height, width = random.integers(1, 400, 2)
         mask = random.random((height, width)) < random.choice([0.001, 0.1, 0.5, 0.99])
         counts = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
-        assert pixels_of(counts) == height * width
+        assert count_pixels(counts) == height * width
         if len(counts) > 4:
-            assert pixels_of(counts[:-2]) != height * width
+            assert count_pixels(counts[:-2]) != height * width
     assert (
-        pixels_of([3, 4, 5]) == 12
-        and pixels_of(coco_mask.frPyObjects({"size": [3, 4], "counts": [3, 4, 5]}, 3, 4)["counts"].decode())
+        count_pixels([3, 4, 5]) == 12
+        and count_pixels(
+            coco_mask.frPyObjects({"size": [3, 4], "counts": [3, 4, 5]}, 3, 4)["counts"].decode()
+        )
         == 12
     )
     for wrong in ([-1, 13], [1.5], "", "P", "\x01", "\u00e4", None, 3, "o" * 20 + "0"):
-        assert pixels_of(wrong) == -1 or pixels_of(wrong) == 0
+        assert count_pixels(wrong) == -1 or count_pixels(wrong) == 0
 
 
 def test_three_ways_to_write_a_mask() -> None:
@@ -44,7 +46,7 @@ def test_three_ways_to_write_a_mask() -> None:
         {"size": [20, 30], "counts": np.diff(edges).tolist()},
         {"size": [20, 30], "counts": compressed["counts"].decode()},
     ):
-        assert (coco_mask.decode(run_length_of(code, 20, 30)) == mask).all()
+        assert (coco_mask.decode(to_run_length(code, 20, 30)) == mask).all()
 
 
 def test_the_border_of_the_border() -> None:
@@ -55,37 +57,49 @@ def test_the_border_of_the_border() -> None:
         [30.5, 0, 31, 0, 31, 5],
         [0, -2, 5, -2, 5, -0.5],
     ):
-        with pytest.raises(UserError, match="x lies outside its image"):
+        with pytest.raises(UserError, match="polygon of x must lie inside its image"):
             check_ring(ring, (20, 30), "x")
-    assert twice([3, 1, 2, 1, 3]) == 1
+    assert find_duplicate([3, 1, 2, 1, 3]) == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("annotations", {"area": None}, "annotation 1 in .*json has the area None: a number of pixels"),
-        ("annotations", {"area": math.nan}, "annotation 1 in .*json has the area nan"),
-        ("annotations", {"area": math.inf}, "annotation 1 in .*json has the area inf"),
-        ("annotations", {"area": -3.0}, "annotation 1 in .*json has the area -3.0"),
-        ("annotations", {"area": "9"}, "annotation 1 in .*json has the area '9'"),
-        ("annotations", {"iscrowd": 2}, r"annotation 1 in .*json has iscrowd 2: 0 \(an object\) or 1"),
-        ("annotations", {"iscrowd": None}, "annotation 1 in .*json has iscrowd None"),
-        ("annotations", {"iscrowd": [1]}, r"annotation 1 in .*json has iscrowd \[1\]"),
+        ("annotations", {"area": None}, "annotation 1 in .*json must have an area >= 0 in pixels, got None"),
+        ("annotations", {"area": math.nan}, "annotation 1 in .*json must have an area .* got nan"),
+        ("annotations", {"area": math.inf}, "annotation 1 in .*json must have an area .* got inf"),
+        ("annotations", {"area": -3.0}, "annotation 1 in .*json must have an area .* got -3.0"),
+        ("annotations", {"area": "9"}, "annotation 1 in .*json must have an area .* got '9'"),
+        (
+            "annotations",
+            {"iscrowd": 2},
+            r"annotation 1 in .*json must have iscrowd 0 \(an object\) or 1 \(a crowd\), got 2",
+        ),
+        ("annotations", {"iscrowd": None}, "annotation 1 in .*json must have iscrowd .* got None"),
+        ("annotations", {"iscrowd": [1]}, r"annotation 1 in .*json must have iscrowd .* got \[1\]"),
         (
             "annotations",
             {"id": None},
-            "an annotation in .*json has the id None: a whole number is wanted: .*'image_id': 1",
+            "id of an annotation in .*json must be an integer, got None in .*'image_id': 1",
         ),
-        ("annotations", {"id": [1]}, r"an annotation in .*json has the id \[1\]"),
-        ("annotations", {"image_id": [1]}, r"an annotation in .*json has the image_id \[1\]"),
-        ("annotations", {"category_id": "1"}, "an annotation in .*json has the category_id '1'"),
-        ("images", {"id": "1"}, "an image in .*json has the id '1'"),
+        ("annotations", {"id": [1]}, r"id of an annotation in .*json must be an integer, got \[1\]"),
+        (
+            "annotations",
+            {"image_id": [1]},
+            r"image_id of an annotation in .*json must be an integer, got \[1\]",
+        ),
+        (
+            "annotations",
+            {"category_id": "1"},
+            "category_id of an annotation in .*json must be an integer, got '1'",
+        ),
+        ("images", {"id": "1"}, "id of an image in .*json must be an integer, got '1'"),
         (
             "images",
             {"file_name": None},
-            "an image in .*json has the file_name None: text is wanted: {'id': 1",
+            "file_name of an image in .*json must be text, got None in {'id': 1",
         ),
-        ("categories", {"name": None}, "a category in .*json has the name None"),
+        ("categories", {"name": None}, "name of a category in .*json must be text, got None"),
     ],
 )
 def test_wrong_values_are_named_with_their_entry(
@@ -104,8 +118,8 @@ def test_entries_that_are_none(coco_folder: Path) -> None:
     file = coco_folder / "annotations" / "instances_train2017.json"
     truth = json.loads(file.read_text())
     for kind, value, message in (
-        ("images", [None], "an image in .*json is None: a set of keys"),
-        ("categories", {"a": 1}, "holds no list of categories"),
+        ("images", [None], "an image in .*json must be an object with id, .*, got None"),
+        ("categories", {"a": 1}, "categories in .*json must be a list, got one dict"),
     ):
         file.write_text(json.dumps(truth | {kind: value}))
         with pytest.raises(UserError, match=message):
@@ -115,54 +129,66 @@ def test_entries_that_are_none(coco_folder: Path) -> None:
 POLYGONS = [
     (
         [[5, 5, 25, 5, 25, 30, 5]],
-        "a polygon with an odd count of numbers: its polygon has 7, x and y in turns",
+        "polygon of X must be an even count of numbers, got 7",
     ),
-    ([[5]], "odd count of numbers: its polygon has 1,"),
-    ([[5, 5, 25, 5, 25, 30], [5, 5, 25, 5, 25, 30, 5]], "odd count of numbers: its polygon 2 of 2 has 7"),
+    ([[5]], "polygon of X must be an even count of numbers, got 1"),
+    (
+        [[5, 5, 25, 5, 25, 30], [5, 5, 25, 5, 25, 30, 5]],
+        "polygon 2 of 2 of X must be an even count of numbers, got 7",
+    ),
     (
         [[[5, 5], [25, 5], [25, 30], [5, 30]]],
-        r"pairs or lists within a polygon: its polygon is \[\[5, 5\], \[25, 5\].*, write x, y, x, y, .. in one flat list",
+        r"polygon of X must be one flat list, got \[\[5, 5\], \[25, 5\].* Write \[x, y, x, y, ..\]",
     ),
     (
         [[5, 5, 25, 5, 25, 30], [[5, 5], [25, 5], [25, 30]]],
-        "pairs or lists within a polygon: its polygon 2 of 2 is",
+        "polygon 2 of 2 of X must be one flat list",
     ),
     (
         [[{"x": 1, "y": 2}, {"x": 5, "y": 2}, {"x": 5, "y": 9}]],
-        "pairs or lists within a polygon: its polygon is .{'x': 1, 'y': 2}",
+        "polygon of X must be one flat list, got .{'x': 1, 'y': 2}",
     ),
-    ([[5, 5], [25, 5], [25, 30], [5, 30]], r"it is a list of corner pairs, write \[\[x, y, x, y, ..\]\]"),
-    ([5, 5, 25, 5, 25, 30, 5, 30], r"it is one flat list, write a list of polygons, \[\[x, y, x, y, ..\]\]"),
-    ([5.5, 5, 25, 5], "it is one flat list"),
-    ([[5, 5, 20, 25]], r"fewer than three corners: its polygon has 2 \(a box\?\)"),
-    ([[5, 5]], "fewer than three corners: its polygon has 1"),
-    ([[]], "fewer than three corners: its polygon has 0"),
-    ([[5, 5, 25, 5, 25, 30], []], "fewer than three corners: its polygon 2 of 2 has 0"),
-    (["5 5 25 5 25 30"], "has no list of numbers: its polygon is '5 5 25 5 25 30'"),
-    ([None], "has no list of numbers: its polygon is 'None'"),
-    ([[5, 5, 25, 5, 25, "30"]], "a corner that is no number: its polygon holds '30'"),
-    (["5", "5"], "has no list of numbers: its polygon 1 of 2 is '5'"),
-    ([["5", "5", "25", "5", "25", "30"]], "a corner that is no number: its polygon holds '5'"),
-    ([[5, 5, 25, 5, None, 30]], "a corner that is no number: its polygon holds 'None'"),
-    ([[5, 5, 25, 5, [3], 30]], r"a corner that is no number: its polygon holds '\[3\]'"),
-    ([[5, 5, 25, 5, math.inf, 30]], "a corner that is no number: its polygon holds 'inf'"),
-    ([[5, 5, 25, 5, 10**400, 30]], "a corner that is no number: its polygon holds '1000000"),
+    (
+        [[5, 5], [25, 5], [25, 30], [5, 30]],
+        r"X must have a list of polygons .* a list of corner pairs .* Write \[\[x, y, x, y, ..\]\]",
+    ),
+    (
+        [5, 5, 25, 5, 25, 30, 5, 30],
+        r"X must have a list of polygons .* one flat list .* Write \[\[x, y, x, y, ..\]\]",
+    ),
+    ([5.5, 5, 25, 5], "X must have a list of polygons as segmentation, got one flat list"),
+    ([[5, 5, 20, 25]], r"polygon of X must have 3 or more corners, got 2 \(a box\?\)"),
+    ([[5, 5]], "polygon of X must have 3 or more corners, got 1"),
+    ([[]], "polygon of X must have 3 or more corners, got 0"),
+    ([[5, 5, 25, 5, 25, 30], []], "polygon 2 of 2 of X must have 3 or more corners, got 0"),
+    (["5 5 25 5 25 30"], "polygon of X must be a list of numbers, got '5 5 25 5 25 30'"),
+    ([None], "polygon of X must be a list of numbers, got 'None'"),
+    ([[5, 5, 25, 5, 25, "30"]], "polygon of X must hold finite numbers, got '30'"),
+    (["5", "5"], "polygon 1 of 2 of X must be a list of numbers, got '5'"),
+    ([["5", "5", "25", "5", "25", "30"]], "polygon of X must hold finite numbers, got '5'"),
+    ([[5, 5, 25, 5, None, 30]], "polygon of X must hold finite numbers, got 'None'"),
+    ([[5, 5, 25, 5, [3], 30]], r"polygon of X must hold finite numbers, got '\[3\]'"),
+    ([[5, 5, 25, 5, math.inf, 30]], "polygon of X must hold finite numbers, got 'inf'"),
+    ([[5, 5, 25, 5, 10**400, 30]], "polygon of X must hold finite numbers, got '1000000"),
     (
         [[5, 5, 25, 5, 25, 30], [500, 5, 510, 5, 510, 9]],
-        "lies outside its image: its polygon 2 of 2 spans x 500 to 510, the image 0 to 64",
+        "polygon 2 of 2 of X must lie inside its image, x 0 to 64, got 500 to 510",
     ),
     (
         "5 5 25 5 25 30",
-        "has the segmentation '5 5 25 5 25 30': a list of polygons or a run-length mask is wanted",
+        "X must have polygons or a run-length mask as segmentation, got '5 5 25 5 25 30'",
     ),
-    (7, "has the segmentation '7'"),
-    ({"counts": [1, 2]}, "a run-length mask without size or counts"),
+    (7, "X must have polygons or a run-length mask as segmentation, got '7'"),
+    ({"counts": [1, 2]}, "X must have a run-length mask of size and counts, got counts"),
     (
         {"size": [48.0, 64.0], "counts": [3072]},
-        r"a mask of size \[48.0, 64.0\], but its image 1 is \[48, 64\]",
+        r"X must have a mask of the size of its image 1, \[48, 64\] .*, got \[48.0, 64.0\]",
     ),
-    ({"size": 48, "counts": [3072]}, "a mask of size 48, but its image 1"),
-    ({"size": [48, 64], "counts": [3071, True]}, "counts are not those of 48 x 64 pixels"),
+    ({"size": 48, "counts": [3072]}, "X must have a mask of the size of its image 1, .*, got 48"),
+    (
+        {"size": [48, 64], "counts": [3071, True]},
+        "X must have run-length counts of 48 x 64 pixels, got a damaged mask",
+    ),
 ]
 
 
@@ -174,7 +200,7 @@ def test_what_is_wrong_with_a_mask_is_named_with_its_ring(
     truth = json.loads(file.read_text())
     truth["annotations"][0]["segmentation"] = segmentation
     file.write_text(json.dumps(truth))
-    with pytest.raises(UserError, match=f"annotation 1 in .*json .*{message}") as refusal:
+    with pytest.raises(UserError, match=message.replace("X", "annotation 1 in .*json", 1)) as refusal:
         read_truth(file)
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
 
@@ -186,7 +212,7 @@ def test_a_polygon_whose_corners_lie_on_a_line_is_empty_or_a_line(coco_folder: P
     file.write_text(json.dumps(truth))
     with pytest.raises(
         UserError,
-        match="annotation 1 in .* has a mask without a pixel: .*; all corners of its polygons lie on a line",
+        match=r"annotation 1 in .* must have a mask with a pixel, got an empty one \(all corners of its polygons lie on a line\)",
     ):
         read_split(file, None, "train_categories", skip_empty=False)
 
@@ -211,7 +237,7 @@ def boxes(file: Path, sides: list[int], areas: list[float], crowds: int = 0) -> 
 
 
 @pytest.mark.parametrize(
-    ("sides", "areas", "said"),
+    ("sides", "areas", "expected"),
     [
         (
             [10, 20, 30],
@@ -233,7 +259,11 @@ def boxes(file: Path, sides: list[int], areas: list[float], crowds: int = 0) -> 
     ],
 )
 def test_an_area_that_is_a_placeholder_is_told(
-    tmp_path: Path, sides: list[int], areas: list[float], said: str | None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    sides: list[int],
+    areas: list[float],
+    expected: str | None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     boxes(tmp_path / "a.json", sides, areas, crowds=int(sides == [10, 30]))
     for _ in range(2):
@@ -241,8 +271,8 @@ def test_an_area_that_is_a_placeholder_is_told(
     lines = capsys.readouterr().err.splitlines()
     assert (
         not lines
-        if said is None
-        else len(lines) == 1 and re.search(f"note: the field area .*{said}.* AR by size", lines[0])
+        if expected is None
+        else len(lines) == 1 and re.search(f"note: the field area .*{expected}.* AR by size", lines[0])
     ), lines
 
 
@@ -250,39 +280,47 @@ def test_of_many_masks_a_sample_is_drawn_and_all_small_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = boxes(tmp_path / "a.json", [10] * 100, [100.0] * 99 + [2.0])
-    assert list(drawn_areas(truth)) == list(range(100))
-    monkeypatch.setattr(annotation_check, "MASKS_DRAWN", 50)
-    monkeypatch.setattr(annotation_check, "SAMPLED", 10)
-    assert list(drawn_areas(truth)) == [*range(0, 100, 10), 99]
+    assert list(measure_areas(truth)) == list(range(100))
+    monkeypatch.setattr(annotation_check, "MAX_DECODED_MASKS", 50)
+    monkeypatch.setattr(annotation_check, "SAMPLE_SIZE", 10)
+    assert list(measure_areas(truth)) == [*range(0, 100, 10), 99]
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("images", {"height": True}, r"image 1 in .* has the size \[True, 64\]: whole numbers"),
-        ("images", {"height": 48.0}, r"has the size \[48.0, 64\]: whole numbers"),
-        ("images", {"height": "48"}, r"has the size \['48', 64\]: whole numbers"),
+        (
+            "images",
+            {"height": True},
+            r"image 1 in .* must have height and width as integers > 0, got \[True, 64\]",
+        ),
+        ("images", {"height": 48.0}, r"as integers > 0, got \[48.0, 64\]"),
+        ("images", {"height": "48"}, r"as integers > 0, got \['48', 64\]"),
         (
             "images",
             {"height": 10**9, "width": 10**9},
-            r"has the size \[1000000000, 1000000000\]: 2,147,483,648 pixels or more",
+            r"must have fewer than 2,147,483,648 pixels, got \[1000000000, 1000000000\]",
         ),
         (
             "images",
             {"id": 2**63},
-            "an image in .* has the id 9223372036854775808: a whole number of at most 64 bits",
+            "id of an image in .* must be an integer of 64 bits, got 9223372036854775808",
         ),
-        ("annotations", {"id": True}, "an annotation in .* has the id True: a whole number"),
-        ("annotations", {"image_id": 1.0}, "an annotation in .* has the image_id 1.0: a whole number"),
-        ("annotations", {"area": 10**400}, "has the area 10000"),
-        ("annotations", {"area": True}, "has the area True"),
-        ("images", {"file_name": "a\0"}, "has the file_name 'a.x00': it holds what is no character"),
+        ("annotations", {"id": True}, "id of an annotation in .* must be an integer, got True"),
+        ("annotations", {"image_id": 1.0}, "image_id of an annotation in .* must be an integer, got 1.0"),
+        ("annotations", {"area": 10**400}, "must have an area .* got 10000"),
+        ("annotations", {"area": True}, "must have an area .* got True"),
+        (
+            "images",
+            {"file_name": "a\0"},
+            "file_name of an image in .* must hold characters alone, got 'a.x00'",
+        ),
         (
             "images",
             {"file_name": "\ud800.png"},
-            r"has the file_name '.ud800.png': it holds what is no character",
+            r"must hold characters alone, got '.ud800.png'",
         ),
-        ("categories", {"name": "\udfff"}, "a category in .* it holds what is no character"),
+        ("categories", {"name": "\udfff"}, "name of a category in .* must hold characters alone"),
         ("images", {"file_name": "x" * 9000}, None),
     ],
 )

@@ -1,4 +1,4 @@
-"""Augmentation: labels move with the image, numbers come from the given generator alone, and nothing that is asked for is left out."""
+"""Augmentation: labels move with the image, and all random numbers come from the given generator."""
 
 from pathlib import Path
 
@@ -10,8 +10,16 @@ from hydra.utils import get_class
 from torchvision import tv_tensors
 
 import rpe.run
-from rpe.data.augment import NEVER, Augment, Chance, chance_of, extents, reflected, start_of
-from rpe.data.coco import Coco, prepared
+from rpe.data.augment import (
+    NO_CHANCE,
+    Augment,
+    Chance,
+    compute_extents,
+    draw_start,
+    parse_chance,
+    reflect_indices,
+)
+from rpe.data.coco import Coco, prepare_image
 from rpe.structures import UserError
 
 CONF = Path(__file__).parent.parent.parent / "conf"
@@ -158,7 +166,7 @@ def test_objects_that_vanish_are_gone_and_ids_are_dense() -> None:
     seen = set()
     for seed in range(60):
         augment = make(rotation=sure(-10.0, 10.0))
-        _, ids, categories = prepared(
+        _, ids, categories = prepare_image(
             image, labels, np.array([0, 10, 20, 30, 40]), None, 24, augment, np.random.default_rng(seed)
         )
         _, known = augment(image, labels, 24, np.random.default_rng(seed))
@@ -198,8 +206,8 @@ def test_outside_is_the_reflection_and_void(change: dict) -> None:
 
 
 def test_reflection_mirrors_at_both_ends() -> None:
-    assert reflected(-2, 9, 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0]
-    assert reflected(1, 2, 3).tolist() == [1, 2]
+    assert reflect_indices(-2, 9, 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0]
+    assert reflect_indices(1, 2, 3).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -249,10 +257,10 @@ def test_probabilities_are_kept() -> None:
 
 def test_a_square_lies_in_the_image_where_it_fits() -> None:
     random = np.random.default_rng(0)
-    assert {start_of(10, 8, random) for _ in range(100)} == {0, 1, 2}
-    assert {start_of(8, 10, random) for _ in range(100)} == {-2, -1, 0}
-    assert extents(64, 0.0, 1.0) == (64, 64, 64) and extents(60, 0.0, 1.5) == (40, 40, 60)
-    shown, window, resized = extents(100, 15.0, 0.7)
+    assert {draw_start(10, 8, random) for _ in range(100)} == {0, 1, 2}
+    assert {draw_start(8, 10, random) for _ in range(100)} == {-2, -1, 0}
+    assert compute_extents(64, 0.0, 1.0) == (64, 64, 64) and compute_extents(60, 0.0, 1.5) == (40, 40, 60)
+    shown, window, resized = compute_extents(100, 15.0, 0.7)
     assert shown == 143 and window == 175 and resized == 122
 
 
@@ -262,17 +270,29 @@ def test_a_square_lies_in_the_image_where_it_fits() -> None:
         (
             "scale",
             dict(probability=0.7, low=0.7),
-            "augment.scale needs probability, low, high, not probability, low",
+            "augment.scale must have probability, low, high, got probability, low",
         ),
-        ("scale", dict(probability=1.7, low=0.7, high=1.0), "augment.scale: probability 1.7 is outside"),
-        ("scale", dict(probability=0.7, low=1.7, high=1.0), "augment.scale from 1.7 to 1 is no range"),
-        ("gamma", dict(probability=0.7, low=0.0, high=1.0), "above 0"),
+        (
+            "scale",
+            dict(probability=1.7, low=0.7, high=1.0),
+            "augment.scale must have a probability in .0, 1., got 1.7",
+        ),
+        (
+            "scale",
+            dict(probability=0.7, low=1.7, high=1.0),
+            "augment.scale must have 0 < low <= high, got 1.7 and 1",
+        ),
+        (
+            "gamma",
+            dict(probability=0.7, low=0.0, high=1.0),
+            "augment.gamma must have 0 < low <= high, got 0 and 1",
+        ),
     ],
 )
 def test_wrong_settings_are_named(name: str, setting: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(**{name: setting})
-    assert chance_of(name, None, 0.0) == NEVER and NEVER.draw(np.random.default_rng(0)) is None
+    assert parse_chance(name, None, 0.0) == NO_CHANCE and NO_CHANCE.draw(np.random.default_rng(0)) is None
 
 
 def test_the_group_reaches_the_training_samples_alone(coco_folder: Path) -> None:
@@ -299,7 +319,7 @@ def test_the_group_reaches_the_training_samples_alone(coco_folder: Path) -> None
 def test_shrinking_does_not_shift_the_labels() -> None:
     image, labels = scene(240, 320)
     for side in (300, 200, 128, 100):
-        small, ids, _ = prepared(image, labels, np.arange(5), side, None, None, np.random.default_rng(0))
+        small, ids, _ = prepare_image(image, labels, np.arange(5), side, None, None, np.random.default_rng(0))
         shifts = [
             centre_and_area(ids, number)[0] * 320 / side - centre_and_area(labels, number)[0]
             for number in (1, 2, 3, 4)

@@ -9,7 +9,7 @@ from bsds_miniature import annotations_of, write_annotations, write_bsds
 from PIL import Image
 from scipy import io, sparse
 
-from rpe.data.bsds import Bsds, agreed, read_annotations, split_files, votes_of
+from rpe.data.bsds import Bsds, count_votes, make_target, read_annotations, split_files
 from rpe.data.module import data_root
 from rpe.data.thinning import segment_changes, thin
 from rpe.structures import VOID, BoundaryBatch, UserError
@@ -44,21 +44,21 @@ def root(tmp_path: Path) -> Path:
 
 def test_agreement_of_people() -> None:
     votes = np.array([[0, 1, 2, 3, 5]])
-    assert agreed(votes, 5, 3).tolist() == [[0, VOID, VOID, 1, 1]]
-    assert agreed(votes, 5, 0.4).tolist() == [[0, VOID, 1, 1, 1]] and agreed(votes, 5, 1).tolist() == [
-        [0, 1, 1, 1, 1]
-    ]
+    assert make_target(votes, 5, 3).tolist() == [[0, VOID, VOID, 1, 1]]
+    assert make_target(votes, 5, 0.4).tolist() == [[0, VOID, 1, 1, 1]] and make_target(
+        votes, 5, 1
+    ).tolist() == [[0, 1, 1, 1, 1]]
     # never more than there are people
-    assert agreed(votes[:, :3], 2, 3).tolist() == [[0, VOID, 1]]
+    assert make_target(votes[:, :3], 2, 3).tolist() == [[0, VOID, 1]]
 
 
 def test_boundaries_a_pixel_apart_agree_with_slack() -> None:
     lines = [np.zeros((9, 9), dtype=bool) for _ in range(3)]
     for row, line in zip((3, 4, 6), lines, strict=True):
         line[row] = True
-    assert votes_of(lines, 0)[:, 4].tolist() == [0, 0, 0, 1, 1, 0, 1, 0, 0]
-    assert votes_of(lines, 1)[:, 4].tolist() == [0, 0, 0, 2, 2, 0, 1, 0, 0]
-    assert votes_of(lines, 2)[:, 4].tolist() == [0, 0, 0, 2, 3, 0, 2, 0, 0]
+    assert count_votes(lines, 0)[:, 4].tolist() == [0, 0, 0, 1, 1, 0, 1, 0, 0]
+    assert count_votes(lines, 1)[:, 4].tolist() == [0, 0, 0, 2, 2, 0, 1, 0, 0]
+    assert count_votes(lines, 2)[:, 4].tolist() == [0, 0, 0, 2, 3, 0, 2, 0, 0]
 
 
 def test_whole_images_and_their_target(root: Path) -> None:
@@ -221,36 +221,42 @@ def test_the_annotators_in_other_forms(tmp_path: Path, kind: str, compressed: bo
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ({"gt": np.ones(3)}, "has no groundTruth, it holds gt"),
+        ({"gt": np.ones(3)}, "annotation file X must hold groundTruth, got gt"),
         (
             {"groundTruth": np.ones((4, 5))},
-            r"has float64\[4, 5\] in groundTruth: a struct with Segmentation and Boundaries is needed",
+            r"groundTruth in X must hold structs with Segmentation and Boundaries, got float64\[4, 5\]",
         ),
-        ({"groundTruth": {"Segmentation": np.ones((4, 5))}}, "has a struct of Segmentation in groundTruth"),
+        (
+            {"groundTruth": {"Segmentation": np.ones((4, 5))}},
+            "groundTruth in X must hold structs .*, got a struct of Segmentation",
+        ),
         (
             {"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": "text"}},
-            r"has <U4\[1\] in Boundaries: a map of numbers",
+            r"Boundaries in X must be numbers \[height, width\], got <U4\[1\]",
         ),
         (
             {"groundTruth": {"Segmentation": np.ones((4, 5, 2)), "Boundaries": np.ones((4, 5))}},
-            r"has float64\[4, 5, 2\] in Segmentation",
+            r"Segmentation in X must be numbers \[height, width\], got float64\[4, 5, 2\]",
         ),
         (
             {"groundTruth": {"Segmentation": np.full((4, 5), np.nan), "Boundaries": np.ones((4, 5))}},
-            "in Segmentation that are not whole",
+            "Segmentation in X must hold integers, got nan",
         ),
         (
             {"groundTruth": {"Segmentation": np.ones((4, 5)), "Boundaries": np.ones((5, 4))}},
-            r"maps of several sizes, \(4, 5\) and \(5, 4\)",
+            r"X must hold maps of one size, got \(4, 5\) and \(5, 4\)",
         ),
-        ({"groundTruth": np.empty((1, 0), dtype=object)}, "has an empty groundTruth"),
+        (
+            {"groundTruth": np.empty((1, 0), dtype=object)},
+            "groundTruth in X must hold a struct for each annotator, got none",
+        ),
     ],
 )
-def test_a_wrong_ground_truth_names_its_fault(tmp_path: Path, content: dict, said: str) -> None:
+def test_a_wrong_ground_truth_names_its_fault(tmp_path: Path, content: dict, message: str) -> None:
     io.savemat(tmp_path / "a.mat", content)
-    with pytest.raises(UserError, match=f"annotation file .*a.mat .*{said}") as refusal:
+    with pytest.raises(UserError, match=message.replace("X", ".*a.mat", 1)) as refusal:
         read_annotations(tmp_path / "a.mat")
     assert "\n" not in str(refusal.value)
 
@@ -259,16 +265,14 @@ def test_images_with_other_suffixes_are_named(root: Path, capsys: pytest.Capture
     folder = root / "images" / "val"
     (folder / "2001.jpg").rename(folder / "2001.JPG")
     assert list(split_files(root, "val")) == ["2000", "2002", "2003"]
-    assert f"warning: {folder} also holds 1 *.JPG, left out: only *.jpg is read" in capsys.readouterr().err
+    assert f"warning: {folder} also holds 1 *.JPG: only *.jpg is read" in capsys.readouterr().err
     for file in list(folder.iterdir()):
         file.rename(file.with_suffix(".png"))
-    with pytest.raises(
-        UserError, match=r"val holds no image \*.jpg, but 4 \*.png: BSDS500's images end in .jpg"
-    ):
+    with pytest.raises(UserError, match=r"val must hold \*.jpg, got 4 \*.png. Save the images as JPEG"):
         split_files(root, "val")
     truth = root / "groundTruth" / "test" / "3001.mat"
     truth.rename(truth.with_suffix(".MAT"))
-    with pytest.raises(UserError, match="3001.mat is missing .1 such; there is 3001.MAT."):
+    with pytest.raises(UserError, match="3001.mat does not exist .1 such; there is 3001.MAT."):
         split_files(root, "test")
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from benchmarks.coco_memory import prepare
-from rpe.data.annotation_check import run_length_of
-from rpe.data.coco import Coco, CocoImages, cropped, dense
-from rpe.data.image import UNDECIDED
+from rpe.data.annotation_check import to_run_length
+from rpe.data.coco import Coco, CocoImages, crop_randomly, renumber
+from rpe.data.image import WARNED_FOLDERS
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
 from rpe.structures import UserError
@@ -99,7 +99,7 @@ def test_categories_for_training_and_for_evaluation(coco_folder: Path) -> None:
     labels = data.dataset("train", training=True)
     assert len(labels.annotations.categories) == 3 and set(labels.annotations.categories) == {2}
     assert {a["category_id"] for a in data.truth("val")["annotations"]} == {1}
-    with pytest.raises(UserError, match="data.train_categories names 'cat'"):
+    with pytest.raises(UserError, match="data.train_categories must name categories of the data, got 'cat'"):
         make_coco(coco_folder, train_categories=["cat"]).dataset("train", training=True)
 
 
@@ -129,7 +129,7 @@ def test_crops_are_square_new_each_epoch_and_filled_with_void(coco_folder: Path)
         tv_tensors.Mask(torch.arange(100).reshape(10, 10)),
     )
     for seed in range(20):
-        part, same = cropped(whole, mask, 9, np.random.default_rng(seed))
+        part, same = crop_randomly(whole, mask, 9, np.random.default_rng(seed))
         assert torch.equal(part[0], same) and part.shape == (1, 9, 9)
 
 
@@ -167,7 +167,7 @@ def test_sixteen_bit_images_are_read_as_they_are(coco_folder: Path) -> None:
 
 
 def test_dense_ids() -> None:
-    assert dense(np.array([[0, 7], [-1, 3]])).tolist() == [[0, 2], [-1, 1]]
+    assert renumber(np.array([[0, 7], [-1, 3]])).tolist() == [[0, 2], [-1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_dense_ids() -> None:
     [
         (
             lambda truth: truth["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5, 5.1]]),
-            "annotation 1 in .* has a mask without a pixel",
+            "annotation 1 in .* must have a mask with a pixel",
         ),
         (
             lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}),
-            "annotation 2 in .* without a pixel",
+            "annotation 2 in .* must have a mask with a pixel",
         ),
     ],
 )
@@ -199,14 +199,14 @@ def test_masks_without_a_pixel_may_be_skipped(coco_folder: Path, monkeypatch: py
         set(labels.unique().tolist()) == {0, 1, 2}
         and len(make_coco(coco_folder, empty_masks="skip").truth("train")["annotations"]) == 10
     )
-    with pytest.raises(UserError, match="data.empty_masks 'drop' is unknown: choose refuse or skip"):
+    with pytest.raises(UserError, match="data.empty_masks must be refuse or skip, got 'drop'"):
         make_coco(coco_folder, empty_masks="drop")
     # in large files it is seen when the image is read
-    monkeypatch.setattr("rpe.data.annotation_check.MASKS_DRAWN", 0)
-    monkeypatch.setattr("rpe.data.annotation_check.SAMPLED", 1)
+    monkeypatch.setattr("rpe.data.annotation_check.MAX_DECODED_MASKS", 0)
+    monkeypatch.setattr("rpe.data.annotation_check.SAMPLE_SIZE", 1)
     dataset = make_coco(coco_folder).dataset("train")
     with pytest.raises(
-        UserError, match="annotation 2 in .* has a mask without a pixel: .*data.empty_masks=skip"
+        UserError, match="annotation 2 in .* must have a mask with a pixel, got .*data.empty_masks=skip"
     ):
         dataset[0]
 
@@ -229,7 +229,7 @@ def test_split_names_and_the_missing_test_split(coco_folder: Path, tmp_path: Pat
 
 
 def test_missing_files_are_named(coco_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data folder .*nowhere does not exist: set data.root"):
+    with pytest.raises(UserError, match=r"data.root must be a folder, got .*nowhere. Set data.root"):
         make_coco(tmp_path / "nowhere").dataset("train")
     (coco_folder / "train2017" / "000000000002.png").unlink()
     with pytest.raises(UserError, match=r"image .*000000000002.png is annotated but absent \(1 such\)"):
@@ -243,16 +243,18 @@ def test_the_truth_needs_no_images(coco_folder: Path) -> None:
     wanted = make_coco(coco_folder, eval_categories=["box"]).dataset("val").truth()
     shutil.rmtree(coco_folder / "val2017")
     assert make_coco(coco_folder, eval_categories=["box"]).truth("val") == wanted
-    with pytest.raises(UserError, match="split 'tset' is unknown: choose train, val, test"):
+    with pytest.raises(UserError, match="split must be one of train, val, test, got 'tset'"):
         make_coco(coco_folder).truth("tset")
-    with pytest.raises(UserError, match=r"holds no object of data.eval_categories \[\], at most crowds"):
+    with pytest.raises(
+        UserError, match=r"must hold an object of data.eval_categories \[\], got none but crowds"
+    ):
         make_coco(coco_folder, eval_categories=[]).truth("val")
     edit(
         coco_folder,
         lambda truth: truth["annotations"][1].update(segmentation={"size": [48, 64], "counts": [3072]}),
         "val",
     )
-    with pytest.raises(UserError, match="annotation 2 in .* without a pixel"):
+    with pytest.raises(UserError, match="annotation 2 in .* must have a mask with a pixel"):
         make_coco(coco_folder).truth("val")
 
 
@@ -273,7 +275,7 @@ def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> No
 def test_a_split_of_crowds_alone_or_without_any_object_is_refused(coco_folder: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"instances_val2017.json holds no object of data.eval_categories \[\], at most crowds",
+        match=r"instances_val2017.json must hold an object of data.eval_categories \[\], got none but crowds",
     ):
         make_coco(coco_folder, eval_categories=[]).dataset("val")
     edit(
@@ -281,13 +283,13 @@ def test_a_split_of_crowds_alone_or_without_any_object_is_refused(coco_folder: P
         lambda truth: [annotation.update(iscrowd=1) for annotation in truth["annotations"]],
         "val",
     )
-    with pytest.raises(UserError, match="instances_val2017.json holds no object, at most crowds"):
+    with pytest.raises(UserError, match="instances_val2017.json must hold an object, got none but crowds"):
         make_coco(coco_folder).dataset("val")
 
 
 @pytest.mark.parametrize(("option", "value"), [("crop", 0), ("longest_side", 0), ("longest_side", -3)])
 def test_lengths_are_positive(coco_folder: Path, option: str, value: int) -> None:
-    with pytest.raises(UserError, match=f"data.{option} {value} is below 1"):
+    with pytest.raises(UserError, match=f"data.{option} must be >= 1 in pixels, got {value}"):
         make_coco(coco_folder, **{option: value})
 
 
@@ -306,7 +308,7 @@ def test_real_truth_as_results_recalls_everything(name: str, split: str, images:
     results = []
     for a in truth["annotations"]:
         if not a.get("iscrowd"):
-            mask = run_length_of(a["segmentation"], *sizes[a["image_id"]])
+            mask = to_run_length(a["segmentation"], *sizes[a["image_id"]])
             counts = mask["counts"].decode() if isinstance(mask["counts"], bytes) else mask["counts"]
             results.append(
                 {
@@ -372,7 +374,7 @@ def test_two_ids_of_one_name_are_two_classes_and_all_their_objects(coco_folder: 
 def test_one_file_in_two_entries_trains_no_network(coco_folder: Path) -> None:
     edit(coco_folder, lambda truth: truth["images"][1].update(file_name=truth["images"][0]["file_name"]))
     for training in (True, False):
-        with pytest.raises(UserError, match="has two images, 1 and 2, of one file_name"):
+        with pytest.raises(UserError, match="file_name in .* must be unique, got .* for images 1 and 2"):
             make_coco(coco_folder).dataset("train", training=training)
 
 
@@ -404,17 +406,17 @@ def test_turned_images_lie_as_their_masks(
     folder = coco_folder / "val2017"
     # the third image is square
     pixels = turn_files(folder, {0: orientation, 2: orientation}, stored=False)
-    UNDECIDED.discard(folder)
+    WARNED_FOLDERS.discard(folder)
     data = make_coco(coco_folder).dataset("val")
     for index, expected in enumerate(pixels):
         assert (
             data[index].image.permute(1, 2, 0) * 255 - torch.from_numpy(expected.copy())
         ).abs().max() < 0.01
-    said = capsys.readouterr().err
+    warning = capsys.readouterr().err
     assert (
-        said.count("\n") == 1
-        and f"has the EXIF orientation {orientation}" in said
-        and "turned upright" in said
+        warning.count("\n") == 1
+        and f"has the EXIF orientation {orientation}" in warning
+        and "turned upright" in warning
     )
 
 
@@ -430,7 +432,7 @@ def test_masks_drawn_on_stored_pixels(coco_folder: Path, capsys: pytest.CaptureF
     turn_files(folder, {3: 3}, stored=True)
     with pytest.raises(
         UserError,
-        match=r"104.png has the EXIF orientation 3, and its size .* drawn on the stored pixels, as those of .*101.png were",
+        match=r"104.png must have no EXIF orientation, got 3: .* masks of .*101.png fit stored pixels alone",
     ):
         make_coco(coco_folder).dataset("val")
 
@@ -439,7 +441,7 @@ def test_pages_and_suffixes_are_named_before_training(coco_folder: Path) -> None
     file = next(iter(sorted((coco_folder / "val2017").iterdir())))
     with Image.open(file) as image:
         image.save(file, "TIFF", save_all=True, append_images=[image.copy()])
-    with pytest.raises(UserError, match="has 2 pages: save its pages as files of their own"):
+    with pytest.raises(UserError, match="must have one page, got 2 pages. Save them as separate files"):
         make_coco(coco_folder).dataset("val")
     file.rename(file.with_suffix(".tif"))
     with pytest.raises(UserError, match=rf"is annotated but absent .1 such; there is {file.stem}.tif."):

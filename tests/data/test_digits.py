@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import torch
 
-from rpe.data.digits import LEAST_VISIBLE, DigitScenes, enlarged_digits, touching
+from rpe.data.digits import MIN_VISIBLE, DigitScenes, are_adjacent, enlarge_digits
 from rpe.structures import decode_mask
 
 
@@ -15,9 +15,9 @@ def test_same_seed_same_scene_and_new_ones_each_epoch() -> None:
     assert not torch.equal(DigitScenes("val", 10, 5)[3][0], DigitScenes("test", 10, 5)[3][0])
 
 
-def test_scenes_are_what_they_are_said_to_be() -> None:
+def test_scenes_keep_their_promises() -> None:
     scenes = [DigitScenes("train", 60, 0).scene(index) for index in range(60)]
-    images, _ = enlarged_digits()
+    images, _ = enlarge_digits()
     meet = 0
     for scene in scenes:
         objects = np.unique(scene.labels)[1:]
@@ -27,8 +27,8 @@ def test_scenes_are_what_they_are_said_to_be() -> None:
         assert scene.image.shape == (3, 64, 64) and scene.image.min() >= 0 and scene.image.max() <= 1
         assert scene.image[:, scene.labels == 0].mean() < 0.2
         masks = [scene.labels == k for k in objects]
-        meet += any(touching(masks[i], masks[j]) for i in range(len(masks)) for j in range(i))
-        least = LEAST_VISIBLE * min((image > 0.4).sum() for image in images)
+        meet += any(are_adjacent(masks[i], masks[j]) for i in range(len(masks)) for j in range(i))
+        least = MIN_VISIBLE * min((image > 0.4).sum() for image in images)
         assert all(mask.sum() >= least for mask in masks)
     assert meet >= 30
 
@@ -51,16 +51,16 @@ def test_a_third_of_the_scenes_has_two_digits_of_one_colour() -> None:
 
 
 def test_splits_share_no_digit_image() -> None:
-    images, classes = enlarged_digits()
+    images, classes = enlarge_digits()
     assert (
         images.shape == (1797, 28, 28)
         and set(classes) == set(range(10))
         and images.min() >= 0
         and images.max() <= 1
     )
-    from rpe.data.digits import FIRST_OF_SPLIT
+    from rpe.data.digits import SPLIT_RANGES
 
-    spans = sorted(FIRST_OF_SPLIT.values())
+    spans = sorted(SPLIT_RANGES.values())
     assert (
         spans[0][0] == 0
         and spans[-1][1] == 1797
@@ -94,6 +94,6 @@ def test_truth_is_the_label_map() -> None:
 def test_touching() -> None:
     one, other = np.zeros((5, 5), dtype=bool), np.zeros((5, 5), dtype=bool)
     one[0, 0] = other[2, 2] = True
-    assert not touching(one, other)
+    assert not are_adjacent(one, other)
     other[1, 1] = True
-    assert touching(one, other)
+    assert are_adjacent(one, other)

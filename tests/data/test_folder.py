@@ -14,7 +14,7 @@ from scene_forms import FORMS, make_scene, pixels_of, save, size_of
 import evaluate
 from rpe.data.folder import Folder
 from rpe.run.building import build_data
-from rpe.run.composing import composed
+from rpe.run.composing import compose_config
 from rpe.structures import UserError, encode_mask
 
 
@@ -54,13 +54,13 @@ def by_size(labels: np.ndarray) -> np.ndarray:
 
 
 def test_one_scene_in_all_forms_gives_equal_labels_and_equal_recall(
-    door: Callable[..., None], tmp_path: Path
+    command_line: Callable[..., None], tmp_path: Path
 ) -> None:
     scene, figures = make_scene(), {}
     for form, (module, write) in FORMS.items():
         root = tmp_path / form
         write(root, scene)
-        config = composed(
+        config = compose_config(
             [f"data={module}", f"data.root='{root}'", "data.num_workers=0", "data.longest_side=null"]
         )
         data = build_data(config)
@@ -98,7 +98,7 @@ def test_one_scene_in_all_forms_gives_equal_labels_and_equal_recall(
                 )
         (tmp_path / f"{form}.json").write_text(json.dumps(rows))
         out = tmp_path / f"out {form}"
-        door(
+        command_line(
             evaluate.main,
             f"predictions={tmp_path / f'{form}.json'}",
             f"data={module}",
@@ -173,7 +173,7 @@ def test_categories_have_one_id_in_all_splits(tmp_path: Path) -> None:
     assert {
         a["category_id"] for a in make_folder(tmp_path, eval_categories=["dog"]).truth("val")["annotations"]
     } == {2}
-    with pytest.raises(UserError, match="data.train_categories names 'cow'"):
+    with pytest.raises(UserError, match="data.train_categories must name categories of the data, got 'cow'"):
         make_folder(tmp_path, train_categories=["cow"]).dataset("train", training=True)
 
 
@@ -217,9 +217,9 @@ def test_sizes_that_differ_are_refused(tmp_path: Path) -> None:
     [
         (
             {"val_share": 0.0},
-            "data.val_share and data.test_share must leave a share for training, got 0 and 0.25",
+            "data.val_share and data.test_share must leave images for training, got 0 and 0.25",
         ),
-        ({"val_share": 0.8}, "must leave a share for training, got 0.8 and 0.25"),
+        ({"val_share": 0.8}, "must leave images for training, got 0.8 and 0.25"),
         ({"empty_masks": "keep"}, "data.empty_masks must be refuse or skip, got 'keep'"),
         ({"root": "nowhere"}, "data.root must be a folder, got nowhere"),
     ],
@@ -232,5 +232,5 @@ def test_slips(tmp_path: Path, change: dict, message: str) -> None:
 
 def test_too_few_images_to_share_out(tmp_path: Path) -> None:
     write_flat(tmp_path, 2)
-    with pytest.raises(UserError, match="must hold 3 images or more to be shared out, got 2"):
+    with pytest.raises(UserError, match="must hold at least 3 images to be split, got 2"):
         make_folder(tmp_path).truth("val")

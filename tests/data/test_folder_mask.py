@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpe.data.folder_mask import names_of_yolo, read_label_map, read_labelme, read_object_masks, read_yolo
+from rpe.data.folder_mask import find_class_names, read_label_map, read_labelme, read_object_masks, read_yolo
 from rpe.structures import UserError, decode_mask
 
 SIZE = (20, 30)
@@ -57,9 +57,9 @@ def test_palettes_and_grey_in_colour_are_numbers_and_void_is_told(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "pixels", "message"),
     [
-        ("a.tif", labels() - 5.0, "must hold whole numbers from 0 on, got -5 to 195"),
-        ("a.tif", labels() / 2, "must hold whole numbers from 0 on"),
-        ("a.tif", np.where(labels() > 0, np.nan, 0), "must hold whole numbers from 0 on"),
+        ("a.tif", labels() - 5.0, "must hold integers >= 0, got -5 to 195"),
+        ("a.tif", labels() / 2, "must hold integers >= 0"),
+        ("a.tif", np.where(labels() > 0, np.nan, 0), "must hold integers >= 0"),
         (
             "a.png",
             np.dstack([labels(), 2 * labels() % 256, labels()]),
@@ -77,7 +77,7 @@ def test_what_is_no_label_map(tmp_path: Path, name: str, pixels: np.ndarray, mes
 def test_several_pages_are_refused(tmp_path: Path) -> None:
     page = Image.fromarray(labels().astype(np.uint8))
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
-    with pytest.raises(UserError, match="has 2 pages"):
+    with pytest.raises(UserError, match="must have one page, got 2 pages"):
         read_label_map(tmp_path / "a.tif", None)
 
 
@@ -88,7 +88,7 @@ def test_a_mask_an_object(tmp_path: Path) -> None:
     assert [int(mask.sum()) for mask in masks(found)] == [24, 136] and found.size == SIZE
     wrong = save(tmp_path / "3.png", np.ones((3, 4), dtype=np.uint8))
     with pytest.raises(
-        UserError, match=r"3.png must have the size of its image's other masks, got \[3, 4\], not \[20, 30\]"
+        UserError, match=r"3.png must have the size of its image's other masks, \[20, 30\], got \[3, 4\]"
     ):
         read_object_masks([one, wrong])
 
@@ -112,14 +112,14 @@ def test_yolo(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("0 0.5 0.5 0.2 0.2", "line 1 of .*a.txt must hold a class and 3 or more corners, got a box"),
-        ("0 0.5 0.5 0.2", "line 1 of .*polygon"),
-        ("0 0.5 0.5 0.2 0.2 0.3 0.4 0.5", "line 1 of .*polygon"),
+        ("0 0.5 0.5 0.2", "polygon of line 1 of"),
+        ("0 0.5 0.5 0.2 0.2 0.3 0.4 0.5", "polygon of line 1 of"),
         ("cat 0.1 0.1 0.3 0.1 0.3 0.3", "must hold numbers, got 'cat"),
-        ("2 0.1 0.1 0.3 0.1 0.3 0.3", r"must begin with the class, 0 to 1 \(the names of the set\), got 2"),
+        ("2 0.1 0.1 0.3 0.1 0.3 0.3", r"must begin with the class, 0 to 1 \(the dataset's names\), got 2"),
         ("0.5 0.1 0.1 0.3 0.1 0.3 0.3", "must begin with the class"),
         ("-1 0.1 0.1 0.3 0.1 0.3 0.3", "must begin with the class"),
-        ("0 10 10 30 10 30 30", "as shares of width and height, got 30. Divide pixels by them"),
-        ("0 nan 0.1 0.3 0.1 0.3 0.3", "as shares of width and height"),
+        ("0 10 10 30 10 30 30", "as fractions of width and height, got 30. Divide pixels by them"),
+        ("0 nan 0.1 0.3 0.1 0.3 0.3", "as fractions of width and height"),
     ],
 )
 def test_what_is_no_yolo(tmp_path: Path, line: str, message: str) -> None:
@@ -129,15 +129,15 @@ def test_what_is_no_yolo(tmp_path: Path, line: str, message: str) -> None:
 
 
 def test_the_names_of_yolo(tmp_path: Path) -> None:
-    assert names_of_yolo([tmp_path]) is None
+    assert find_class_names([tmp_path]) is None
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "classes.txt").write_text("cat\ndog\n\n")
-    assert names_of_yolo([tmp_path, tmp_path / "labels"]) == ["cat", "dog"]
+    assert find_class_names([tmp_path, tmp_path / "labels"]) == ["cat", "dog"]
     (tmp_path / "data.yaml").write_text("names: {1: dog, 0: 7}\nnc: 2\n")
-    assert names_of_yolo([tmp_path, tmp_path / "labels"]) == ["7", "dog"]
+    assert find_class_names([tmp_path, tmp_path / "labels"]) == ["7", "dog"]
     (tmp_path / "data.yaml").write_text("names: [")
     with pytest.raises(UserError, match="data.yaml must be YAML"):
-        names_of_yolo([tmp_path])
+        find_class_names([tmp_path])
 
 
 def write_labelme(file: Path, *shapes: object, **change: object) -> Path:
@@ -188,17 +188,20 @@ TRIANGLE = [[1, 1], [5, 1], [5, 5]]
         ({"images": []}, "got no list of shapes"),
         (
             {"shapes": [], "imageHeight": 99, "imageWidth": 30},
-            "must be made for its image of 20 x 30 .*, got 99 x 30",
+            "must have its image's size, 20 x 30 .*, got 99 x 30",
         ),
         ({"shapes": [{"points": TRIANGLE}]}, "shape 1 of .* must have a label"),
         (
             {"shapes": [shape(TRIANGLE), shape(TRIANGLE[:2], "line")]},
-            "shape 2 of .* must have an area .*, got a line",
+            "shape 2 of .* must be a polygon, .*, got a line",
         ),
         ({"shapes": [shape("abc")]}, "must have the points of a polygon, got abc"),
         ({"shapes": [shape(TRIANGLE, "circle")]}, "must have the points of a circle"),
-        ({"shapes": [shape(TRIANGLE[:2])]}, "shape 1 of .*polygon"),
-        ({"shapes": [shape([[1, 1], [900, 1], [900, 5]])]}, "shape 1 of .* lies outside its image"),
+        ({"shapes": [shape(TRIANGLE[:2])]}, "polygon of shape 1 of"),
+        (
+            {"shapes": [shape([[1, 1], [900, 1], [900, 5]])]},
+            "polygon of shape 1 of .* must lie inside its image",
+        ),
         ({"shapes": [shape(TRIANGLE, "mask")]}, "must hold its mask as PNG in base64, got 'None'"),
         ({"shapes": [shape([[1, float("inf")], [3, 4]], "mask")]}, "must have the points of a mask"),
         ({"shapes": [shape(TRIANGLE, "mask", mask="????")]}, "must hold its mask as PNG in base64"),

@@ -1,4 +1,4 @@
-"""MATLAB files: what is read, and what is said of the others."""
+"""MATLAB files: which are read, and how others are refused."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_version_7_3_is_named(tmp_path: Path, begins: bytes) -> None:
     (tmp_path / "a.mat").write_bytes(begins + bytes(500))
     with pytest.raises(
         UserError,
-        match=r"map .*a.mat is of MATLAB's version 7.3 \(HDF5\), which is not read: save it anew with save\(.., '-v7'\)",
+        match=r"map .*a.mat must be a MATLAB file up to version 7, got version 7.3 \(HDF5\). Save it anew with save\(.., '-v7'\)",
     ):
         read_mat(tmp_path / "a.mat", "map")
 

@@ -9,13 +9,13 @@ import rpe.run
 from rpe.data.digits import Digits
 from rpe.data.module import (
     EpochSampler,
-    as_names,
-    classes_of,
     collate,
     data_root,
     distinct_names,
-    generator_of,
-    one_thread,
+    list_classes,
+    make_generator,
+    resolve_names,
+    use_one_thread,
 )
 from rpe.structures import UserError
 
@@ -77,24 +77,24 @@ def test_workers_load_the_same_scenes() -> None:
 
 
 def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="data.batch_size 0"):
+    with pytest.raises(UserError, match="data.batch_size must be >= 1, got 0"):
         make_digits(batch_size=0)
-    with pytest.raises(UserError, match="data.seed -1"):
+    with pytest.raises(UserError, match="data.seed must be >= 0, got -1"):
         make_digits(seed=-1)
-    with pytest.raises(UserError, match="data.val_scenes 0 is below 1"):
+    with pytest.raises(UserError, match="data.val_scenes must be >= 1, got 0"):
         make_digits(val_scenes=0)
-    with pytest.raises(UserError, match="fewer than data.batch_size 20"):
+    with pytest.raises(UserError, match="data.batch_size must be at most the images of .* got 20"):
         make_digits(batch_size=20).train_dataloader()
-    with pytest.raises(UserError, match="split 'tset' is unknown"):
+    with pytest.raises(UserError, match="split must be one of train, val, test, got 'tset'"):
         make_digits().dataset("tset")
 
 
 def test_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", "/somewhere")
     assert str(data_root()) == "/somewhere"
-    assert generator_of(1, 2).random() == generator_of(1, 2).random() != generator_of(2, 1).random()
+    assert make_generator(1, 2).random() == make_generator(1, 2).random() != make_generator(2, 1).random()
     threads = torch.get_num_threads()
-    one_thread(0)
+    use_one_thread(0)
     assert torch.get_num_threads() == 1
     torch.set_num_threads(threads)
     sample = make_digits().dataset("val")[0]
@@ -102,20 +102,20 @@ def test_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
     assert batch.labels.shape == batch.classes().shape == (2, 64, 64) and torch.equal(
         batch.categories[1], sample.categories
     )
-    assert classes_of({"categories": [{"id": 9, "name": "b"}, {"id": 2, "name": "a"}]}) == {2: "a", 9: "b"}
-    assert list(classes_of({"categories": [{"id": 9, "name": "b"}, {"id": 2, "name": "a"}]})) == [2, 9]
+    assert list_classes({"categories": [{"id": 9, "name": "b"}, {"id": 2, "name": "a"}]}) == {2: "a", 9: "b"}
+    assert list(list_classes({"categories": [{"id": 9, "name": "b"}, {"id": 2, "name": "a"}]})) == [2, 9]
 
 
 def test_names_are_text_and_whole_numbers_stand_for_theirs() -> None:
     known = ["0123", "100007", "2018"]
-    assert as_names(None, known) == known
-    assert as_names([100007, "0123", "100007"], known) == ["100007", "0123"]
+    assert resolve_names(None, known) == known
+    assert resolve_names([100007, "0123", "100007"], known) == ["100007", "0123"]
 
 
 @pytest.mark.parametrize("names", [[83], ["123"], []])
 def test_unknown_names_are_refused(names: list) -> None:
     with pytest.raises(UserError, match="names"):
-        as_names(names, ["0123", "100007"])
+        resolve_names(names, ["0123", "100007"])
 
 
 def test_fewer_images_than_ranks_are_refused_on_every_rank() -> None:
@@ -123,7 +123,7 @@ def test_fewer_images_than_ranks_are_refused_on_every_rank() -> None:
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)
     with pytest.raises(
         UserError,
-        match="digits val holds 1 images, fewer than the 2 ranks that share them: lower trainer.devices",
+        match="trainer.devices must be at most the images of digits val, got 2 ranks for 1 images",
     ):
         data.loader("val", training=False)
 
@@ -154,7 +154,7 @@ def test_names_are_known_in_either_form_of_their_letters() -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     for known in (composed, decomposed):
         for name in (composed, decomposed):
-            assert as_names([name, name], [known, "b"]) == [known], "as the data spell it"
+            assert resolve_names([name, name], [known, "b"]) == [known], "as the data spell it"
 
 
 def test_names_of_classes_differ_in_tables() -> None:

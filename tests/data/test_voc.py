@@ -82,9 +82,9 @@ def test_the_augmented_set_has_no_image_of_val_and_vocs_own_masks_win(root: Path
     assert names(images(make_voc(root), "train")) == VOC_TRAIN and names(
         images(data, "val")
     ) == VOC_VAL == names(images(data, "test"))
-    both, _ = dataset.annotated(AUGMENTED.index("2008_000002"))
+    both, _ = dataset.read_annotation(AUGMENTED.index("2008_000002"))
     assert (both == -1).any(), "VOC's own masks have void borders"
-    from_sbd, classes = dataset.annotated(AUGMENTED.index("2008_000006"))
+    from_sbd, classes = dataset.read_annotation(AUGMENTED.index("2008_000006"))
     assert not (from_sbd == -1).any() and (from_sbd[6:8] == 0).all() and classes.tolist() == [15, 7, 15]
     # the image is SBD's own where VOC has none
     assert dataset.read_image(AUGMENTED.index("2008_000006")).shape == (3, 56, 80)
@@ -219,13 +219,13 @@ def test_root_may_be_the_devkit_or_the_year(root: Path) -> None:
         assert names(images(make_voc(root / place, use_sbd=True), "train")) == AUGMENTED
     with pytest.raises(
         UserError,
-        match=r"VOC 2012 is not under .*nowhere, there is no VOCdevkit/VOC2012/ImageSets/Segmentation: set data.root .*name=voc",
+        match=r"data.root must hold VOC 2012 as VOCdevkit/VOC2012/ImageSets/Segmentation, got .*nowhere. Set data.root .*name=voc",
     ):
         make_voc(root / "nowhere").dataset("train")
     shutil.rmtree(root / "benchmark_RELEASE")
     with pytest.raises(
         UserError,
-        match=r"SBD \(data.use_sbd=true\) is not under .*, there is no benchmark_RELEASE/dataset.*name=sbd",
+        match=r"data.root must hold SBD \(data.use_sbd=true\) as benchmark_RELEASE/dataset, got .*name=sbd",
     ):
         make_voc(root, use_sbd=True).dataset("train")
     assert len(make_voc(root, use_sbd=True).dataset("val")) == 3
@@ -257,15 +257,15 @@ def test_masks_that_are_no_masks(root: Path, folder: str) -> None:
     file = voc_file(root, folder)
     indices = np.array(Image.open(file))
     Image.fromarray(indices).save(file)
-    with pytest.raises(UserError, match=r"is no palette image but L: VOC's own masks are wanted"):
+    with pytest.raises(UserError, match=r"must be a palette image, got L. Take VOC's own"):
         make_voc(root).dataset("train")
     Image.fromarray(indices).convert("RGB").save(file)
-    with pytest.raises(UserError, match=r"is no palette image but RGB"):
+    with pytest.raises(UserError, match=r"must be a palette image, got RGB"):
         make_voc(root).dataset("train")
     image = Image.fromarray(indices, mode="P")
     image.putpalette([value for index in range(256) for value in (index, index, index)])
     image.save(file)
-    with pytest.raises(UserError, match=rf"{folder}/2007_000001.png has another palette than VOC's"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.png must have VOC's palette"):
         make_voc(root).dataset("train")[0]
     write_palette(file, indices[:-4])
     with pytest.raises(
@@ -289,25 +289,28 @@ def changed(root: Path, change: Callable[[np.ndarray, np.ndarray], None]) -> Voc
     [
         (
             lambda objects, classes: np.copyto(objects, 0) or np.copyto(classes, 0),
-            "VOC's 2007_000001: the masks hold no object",
+            "VOC's 2007_000001: the masks must hold an object, got none",
         ),
         (
             lambda objects, classes: np.copyto(classes, 0, where=objects == 2),
-            "object 2 has class 0, which is none of VOC's 1 to 20",
+            "object 2 must have a class from 1 to 20, got 0",
         ),
         (
             lambda objects, classes: np.copyto(classes, 21, where=objects == 2),
-            "object 2 has class 21, which is none",
+            "object 2 must have a class from 1 to 20, got 21",
         ),
         (
             lambda objects, classes: np.copyto(classes, 255, where=objects == 2),
-            "object 2 has class void, which is none",
+            "object 2 must have a class from 1 to 20, got void",
         ),
         (
             lambda objects, classes: np.copyto(objects, 0, where=objects == 2),
-            r"object mask and class mask disagree on \d+ of \d+ pixels",
+            r"object and class mask must agree, got \d+ of \d+ pixels",
         ),
-        (lambda objects, classes: np.copyto(classes, np.roll(classes, 3, axis=0)), "disagree on"),
+        (
+            lambda objects, classes: np.copyto(classes, np.roll(classes, 3, axis=0)),
+            "object and class mask must agree",
+        ),
     ],
 )
 def test_masks_that_disagree(root: Path, change, message: str) -> None:
@@ -336,10 +339,10 @@ def test_sbd_masks_of_another_size_or_class(root: Path) -> None:
     with pytest.raises(UserError, match=r"image .*2008_000005.jpg is 64 x 80, but its masks are 62 x 80"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     write_mat(folder, "2008_000005", objects, classes, [15, 21, 15])
-    with pytest.raises(UserError, match="SBD's 2008_000005: object 2 has class 21"):
+    with pytest.raises(UserError, match="SBD's 2008_000005: object 2 must have a class from 1 to 20, got 21"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     write_mat(folder, "2008_000005", objects, classes, [15, 8, 15])
-    with pytest.raises(UserError, match="SBD's 2008_000005: object mask and class mask disagree"):
+    with pytest.raises(UserError, match="SBD's 2008_000005: object and class mask must agree"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     (folder / "inst" / "2008_000005.mat").unlink()
     with pytest.raises(UserError, match="inst/2008_000005.mat does not exist"):
@@ -350,30 +353,30 @@ def test_sbd_files_are_looked_at_before_training_starts(root: Path, monkeypatch:
     folder, nothing = root / "benchmark_RELEASE/dataset", np.zeros((64, 80), dtype=np.uint8)
     file = folder / "inst" / "2008_000005.mat"
     write_mat(folder, "2008_000005", nothing, nothing, [])
-    with pytest.raises(UserError, match=r"inst/2008_000005.mat holds no instance"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat must hold an instance, got none"):
         make_voc(root, use_sbd=True).dataset("train")
     # of many files what they hold is seen when one is used, whether they are whole before
     monkeypatch.setattr("rpe.data.voc.SBD_READ", 0)
     dataset = make_voc(root, use_sbd=True).dataset("train")
-    with pytest.raises(UserError, match=r"inst/2008_000005.mat holds no instance"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat must hold an instance, got none"):
         dataset[AUGMENTED.index("2008_000005")]
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"inst/2008_000005.mat is no whole MATLAB file"):
+    with pytest.raises(UserError, match=r"inst/2008_000005.mat must be a whole MATLAB file"):
         make_voc(root, use_sbd=True).dataset("train")
 
 
 @pytest.mark.parametrize(("option", "value"), [("crop", 0), ("crop", -1), ("longest_side", 0)])
 def test_lengths_are_positive(root: Path, option: str, value: int) -> None:
-    with pytest.raises(UserError, match=f"data.{option} {value} is below 1: it is a length in pixels"):
+    with pytest.raises(UserError, match=f"data.{option} must be >= 1 in pixels, got {value}"):
         make_voc(root, **{option: value})
 
 
 def test_split_files(root: Path) -> None:
     file = root / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
     for lines, message in (
-        (["2007_000001", "2007_000001"], "lists 2007_000001 twice"),
-        ([], "lists nothing"),
-        (["dog"], "lists 'dog'"),
+        (["2007_000001", "2007_000001"], "must list each name once, got 2007_000001 twice"),
+        ([], "must list names such as 2008_000215, got nothing"),
+        (["dog"], "must list names such as 2008_000215, got 'dog'"),
         (["2007_000009"], "JPEGImages/2007_000009.jpg does not exist, but 2007_000009 is listed"),
     ):
         write_list(file, lines)
@@ -390,14 +393,16 @@ TINY = [
     "data.batch_size=2",
     "data.num_workers=0",
     "data.crop=32",
-    "loss.num_pixels=64",
+    "loss.pairwise.num_pixels=64",
     "trainer.max_epochs=1",
 ]
 
 
-def test_train_and_evaluate_through_the_doors(root: Path, door: Callable[..., None], tmp_path: Path) -> None:
+def test_train_and_evaluate_from_the_command_line(
+    root: Path, command_line: Callable[..., None], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    door(
+    command_line(
         train.main,
         "data=voc",
         f"data.root={root}",
@@ -408,11 +413,13 @@ def test_train_and_evaluate_through_the_doors(root: Path, door: Callable[..., No
     )
     figures = json.loads((run / "metrics.json").read_text())["figures"]
     assert figures["images"] == 3 and 0 <= figures["AR@100"] <= 1
-    door(evaluate.main, f"run={run}", "split=val")
+    command_line(evaluate.main, f"run={run}", "split=val")
     assert json.loads((run / "evaluation" / "voc-val" / "metrics.json").read_text())["figures"]["images"] == 3
     (tmp_path / "truth.json").write_text(json.dumps(results_of(make_voc(root).truth("val"))))
     out = f"hydra.run.dir={tmp_path / 'out'}"
-    door(evaluate.main, f"predictions={tmp_path / 'truth.json'}", "data=voc", f"data.root={root}", out)
+    command_line(
+        evaluate.main, f"predictions={tmp_path / 'truth.json'}", "data=voc", f"data.root={root}", out
+    )
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["AR@1000"] == 1.0
 
 
@@ -437,9 +444,9 @@ def test_real_samples() -> None:
     assert average_recall(truth, results_of(truth))["AR@1000"] == 1.0
 
 
-def test_real_samples_train_through_the_door(door: Callable[..., None], tmp_path: Path) -> None:
+def test_real_samples_train_from_the_command_line(command_line: Callable[..., None], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    door(
+    command_line(
         train.main,
         "data=voc",
         f"data.root={real()}",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rpe.grouping.greedy import first_independent, first_of, take_greedily
+from rpe.grouping.greedy import assign_leaders, find_first_column, select_independent
 from rpe.sphere import normalise
 
 
@@ -11,8 +11,8 @@ def sequential(
     points: torch.Tensor,
     order: list[int],
     tolerance: float,
-    places: torch.Tensor | None = None,
-    reach: float = 1.0,
+    positions: torch.Tensor | None = None,
+    max_distance: float = 1.0,
 ) -> list[int]:
     """The rule as one would say it."""
     points = normalise(points.double())
@@ -21,8 +21,8 @@ def sequential(
         if taker[head] < 0:
             for other in order:
                 near = other == head or float(points[head] @ points[other]) >= 1 - tolerance
-                if places is not None:
-                    near = near and float((places[head] - places[other]).norm()) <= reach
+                if positions is not None:
+                    near = near and float((positions[head] - positions[other]).norm()) <= max_distance
                 if taker[other] < 0 and near:
                     taker[other] = head
     return taker
@@ -30,7 +30,7 @@ def sequential(
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, length in (("BLOCK", 16), ("FIRST_BLOCK", 8), ("ROWS", 40)):
+    for name, length in (("MAX_BLOCK", 16), ("FIRST_BLOCK", 8), ("ROWS", 40)):
         monkeypatch.setattr(f"rpe.grouping.greedy.{name}", length)
 
 
@@ -39,18 +39,18 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_take_what_the_sequential_rule_takes(tolerance: float, dtype: torch.dtype) -> None:
     points = normalise(torch.randn(150, 3, dtype=dtype))
     order = torch.randperm(150)
-    assert take_greedily(points, order, tolerance, None, worthwhile=0.0).tolist() == sequential(
+    assert assign_leaders(points, order, tolerance, None, worthwhile=0.0).tolist() == sequential(
         points, order.tolist(), tolerance
     )
 
 
 def test_places_keep_far_twins_from_being_taken() -> None:
-    points, places = normalise(torch.randn(120, 3)), torch.rand(120, 2)
+    points, positions = normalise(torch.randn(120, 3)), torch.rand(120, 2)
     order = torch.randperm(120)
-    found = take_greedily(points, order, 0.4, places, worthwhile=0.0, reach=0.25).tolist()
+    found = assign_leaders(points, order, 0.4, positions, worthwhile=0.0, max_distance=0.25).tolist()
     assert (
         found
-        == sequential(points, order.tolist(), 0.4, places, 0.25)
+        == sequential(points, order.tolist(), 0.4, positions, 0.25)
         != sequential(points, order.tolist(), 0.4)
     )
 
@@ -67,7 +67,7 @@ def test_pairs_that_single_precision_cannot_tell_are_decided_in_double(precision
     order = torch.arange(len(points))
     try:
         torch.set_float32_matmul_precision(precision)
-        found = take_greedily(points, order, tolerance, None, worthwhile=0.0).tolist()
+        found = assign_leaders(points, order, tolerance, None, worthwhile=0.0).tolist()
     finally:
         torch.set_float32_matmul_precision(previous)
     assert found == sequential(points, order.tolist(), tolerance)
@@ -76,13 +76,13 @@ def test_pairs_that_single_precision_cannot_tell_are_decided_in_double(precision
 
 def test_precision_set_by_its_newer_name_changes_no_takers() -> None:
     points, order = normalise(torch.randn(100, 3)), torch.randperm(100)
-    wanted, backend = take_greedily(points, order, 0.05, None, worthwhile=0.0), torch.backends.cuda.matmul
+    wanted, backend = assign_leaders(points, order, 0.05, None, worthwhile=0.0), torch.backends.cuda.matmul
     if not hasattr(backend, "fp32_precision"):
         pytest.skip("this torch has one name only")
     previous = backend.fp32_precision
     try:
         backend.fp32_precision = "tf32"
-        found = take_greedily(points, order, 0.05, None, worthwhile=0.0)
+        found = assign_leaders(points, order, 0.05, None, worthwhile=0.0)
     finally:
         backend.fp32_precision = previous
     assert torch.equal(found, wanted)
@@ -90,28 +90,28 @@ def test_precision_set_by_its_newer_name_changes_no_takers() -> None:
 
 def test_equal_points_are_within_a_tolerance_of_zero() -> None:
     points = normalise(torch.randn(1, 7)).expand(30, 7)
-    assert take_greedily(points, torch.arange(30), 0.0, None, worthwhile=0.0).tolist() == [0] * 30
+    assert assign_leaders(points, torch.arange(30), 0.0, None, worthwhile=0.0).tolist() == [0] * 30
 
 
 def test_it_ends_early_where_hardly_anything_meets() -> None:
     points = normalise(torch.randn(100, 8))
     points[50:] = points[0]
     order = torch.arange(100)
-    everything = take_greedily(points, order, 1e-3, None, worthwhile=0.0)
+    everything = assign_leaders(points, order, 1e-3, None, worthwhile=0.0)
     assert len(everything.unique()) == 50
     # the first block of 8 spares 50 points, the next one none
-    assert torch.equal(take_greedily(points, order, 1e-3, None, worthwhile=2.0), everything)
+    assert torch.equal(assign_leaders(points, order, 1e-3, None, worthwhile=2.0), everything)
     assert torch.equal(
-        take_greedily(points, order, 1e-3, None, worthwhile=7.0),
+        assign_leaders(points, order, 1e-3, None, worthwhile=7.0),
         torch.arange(100).where(everything != 0, torch.tensor(0)),
     )
     points[-1] = points[20]
-    assert int(take_greedily(points, order, 1e-3, None, worthwhile=7.0)[-1]) == 99
+    assert int(assign_leaders(points, order, 1e-3, None, worthwhile=7.0)[-1]) == 99
 
 
 def test_first_of_and_first_independent() -> None:
     near = torch.tensor([[0.0, 1, 1], [0, 0, 0], [1, 0, 1]])
-    assert first_of(near).tolist() == [1, 3, 0]
+    assert find_first_column(near).tolist() == [1, 3, 0]
     chain = torch.eye(5, dtype=torch.bool) | torch.eye(5, dtype=torch.bool).roll(1, 0)
     chain[0, 4] = False
-    assert first_independent(chain | chain.T).tolist() == [0, 2, 4]
+    assert select_independent(chain | chain.T).tolist() == [0, 2, 4]

@@ -9,11 +9,11 @@ from rpe.structures import UserError
 
 
 def dense(
-    points: torch.Tensor, kappa: torch.Tensor, mass: torch.Tensor, places: torch.Tensor | None
+    points: torch.Tensor, kappa: torch.Tensor, mass: torch.Tensor, positions: torch.Tensor | None
 ) -> torch.Tensor:
     logits = kappa[:, None, None] * points @ points.transpose(1, 2) + mass.log()[:, None, :]
-    if places is not None:
-        logits = logits - torch.cdist(places, places).square() / 2
+    if positions is not None:
+        logits = logits - torch.cdist(positions, positions).square() / 2
     return torch.softmax(logits, -1) @ points
 
 
@@ -23,9 +23,9 @@ def test_forward_and_gradients_equal_dense(mean, spatial) -> None:
     points = normalise(torch.randn(2, 40, 5, dtype=torch.float64)).requires_grad_()
     kappa = torch.tensor([9.0, 30.0], dtype=torch.float64, requires_grad=True)
     mass = torch.rand(2, 40, dtype=torch.float64) + 0.5
-    places = 3 * torch.rand(2, 40, 2, dtype=torch.float64) if spatial else None
+    positions = 3 * torch.rand(2, 40, 2, dtype=torch.float64) if spatial else None
     pull = torch.randn(2, 40, 5, dtype=torch.float64)
-    ours, reference = mean(points, kappa, mass, places), dense(points, kappa, mass, places)
+    ours, reference = mean(points, kappa, mass, positions), dense(points, kappa, mass, positions)
     assert torch.allclose(ours, reference, atol=1e-12)
     found = torch.autograd.grad((ours * pull).sum(), [points, kappa])
     wanted = torch.autograd.grad((reference * pull).sum(), [points, kappa])
@@ -61,9 +61,9 @@ def test_absent_points_count_for_nobody() -> None:
 def test_mean_over_keys_is_the_mean_when_the_keys_are_all(clustered) -> None:
     points = clustered(3000, 8)
     mass = torch.rand(3000) + 0.5
-    places = torch.rand(3000, 2)
-    exact = kernel_mean(points[None], torch.tensor([36.0]), mass[None], places[None])[0]
-    assert torch.allclose(mean_over_keys(points, points, mass, 36.0, places, places), exact, atol=1e-5)
+    positions = torch.rand(3000, 2)
+    exact = kernel_mean(points[None], torch.tensor([36.0]), mass[None], positions[None])[0]
+    assert torch.allclose(mean_over_keys(points, points, mass, 36.0, positions, positions), exact, atol=1e-5)
 
 
 @pytest.mark.parametrize("concentration", [36.0, 45.0, 50.0, 100.0, 2500.0])
@@ -72,11 +72,11 @@ def test_queries_far_from_all_keys_go_where_the_nearest_are(concentration: float
     # keys around e_1, queries around -e_1: the weights exp(-2 kappa) are below what fp32 holds
     keys = normalise(torch.eye(3)[0] + 0.2 * torch.randn(300, 3))
     queries, mass = torch.cat([-keys[:50], keys[:50]]), torch.rand(300) + 0.5
-    places = [30 * torch.rand(count, 2) if spatial else None for count in (100, 300)]
+    positions = [30 * torch.rand(count, 2) if spatial else None for count in (100, 300)]
     logits = concentration * queries.double() @ keys.double().T + mass.double().log()
-    if places[0] is not None and places[1] is not None:
-        logits = logits - (places[0].double()[:, None] - places[1].double()).square().sum(-1) / 2
-    found = mean_over_keys(queries, keys, mass, concentration, *places)
+    if positions[0] is not None and positions[1] is not None:
+        logits = logits - (positions[0].double()[:, None] - positions[1].double()).square().sum(-1) / 2
+    found = mean_over_keys(queries, keys, mass, concentration, *positions)
     # single precision rounds a logit of 2 kappa by 1e-7 of it
     assert torch.allclose(
         found.double(),
@@ -95,11 +95,11 @@ def test_places_beyond_all_measure_give_no_nan() -> None:
 def test_fused_absent_points_may_be_anything() -> None:
     points, kappa, mass = normalise(torch.randn(2, 12, 3)), torch.tensor([10.0, 2500.0]), torch.ones(2, 12)
     mass[:, 8:] = 0
-    spoilt, places = points.clone(), torch.rand(2, 12, 2)
+    spoilt, positions = points.clone(), torch.rand(2, 12, 2)
     spoilt[:, 8], spoilt[:, 9], spoilt[:, 10] = float("nan"), float("inf"), 1e4
-    places[:, 8:] = 1e5
+    positions[:, 8:] = 1e5
     spoilt.requires_grad_()
-    for place in (None, places):
+    for place in (None, positions):
         found = fused_kernel_mean(spoilt, kappa, mass, place)
         wanted = fused_kernel_mean(points[:, :8], kappa, mass[:, :8], None if place is None else place[:, :8])
         assert torch.allclose(found[:, :8], wanted, atol=1e-5)
@@ -110,5 +110,5 @@ def test_fused_absent_points_may_be_anything() -> None:
 def test_a_second_derivative_is_refused() -> None:
     points = normalise(torch.randn(1, 5, 3)).requires_grad_()
     mean = kernel_mean(points, torch.tensor([9.0]), torch.ones(1, 5))
-    with pytest.raises(UserError, match="the tiled mean shift has no second derivative"):
+    with pytest.raises(UserError, match="the tiled mean shift, got True. It has no second derivative"):
         torch.autograd.grad(mean.sum(), [points], create_graph=True)

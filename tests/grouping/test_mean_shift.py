@@ -100,15 +100,15 @@ def test_positions_keep_far_twins_apart() -> None:
 def test_a_large_image_keeps_its_digits_whatever_the_spatial_bandwidth(
     spatial_bandwidth: float, order: str
 ) -> None:
-    # two strips of a 2048 x 2048 image, far apart
-    places = pixel_centres((4, 300), torch.device("cpu"))
-    places = torch.cat([places, places + torch.tensor([2040.0, 1748.0])])[None]
-    places = places if order == "rows" else places[:, torch.randperm(2400)]
+    # two strips of a 2048 x 2048 image, far pairwise_distances
+    positions = pixel_centres((4, 300), torch.device("cpu"))
+    positions = torch.cat([positions, positions + torch.tensor([2040.0, 1748.0])])[None]
+    positions = positions if order == "rows" else positions[:, torch.randperm(2400)]
     points = normalise(torch.randn(1, 2400, 3)).requires_grad_()
     pull = torch.randn_like(points)
-    found = mean_shift(points, 25.0, 1, positions=places, spatial_bandwidth=spatial_bandwidth)[-1]
+    found = mean_shift(points, 25.0, 1, positions=positions, spatial_bandwidth=spatial_bandwidth)[-1]
     exact = points.detach().double().requires_grad_()
-    distances = (places.double()[:, :, None] - places.double()[:, None]).square().sum(-1)
+    distances = (positions.double()[:, :, None] - positions.double()[:, None]).square().sum(-1)
     reference = normalise(
         torch.softmax(25.0 * exact @ exact.transpose(1, 2) - distances / (2 * spatial_bandwidth**2), -1)
         @ exact
@@ -123,21 +123,21 @@ def test_a_large_image_keeps_its_digits_whatever_the_spatial_bandwidth(
 
 def test_places_of_masked_pixels_have_no_part() -> None:
     points, mask = normalise(torch.randn(1, 600, 3)), torch.arange(600)[None] >= 100
-    places = 100 * torch.rand(1, 600, 2)
-    alone = mean_shift(points[:, 100:], 25.0, 2, positions=places[:, 100:], spatial_bandwidth=8.0)[-1]
+    positions = 100 * torch.rand(1, 600, 2)
+    alone = mean_shift(points[:, 100:], 25.0, 2, positions=positions[:, 100:], spatial_bandwidth=8.0)[-1]
     for sentinel in (1e5, float("nan"), float("inf")):
-        places[:, :100] = sentinel
-        found = mean_shift(points, 25.0, 2, mask=mask, positions=places, spatial_bandwidth=8.0)[-1]
+        positions[:, :100] = sentinel
+        found = mean_shift(points, 25.0, 2, mask=mask, positions=positions, spatial_bandwidth=8.0)[-1]
         assert torch.allclose(found[:, 100:], alone, atol=1e-6) and torch.equal(
             found[:, :100], points[:, :100]
         )
 
 
 def test_whole_positions_and_half_precision_are_taken(plain: None) -> None:
-    points, places = normalise(torch.randn(1, 50, 8)), torch.randint(0, 20, (1, 50, 2))
+    points, positions = normalise(torch.randn(1, 50, 8)), torch.randint(0, 20, (1, 50, 2))
     options = {"spatial_bandwidth": 3.0}
-    whole = mean_shift(points, 36.0, 1, positions=places, **options)[-1]
-    assert torch.equal(whole, mean_shift(points, 36.0, 1, positions=places.float(), **options)[-1])
+    whole = mean_shift(points, 36.0, 1, positions=positions, **options)[-1]
+    assert torch.equal(whole, mean_shift(points, 36.0, 1, positions=positions.float(), **options)[-1])
     for half in (torch.bfloat16, torch.float16):
         moved = mean_shift(normalise(points.to(half)), 36.0, 1)
         assert all(
@@ -217,52 +217,58 @@ def test_half_precision_is_computed_in_single() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"concentration": 0.1}, r"concentration 0.1 is outside \[0.25, 2500\]"),
-        ({"concentration": float("nan")}, "concentration nan"),
+        ({"concentration": 0.1}, r"concentration must be in \[0.25, 2500\], got 0.1"),
+        ({"concentration": float("nan")}, "concentration must be in .*, got nan"),
         (
             {"concentration": torch.full((3,), 36.0)},
-            r"concentration has the shape \[3\]: give one number, or one for each of the 1 images",
+            r"concentration must be one number, or one for each of the 1 images, got the shape \[3\]",
         ),
-        ({"iterations": -1}, "iterations -1 is not a whole number from 0 on"),
-        ({"iterations": 1.5}, "iterations 1.5 is not a whole number"),
-        ({"step": 0.0}, r"step 0.0 is outside \(0, 1\]"),
-        ({"mass": -torch.ones(1, 4)}, "mass holds a negative"),
+        ({"iterations": -1}, "iterations must be an integer >= 0, got -1"),
+        ({"iterations": 1.5}, "iterations must be an integer >= 0, got 1.5"),
+        ({"step": 0.0}, r"step must be in \(0, 1\], got 0.0"),
+        ({"mass": -torch.ones(1, 4)}, "mass must be 0 or in .*, got a negative"),
         (
             {"mass": torch.tensor([[1.0, 1.0, 1.0, float("inf")]])},
-            "mass holds a negative, NaN or extreme value",
+            "mass must be .*, got a negative, NaN or extreme value",
         ),
         ({"mass": torch.full((1, 4), 1e38)}, r"mass .* 0 or in \[1e-12, 1e\+12\]"),
-        ({"mass": [[1.0] * 4]}, "mass: list found"),
-        ({"concentration": [36.0]}, r"concentration is \[36.0\]: give a number"),
-        ({"concentration": None}, "concentration is None: give a number"),
-        ({"points": [[[1.0, 0.0]]]}, "points: list found, give a tensor of real numbers"),
+        ({"mass": [[1.0] * 4]}, "mass must be a tensor of real numbers, got list"),
+        ({"concentration": [36.0]}, r"concentration must be a number, .*, got \[36.0\]"),
+        ({"concentration": None}, "concentration must be a number, .*, got None"),
+        ({"points": [[[1.0, 0.0]]]}, "points must be a tensor of real numbers, got list"),
         (
             {"points": torch.zeros(2, 4, 0)},
-            r"points has the shape \[2, 4, 0\]: a point needs one coordinate or more",
+            r"points must have one coordinate or more, got the shape \[2, 4, 0\]",
         ),
-        ({"points": torch.eye(3)[None] + 0j}, "points: torch.complex64 found"),
-        ({"positions": [[[0, 0]] * 4], "spatial_bandwidth": 1.0}, "positions: list found"),
+        ({"points": torch.eye(3)[None] + 0j}, "points must be a tensor of real numbers, got torch.complex64"),
+        (
+            {"positions": [[[0, 0]] * 4], "spatial_bandwidth": 1.0},
+            "positions must be a tensor of real numbers, got list",
+        ),
         (
             {"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": float("inf")},
-            "spatial_bandwidth inf is outside",
+            "spatial_bandwidth must be in .*, got inf",
         ),
         (
             {"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 1e-30},
-            r"spatial_bandwidth 1e-30 is outside \[1e-06, 1e\+06\]",
+            r"spatial_bandwidth must be in \[1e-06, 1e\+06\], got 1e-30",
         ),
-        ({"spatial_bandwidth": 1.0}, "go together"),
-        ({"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 0.0}, "spatial_bandwidth 0.0 is outside"),
-        ({"step": float("nan")}, "step nan"),
-        ({"mass": torch.ones(1, 5)}, r"mass has the shape \[1, 5\]: it should be \[batch 1, pixel 4\]"),
-        ({"mask": torch.ones(4, dtype=torch.bool)}, r"mask has the shape \[4\]"),
-        ({"mask": torch.ones(1, 4)}, "mask is not boolean"),
+        ({"spatial_bandwidth": 1.0}, "must be given together, got spatial_bandwidth alone"),
+        (
+            {"positions": torch.zeros(1, 4, 2), "spatial_bandwidth": 0.0},
+            "spatial_bandwidth must be in .*, got 0.0",
+        ),
+        ({"step": float("nan")}, r"step must be in \(0, 1\], got nan"),
+        ({"mass": torch.ones(1, 5)}, r"mass must have the shape \[batch 1, pixel 4\], got \[1, 5\]"),
+        ({"mask": torch.ones(4, dtype=torch.bool)}, r"mask must have the shape .*, got \[4\]"),
+        ({"mask": torch.ones(1, 4)}, "mask must be boolean, got torch.float32"),
         (
             {"positions": torch.zeros(1, 3, 2), "spatial_bandwidth": 1.0},
-            r"positions have the shape \[1, 3, 2\]",
+            r"positions must have the shape \[1, 4, 2\], .* got \[1, 3, 2\]",
         ),
-        ({"points": torch.zeros(4, 3)}, r"points has the shape \[4, 3\]: it should be \[batch, pixel, dim\]"),
-        ({"points": torch.zeros(1, 4, 3)}, "4 of 4 points are not of unit length"),
-        ({"points": torch.full((1, 4, 3), float("nan"))}, "not of unit length"),
+        ({"points": torch.zeros(4, 3)}, r"points must have the shape \[batch, pixel, dim\], got \[4, 3\]"),
+        ({"points": torch.zeros(1, 4, 3)}, "points must be of unit length, got 4 of 4"),
+        ({"points": torch.full((1, 4, 3), float("nan"))}, "must be of unit length"),
     ],
 )
 def test_wrong_input_is_named(change: dict, message: str, plain: None) -> None:

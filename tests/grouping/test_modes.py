@@ -85,11 +85,11 @@ def test_sampled_keys_at_a_sharp_kernel_leave_no_point_astray(clustered) -> None
 
 
 def test_whole_positions_are_taken(plain: None) -> None:
-    points, places = torch.eye(3)[torch.randint(3, (60,))], torch.randint(0, 12, (60, 2))
+    points, positions = torch.eye(3)[torch.randint(3, (60,))], torch.randint(0, 12, (60, 2))
     options = SETTINGS | {"spatial_bandwidth": 2.0}
     found, wanted = (
-        find_modes(points, 36.0, positions=places, **options),
-        find_modes(points, 36.0, positions=places.float(), **options),
+        find_modes(points, 36.0, positions=positions, **options),
+        find_modes(points, 36.0, positions=positions.float(), **options),
     )
     assert torch.equal(found.labels, wanted.labels)
 
@@ -138,33 +138,42 @@ def test_one_no_equal_and_antipodal_points() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"merge_tolerance": 1.0}, r"merge_tolerance 1.0 is outside \[0, 1\)"),
-        ({"merge_tolerance": -0.1}, "merge_tolerance -0.1"),
-        ({"merge_tolerance": float("nan")}, "merge_tolerance nan"),
-        ({"move_tolerance": -1.0}, "move_tolerance -1.0"),
-        ({"move_tolerance": float("nan")}, "move_tolerance nan"),
-        ({"keys": 0}, "keys 0"),
-        ({"keys": 2.5}, "keys 2.5"),
-        ({"iterations": -1}, "iterations -1"),
-        ({"iterations": 1.5}, "iterations 1.5"),
-        ({"mass": torch.zeros(5)}, "mass holds"),
-        ({"mass": torch.full((5,), float("nan"))}, "mass holds"),
-        ({"mass": torch.full((5,), float("inf"))}, r"mass .* should be in \[1e-12"),
-        ({"mass": torch.full((5,), 1e38)}, "mass holds"),
-        ({"concentration": [36.0]}, "concentration is"),
-        ({"concentration": None}, "concentration is None"),
-        ({"points": [[1.0, 0.0]]}, "points: list found"),
+        ({"merge_tolerance": 1.0}, r"merge_tolerance must be in \[0, 1\), got 1.0"),
+        ({"merge_tolerance": -0.1}, "merge_tolerance must be .*, got -0.1"),
+        ({"merge_tolerance": float("nan")}, "merge_tolerance must be .*, got nan"),
+        ({"move_tolerance": -1.0}, "move_tolerance must be >= 0, got -1.0"),
+        ({"move_tolerance": float("nan")}, "move_tolerance must be >= 0, got nan"),
+        ({"keys": 0}, "keys must be an integer >= 1, got 0"),
+        ({"keys": 2.5}, "keys must be an integer >= 1, got 2.5"),
+        ({"iterations": -1}, "iterations must be an integer >= 0, got -1"),
+        ({"iterations": 1.5}, "iterations must be an integer >= 0, got 1.5"),
+        ({"mass": torch.zeros(5)}, "mass must be in .*, got a negative, NaN or extreme value"),
+        (
+            {"mass": torch.full((5,), float("nan"))},
+            "mass must be in .*, got a negative, NaN or extreme value",
+        ),
+        ({"mass": torch.full((5,), float("inf"))}, r"mass must be in \[1e-12"),
+        ({"mass": torch.full((5,), 1e38)}, "mass must be in .*, got a negative, NaN or extreme value"),
+        ({"concentration": [36.0]}, "concentration must be a number"),
+        ({"concentration": None}, "concentration must be a number, .*, got None"),
+        ({"points": [[1.0, 0.0]]}, "points must be a tensor of real numbers, got list"),
         ({"points": torch.zeros(4, 0)}, "one coordinate or more"),
         ({"points": torch.eye(3) + 0j}, "complex64"),
-        ({"mass": torch.ones(4)}, r"mass has the shape \[4\]: it should be \[pixel 5\]"),
+        ({"mass": torch.ones(4)}, r"mass must have the shape \[pixel 5\], got \[4\]"),
         ({"concentration": 1e6}, "concentration"),
-        ({"concentration": torch.ones(2)}, r"concentration has the shape \[2\]"),
-        ({"points": torch.ones(2, 3, 4)}, r"points has the shape \[2, 3, 4\]: it should be \[pixel, dim\]"),
-        ({"points": torch.full((5, 3), float("nan"))}, "5 of 5 points are not of unit length"),
-        ({"points": torch.zeros(5, 3)}, "5 of 5 points"),
-        ({"positions": torch.zeros(5, 2)}, "go together"),
-        ({"positions": torch.zeros(5, 3), "spatial_bandwidth": 1.0}, r"positions have the shape \[5, 3\]"),
-        ({"positions": torch.full((5, 2), float("nan")), "spatial_bandwidth": 1.0}, "not finite"),
+        ({"concentration": torch.ones(2)}, r"concentration must be one number, .* got the shape \[2\]"),
+        ({"points": torch.ones(2, 3, 4)}, r"points must have the shape \[pixel, dim\], got \[2, 3, 4\]"),
+        ({"points": torch.full((5, 3), float("nan"))}, "points must be of unit length, got 5 of 5"),
+        ({"points": torch.zeros(5, 3)}, "got 5 of 5"),
+        ({"positions": torch.zeros(5, 2)}, "must be given together, got positions alone"),
+        (
+            {"positions": torch.zeros(5, 3), "spatial_bandwidth": 1.0},
+            r"positions must have the shape \[5, 2\], .* got \[5, 3\]",
+        ),
+        (
+            {"positions": torch.full((5, 2), float("nan")), "spatial_bandwidth": 1.0},
+            "positions must be finite, got 5",
+        ),
     ],
 )
 def test_wrong_settings_are_named(change: dict, message: str, plain: None) -> None:

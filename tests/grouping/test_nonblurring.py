@@ -61,7 +61,7 @@ def test_edges_and_slips() -> None:
     assert len(nonblurring_mean_shift(points, 10.0, 0)) == 1 and nonblurring_mean_shift(points[:0], 10.0, 2)[
         -1
     ].shape == (0, 3, 3)
-    with pytest.raises(UserError, match="not of unit length"):
+    with pytest.raises(UserError, match="must be of unit length"):
         nonblurring_mean_shift(2 * points, 10.0, 1)
     with pytest.raises(UserError, match="iterations"):
         nonblurring_mean_shift(points, 10.0, -1)

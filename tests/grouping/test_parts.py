@@ -7,30 +7,37 @@ import pytest
 import torch
 
 from rpe.grouping import find_modes, parts
-from rpe.grouping.parts import connected_parts, touching_parts
+from rpe.grouping.parts import find_components, label_components
 from rpe.grouping.weighted_points import WeightedPoints
 from rpe.sphere import normalise
 
 
-def flooded(points: torch.Tensor, places: torch.Tensor, tolerance: float, reach: float = 1.0) -> torch.Tensor:
+def flooded(
+    points: torch.Tensor, positions: torch.Tensor, tolerance: float, max_distance: float = 1.0
+) -> torch.Tensor:
     """The lowest pixel that each pixel hangs together with, by spreading until nothing changes."""
-    joined = (points @ points.T >= 1 - tolerance) & ((places[:, None] - places).square().sum(-1) <= reach**2)
+    merge_components = (points @ points.T >= 1 - tolerance) & (
+        (positions[:, None] - positions).square().sum(-1) <= max_distance**2
+    )
     lowest = torch.arange(len(points))
     while True:
-        spread = torch.where(joined, lowest, len(points)).min(1).values
+        spread = torch.where(merge_components, lowest, len(points)).min(1).values
         if torch.equal(spread, lowest):
             return lowest
         lowest = spread
 
 
 def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
-    monkeypatch.setattr(parts, "PORTION", 32)
+    monkeypatch.setattr(parts, "PAIRS_AT_ONCE", 32)
     points = normalise(torch.randn(150, 3, dtype=torch.float64))
-    places, weights = 6 * torch.rand(150, 2, dtype=torch.float64), torch.rand(150, dtype=torch.float64) + 0.5
-    labels, heads = connected_parts(
-        WeightedPoints(points, weights, places, torch.arange(150)), places, weights, 0.5
+    positions, weights = (
+        6 * torch.rand(150, 2, dtype=torch.float64),
+        torch.rand(150, dtype=torch.float64) + 0.5,
     )
-    reference = flooded(points, places, 0.5)
+    labels, heads = label_components(
+        WeightedPoints(points, weights, positions, torch.arange(150)), positions, weights, 0.5
+    )
+    reference = flooded(points, positions, 0.5)
     # the same partition: as many parts, and as many pairs of the two labels
     both = torch.stack([labels, reference], 1).unique(dim=0)
     assert len(both) == len(labels.unique()) == len(reference.unique()) == len(heads) < 140
@@ -40,24 +47,24 @@ def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
         assert labels[head] == part and weights[head] == weights[labels == part].max()
 
 
-@pytest.mark.parametrize("reach", [0.3, 2.5, 5.0, 13.0])
+@pytest.mark.parametrize("max_distance", [0.3, 2.5, 5.0, 13.0])
 @pytest.mark.parametrize("portion", [7, 2**15])
 def test_points_that_stand_for_many_pixels_give_the_parts_of_the_pixels(
-    reach: float, portion: int, monkeypatch
+    max_distance: float, portion: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr(parts, "PORTION", portion)
+    monkeypatch.setattr(parts, "PAIRS_AT_ONCE", portion)
     random = np.random.default_rng(0)
     points, owner = (
         normalise(torch.randn(9, 3, dtype=torch.float64)),
         torch.from_numpy(random.integers(0, 9, 400)),
     )
-    # few whole pixels of a large image: pairs just at the reach, wide gaps, and two pixels at one place
-    places = torch.from_numpy(
+    # few whole pixels of a large image: pairs exactly at the maximum distance, wide gaps, and two pixels at one place
+    positions = torch.from_numpy(
         np.concatenate([random.integers(-40, 40, (300, 2)), random.integers(10**6, 10**6 + 30, (100, 2))])
     ).double()
-    swarm = WeightedPoints(points, torch.rand(9, dtype=torch.float64), places[:9], owner, reach)
-    labels, heads = connected_parts(swarm, places, torch.ones(400), 0.2)
-    reference = flooded(points[owner], places, 0.2, reach)
+    weighted = WeightedPoints(points, torch.rand(9, dtype=torch.float64), positions[:9], owner, max_distance)
+    labels, heads = label_components(weighted, positions, torch.ones(400), 0.2)
+    reference = flooded(points[owner], positions, 0.2, max_distance)
     assert (
         len(torch.stack([labels, reference], 1).unique(dim=0))
         == len(labels.unique())
@@ -67,28 +74,28 @@ def test_points_that_stand_for_many_pixels_give_the_parts_of_the_pixels(
 
 
 def test_a_pair_just_at_the_bandwidth_hangs_together() -> None:
-    places = 3.0 * torch.arange(40)[:, None] * torch.tensor([1.0, 4 / 3])
+    positions = 3.0 * torch.arange(40)[:, None] * torch.tensor([1.0, 4 / 3])
     modes = find_modes(
         torch.eye(3)[:1].expand(40, 3),
         36.0,
         iterations=0,
         merge_tolerance=0.01,
         move_tolerance=0.0,
-        positions=places,
+        positions=positions,
         spatial_bandwidth=5.0,
     )
     assert modes.labels.tolist() == [0] * 40
 
 
 def test_memory_does_not_grow_with_the_bandwidth() -> None:
-    places = np.stack(np.meshgrid(np.arange(96.0), np.arange(96.0), indexing="ij"), -1).reshape(-1, 2)
+    positions = np.stack(np.meshgrid(np.arange(96.0), np.arange(96.0), indexing="ij"), -1).reshape(-1, 2)
     owner, points = np.arange(96 * 96) // 48 % 2, np.eye(2)
     peaks = []
-    for reach in (3.0, 24.0):
+    for max_distance in (3.0, 24.0):
         tracemalloc.start()
-        part = touching_parts(places, owner, points, reach, 0.01)
+        part = find_components(positions, owner, points, max_distance, 0.01)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert len(np.unique(part)) == 2
-    # all pairs at a reach of 24 would take 8.3 million entries of 16 bytes
+    # all pairs within a distance of 24 would take 8.3 million entries of 16 bytes
     assert peaks[1] < 2 * peaks[0] < 30e6

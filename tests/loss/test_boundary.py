@@ -3,28 +3,20 @@
 import pytest
 import torch
 from dense_loss import dense_loss
+from loss_inputs import make_pairwise
 
 from rpe.loss import BoundaryLoss, balanced_logistic
 from rpe.sphere import normalise
-from rpe.structures import VOID, BoundaryBatch, FeatureMap, UserError
+from rpe.structures import VOID, Boundaries, BoundaryBatch, FeatureMap, UserError
 
 
-def make_loss(**change: object) -> BoundaryLoss:
-    options = dict(
-        margin=0.5,
-        negative_weight=1.0,
-        weighting="group",
-        squared=False,
-        negative_range=None,
-        num_pixels=None,
-        sampling="group",
-        iterate_weights="sum",
-        grouping_target="boundary",
-        pairwise_weight=2.0,
-        stage_weight=3.0,
-        boundary_share=0.5,
-    )
-    return BoundaryLoss(**(options | change))  # type: ignore[arg-type]
+def make_loss(
+    grouping_target: str = "boundary",
+    stage_weight: float = 3.0,
+    boundary_share: float = 0.5,
+    weight: float = 2.0,
+) -> BoundaryLoss:
+    return BoundaryLoss(make_pairwise(weight=weight), grouping_target, stage_weight, boundary_share)
 
 
 def make_batch(segments: torch.Tensor, labels: torch.Tensor) -> BoundaryBatch:
@@ -55,12 +47,14 @@ def test_each_class_weighs_its_share_and_void_nothing() -> None:
 def test_terms_by_hand() -> None:
     labels = torch.tensor([[[1, 0, VOID, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
     loss = make_loss()
-    positions, groups = loss.choose_pixels(
-        loss.groups_of(make_batch(labels[:, None] * 0, labels), torch.Generator()), torch.Generator()
+    batch = make_batch(labels[:, None] * 0, labels)
+    positions, groups = loss.pairwise.choose_pixels(
+        loss.groups_of(batch, torch.Generator()), torch.Generator()
     )
     points = [normalise(torch.randn(1, 16, 3)) for _ in range(4)]
     maps = [FeatureMap(torch.randn(1, 1, 4, 4), 1) for _ in range(3)]
-    terms = loss([points[:2], points[2:]], positions, groups, maps[:2], maps[2], labels)
+    output = Boundaries(maps[:2], maps[:2], maps[2])
+    terms = loss([points[:2], points[2:]], positions, groups, output, batch)
     assert list(terms) == ["pairwise_0", "pairwise_1", "stages", "fused"]
     first, second = (float(dense_loss(points[index], groups, 0.5)) for index in (0, 2))
     assert float(terms["pairwise_0"]) == pytest.approx(first + second, rel=1e-5), "twice the mean of two"
@@ -68,7 +62,7 @@ def test_terms_by_hand() -> None:
     assert float(terms["stages"]) == pytest.approx(1.5 * (single[0] + single[1]), rel=1e-6) and float(
         terms["fused"]
     ) == pytest.approx(single[2])
-    assert list(loss([], positions, groups, maps[:2], maps[2], labels)) == ["stages", "fused"]
+    assert list(loss([], positions, groups, output, batch)) == ["stages", "fused"]
 
 
 def test_segments_are_those_of_an_annotator_who_is_there() -> None:
@@ -84,14 +78,14 @@ def test_segments_are_those_of_an_annotator_who_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"grouping_target": "objects"}, "loss.grouping_target 'objects' is unknown"),
-        ({"pairwise_weight": -1.0}, "loss.pairwise_weight -1.0 is negative"),
-        ({"stage_weight": -1.0}, "loss.stage_weight -1.0 is negative"),
-        ({"boundary_share": 1.0}, "loss.boundary_share 1.0 is not between 0 and 1"),
+        ({"grouping_target": "x"}, "loss.grouping_target must be boundary or segments, got 'x'"),
+        ({"weight": -1.0}, "loss.pairwise.weight must be finite and >= 0, got -1"),
+        ({"stage_weight": -1.0}, "loss.stage_weight must be finite and >= 0, got -1"),
+        ({"boundary_share": 1.0}, "loss.boundary_share must be between 0 and 1, got 1"),
     ],
 )
-def test_slips(change: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_wrong_settings(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         make_loss(**change)

@@ -58,19 +58,19 @@ def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.Monkey
         )
 
 
-@pytest.mark.parametrize("reach", [3.0, 5.0, 10.0])
+@pytest.mark.parametrize("max_distance", [3.0, 5.0, 10.0])
 @pytest.mark.parametrize("far", [0.0, 2048.0])
-def test_a_pair_just_at_the_range_counts(reach: float, far: float) -> None:
+def test_a_pair_just_at_the_range_counts(max_distance: float, far: float) -> None:
     # equal points, each pixel a group of its own: the hinge is half the share of the pairs within range
-    places = pixel_centres((32, 32), torch.device("cpu")) + far
-    squares = (places[:, None] - places).long().square().sum(-1)
-    within = int((squares <= int(reach) ** 2).sum()) - 1024
+    positions = pixel_centres((32, 32), torch.device("cpu")) + far
+    squares = (positions[:, None] - positions).long().square().sum(-1)
+    within = int((squares <= int(max_distance) ** 2).sum()) - 1024
     loss = pairwise_margin_loss(
         torch.eye(3)[:1].expand(1, 1024, 3),
         torch.arange(1024)[None],
         0.5,
-        positions=places[None],
-        negative_range=reach,
+        positions=positions[None],
+        negative_range=max_distance,
     )
     assert float(loss) * 2 * 1024**2 == pytest.approx(within, abs=0.5)
 
@@ -130,39 +130,45 @@ def test_images_without_labels_are_left_out_of_the_mean() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": 1.0}, "margin 1.0"),
-        ({"weighting": "pixel"}, "weighting 'pixel' is unknown"),
-        ({"negative_weight": -1.0}, "negative_weight -1.0"),
+        ({"margin": 1.0}, "margin must be in .*, got 1.0"),
+        ({"weighting": "pixel"}, "weighting must be group or uniform, got 'pixel'"),
+        ({"negative_weight": -1.0}, "negative_weight must be finite and >= 0, got -1.0"),
         ({"negative_range": 3.0}, "positions"),
-        ({"margin": float("nan")}, "margin nan"),
-        ({"negative_weight": float("nan")}, "negative_weight nan"),
-        ({"negative_weight": float("inf")}, "negative_weight inf"),
+        ({"margin": float("nan")}, "margin must be in .*, got nan"),
+        ({"negative_weight": float("nan")}, "negative_weight must be .*, got nan"),
+        ({"negative_weight": float("inf")}, "negative_weight must be .*, got inf"),
         (
             {"points": torch.tensor([[[1.0, 0.0], [float("nan"), 0.0]]])},
-            "1 of 2 points are not of unit length",
+            "points must be of unit length, got 1 of 2",
         ),
-        ({"points": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}, "1 of 2 points are not of unit length"),
-        ({"points": 5 * torch.eye(2)[None]}, "2 of 2 points are not of unit length"),
-        ({"points": torch.eye(2)[None] + 0j}, "points: torch.complex64 found, give a tensor of real numbers"),
-        ({"points": [[[1.0, 0.0], [0.0, 1.0]]]}, "points: list found"),
+        ({"points": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}, "points must be of unit length, got 1 of 2"),
+        ({"points": 5 * torch.eye(2)[None]}, "points must be of unit length, got 2 of 2"),
+        ({"points": torch.eye(2)[None] + 0j}, "points must be a tensor of real numbers, got torch.complex64"),
+        ({"points": [[[1.0, 0.0], [0.0, 1.0]]]}, "points must be a tensor of real numbers, got list"),
         (
             {"points": torch.zeros(1, 2, 0)},
-            r"points has the shape \[1, 2, 0\]: a point needs one coordinate or more",
+            r"points must have one coordinate or more, got the shape \[1, 2, 0\]",
         ),
-        ({"labels": [[0, 1]]}, "labels: list found"),
-        ({"negative_range": 3.0, "positions": [[[0, 1], [0, 2]]]}, "positions: list found"),
+        ({"labels": [[0, 1]]}, "labels must be a tensor of real numbers, got list"),
+        (
+            {"negative_range": 3.0, "positions": [[[0, 1], [0, 2]]]},
+            "positions must be a tensor of real numbers, got list",
+        ),
         (
             {"negative_range": 3.0, "positions": torch.tensor([[[0.0, 1.0], [float("nan"), 1.0]]])},
-            "1 positions are not finite",
+            "positions must be finite, got 1",
         ),
-        ({"negative_range": 0.0}, "negative_range 0.0"),
-        ({"negative_range": 3.0, "positions": torch.zeros(1, 3, 2)}, r"positions has the shape \[1, 3, 2\]"),
-        ({"labels": torch.tensor([[-2, 1]])}, "labels hold -2"),
+        ({"negative_range": 0.0}, "negative_range must be > 0 pixels, .* got 0.0"),
+        (
+            {"negative_range": 3.0, "positions": torch.zeros(1, 3, 2)},
+            r"positions must have the shape .*, got \[1, 3, 2\]",
+        ),
+        ({"labels": torch.tensor([[-2, 1]])}, "labels must be >= -1, got -2"),
         (
             {"labels": torch.tensor([[0, 1, 1]])},
-            r"labels has the shape \[1, 3\]: it should be \[batch 1, pixel 2\]",
+            r"labels must have the shape \[batch 1, pixel 2\], got \[1, 3\]",
         ),
-        ({"labels": torch.tensor([[0.0, 1.0]])}, "labels are torch.float32: give int64"),
+        ({"labels": torch.tensor([[0.0, 1.0]])}, "labels must be int64, got torch.float32"),
     ],
 )
 def test_wrong_options_are_named(options: dict, message: str, plain: None) -> None:
@@ -188,7 +194,7 @@ def test_void_may_be_anything(labelled: int) -> None:
 def test_a_second_derivative_is_refused(labels: list[int]) -> None:
     points = normalise(torch.randn(1, 3, 3)).requires_grad_()
     loss = pairwise_margin_loss(points, torch.tensor([labels]), 0.1)
-    with pytest.raises(UserError, match="the pairwise loss has no second derivative"):
+    with pytest.raises(UserError, match="the pairwise loss, got True. It has no second derivative"):
         torch.autograd.grad(loss, points, create_graph=True)
 
 

@@ -3,41 +3,31 @@
 import pytest
 import torch
 from dense_loss import dense_loss
+from loss_inputs import make_batch, make_output, make_pairwise
 
 from rpe.loss import SemanticLoss, class_loss
 from rpe.sphere import normalise
 from rpe.structures import FeatureMap, UserError
 
 
-def make_loss(**change: object) -> SemanticLoss:
-    options = dict(
-        margin=0.5,
-        negative_weight=1.0,
-        weighting="group",
-        squared=False,
-        negative_range=None,
-        num_pixels=None,
-        sampling="group",
-        iterate_weights="sum",
-        pairwise_weight=3.0,
-        class_weight=2.0,
-    )
-    return SemanticLoss(**(options | change))  # type: ignore[arg-type]
+def make_loss(class_weight: float = 2.0, **pairwise: object) -> SemanticLoss:
+    return SemanticLoss(make_pairwise(**({"weight": 3.0} | pairwise)), class_weight)
 
 
 def test_terms_carry_their_weights() -> None:
-    labels, classes = torch.randint(0, 3, (1, 4, 4)), torch.randint(0, 5, (1, 4, 4))
-    positions, chosen = make_loss().choose_pixels(labels, torch.Generator())
+    labels, categories = torch.randint(0, 3, (1, 4, 4)), torch.tensor([0, 4, 2])
+    positions, chosen = make_pairwise().choose_pixels(labels, torch.Generator())
     points, logits = normalise(torch.randn(1, 16, 3)), FeatureMap(torch.randn(1, 5, 4, 4), 1)
-    terms = make_loss()([points, points.flip(1)], positions, chosen, logits, classes)
+    output, batch = make_output(points, classes=logits), make_batch(labels, categories)
+    terms = make_loss()([points, points.flip(1)], positions, chosen, output, batch)
     assert list(terms) == ["pairwise_0", "pairwise_1", "classes"]
     assert float(terms["pairwise_1"]) == pytest.approx(
         3 * float(dense_loss(points.flip(1), chosen, 0.5)), rel=1e-5
     )
     assert float(terms["classes"]) == pytest.approx(
-        2 * float(torch.nn.functional.cross_entropy(logits.values, classes)), rel=1e-5
+        2 * float(torch.nn.functional.cross_entropy(logits.values, categories[labels])), rel=1e-5
     )
-    assert list(make_loss(pairwise_weight=0.0)([], positions, chosen, logits, classes)) == ["classes"]
+    assert list(make_loss(weight=0.0)([], positions, chosen, output, batch)) == ["classes"]
 
 
 def test_void_changes_neither_loss_nor_gradient() -> None:
@@ -67,10 +57,9 @@ def test_logits_are_read_between_the_cells() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pairwise_weight": -1.0}, "loss.pairwise_weight -1.0 is negative"),
-        ({"class_weight": -1.0}, "loss.class_weight -1.0 is negative"),
-        ({"class_weight": 0.0, "pairwise_weight": 0.0}, "are both 0: nothing would be learned"),
-        ({"num_pixels": 1}, "loss.num_pixels 1"),
+        ({"weight": -1.0}, "loss.pairwise.weight must be finite and >= 0, got -1"),
+        ({"class_weight": -1.0}, "loss.class_weight must be finite and >= 0, got -1"),
+        ({"class_weight": 0.0, "weight": 0.0}, "must be > 0, got 0 for both"),
     ],
 )
 def test_wrong_weights_are_refused(change: dict, message: str) -> None:

@@ -332,7 +332,7 @@ def test_the_voc_protocol_asks_for_the_very_mask_too(truth: dict) -> None:
 
 
 def test_an_unknown_backend_is_refused(truth: dict) -> None:
-    with pytest.raises(UserError, match="backend 'fast' is unknown: choose own, faster, pycocotools"):
+    with pytest.raises(UserError, match="backend must be one of own, faster, pycocotools, got 'fast'"):
         average_recall(truth, [], "fast")
 
 

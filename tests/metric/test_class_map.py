@@ -1,4 +1,4 @@
-"""Class maps as files: there and back, and what is refused of anybody's."""
+"""Class maps as files: written, read back, and refused."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rpe.data.voc_mask import palette
-from rpe.metric.class_map import WARNED, class_png, find_maps, read_map, read_png
+from rpe.metric.class_map import WARNED_MAP_FOLDERS, class_png, find_maps, read_class_map, read_png
 from rpe.structures import UserError
 
 
@@ -16,12 +16,12 @@ def test_there_and_back_in_vocs_colours(tmp_path: Path) -> None:
     content = class_png(classes)
     (tmp_path / "x.png").write_bytes(content)
     assert (read_png(content) == classes).all() and (
-        read_map(tmp_path / "x.png", (7, 9), 254) == classes
+        read_class_map(tmp_path / "x.png", (7, 9), 254) == classes
     ).all()
     with Image.open(tmp_path / "x.png") as image:
         assert image.mode == "P" and (np.array(image.convert("RGB")) == palette()[classes]).all()
     Image.fromarray(classes.astype(np.uint8)).save(tmp_path / "grey.png")
-    assert (read_map(tmp_path / "grey.png", (7, 9), 254) == classes).all()
+    assert (read_class_map(tmp_path / "grey.png", (7, 9), 254) == classes).all()
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
@@ -29,16 +29,16 @@ def test_what_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((7, 9, 3), dtype=np.uint8)).save(tmp_path / "colours.png")
     with pytest.raises(
         UserError,
-        match="far.png holds 21, but the data have the classes 0 .background. to 20; void is never predicted",
+        match="far.png must hold classes from 0 .background. to 20, got 21. Void cannot be predicted",
     ):
-        read_map(tmp_path / "far.png", (7, 9), 20)
-    with pytest.raises(UserError, match="far.png is 7 x 9, but its image 9 x 7"):
-        read_map(tmp_path / "far.png", (9, 7), 21)
-    with pytest.raises(UserError, match="colours.png is RGB, not an 8-bit palette or grey image"):
-        read_map(tmp_path / "colours.png", (7, 9), 20)
+        read_class_map(tmp_path / "far.png", (7, 9), 20)
+    with pytest.raises(UserError, match="far.png must be 9 x 7 .height x width. as its image, got 7 x 9"):
+        read_class_map(tmp_path / "far.png", (9, 7), 21)
+    with pytest.raises(UserError, match="colours.png must be an 8-bit palette or grey image, got mode RGB"):
+        read_class_map(tmp_path / "colours.png", (7, 9), 20)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(UserError, match="text.png does not decode"):
-        read_map(tmp_path / "text.png", (7, 9), 20)
+        read_class_map(tmp_path / "text.png", (7, 9), 20)
     assert find_maps(tmp_path, {3: "far"}) == {3: tmp_path / "far.png"}
     with pytest.raises(UserError, match="a.png is missing .2 such."):
         find_maps(tmp_path, {3: "far", 4: "a", 5: "b"})
@@ -54,23 +54,23 @@ def palette_file(file: Path, colours: np.ndarray) -> Path:
 def test_a_palette_that_is_not_vocs_is_told_once_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    WARNED.discard(tmp_path)
+    WARNED_MAP_FOLDERS.discard(tmp_path)
     greys = np.repeat(np.arange(256)[:, None], 3, axis=1)
     # beyond the indices that are used, colours mean nothing
     longer = np.where(np.arange(256)[:, None] < 3, palette(), 7)
     for number, colours in enumerate((palette(), greys, palette()[:3], longer)):
-        read_map(palette_file(tmp_path / f"{number}.png", colours), (7, 9), 20)
+        read_class_map(palette_file(tmp_path / f"{number}.png", colours), (7, 9), 20)
     assert capsys.readouterr().err == ""
     quantized = np.array([[15, 15, 15], [6, 6, 6], [0, 0, 0]])  # of a grey map of the classes 15, 6 and 0
     cityscapes = np.array([[128, 64, 128], [244, 35, 232], [70, 70, 70]])
     for name, colours in (("a", quantized), ("b", cityscapes)):
-        values = read_map(palette_file(tmp_path / f"{name}.png", colours), (7, 9), 20)
+        values = read_class_map(palette_file(tmp_path / f"{name}.png", colours), (7, 9), 20)
         assert set(np.unique(values)) == {0, 1, 2}
-    said = capsys.readouterr().err
+    warned = capsys.readouterr().err
     assert (
-        said.count("\n") == 1
+        warned.count("\n") == 1
         and "a.png has a palette that is not VOC's (index and colour: 0 (15, 15, 15), 1 (6, 6, 6), 2 (0, 0, 0))"
-        in said
+        in warned
     )
 
 

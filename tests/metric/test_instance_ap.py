@@ -1,4 +1,4 @@
-"""Counts against cases that one can count, a brute-force reference, an optimal assignment, and real nuclei."""
+"""MatchCounts against cases that one can count, a brute-force reference, an optimal assignment, and real nuclei."""
 
 import itertools
 import json
@@ -13,12 +13,12 @@ from scipy.optimize import linear_sum_assignment
 from rpe.data.module import data_root
 from rpe.metric.instance_ap import (
     THRESHOLDS,
+    compute_overlaps,
     count_image,
+    find_touching_labels,
     instance_figures,
     label_maps,
-    match,
-    overlaps_of,
-    touching,
+    match_labels,
     true_labels,
 )
 from rpe.segment import select_instances
@@ -91,13 +91,15 @@ def test_as_brute_force_with_an_optimal_assignment(seed: int) -> None:
 def test_at_exactly_one_half_two_halves_are_one_match() -> None:
     whole, halves = boxes((10, 10), (2, 2, 4, 6)), boxes((10, 10), (2, 2, 4, 3), (2, 5, 4, 3))
     for truth, prediction in itertools.permutations([whole, halves]):
-        pairs = overlaps_of(truth, prediction)
+        pairs = compute_overlaps(truth, prediction)
         assert (
-            pairs.ious.tolist() == [0.5, 0.5] and len(match(pairs, 0.5)) == 1 and len(match(pairs, 0.55)) == 0
+            pairs.ious.tolist() == [0.5, 0.5]
+            and len(match_labels(pairs, 0.5)) == 1
+            and len(match_labels(pairs, 0.55)) == 0
         )
         assert by_brute_force(truth, prediction, 0.5)[0] == 1
-    with pytest.raises(ValueError, match="below 0.5"):
-        match(pairs, 0.4)
+    with pytest.raises(ValueError, match="must be >= 0.5"):
+        match_labels(pairs, 0.4)
 
 
 def test_by_hand() -> None:
@@ -146,14 +148,14 @@ def test_touching_is_less_than_two_pixels_between_the_boxes() -> None:
     for gap, close in ((0, True), (1, True), (2, False), (5, False)):
         for place in ((0, 4 + gap), (4 + gap, 0), (4 + gap, 4 + gap), (4 + gap, 4)):
             labels = 2 * boxes((20, 20), (0, 0, 4, 4), (*place, 4, 4))
-            assert touching(labels).tolist() == [close, close], (gap, place)
-    assert touching(boxes((20, 20), (0, 0, 4, 4), (5, 0, 4, 4), (15, 15, 2, 2))).tolist() == [
+            assert find_touching_labels(labels).tolist() == [close, close], (gap, place)
+    assert find_touching_labels(boxes((20, 20), (0, 0, 4, 4), (5, 0, 4, 4), (15, 15, 2, 2))).tolist() == [
         True,
         True,
         False,
     ]
-    assert touching(np.zeros((3, 3), dtype=np.int64)).tolist() == []
-    assert touching(boxes((9, 9), (0, 0, 9, 9), (3, 3, 2, 2))).tolist() == [True, True], (
+    assert find_touching_labels(np.zeros((3, 3), dtype=np.int64)).tolist() == []
+    assert find_touching_labels(boxes((9, 9), (0, 0, 9, 9), (3, 3, 2, 2))).tolist() == [True, True], (
         "a box within another"
     )
 

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from rpe.metric.matching import NEVER, Pairs, matched_rank
+from rpe.metric.matching import UNMATCHED, Pairs, matched_rank
 
 THRESHOLDS = np.array([0.5, 0.75, 1.0])
 
 
 def one_by_one(iou: np.ndarray, threshold: float, counted: np.ndarray) -> list[int]:
     """Rank of the taker of each object of one image, mask by mask."""
-    taken = [NEVER] * iou.shape[1]
+    taken = [UNMATCHED] * iou.shape[1]
     for rank, row in enumerate(iou):
         best, chosen = min(threshold, 1 - 1e-10), None
         for thing, value in enumerate(row):
-            if counted[thing] and taken[thing] == NEVER and value >= best:
+            if counted[thing] and taken[thing] == UNMATCHED and value >= best:
                 best, chosen = value, thing
         if chosen is not None:
             taken[chosen] = rank
@@ -44,15 +44,15 @@ def test_a_better_ranked_mask_chooses_first_and_each_takes_one() -> None:
     both = pairs_of(np.array([[0.6, 0.8], [0.0, 0.9], [0.55, 0.0]]))
     everything = np.ones((1, 2), dtype=bool)
     assert matched_rank(both, np.array([0.5]), everything)[0, 0].tolist() == [2, 0]
-    assert matched_rank(both, np.array([0.85]), everything)[0, 0].tolist() == [NEVER, 1]
+    assert matched_rank(both, np.array([0.85]), everything)[0, 0].tolist() == [UNMATCHED, 1]
 
 
 def test_of_equal_overlaps_the_last_object_is_taken() -> None:
     tie = pairs_of(np.array([[0.7, 0.7]]))
-    assert matched_rank(tie, np.array([0.5]), np.ones((1, 2), dtype=bool))[0, 0].tolist() == [NEVER, 0]
+    assert matched_rank(tie, np.array([0.5]), np.ones((1, 2), dtype=bool))[0, 0].tolist() == [UNMATCHED, 0]
 
 
 def test_nothing_to_match() -> None:
     none = Pairs(*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
-    assert (matched_rank(none, THRESHOLDS, np.ones((4, 2), dtype=bool)) == NEVER).all()
+    assert (matched_rank(none, THRESHOLDS, np.ones((4, 2), dtype=bool)) == UNMATCHED).all()
     assert matched_rank(none, THRESHOLDS, np.ones((4, 0), dtype=bool)).shape == (4, 3, 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rpe.metric.reference import PARTS, reference_table
+from rpe.metric.reference import BACKEND_CLASSES, reference_table
 from rpe.structures import encode_mask
 
 AREAS = [(0.0, 1e10), (0.0, 20.0)]
@@ -33,7 +33,7 @@ def scene() -> tuple[dict, list[dict]]:
     }, rows
 
 
-@pytest.mark.parametrize("backend", list(PARTS))
+@pytest.mark.parametrize("backend", list(BACKEND_CLASSES))
 def test_all_objects_count(backend: str) -> None:
     truth, rows = scene()
     before = repr((truth, rows))

@@ -8,15 +8,15 @@ from sklearn.metrics import rand_score
 
 from rpe.data.bsds import read_annotations
 from rpe.data.module import data_root
-from rpe.metric.boundary import thresholds_of
+from rpe.metric.boundary import even_thresholds
 from rpe.metric.region import (
-    best_overlap,
+    best_segment_ious,
+    count_overlaps,
     count_regions,
-    dense,
-    hierarchy,
-    overlaps,
     rand_index,
     region_figures,
+    renumber_segments,
+    threshold_contours,
     variation_of_information,
 )
 
@@ -29,15 +29,15 @@ WHOLE = np.zeros((1, 4), dtype=np.int64)
 
 
 def test_by_hand() -> None:
-    shared = overlaps(HALVES, WHOLE)
-    assert shared.tolist() == [[2], [2]] and best_overlap(shared).tolist() == [0.5]
+    shared = count_overlaps(HALVES, WHOLE)
+    assert shared.tolist() == [[2], [2]] and best_segment_ious(shared).tolist() == [0.5]
     # 2 of the 6 pairs are together in both
     assert rand_index(shared) == pytest.approx(2 / 6) and variation_of_information(shared) == pytest.approx(1)
-    same = overlaps(HALVES, dense(HALVES * 7))
+    same = count_overlaps(HALVES, renumber_segments(HALVES * 7))
     assert (
         rand_index(same) == 1
         and variation_of_information(same) == pytest.approx(0)
-        and best_overlap(same).tolist() == [1, 1]
+        and best_segment_ious(same).tolist() == [1, 1]
     )
 
 
@@ -45,14 +45,14 @@ def test_by_hand() -> None:
 def test_against_other_libraries(seed: int) -> None:
     random = np.random.default_rng(seed)
     one, other = random.integers(0, 6, (2, 20, 30))
-    shared = overlaps(one, other)
+    shared = count_overlaps(one, other)
     assert rand_index(shared) == pytest.approx(rand_score(one.ravel(), other.ravel()))
     assert variation_of_information(shared) == pytest.approx(sum(reference_information(one, other)))
-    dense = [
+    renumber_segments = [
         max((a & b).sum() / (a | b).sum() for a in (one == i for i in range(6)))
         for b in (other == j for j in range(6))
     ]
-    assert best_overlap(shared) == pytest.approx(dense)
+    assert best_segment_ious(shared) == pytest.approx(renumber_segments)
 
 
 def test_figures_by_hand() -> None:
@@ -86,11 +86,11 @@ def test_figures_by_hand() -> None:
 
 def test_hierarchy_merges_as_the_threshold_grows() -> None:
     contours = np.zeros((5, 9))
-    # where lines meet the stronger goes on, as in any ultrametric map
+    # where lines meet the stronger continues, as in any ultrametric map
     contours[2, 4:], contours[:, 2], contours[:, 4] = 0.4, 0.2, 0.6
-    counts = [len(np.unique(level)) for level in hierarchy(contours, np.array([0.1, 0.3, 0.5, 0.7]))]
+    counts = [len(np.unique(level)) for level in threshold_contours(contours, np.array([0.1, 0.3, 0.5, 0.7]))]
     assert counts == [4, 3, 2, 1]
-    assert hierarchy(contours, np.array([0.3]))[0].tolist() == [[0, 0, 1, 1], [0, 0, 2, 2]]
+    assert threshold_contours(contours, np.array([0.3]))[0].tolist() == [[0, 0, 1, 1], [0, 0, 2, 2]]
 
 
 @real
@@ -100,7 +100,7 @@ def test_official_example(kind: str) -> None:
     for name in NAMES:
         content = io.loadmat(EXAMPLE / kind / f"{name}.mat")[kind]
         levels = (
-            hierarchy(content, thresholds_of(5))
+            threshold_contours(content, even_thresholds(5))
             if kind == "ucm2"
             else [one.astype(np.int64) for one in content.ravel()]
         )
@@ -109,7 +109,7 @@ def test_official_example(kind: str) -> None:
                 levels, [one.segments for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
             )
         )
-    result = region_figures(counts, thresholds_of(5))
+    result = region_figures(counts, even_thresholds(5))
     run = EXAMPLE / "test_5"
     covering, rand = np.loadtxt(run / "eval_cover.txt"), np.loadtxt(run / "eval_RI_VOI.txt")
     assert [result[f"covering-{name}"] for name in ("ODS", "OIS", "best")] == pytest.approx(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from rpe.metric.results import categories_of, check_results, read_masks
+from rpe.metric.results import check_results, read_categories, read_masks
 from rpe.structures import UserError, encode_mask
 
 SIZE = (6, 9)
@@ -39,45 +39,51 @@ def test_the_masks_come_back_in_order() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": 777}, "result 1 names image 777, which the truth does not hold"),
-        ({"image_id": "5"}, 'has the image_id "5": a whole number is wanted'),
-        ({"image_id": True}, "has the image_id true: a whole number is wanted"),
-        ({"image_id": None}, "has the image_id null"),
-        ({"image_id": [5]}, "has the image_id .5.: a whole number"),
-        ({"image_id": 5.5}, "has the image_id 5.5: a whole number"),
-        ({"image_id": 7.0}, "names image 7.0, which the truth does not hold"),
-        ({"score": float("nan")}, "score NaN: a finite number"),
-        ({"score": float("inf")}, "score Infinity"),
-        ({"score": "0.5"}, 'score "0.5": a finite number'),
-        ({"score": True}, "score true: a finite number"),
-        ({"score": 10**400}, "score 10000.* ..: a finite number"),
-        ({"score": None}, "score null"),
+        ({"image_id": 777}, "image_id of result 1 must be an image of the truth, got 777"),
+        ({"image_id": "5"}, 'image_id of result 1 must be an integer, .* got "5"'),
+        ({"image_id": True}, "must be an integer, .* got true"),
+        ({"image_id": None}, "must be an integer, .* got null"),
+        ({"image_id": [5]}, "must be an integer, .* got .5."),
+        ({"image_id": 5.5}, "must be an integer, .* got 5.5"),
+        ({"image_id": 7.0}, "must be an image of the truth, got 7.0"),
+        ({"score": float("nan")}, "score of result 1 .image 5. must be a finite number, got NaN"),
+        ({"score": float("inf")}, "must be a finite number, got Infinity"),
+        ({"score": "0.5"}, 'must be a finite number, got "0.5"'),
+        ({"score": True}, "must be a finite number, got true"),
+        ({"score": 10**400}, "must be a finite number, got 10000.* .."),
+        ({"score": None}, "must be a finite number, got null"),
         (
             {"segmentation": [[0, 0, 1, 1]]},
-            r"no run-length mask but \[\[0, 0, 1, 1\]\]: segmentation holds size and counts, not polygons",
+            r"must be a run-length \{size, counts\}, got \[\[0, 0, 1, 1\]\]. Encode polygons",
         ),
         (
             {"segmentation": {"size": [6.0, 9.0], "counts": "0f1"}},
-            r"a mask of size \[6.0, 9.0\], but image 5 is \[6, 9\]",
+            r"must be \[6, 9\], the size of image 5, got \[6.0, 9.0\]",
         ),
-        ({"segmentation": None}, "no run-length mask"),
+        ({"segmentation": None}, "must be a run-length .* got null"),
         (
             {"segmentation": encode_mask(np.ones((9, 6), dtype=bool))},
-            r"size \[9, 6\], but image 5 is \[6, 9\]",
+            r"must be \[6, 9\], the size of image 5, got \[9, 6\]",
         ),
-        (code("hello world"), "result 1 .image 5. has a broken mask"),
-        (code("¤¤"), "a character that no run-length code has"),
-        (code("0 0"), "a character that no run-length code has"),
-        (code("1P"), "stop in the middle of a number"),
+        (
+            code("hello world"),
+            "segmentation.counts of result 1 .image 5. must be a valid run-length code, got ",
+        ),
+        (code("¤¤"), "a character outside the code"),
+        (code("0 0"), "a character outside the code"),
+        (code("1P"), "an unfinished number at the end"),
         (code("PPPPPPPPPPPPPPPPPPPP1"), "a number beyond any image"),
         (code("O1"), "a negative run"),
-        (code(encode_mask(np.ones((6, 8), dtype=bool))["counts"]), "add up to 48 pixels, its image has 54"),
-        (code(""), "add up to 0 pixels"),
-        (code([50, 3]), "no whole numbers from 0 on that add up to 54"),
-        (code([60, -6]), "no whole numbers"),
-        (code([53.0, 1.0]), "no whole numbers"),
-        (code([53, True]), "no whole numbers"),
-        (code([[53], {}]), "no whole numbers"),
+        (
+            code(encode_mask(np.ones((6, 8), dtype=bool))["counts"]),
+            "must add up to 54 pixels, those of its image, got 48",
+        ),
+        (code(""), "those of its image, got 0"),
+        (code([50, 3]), r"must be integers >= 0 that add up to 54 pixels, got \[50, 3\]"),
+        (code([60, -6]), "must be integers >= 0"),
+        (code([53.0, 1.0]), "must be integers >= 0"),
+        (code([53, True]), "must be integers >= 0"),
+        (code([[53], {}]), "must be integers >= 0"),
     ],
 )
 def test_wrong_rows_are_named(change: dict, message: str) -> None:
@@ -87,7 +93,7 @@ def test_wrong_rows_are_named(change: dict, message: str) -> None:
 
 def test_a_row_that_comes_twice_is_refused_a_mask_of_two_categories_is_not() -> None:
     check_results(TRUTH, [row(), row(category_id=2), row(score=0.4)])
-    with pytest.raises(UserError, match=r"result 2 is result 0 again \(image 5\)"):
+    with pytest.raises(UserError, match=r"result 2 \(image 5\) must be new, got result 0 again"):
         check_results(TRUTH, [row(), row(score=0.4), row()])
 
 
@@ -112,9 +118,7 @@ def test_a_category_that_the_truth_does_not_list_is_named(category: object, show
     )
     with pytest.raises(
         UserError,
-        match=r"result 1 \(image 5\) has the category "
-        + shown
-        + ", which the truth does not list: it lists 3 ..",
+        match=r"category_id of result 1 \(image 5\) must be listed by the truth: 3 .*, got " + shown,
     ):
         check_results(listed, [row(category_id=3), row(category_id=category)])
 
@@ -123,15 +127,15 @@ def test_whole_floats_are_ids_as_data_frames_write_them() -> None:
     listed = {**TRUTH, "categories": [{"id": 3, "name": "cell"}]}
     rows = [row(image_id=5.0, category_id=3.0), row(image_id=5.0, category_id=3, score=1)]
     check_results(listed, rows)
-    assert categories_of(listed, rows).tolist() == [3, 3]
+    assert read_categories(listed, rows).tolist() == [3, 3]
 
 
 def test_missing_keys_and_other_files_are_named() -> None:
-    with pytest.raises(UserError, match="result 0 has no score"):
+    with pytest.raises(UserError, match="result 0 must have .*, got no score"):
         check_results(TRUTH, [{"image_id": 5, "segmentation": {}}])
-    with pytest.raises(UserError, match='result 0 is "row": each row is'):
+    with pytest.raises(UserError, match='result 0 must be .*, got "row"'):
         check_results(TRUTH, ["row"])
-    with pytest.raises(UserError, match="not dict"):
+    with pytest.raises(UserError, match="results must be a list of .*, got dict"):
         check_results(TRUTH, {"annotations": []})
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from rpe.metric.run_length import close_masks, compressed, cumulated, offsets, parse, some_of
+from rpe.metric.run_length import compress, cumsum_by_part, find_close_masks, offsets, parse, slice_masks
 from rpe.structures import decode_mask, encode_mask
 
 SIZES = ((1, 1), (1, 40), (40, 1), (23, 31), (200, 300))
@@ -50,20 +50,20 @@ def test_masks_that_overlap_a_thing(least: float) -> None:
         for thing in [*some_masks(size, seed=1), *masks[:6]]:
             wanted = coco_mask.iou(codes, [encode_mask(thing)], [0])[:, 0]
             one = parse([encode_mask(thing)["counts"]])
-            close, ious = close_masks(parse([code["counts"] for code in codes]), one, least)
+            close, ious = find_close_masks(parse([code["counts"] for code in codes]), one, least)
             assert (
                 close.tolist() == np.nonzero(wanted >= least)[0].tolist()
                 and ious.tolist() == wanted[close].tolist()
             )
             found += len(close)
     assert found > 20
-    assert close_masks(parse([]), one, least)[0].tolist() == []
+    assert find_close_masks(parse([]), one, least)[0].tolist() == []
 
 
 def test_some_of_the_masks() -> None:
     codes = [encode_mask(mask)["counts"] for mask in some_masks((23, 31))]
     for start, stop in ((0, 3), (4, 5), (9, 50)):
-        part, alone = some_of(parse(codes), start, stop), parse(codes[start:stop])
+        part, alone = slice_masks(parse(codes), start, stop), parse(codes[start:stop])
         for name in ("starts", "ends", "first", "areas", "pixels"):
             assert getattr(part, name).tolist() == getattr(alone, name).tolist()
 
@@ -83,14 +83,14 @@ def test_every_way_to_write_a_mask() -> None:
     flat = wanted.flatten(order="F").astype(int)
     counts = np.diff(np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1, [flat.size]])).tolist()
     for code in ([[3, 2, 8, 2, 8, 7, 3, 7]], {"size": [12, 10], "counts": counts}, encode_mask(wanted)):
-        assert (decode_mask(compressed(code, (12, 10))) == wanted).all()
+        assert (decode_mask(compress(code, (12, 10))) == wanted).all()
 
 
 def test_sums_by_part() -> None:
     assert offsets(np.array([2, 0, 3])).tolist() == [0, 2, 2, 5]
     assert (
-        cumulated(np.arange(5), np.array([0, 2])).tolist() == [0, 1, 2, 5, 9]
-        and cumulated(np.arange(0), np.arange(0)).tolist() == []
+        cumsum_by_part(np.arange(5), np.array([0, 2])).tolist() == [0, 1, 2, 5, 9]
+        and cumsum_by_part(np.arange(0), np.arange(0)).tolist() == []
     )
 
 

@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from rpe.metric.average_recall import BACKENDS, VOC_THRESHOLDS, average_recall, recall_table
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.metric.void import known_areas, without_void
+from rpe.metric.void import find_known_areas, remove_void
 from rpe.segment import select_instances
 from rpe.structures import UserError, decode_mask, encode_mask
 
@@ -77,7 +77,7 @@ def test_as_pycocotools_on_masks_cleared_by_hand(seed: int) -> None:
         else row
         for row in rows
     ]
-    assert without_void(truth, rows) == cleared
+    assert remove_void(truth, rows) == cleared
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO()
         ground.dataset = truth
@@ -125,8 +125,8 @@ def test_objects_and_their_own_pixels_under_the_void_are_found_at_every_overlap(
     }
     assert (
         average_recall(crowd, rows)["AR@10"] == 0
-        and known_areas(crowd) == {}
-        and without_void(crowd, rows) is rows
+        and find_known_areas(crowd) == {}
+        and remove_void(crowd, rows) is rows
     )
 
 
@@ -145,5 +145,5 @@ def test_a_mask_half_hidden_by_void_still_becomes_an_instance() -> None:
 def test_a_broken_mask_is_named_by_its_row() -> None:
     truth, rows, _ = scene(0)
     rows[2] = rows[2] | {"segmentation": {"size": list(SIZE), "counts": "1P"}}
-    with pytest.raises(UserError, match=r"result 2 \(image 1\) has a broken mask"):
+    with pytest.raises(UserError, match=r"segmentation.counts of result 2 \(image 1\) must be a valid"):
         average_recall(truth, rows)

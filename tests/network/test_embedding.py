@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rpe.network.embedding import Embedding, cell_centres, periodic_coordinates
+from rpe.network.embedding import Embedding, feature_cell_centres, periodic_coordinates
 from rpe.structures import FeatureMap, UserError
 
 
@@ -37,7 +37,7 @@ def test_pixels_that_name_one_place_have_one_code() -> None:
     embedding = Embedding(channels=2, dimension=8, hidden=16, coordinates="displaced", periods=[64])
     feature = FeatureMap(torch.zeros(1, 2, 4, 4), 4)
     # a network that displaces every pixel to the place (9, 5)
-    centres = cell_centres(feature)[0]
+    centres = feature_cell_centres(feature)[0]
     to_place = (torch.tensor([9.0, 5.0])[:, None, None] - centres) / Embedding.DISPLACEMENT
     outputs = torch.cat([torch.zeros(8, 4, 4), to_place])[None]
     embedding.layers = torch.nn.Sequential(Fixed(outputs))
@@ -66,8 +66,8 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dimension": 1}, "embedding.dimension 1"),
-        ({"coordinates": "pixel"}, "embedding.coordinates 'pixel'"),
+        ({"dimension": 1}, "embedding.dimension must be >= 2, got 1"),
+        ({"coordinates": "pixel"}, "embedding.coordinates must be none, periodic or displaced, got 'pixel'"),
     ],
 )
 def test_wrong_options(change: dict, message: str) -> None:

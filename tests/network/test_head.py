@@ -24,9 +24,9 @@ def test_subdivision_gives_a_finer_grid_over_the_same_image() -> None:
 
 
 def test_subdivision_must_divide_the_stride() -> None:
-    with pytest.raises(UserError, match=r"head.upscale 2 does not divide backbone.stride 1"):
+    with pytest.raises(UserError, match=r"head.upscale must divide backbone.stride 1, got 2"):
         Objectness(channels=6, hidden=4, upscale=2)(FeatureMap(torch.zeros(1, 6, 5, 3), 1))
-    with pytest.raises(UserError, match=r"head.upscale 0 is below 1"):
+    with pytest.raises(UserError, match=r"head.upscale must be >= 1, got 0"):
         Objectness(channels=6, hidden=4, upscale=0)
 
 
@@ -45,9 +45,9 @@ def test_boundaries_of_each_stage_and_of_all() -> None:
 
 
 def test_slips_of_the_boundary_classifier() -> None:
-    with pytest.raises(UserError, match=r"head.hidden 0 and head.upscale 1 must be 1 or more"):
+    with pytest.raises(UserError, match=r"head.hidden and head.upscale must be >= 1, got 0 and 1"):
         BoundaryClassifier(dimension=3, stages=1, hidden=0, upscale=1)
-    with pytest.raises(UserError, match=r"head.upscale 2 does not divide backbone.stride 1"):
+    with pytest.raises(UserError, match=r"head.upscale must divide backbone.stride 1, got 2"):
         BoundaryClassifier(dimension=3, stages=1, hidden=1, upscale=2)(
             [FeatureMap(torch.zeros(1, 3, 4, 4), 1)]
         )
@@ -73,5 +73,5 @@ def test_a_classifier_says_what_is_an_object_by_its_classes() -> None:
 
 @pytest.mark.parametrize("classes", [0, 255])
 def test_a_number_of_classes_that_no_map_holds(classes: int) -> None:
-    with pytest.raises(UserError, match=rf"head.classes {classes} is outside \[1, 254\]"):
+    with pytest.raises(UserError, match=rf"head.classes must be in \[1, 254\], got {classes}"):
         Classifier(channels=6, classes=classes, hidden=8, upscale=1)

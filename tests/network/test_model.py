@@ -5,7 +5,7 @@ from rpe.network.backbone import UNet
 from rpe.network.embedding import Embedding
 from rpe.network.head import BoundaryClassifier, Classifier, Objectness
 from rpe.network.model import BoundaryDetector, PixelEmbedding
-from rpe.segment import image_of
+from rpe.segment import select_image
 from rpe.sphere import normalise
 from rpe.structures import pixel_centres
 
@@ -68,7 +68,7 @@ def test_with_classes_the_objectness_is_theirs_and_the_embedding_can_be_left_out
         and embedded.objectness.values.shape == (2, 1, 8, 12)
     )
     assert torch.equal(model.classify(images).values, embedded.classes.values)
-    one = image_of(embedded, 1)
+    one = select_image(embedded, 1)
     assert one.classes is not None and torch.equal(one.classes.values, embedded.classes.values[1:])
     model.classify(images).values.sum().backward()
     assert all(parameter.grad is None for parameter in model.embedding.parameters())

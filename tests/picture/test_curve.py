@@ -4,12 +4,12 @@ import numpy as np
 from PIL import Image
 
 from rpe.metric.boundary import f_measure
-from rpe.picture.curve import LINES, PUBLISHED, draw_curve, precision_at
+from rpe.picture.curve import F_LINES, PUBLISHED, draw_curve, precision_at
 
 
 def test_lines_have_one_f_measure() -> None:
     recall = np.linspace(0.01, 1, 50)
-    for score in LINES:
+    for score in F_LINES:
         precision = precision_at(recall, score)
         there = np.isfinite(precision)
         assert there.any() and np.allclose(f_measure(recall[there], precision[there]), score)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from rpe.grouping import mean_shift, nonblurring_mean_shift
-from rpe.picture.colour import one_projection
+from rpe.picture.colour import project_on_principal_axes
 from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table, spread_loops
 from rpe.picture.sphere import Motion
 from rpe.sphere import normalise
@@ -48,12 +48,14 @@ def test_moves_as_a_table() -> None:
 def test_both_kinds_are_drawn_by_one_projection(tmp_path: Path) -> None:
     motions, black = motions_of(3), np.zeros((6, 10, 3))
     draw_comparison(motions, [0, 1, 3], black, black, tmp_path / "one.png")
-    colours = one_projection([iterate for motion in motions.values() for iterate in motion.iterates])
+    colours = project_on_principal_axes(
+        [iterate for motion in motions.values() for iterate in motion.iterates]
+    )
     wanted = as_bytes(np.concatenate([colours[index] for index in (0, 1, 3, 4, 5, 7)]))
     found = colours_in(tmp_path / "one.png")
     assert len(wanted & found) > 0.9 * len(wanted)
     assert len(as_bytes(np.concatenate([colours[2], colours[6]])) & found - wanted) < 10, (
-        "the second loop was not asked for"
+        "the second loop was not requested"
     )
 
 
@@ -63,7 +65,7 @@ def test_projections_are_drawn_in_rows(tmp_path: Path) -> None:
     draw_projections(motion, [0, 3], black, black, [], tmp_path / "one.png")
     one, three = (Image.open(tmp_path / f"{name}.png").size for name in ("one", "three"))
     assert one[0] == three[0] and abs(three[1] - 3 * one[1]) <= 3
-    wanted = as_bytes(np.concatenate([one_projection(motion.iterates)[loop] for loop in (0, 3)]))
+    wanted = as_bytes(np.concatenate([project_on_principal_axes(motion.iterates)[loop] for loop in (0, 3)]))
     assert len(wanted & colours_in(tmp_path / "one.png")) > 0.9 * len(wanted)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rpe.grouping import mean_shift
 from rpe.loss import pairwise_margin_loss
-from rpe.picture.gradients import draw_gradients, flow, forces_on_outlier, two_groups
+from rpe.picture.gradients import draw_gradients, forces_on_outlier, trace_flow, two_groups
 
 
 def loss_of(angles: torch.Tensor, labels: torch.Tensor, loops: int) -> float:
@@ -19,7 +19,7 @@ def loss_of(angles: torch.Tensor, labels: torch.Tensor, loops: int) -> float:
 @pytest.mark.parametrize("loops", [0, 1, 3, 5, 7])
 def test_force_is_minus_the_finite_difference(loops: int) -> None:
     angles, labels = two_groups(11.0, 6)
-    force = flow(angles, labels, loops, 0.2, 0.5).force
+    force = trace_flow(angles, labels, loops, 0.2, 0.5).force
     for point in (0, 8, 12):
         bump = torch.zeros_like(angles)
         bump[point] = 1e-5
@@ -29,7 +29,7 @@ def test_force_is_minus_the_finite_difference(loops: int) -> None:
 
 def test_the_story_that_the_picture_tells() -> None:
     angles, labels = two_groups(11.0, 20)
-    flows = {loops: flow(angles, labels, loops, 0.2, 0.5) for loops in (0, 1, 3, 5, 7)}
+    flows = {loops: trace_flow(angles, labels, loops, 0.2, 0.5) for loops in (0, 1, 3, 5, 7)}
     outlier = {loops: float(one.force[-1]) for loops, one in flows.items()}
     assert outlier[5] < outlier[3] < outlier[1] < outlier[0] < 0, "homewards, and more with each loop"
     assert abs(outlier[7]) < 0.1 * abs(outlier[0]), "gone where it has arrived"
@@ -44,7 +44,7 @@ def test_many_places_at_once_are_each_for_itself() -> None:
     for column, place in enumerate((-30.0, 4.0, 11.0)):
         for row, loops in enumerate((0, 5)):
             assert forces[row, column] == pytest.approx(
-                float(flow(*two_groups(place, 8), loops, 0.2, 0.5).force[-1]), rel=1e-9, abs=1e-15
+                float(trace_flow(*two_groups(place, 8), loops, 0.2, 0.5).force[-1]), rel=1e-9, abs=1e-15
             )
 
 

@@ -10,8 +10,8 @@ from rpe.network.backbone import UNet
 from rpe.network.embedding import Embedding
 from rpe.network.head import Objectness
 from rpe.network.model import PixelEmbedding
-from rpe.picture.sheet import LARGEST, draw_boundaries, draw_sheet, embedded_pixels
-from rpe.segment import PlainRanker, Proposer, Segmenter
+from rpe.picture.sheet import LONGEST_SIDE, draw_boundaries, draw_sheet, sample_points
+from rpe.segment import HeuristicRanker, Proposer, Segmenter
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import Batch, FeatureMap, NetworkOutput, pixel_centres
 
@@ -26,17 +26,17 @@ def embedded_of(labels: torch.Tensor) -> NetworkOutput:
 def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypatch) -> None:
     labels = torch.zeros(1, 20, 30, dtype=torch.int64)
     labels[0, 4:14, 4:14] = 1
-    embedded = embedded_of(labels)
-    embedded.points = FeatureMap(
-        normalise((embedded.points.values + 0.2 * torch.randn(1, 3, 20, 30)).movedim(1, -1)).movedim(-1, 1), 1
+    output = embedded_of(labels)
+    output.points = FeatureMap(
+        normalise((output.points.values + 0.2 * torch.randn(1, 3, 20, 30)).movedim(1, -1)).movedim(-1, 1), 1
     )
     batch = Batch(torch.rand(1, 3, 20, 30), labels, [7], [(20, 30)])
     grouping = MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0)
     proposer = Proposer(
-        [0.3], [3], 0.01, 1e-6, None, None, False, [0.5], 1, 0.9, 10, 0.5, PlainRanker(3, 20.0)
+        [0.3], [3], 0.01, 1e-6, None, None, False, [0.5], 1, 0.9, 10, 0.5, HeuristicRanker(3, 20.0)
     )
     network = PixelEmbedding(UNet(4, 1, 1), Embedding(4, 3, 4, "none", []), grouping, Objectness(4, 4, 1))
-    monkeypatch.setattr(network, "embed", lambda images: embedded)
+    monkeypatch.setattr(network, "embed", lambda images: output)
     titles, saved = [], Figure.savefig
     monkeypatch.setattr(
         Figure,
@@ -49,7 +49,7 @@ def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypa
     draw_sheet(batch, Segmenter(network, proposer), tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert pixels.shape[1] > 5 * pixels.shape[0] and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
-    iterates = grouping(embedded_pixels(embedded, labels)[0])
+    iterates = grouping(sample_points(output, labels)[0])
     largest = float(cosine_distance(iterates[0], iterates[1]).max())
     assert (
         titles[2] == "X_0"
@@ -59,15 +59,15 @@ def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypa
 
 
 def test_pixels_of_a_large_image_are_taken_evenly() -> None:
-    labels = torch.zeros(1, 3 * LARGEST, 30, dtype=torch.int64)
-    ramp = pixel_centres((3 * LARGEST, 30), torch.device("cpu"))[:, 0].reshape(1, 1, 3 * LARGEST, 30) / (
-        3 * LARGEST
-    )
+    labels = torch.zeros(1, 3 * LONGEST_SIDE, 30, dtype=torch.int64)
+    ramp = pixel_centres((3 * LONGEST_SIDE, 30), torch.device("cpu"))[:, 0].reshape(
+        1, 1, 3 * LONGEST_SIDE, 30
+    ) / (3 * LONGEST_SIDE)
     points = FeatureMap(torch.cat([ramp.cos(), ramp.sin()], 1), 1)
-    found, size = embedded_pixels(NetworkOutput(points, points, points), labels)
-    assert size == (LARGEST, 10) and found.shape == (1, LARGEST * 10, 2)
+    found, size = sample_points(NetworkOutput(points, points, points), labels)
+    assert size == (LONGEST_SIDE, 10) and found.shape == (1, LONGEST_SIDE * 10, 2)
     angles = torch.atan2(found[0, :, 1], found[0, :, 0]).reshape(size)
-    assert torch.allclose(angles[:, 0], (torch.arange(LARGEST) + 0.5) / LARGEST, atol=1e-4)
+    assert torch.allclose(angles[:, 0], (torch.arange(LONGEST_SIDE) + 0.5) / LONGEST_SIDE, atol=1e-4)
 
 
 def test_boundaries_are_drawn(tmp_path: Path) -> None:

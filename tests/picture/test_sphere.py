@@ -8,21 +8,21 @@ from PIL import Image
 from rpe.grouping import mean_shift
 from rpe.overlay import colours_of
 from rpe.picture.sphere import (
-    FRAMES,
-    HOLD,
-    MOST_OF_A_GROUP,
-    QUIET,
+    BACKGROUND_COLOUR,
+    FINAL_FRAMES,
+    FRAMES_PER_LOOP,
+    MAX_GROUP_POINTS,
     Motion,
     animate_sphere,
-    between,
-    camera_before,
-    chosen_points,
+    choose_camera,
+    choose_points,
     draw_sphere,
     graticule,
-    in_space,
+    interpolate,
     point_colours,
     point_sizes,
-    turned,
+    project_to_space,
+    turn_camera,
 )
 from rpe.sphere import normalise
 
@@ -43,13 +43,13 @@ def test_three_dimensions_stay_and_more_are_projected_by_one_projection() -> Non
     motion = motion_of(3)
     assert all(
         np.allclose(space, iterate.numpy(), atol=1e-7)
-        for space, iterate in zip(in_space(motion), motion.iterates, strict=True)
+        for space, iterate in zip(project_to_space(motion), motion.iterates, strict=True)
     )
-    flat = in_space(motion_of(2))
+    flat = project_to_space(motion_of(2))
     assert flat[0].shape == (60, 3) and (flat[0][:, 2] == 0).all()
     wide = motion_of(9)
     wide.iterates[1][5] = wide.iterates[0][7]
-    space = in_space(wide)
+    space = project_to_space(wide)
     assert (
         np.allclose(space[1][5], space[0][7])
         and np.linalg.norm(np.concatenate(space), axis=1).max() <= 1 + 1e-6
@@ -60,14 +60,14 @@ def test_three_dimensions_stay_and_more_are_projected_by_one_projection() -> Non
 def test_a_camera_sees_the_groups_and_turns_about_its_upright_axis() -> None:
     motion = motion_of(3)
     points, labels = motion.iterates[0].numpy().astype(float), motion.labels.numpy()
-    camera = camera_before(points, labels)
+    camera = choose_camera(points, labels)
     assert np.allclose(camera @ camera.T, np.eye(3), atol=1e-9) and np.linalg.det(camera) == pytest.approx(1)
     assert ((points @ camera[2]) > 0).mean() > 0.9
-    behind = turned(camera, 180)
+    behind = turn_camera(camera, 180)
     assert np.allclose(behind, np.diag([-1, 1, -1]) @ camera) and np.allclose(
-        turned(turned(camera, 25), -25), camera
+        turn_camera(turn_camera(camera, 25), -25), camera
     )
-    circles = np.concatenate(graticule(turned(camera, 25) @ camera.T))
+    circles = np.concatenate(graticule(turn_camera(camera, 25) @ camera.T))
     assert np.nanmax((circles**2).sum(1)) <= 1 + 1e-9 and np.isnan(circles).any(), (
         "what is behind is not drawn"
     )
@@ -75,8 +75,8 @@ def test_a_camera_sees_the_groups_and_turns_about_its_upright_axis() -> None:
 
 def test_points_are_chosen_by_group_and_grow_where_they_meet() -> None:
     labels = np.array([0] * 1000 + [1] * 3)
-    some = chosen_points(labels)
-    assert (labels[some] == 0).sum() == MOST_OF_A_GROUP and (labels[some] == 1).sum() == 3
+    some = choose_points(labels)
+    assert (labels[some] == 0).sum() == MAX_GROUP_POINTS and (labels[some] == 1).sum() == 3
     here = np.zeros((10, 3))
     here[9] = 1
     sizes = point_sizes(here, np.array([1] * 5 + [2] * 4 + [2]))
@@ -88,19 +88,21 @@ def test_points_are_chosen_by_group_and_grow_where_they_meet() -> None:
 
 def test_colours_are_the_objects_and_the_background_is_quiet() -> None:
     colours = point_colours(np.array([-1, 0, 4]))
-    assert (colours[:2] == QUIET).all() and (colours[2] == colours_of(np.array([[4]]))[0, 0]).all()
+    assert (colours[:2] == BACKGROUND_COLOUR).all() and (
+        colours[2] == colours_of(np.array([[4]]))[0, 0]
+    ).all()
 
 
 def test_points_move_along_great_circles() -> None:
     quarter = [np.array([[1.0, 0, 0]]), np.array([[0, 1.0, 0]])]
-    half = between(quarter, 0.5)
+    half = interpolate(quarter, 0.5)
     assert (
         np.allclose(half, [[0.5**0.5, 0.5**0.5, 0]])
-        and between(quarter, 1.0) is quarter[1]
-        and between(quarter, 0.0) is quarter[0]
+        and interpolate(quarter, 1.0) is quarter[1]
+        and interpolate(quarter, 0.0) is quarter[0]
     )
     inside = [0.5 * quarter[0], quarter[1]]
-    assert np.linalg.norm(between(inside, 0.5)) == pytest.approx(0.75), "projected points keep their depth"
+    assert np.linalg.norm(interpolate(inside, 0.5)) == pytest.approx(0.75), "project points keep their depth"
 
 
 def test_still_and_animation_show_the_objects(tmp_path: Path) -> None:
@@ -117,5 +119,5 @@ def test_still_and_animation_show_the_objects(tmp_path: Path) -> None:
         for index in range(film.n_frames):
             film.seek(index)
             frames.append(np.asarray(film.convert("RGB")).astype(int))
-    assert len(frames) == 2 * FRAMES + HOLD
-    assert (frames[0] != frames[FRAMES]).any()
+    assert len(frames) == 2 * FRAMES_PER_LOOP + FINAL_FRAMES
+    assert (frames[0] != frames[FRAMES_PER_LOOP]).any()

@@ -66,7 +66,7 @@ def test_another_task_is_built_of_what_its_constructor_names(
     assert (
         isinstance(task, Edges)
         and task.thin == 3
-        and task.loss.margin == 0.5
+        and task.loss.pairwise.margin == 0.5
         and task.schedule(1.0) == pytest.approx(0.001)
     )
     assert task_class(whole).monitor == "val/ODS"
@@ -102,11 +102,11 @@ def test_a_fault_of_ours_stays_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     from rpe.run import building
 
     with pytest.raises(TypeError, match="our fault 3"):
-        building.refused_in_one_line(lambda: Broken(3), "backbone", Broken)
+        building.call_constructor(lambda: Broken(3), "backbone", Broken)
     with pytest.raises(UserError, match="trainer: no such thing"):
-        building.refused_in_one_line(refusing, "trainer", torch.nn.Linear)
+        building.call_constructor(refusing, "trainer", torch.nn.Linear)
     with pytest.raises(ZeroDivisionError):
-        building.refused_in_one_line(lambda: 1 // 0, "trainer", torch.nn.Linear)
+        building.call_constructor(lambda: 1 // 0, "trainer", torch.nn.Linear)
 
 
 def refusing() -> None:
@@ -114,21 +114,21 @@ def refusing() -> None:
 
 
 def test_values_that_stand_elsewhere_are_named_where_they_stand() -> None:
-    with pytest.raises(UserError, match="^loss.margin must be a number"):
-        check_config(config("loss.margin=abc"))
-    with pytest.raises(UserError, match="^data.seed must be a whole number"):
+    with pytest.raises(UserError, match="^loss.pairwise.margin must be a number"):
+        check_config(config("loss.pairwise.margin=abc"))
+    with pytest.raises(UserError, match="^data.seed must be an integer"):
         check_config(config("data.seed=abc"))
 
 
 def test_entries_that_are_null_are_left_out() -> None:
     assert [
-        type(callback).__name__ for callback in build_named(config("callbacks.pictures=null"), "callback")
+        type(callback).__name__ for callback in build_named(config("callbacks.pictures=null"), "callbacks")
     ] == [
         "Progress",
         "GradientNorm",
         "CollapseWatch",
     ]
-    with pytest.raises(UserError, match="callbacks.pictures.images is missing"):
+    with pytest.raises(UserError, match="callbacks.pictures.images must have a value, got none"):
         build(config("~callbacks.pictures.images"), "callbacks.pictures")
 
 
@@ -157,6 +157,6 @@ def test_data_of_another_kind_are_refused() -> None:
     assert isinstance(data, Digits)
     with pytest.raises(
         UserError,
-        match="data other .SplitData. is not what rpe.task.instance.InstanceTask takes: it needs InstanceData",
+        match="data must be InstanceData for rpe.task.instance.InstanceTask, got other .SplitData.",
     ):
         check_pair(task_class(whole), SplitData("other", 1, 1, 0, 0), whole)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.run.calibration import FILE, apply_calibration, fitted_for, write_calibration
-from rpe.segment import PlainRanker
+from rpe.run.calibration import FILE, apply_calibration, fit_settings, write_calibration
+from rpe.segment import HeuristicRanker
 from rpe.segment.calibration import CalibratedRanker
 from rpe.structures import UserError
 from rpe.task.base import Task
@@ -21,7 +21,7 @@ def a_task(groups: bool = True) -> InstanceTask:
     task = InstanceTask.__new__(InstanceTask)
     torch.nn.Module.__init__(task)
     task.proposal, task.groups = torch.nn.Module(), groups
-    task.proposal.ranker = PlainRanker(4, 20.0)
+    task.proposal.ranker = HeuristicRanker(4, 20.0)
     return task
 
 
@@ -35,14 +35,14 @@ def configs(folder: Path, calibrated: object = True, area: float = 20.0) -> tupl
 def weights(tmp_path: Path) -> Path:
     file = tmp_path / "best.ckpt"
     file.write_bytes(b"weights")
-    write_calibration(tmp_path, KNOTS, fitted_for(configs(tmp_path)[1], file), {"data": "digits"})
+    write_calibration(tmp_path, KNOTS, fit_settings(configs(tmp_path)[1], file), {"data": "digits"})
     return file
 
 
 def test_it_is_applied_when_requested(weights: Path) -> None:
     task = a_task()
     assert apply_calibration(*configs(weights.parent, False), weights, task) == {} and isinstance(
-        task.proposal.ranker, PlainRanker
+        task.proposal.ranker, HeuristicRanker
     )
     assert apply_calibration(*configs(weights.parent), weights, task) == {
         "calibration": {"scores": [0.1, 0.9], "ious": [0.0, 0.5]}
@@ -73,10 +73,10 @@ def test_what_it_was_not_fitted_for_is_refused(weights: Path) -> None:
         "",
         "[]",
         "{}",
-        '{"scores": [1], "ious": [1], "fitted_for": {}}',
+        '{"scores": [1], "ious": [1], "fit_settings": {}}',
         '{"scores": [0, 1], "ious": ["a", 1]}',
-        '{"scores": [1, 0], "ious": [0, 1], "fitted_for": {}}',
-        '{"scores": [0, 1], "ious": [0, NaN], "fitted_for": {}}',
+        '{"scores": [1, 0], "ious": [0, 1], "fit_settings": {}}',
+        '{"scores": [0, 1], "ious": [0, NaN], "fit_settings": {}}',
         "\udcff",
     ],
 )
@@ -85,7 +85,7 @@ def test_broken_and_missing_files(content: str, weights: Path) -> None:
     file.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match="calibration.json must be as rpe.tools.calibrate wrote it"):
         apply_calibration(*configs(weights.parent), weights, a_task())
-    file.write_text(json.dumps({"scores": [0, 1], "ious": [0, 1], "fitted_for": None}))
+    file.write_text(json.dumps({"scores": [0, 1], "ious": [0, 1], "fit_settings": None}))
     with pytest.raises(UserError, match="with other weights and ranker"):
         apply_calibration(*configs(weights.parent), weights, a_task())
     file.unlink()

@@ -19,11 +19,11 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def run(door: Callable[..., None], tmp_path: Path) -> Path:
+def run(command_line: Callable[..., None], tmp_path: Path) -> Path:
     """A run that was written down, and stopped there."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr("rpe.run.train.fit_and_test", stop)
-        door(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'run'}")
+        command_line(train.main, "experiment=digits", f"hydra.run.dir={tmp_path / 'run'}")
     return tmp_path / "run"
 
 
@@ -32,34 +32,36 @@ def stop(*_: object) -> None:
 
 
 def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "task is what the run was trained for" in refused(evaluate.main, f"run={run}", "task=instance")
-    assert "names restricts predictions=" in refused(evaluate.main, f"run={run}", "names=[1]")
-    assert "score_threshold is for predictions=; of a run, proposal.score_threshold" in refused(
+    assert "task must be the one that the run was trained for" in refused(
+        evaluate.main, f"run={run}", "task=instance"
+    )
+    assert "names must be null beside run=" in refused(evaluate.main, f"run={run}", "names=[1]")
+    assert "score_threshold applies to predictions= only. Set proposal.score_threshold" in refused(
         evaluate.main, f"run={run}", "score_threshold=0.1"
     )
-    assert "thresholds is for predictions=; a run's maps are counted at the official 99" in refused(
+    assert "thresholds applies to predictions= only: a run's maps are counted at the official 99" in refused(
         evaluate.main, f"run={run}", "thresholds=5"
     )
-    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(
+    assert "backend must be one of own, faster, pycocotools, got fast" in refused(
         evaluate.main, f"run={run}", "backend=fast"
     )
-    assert "proposal.max_proposals must be a whole number, not 'abc'" in refused(
+    assert "proposal.max_proposals must be an integer, got 'abc'" in refused(
         evaluate.main, f"run={run}", "proposal.max_proposals=abc"
     )
-    assert "data.val_scenes 0 is below 1" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
-    assert "checkpoint is null: choose best, last or a .ckpt file" in refused(
+    assert "data.val_scenes must be >= 1, got 0" in refused(evaluate.main, f"run={run}", "data.val_scenes=0")
+    assert "checkpoint must be best, last or a .ckpt file, got null" in refused(
         evaluate.main, f"run={run}", "checkpoint=null"
     )
-    assert "best.ckpt does not exist: name a run folder that has trained" in refused(
-        evaluate.main, f"run={run}"
+    assert "best.ckpt. Name a run folder that has trained" in refused(evaluate.main, f"run={run}")
+    assert "split must be one of train, val, test, got 'tset'" in refused(
+        evaluate.main, f"run={run}", "split=tset"
     )
-    assert "split 'tset' is unknown" in refused(evaluate.main, f"run={run}", "split=tset")
     (run / "config.yaml").write_text("seed: 0")
-    assert "trainer has no _target_" in refused(evaluate.main, f"run={run}", "data=digits")
+    assert "trainer must have a _target_" in refused(evaluate.main, f"run={run}", "data=digits")
 
 
 def test_predictions_are_scored_by_the_task(
-    door: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command_line: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
 
@@ -76,7 +78,9 @@ def test_predictions_are_scored_by_the_task(
         "split=test",
         f"hydra.run.dir={tmp_path / 'out'}",
     ]
-    door(evaluate.main, *named, "names=[7,a b]", "backend=faster", "score_threshold=0.25", "thresholds=5")
+    command_line(
+        evaluate.main, *named, "names=[7,a b]", "backend=faster", "score_threshold=0.25", "thresholds=5"
+    )
     assert (
         asked
         == [
@@ -91,19 +95,19 @@ def test_predictions_are_scored_by_the_task(
         ]
         and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
     )
-    assert "backend 'fast' is unknown: choose own, faster, pycocotools" in refused(
+    assert "backend must be one of own, faster, pycocotools, got fast" in refused(
         evaluate.main, *named, "backend=fast"
     )
-    assert "backend 'faster' is unknown: choose own" in refused(
+    assert "backend must be one of own, got faster" in refused(
         evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
     )
-    assert "thresholds 1 is not a whole number from 2 on" in refused(evaluate.main, *named, "thresholds=1")
-    assert "thresholds 9.5 is not a whole number" in refused(evaluate.main, *named, "thresholds=9.5")
-    assert "score_threshold None is no number" in refused(evaluate.main, *named, "score_threshold=null")
-    assert "names holds 100000.0, which YAML does not take for text" in refused(
-        evaluate.main, *named, "names=[1e5]"
+    assert "thresholds must be an integer >= 2, got 1" in refused(evaluate.main, *named, "thresholds=1")
+    assert "thresholds must be an integer >= 2, got 9.5" in refused(evaluate.main, *named, "thresholds=9.5")
+    assert "score_threshold must be a finite number, got None" in refused(
+        evaluate.main, *named, "score_threshold=null"
     )
-    assert "names 7 is no list" in refused(evaluate.main, *named, "names=7")
+    assert "names must be text or integers, got 100000.0" in refused(evaluate.main, *named, "names=[1e5]")
+    assert "names must be a list or null, got 7" in refused(evaluate.main, *named, "names=7")
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
     assert (
         "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData"
@@ -113,7 +117,7 @@ def test_predictions_are_scored_by_the_task(
 
 
 def test_ctrl_c_is_one_line_that_says_where_to_go_on(
-    door: Callable[..., None],
+    command_line: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -123,7 +127,7 @@ def test_ctrl_c_is_one_line_that_says_where_to_go_on(
 
     monkeypatch.setattr(InstanceTask, "score", staticmethod(stopped))
     with pytest.raises(SystemExit) as stop:
-        door(
+        command_line(
             evaluate.main,
             f"predictions={tmp_path / 'x.json'}",
             "data=digits",
@@ -132,7 +136,7 @@ def test_ctrl_c_is_one_line_that_says_where_to_go_on(
     error = capsys.readouterr().err
     assert (
         stop.value.code == 130
-        and f"stopped by Ctrl-C; what was finished lies in {tmp_path / 'out'}" in error
+        and f"stopped by Ctrl-C; finished work is kept in {tmp_path / 'out'}" in error
         and "Traceback" not in error
     )
 
@@ -143,13 +147,13 @@ TINY = [
     "data.num_workers=0",
     "data.batch_size=2",
     "backbone.width=4",
-    "loss.num_pixels=64",
+    "loss.pairwise.num_pixels=64",
     "callbacks.pictures=null",
 ]
 
 
 def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(
-    door: Callable[..., None], tmp_path: Path
+    command_line: Callable[..., None], tmp_path: Path
 ) -> None:
     tiny = [
         *TINY,
@@ -157,15 +161,15 @@ def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(
         "trainer.max_epochs=1",
         "trainer.check_val_every_n_epoch=2",
     ]
-    door(train.main, *tiny, f"hydra.run.dir={tmp_path / 'run'}")
+    command_line(train.main, *tiny, f"hydra.run.dir={tmp_path / 'run'}")
     assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
-    door(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
+    command_line(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
     whole = json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]
     assert (
         json.loads((tmp_path / "run" / "evaluation" / "bsds-test" / "metrics.json").read_text())["figures"]
         == whole
     )
-    door(
+    command_line(
         train.main,
         *tiny[:-2],
         f"init_from={tmp_path / 'run'}",
@@ -178,7 +182,7 @@ def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(
 
 
 def test_ctrl_c_while_training_is_one_line_too(
-    door: Callable[..., None],
+    command_line: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -188,7 +192,7 @@ def test_ctrl_c_while_training_is_one_line_too(
 
     monkeypatch.setattr(BoundaryTask, "training_step", stopped)
     with pytest.raises(SystemExit) as stop:
-        door(
+        command_line(
             train.main,
             *TINY,
             f"data.root={write_bsds(tmp_path / 'bsds', images=2)}",

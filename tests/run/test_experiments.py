@@ -5,14 +5,14 @@ from collections.abc import Callable
 import pytest
 
 import train
-from rpe.run.experiments import check_choice, experiments_of, needs, options_of_group
+from rpe.run.experiments import check_choice, experiments_of_task, options_of_group, read_needs
 from rpe.structures import UserError
 
 
 def test_train_alone_lists_each_experiment_and_what_it_needs(
-    door: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    command_line: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    door(train.main)
+    command_line(train.main)
     lines = capsys.readouterr().out.splitlines()
     for name in options_of_group("experiment"):
         assert len([line for line in lines if line.split()[0] == f"experiment={name}"]) == 1
@@ -20,13 +20,15 @@ def test_train_alone_lists_each_experiment_and_what_it_needs(
 
 
 def test_experiments_of_a_task() -> None:
-    assert experiments_of("boundary") == ["bsds"] == experiments_of("rpe.task.boundary.BoundaryTask")
     assert (
-        "digits_semantic" in experiments_of("semantic")
-        and "digits" in experiments_of("instance")
-        and experiments_of("none") == []
+        experiments_of_task("boundary") == ["bsds"] == experiments_of_task("rpe.task.boundary.BoundaryTask")
     )
-    assert needs()["digits"].startswith("nothing")
+    assert (
+        "digits_semantic" in experiments_of_task("semantic")
+        and "digits" in experiments_of_task("instance")
+        and experiments_of_task("none") == []
+    )
+    assert read_needs()["digits"].startswith("nothing")
 
 
 def test_a_training_chooses_its_data() -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from rpe.run.folder import checkpoint_of, load_weights, provenance, write_figures
+from rpe.run.folder import checkpoint_of, provenance, restore_weights, write_metrics
 from rpe.structures import UserError
 
 
 def test_a_checkpoint_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"best.ckpt does not exist: name a run folder that has trained"):
+    with pytest.raises(
+        UserError, match=r"checkpoint must exist, got .*best.ckpt. Name a run folder that has trained"
+    ):
         checkpoint_of(str(tmp_path))
 
 
@@ -17,17 +19,19 @@ def test_weights(tmp_path: Path) -> None:
     one = torch.nn.Linear(2, 3)
     torch.save({"state_dict": one.state_dict(), "epoch": 4}, tmp_path / "a.ckpt")
     other = torch.nn.Linear(2, 3)
-    assert load_weights(other, tmp_path / "a.ckpt")["epoch"] == 4 and torch.equal(one.weight, other.weight)
-    with pytest.raises(UserError, match=r"is of another model: weight is \[3, 2\] there and \[3, 5\] here"):
-        load_weights(torch.nn.Linear(5, 3), tmp_path / "a.ckpt")
+    assert restore_weights(other, tmp_path / "a.ckpt")["epoch"] == 4 and torch.equal(one.weight, other.weight)
+    with pytest.raises(
+        UserError, match=r"checkpoint must fit the model, got .*: weight is \[3, 2\], not \[3, 5\]"
+    ):
+        restore_weights(torch.nn.Linear(5, 3), tmp_path / "a.ckpt")
     for content in ({"state_dict": 5}, [1], {}):
         torch.save(content, tmp_path / "b.ckpt")
-        with pytest.raises(UserError, match="b.ckpt is not a checkpoint of this program"):
-            load_weights(other, tmp_path / "b.ckpt")
+        with pytest.raises(UserError, match="checkpoint must be one that train.py wrote, got .*b.ckpt"):
+            restore_weights(other, tmp_path / "b.ckpt")
 
 
 def test_figures_that_are_no_number_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_figures(
+    write_metrics(
         tmp_path,
         {"AR@10": 0.123456, "images": 5.0, "none": float("nan")},
         provenance({"data": {}}, "val", 0.0),
@@ -41,8 +45,8 @@ def test_figures_that_are_no_number_are_shown_too(tmp_path: Path, capsys: pytest
 def test_lines_beside_figures_of_zero_are_kept_and_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_figures(tmp_path, {"AP50": 0.0}, {"data": {}}, "digits val", ["no mask [1.5] has it"])
+    write_metrics(tmp_path, {"AP50": 0.0}, {"data": {}}, "digits val", ["no mask [1.5] has it"])
     assert "note: no mask [1.5] has it" in capsys.readouterr().out
     assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == ["no mask [1.5] has it"]
-    write_figures(tmp_path, {"AP50": 1.0}, {"data": {}}, "digits val")
+    write_metrics(tmp_path, {"AP50": 1.0}, {"data": {}}, "digits val")
     assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"figures", "run"}

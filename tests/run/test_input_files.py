@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpe.run.input_files import image_files, left_out
+from rpe.run.input_files import count_other_files, image_files
 from rpe.run.prediction_writer import PredictionWriter
 from rpe.structures import UserError
 
@@ -30,7 +30,8 @@ def test_files_folders_and_nothing(tmp_path: Path) -> None:
     assert image_files(str(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "b.png"]
     assert image_files(str(tmp_path / "text.txt")) == [tmp_path / "text.txt"], "what is named is tried"
     with pytest.raises(
-        UserError, match="names no image: name a file, a folder that holds some, or a pattern"
+        UserError,
+        match="images must name at least one image, got .*Name a file, a folder of images, or a pattern",
     ):
         image_files(str(tmp_path / "*.tif"))
 
@@ -39,10 +40,11 @@ def test_what_is_left_out_of_a_folder_is_counted_by_suffix(tmp_path: Path) -> No
     for name in ("a.png", ".hidden", "b.czi", "c.czi", "d.txt", "README"):
         (tmp_path / name).touch()
     (tmp_path / "below").mkdir()
-    assert left_out(str(tmp_path)) == "2 *.czi, 1 without suffix and 1 *.txt"
-    assert left_out(str(tmp_path / "a.png")) == left_out(f"{tmp_path}/*.png") == ""
+    assert count_other_files(str(tmp_path)) == "2 *.czi, 1 without suffix and 1 *.txt"
+    assert count_other_files(str(tmp_path / "a.png")) == count_other_files(f"{tmp_path}/*.png") == ""
     (tmp_path / "a.png").unlink()
     with pytest.raises(
-        UserError, match=r"names no image .2 \*.czi, 1 without suffix and 1 \*.txt there.: name a file"
+        UserError,
+        match=r"images must name at least one image, got .* .2 \*.czi, 1 without suffix and 1 \*.txt there.. Name a file",
     ):
         image_files(str(tmp_path))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rpe.run.lock import free_gpu, held
+from rpe.run.lock import hold_folder, hold_gpu
 from rpe.structures import UserError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from rpe.run.lock import free_gpu, held
+from rpe.run.lock import hold_gpu, hold_folder
 what, folder = sys.argv[1], Path(sys.argv[2])
-with held(folder, None) if what == "folder" else free_gpu(["a", "b"], folder) as index:
+with hold_folder(folder, None) if what == "folder" else hold_gpu(["a", "b"], folder) as index:
     print(index, flush=True)
     time.sleep(60)
 """
@@ -34,17 +34,20 @@ def test_a_folder_is_held_until_its_holder_is_killed(
 ) -> None:
     other, _ = holder("folder", tmp_path)
     try:
-        with pytest.raises(UserError, match="is being written by another process"), held(tmp_path, None):
+        with (
+            pytest.raises(UserError, match="run folder must be free, got .*, which another process writes"),
+            hold_folder(tmp_path, None),
+        ):
             pass
         started = time.monotonic()
         killer = subprocess.Popen(
             [sys.executable, "-c", f"import os, time; time.sleep(1); os.kill({other.pid}, 9)"]
         )
-        with held(tmp_path, "the point is trained"):
+        with hold_folder(tmp_path, "the job is trained"):
             assert time.monotonic() - started > 0.5
-        assert capsys.readouterr().out == "the point is trained: waiting for it\n"
+        assert capsys.readouterr().out == "the job is trained: waiting for it\n"
         killer.wait()
-        with held(tmp_path, None):
+        with hold_folder(tmp_path, None):
             assert list(tmp_path.iterdir()) == [], "nothing is left in it"
     finally:
         other.kill()
@@ -55,10 +58,10 @@ def test_each_job_has_a_gpu_of_its_own(tmp_path: Path) -> None:
     second, two = holder("gpu", tmp_path)
     try:
         assert {one, two} == {"0", "1"}
-        with free_gpu(["a", "b", "c"], tmp_path) as index:
+        with hold_gpu(["a", "b", "c"], tmp_path) as index:
             assert index == 2
         (first if one == "1" else second).kill()
-        with free_gpu(["a", "b"], tmp_path) as index:
+        with hold_gpu(["a", "b"], tmp_path) as index:
             assert index == 1
     finally:
         for process in (first, second):

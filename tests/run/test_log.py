@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rpe.run.log import LOG, Copy, logged
+from rpe.run.log import LOG_FILE, LogStream, log_output
 
 
 def test_lines_are_copied_without_colours_and_bars(tmp_path: Path) -> None:
     stream = io.StringIO()
-    copy = Copy(stream, tmp_path / LOG)
+    copy = LogStream(stream, tmp_path / LOG_FILE)
     for text in ("a\x1b[32mb", "\x1b[0m c\n", "epoch 1/2 \x1b[35m━━━\x1b[0m 0:01\r\n", "┏━━┓\nlast"):
         copy.write(text)
-    assert [line[20:] for line in (tmp_path / LOG).read_text().splitlines()] == ["ab c", "┏━━┓"]
+    assert [line[20:] for line in (tmp_path / LOG_FILE).read_text().splitlines()] == ["ab c", "┏━━┓"]
     assert stream.getvalue().endswith("┏━━┓\nlast") and not copy.isatty()
 
 
@@ -26,7 +26,7 @@ def test_a_failure_leaves_its_stack_trace_and_a_refused_run_nothing(
     for began in (True, False):
         folder = tmp_path / "outputs" / str(began)
         folder.mkdir(parents=True)
-        with pytest.raises(ZeroDivisionError), logged(folder, keep=False):
+        with pytest.raises(ZeroDivisionError), log_output(folder, keep=False):
             print("printed")
             print("warned", file=sys.stderr)
             logging.getLogger("any").warning("recorded")
@@ -34,7 +34,7 @@ def test_a_failure_leaves_its_stack_trace_and_a_refused_run_nothing(
                 (folder / "config.yaml").write_text("")
             _ = 1 / 0
         if began:
-            text = (folder / LOG).read_text()
+            text = (folder / LOG_FILE).read_text()
             assert all(
                 word in text for word in ("printed", "warned", "recorded", "Traceback", "ZeroDivisionError")
             )

@@ -1,4 +1,4 @@
-"""The third door, as a user has it: files of every kind, tiles, killing and going on; and the same answer as evaluation."""
+"""the third command, as a user has it: files of every kind, tiles, killing and going on; and the same answer as evaluation."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from rpe.run import predict as prediction
 from rpe.segment import select_instances
 from rpe.structures import Proposals
 
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 Refused = Callable[..., str]
 
 FAST = [
@@ -55,10 +55,10 @@ OPTIONS = [
 ]
 
 
-def through(door_main: Callable[[], None], *arguments: str) -> None:
+def through(main: Callable[[], None], *arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["door.py", *arguments])
-        rpe.run.enter(door_main)
+        patch.setattr(sys, "argv", ["command.py", *arguments])
+        rpe.run.run_command(main)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,10 @@ def labels_of(file: Path) -> np.ndarray:
         return np.array(image).astype(np.int64)
 
 
-def test_the_label_map_is_that_of_evaluation(run: Path, door: Door, tmp_path: Path) -> None:
-    door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'out'}", *OPTIONS)
+def test_the_label_map_is_that_of_evaluation(run: Path, command_line: CommandLine, tmp_path: Path) -> None:
+    command_line(
+        predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'out'}", *OPTIONS
+    )
     rows = json.loads((run / "run" / "evaluation" / "coco-val" / "proposals.json").read_text())
     objects = 0
     for number in range(4):
@@ -111,7 +113,9 @@ def test_the_label_map_is_that_of_evaluation(run: Path, door: Door, tmp_path: Pa
     )
 
 
-def test_an_answer_lies_upright_as_viewers_show_the_image(run: Path, door: Door, tmp_path: Path) -> None:
+def test_an_answer_lies_upright_as_viewers_show_the_image(
+    run: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
     pixels = np.random.default_rng(3).integers(0, 255, size=(48, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "upright.png")
     stored = {3: pixels[::-1, ::-1], 6: np.rot90(pixels), 8: np.rot90(pixels, -1)}
@@ -119,7 +123,7 @@ def test_an_answer_lies_upright_as_viewers_show_the_image(run: Path, door: Door,
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.fromarray(turned).save(tmp_path / f"{orientation}.png", exif=exif)
-    door(
+    command_line(
         predict.main, f"run={run / 'run'}", f"images={tmp_path}/*.png", f"output={tmp_path / 'out'}", *OPTIONS
     )
     expected = labels_of(tmp_path / "out" / "labels" / "upright.png")
@@ -163,11 +167,11 @@ def strange(folder: Path) -> Path:
 
 
 def test_every_file_has_its_answer_or_its_named_error(
-    run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = strange(tmp_path / "strange ones")
     with pytest.raises(SystemExit) as stop:
-        door(
+        command_line(
             predict.main, f"run={run / 'run'}", f"images={folder}", f"output={tmp_path / 'a place'}", *OPTIONS
         )
     assert stop.value.code == 1
@@ -184,8 +188,8 @@ def test_every_file_has_its_answer_or_its_named_error(
         "empty.png": "does not decode",
         "cut.png": "does not decode",
         "bomb.png": "does not decode",
-        "pages.tiff": "has 2 pages",
-        "float.tiff": "save it with 8 or 16 bits",
+        "pages.tiff": "must have one page, got 2 pages",
+        "float.tiff": "must have integers of 8 or 16 bits",
     }.items():
         assert any(str(folder / name) in line and reason in line for line in said.splitlines()), name
     done = {file.stem for file in (tmp_path / "a place" / "labels").iterdir()}
@@ -212,11 +216,11 @@ def test_every_file_has_its_answer_or_its_named_error(
 
 
 def test_an_answer_that_cannot_be_written_stops_no_other(
-    run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out" / "labels" / f"{101:012d}.png").mkdir(parents=True)
     with pytest.raises(SystemExit):
-        door(
+        command_line(
             predict.main,
             f"run={run / 'run'}",
             f"images={run / 'val'}",
@@ -232,10 +236,14 @@ def test_an_answer_that_cannot_be_written_stops_no_other(
 
 
 def test_what_was_finished_is_not_done_again(
-    run: Path, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    command_line: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     named = [f"run={run / 'run'}", f"images={run / 'val'}/*.png", f"output={tmp_path / 'out'}", *OPTIONS]
-    real, asked = prediction.objects_of, []
+    real, asked = prediction.predict_objects, []
 
     def killed(*given: object) -> object:
         if len(asked) == 2:
@@ -243,30 +251,34 @@ def test_what_was_finished_is_not_done_again(
         asked.append(given)
         return real(*given)
 
-    monkeypatch.setattr(prediction, "objects_of", killed)
+    monkeypatch.setattr(prediction, "predict_objects", killed)
     with pytest.raises(SystemExit) as stop:
-        door(predict.main, *named)
-    assert stop.value.code == 130 and "the same command with a prediction" in capsys.readouterr().err
+        command_line(predict.main, *named)
+    assert stop.value.code == 130 and "the same command a prediction" in capsys.readouterr().err
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "labels").iterdir()}
     assert len(before) == 2 and {
         row["image_id"] for row in json.loads((tmp_path / "out" / "results.json").read_text())
     } == {1, 2}
-    monkeypatch.setattr(prediction, "objects_of", lambda *given: asked.append(given) or real(*given))
-    door(predict.main, *named)
+    monkeypatch.setattr(prediction, "predict_objects", lambda *given: asked.append(given) or real(*given))
+    command_line(predict.main, *named)
     assert len(asked) == 4 and "2 of 4 images are done already" in capsys.readouterr().out
     assert all(file.stat().st_mtime_ns == when for file, when in before.items())
-    door(predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'once'}", *OPTIONS)
+    command_line(
+        predict.main, f"run={run / 'run'}", f"images={run / 'val'}", f"output={tmp_path / 'once'}", *OPTIONS
+    )
     for file in ("results.json", "objects.csv"):
         assert (tmp_path / "out" / file).read_text() == (tmp_path / "once" / file).read_text()
 
 
-def test_a_large_image_is_cut_and_the_batch_changes_nothing(run: Path, door: Door, tmp_path: Path) -> None:
+def test_a_large_image_is_cut_and_the_batch_changes_nothing(
+    run: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
     Image.fromarray(np.random.default_rng(1).integers(0, 255, size=(200, 150, 3), dtype=np.uint8)).save(
         tmp_path / "large.png"
     )
     named = [f"run={run / 'run'}", f"images={tmp_path / 'large.png'}", *OPTIONS, "tile=128", "overlap=32"]
     for batch in (1, 4):
-        door(
+        command_line(
             predict.main,
             *named,
             "data.longest_side=null",
@@ -275,7 +287,7 @@ def test_a_large_image_is_cut_and_the_batch_changes_nothing(run: Path, door: Doo
         )
     one, four = (labels_of(tmp_path / batch / "labels" / "large.png") for batch in "14")
     assert one.shape == (200, 150) and np.mean((one > 0) != (four > 0)) < 0.01 and one.max() > 0
-    door(
+    command_line(
         predict.main,
         *named,
         "data.longest_side=180",
@@ -288,17 +300,13 @@ def test_a_large_image_is_cut_and_the_batch_changes_nothing(run: Path, door: Doo
 
 def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     named = [f"run={run / 'run'}", f"output={tmp_path / 'out'}"]
-    assert "predict needs run=" in refused(predict.main, f"run={run / 'run'}")
-    assert "names no image: name a file, a folder" in refused(
-        predict.main, *named, f"images={tmp_path}/*.none"
-    )
+    assert "run and images must be given. Add run=" in refused(predict.main, f"run={run / 'run'}")
+    assert "Name a file, a folder of images" in refused(predict.main, *named, f"images={tmp_path}/*.none")
     image = f"images={run / 'val'}"
-    assert "device 'tpu' is unknown: choose cpu, cuda or auto" in refused(
-        predict.main, *named, image, "device=tpu"
-    )
-    assert "batch 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "batch=0")
-    assert "tile 0 is not a whole number from 1 on" in refused(predict.main, *named, image, "tile=0")
-    assert "tile 64 less overlap 100 is below 64" in refused(
+    assert "device must be cpu, cuda or auto, got tpu" in refused(predict.main, *named, image, "device=tpu")
+    assert "batch must be an integer >= 1, got 0" in refused(predict.main, *named, image, "batch=0")
+    assert "tile must be an integer >= 1, got 0" in refused(predict.main, *named, image, "tile=0")
+    assert "tile must be >= 164, got 64. Tiles of overlap 100" in refused(
         predict.main, *named, image, "tile=64", "overlap=100"
     )
     through(predict.main, f"run={run / 'run'}", image, f"output={tmp_path / 'first'}")
@@ -311,23 +319,25 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
         "tile=null",
     )
     assert "holds a prediction with other settings and tile: name another output folder" in said
-    assert "run folder nowhere does not exist" in refused(predict.main, "run=nowhere", image)
+    assert "run folder must be one that train.py wrote, got nowhere, which does not exist" in refused(
+        predict.main, "run=nowhere", image
+    )
 
 
-def test_boundary_maps(door: Door, tmp_path: Path) -> None:
+def test_boundary_maps(command_line: CommandLine, tmp_path: Path) -> None:
     root = write_bsds(tmp_path / "bsds", images=2)
     tiny = [
         "experiment=bsds",
         "data.crop=32",
-        "loss.num_pixels=64",
+        "loss.pairwise.num_pixels=64",
         *FAST[:-1],
         "trainer.max_epochs=1",
         "trainer.check_val_every_n_epoch=1",
     ]
-    door(train.main, *tiny, f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}")
-    door(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
+    command_line(train.main, *tiny, f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}")
+    command_line(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
     for tile in ("null", "64"):
-        door(
+        command_line(
             predict.main,
             f"run={tmp_path / 'run'}",
             f"images={root / 'images' / 'test'}",
@@ -363,14 +373,14 @@ def as_truth(run: Path, root: Path, order: list[int], folders: bool) -> Path:
 @pytest.mark.parametrize("folders", [False, True])
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
 def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(
-    run: Path, door: Door, tmp_path: Path, order: list[int], folders: bool
+    run: Path, command_line: CommandLine, tmp_path: Path, order: list[int], folders: bool
 ) -> None:
     root = as_truth(run, tmp_path / "set", order, folders)
     data = ["data=coco", f"data.root={root}"]
     images = f"images={root / 'val'}/**/*.png"
     options = [*OPTIONS, "proposal.bandwidths=[0.3]"]
-    door(predict.main, f"run={run / 'run'}", images, f"output={tmp_path / 'out'}", *options)
-    door(
+    command_line(predict.main, f"run={run / 'run'}", images, f"output={tmp_path / 'out'}", *options)
+    command_line(
         evaluate.main,
         f"predictions={tmp_path / 'out' / 'results.json'}",
         *data,
@@ -378,7 +388,7 @@ def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(
         f"hydra.run.dir={tmp_path / 'theirs'}",
     )
     handling = ["data.longest_side=48", "data.percentile_range=[1,99]", "data.num_workers=0"]
-    door(
+    command_line(
         evaluate.main, f"run={run / 'run'}", *data, *handling, *options, f"hydra.run.dir={tmp_path / 'ours'}"
     )
     theirs, ours = (
@@ -392,13 +402,13 @@ def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(
 
 
 def test_a_prediction_without_any_object_says_so(
-    run: Path, door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = [f"run={run / 'run'}", f"images={run / 'val'}"]
-    door(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.min_area=100000")
+    command_line(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.min_area=100000")
     assert (
         "note: no object in any image: proposal.foreground_thresholds [0.05], proposal.score_threshold 0, proposal.min_area 100000"
         in capsys.readouterr().out
     )
-    door(predict.main, *named, f"output={tmp_path / 'some'}", *OPTIONS)
+    command_line(predict.main, *named, f"output={tmp_path / 'some'}", *OPTIONS)
     assert "note: no object" not in capsys.readouterr().out

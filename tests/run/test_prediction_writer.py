@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from rpe.run.prediction_writer import PredictionWriter, rows_of
+from rpe.run.prediction_writer import PredictionWriter, list_objects
 from rpe.segment import Instances
 from rpe.structures import UserError
 
@@ -31,7 +31,7 @@ def image(folder: Path, name: str) -> Path:
 def test_rows_tell_masks_areas_and_boxes() -> None:
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[1:3, 2:7], labels[4:6, 0:2] = 1, 2
-    rows = rows_of(Instances(labels, np.array([0.9, 0.5]), np.array([2, 1]), {17: "cat", 18: "dog"}))
+    rows = list_objects(Instances(labels, np.array([0.9, 0.5]), np.array([2, 1]), {17: "cat", 18: "dog"}))
     assert [(row["label"], row["category_id"], row["class"], row["area"], row["bbox"]) for row in rows] == [
         (1, 18, "dog", 10, [2, 1, 5, 2]),
         (2, 17, "cat", 4, [0, 4, 2, 2]),
@@ -39,31 +39,31 @@ def test_rows_tell_masks_areas_and_boxes() -> None:
     for row in rows:
         assert np.array_equal(coco_mask.decode(row["segmentation"]), labels == row["label"])
         assert coco_mask.toBbox(row["segmentation"]).tolist() == row["bbox"]
-    assert rows_of(found(np.zeros((2, 2), dtype=np.int32))) == []
+    assert list_objects(found(np.zeros((2, 2), dtype=np.int32))) == []
 
 
 def test_more_objects_than_16_bits_count_are_refused() -> None:
     many = np.arange(1, 2**16 + 1, dtype=np.int32).reshape(256, 256)
-    with pytest.raises(UserError, match="65,536 objects are more than the 65,535 of a 16-bit label map"):
-        rows_of(found(many))
+    with pytest.raises(UserError, match="must be <= 65,535 for a 16-bit label map, got 65,536"):
+        list_objects(found(many))
     kept = np.where(many == 2**16, 0, many).astype(np.int32)
-    assert len(rows_of(found(kept))) == 65535
+    assert len(list_objects(found(kept))) == 65535
 
 
 def test_files_of_one_stem_have_names_of_their_own_and_keep_them(tmp_path: Path) -> None:
     files = [image(tmp_path, name) for name in ("a.jpg", "a.png", "b/A.png", "ö ß.png")]
     (tmp_path / "out").mkdir()
     findings = PredictionWriter(tmp_path / "out", MADE, {})
-    names = findings.name_all(files)
+    names = findings.name_images(files)
     assert list(names.values()) == files and list(names) == ["a_jpg", "a_png", "A_png_2", "ö ß"]
     findings.write("a_png", files[1], {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
     again = PredictionWriter(tmp_path / "out", MADE, {})
     assert (
-        list(again.name_all(files[1:2])) == ["a_png"]
+        list(again.name_images(files[1:2])) == ["a_png"]
         and again.is_done("a_png", files[1])
         and not again.is_done("a_jpg", files[0])
     )
-    assert list(again.name_all([image(tmp_path, "c/a_png.bmp")])) == ["a_png_2"]
+    assert list(again.name_images([image(tmp_path, "c/a_png.bmp")])) == ["a_png_2"]
     image(tmp_path, "a.png")
     assert not again.is_done("a_png", files[1]), "another file by now"
 
@@ -77,7 +77,9 @@ def test_the_tables_hold_what_is_done(tmp_path: Path) -> None:
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[0, 0], labels[2:4, 2:4] = 1, 2
     for file in files[:2]:
-        findings.write(file.stem, file, {"labels": labels.astype(np.uint16)}, rows_of(found(labels)), (6, 8))
+        findings.write(
+            file.stem, file, {"labels": labels.astype(np.uint16)}, list_objects(found(labels)), (6, 8)
+        )
     # killed here: nothing but the images' own files is there, and the next start makes the tables of them
     PredictionWriter(tmp_path / "out", MADE, {"run": "weights/nuclei"}).write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -107,7 +109,7 @@ def test_a_folder_holds_answers_of_one_kind(tmp_path: Path) -> None:
     file = image(tmp_path / "images", "a.png")
     before.write("a", file, {"labels": np.zeros((6, 8), dtype=np.uint16)}, [], (6, 8))
     with pytest.raises(
-        UserError, match="holds a prediction with other network and tile: name another output folder"
+        UserError, match="output must be another folder, got .* its prediction has other network and tile"
     ):
         PredictionWriter(tmp_path, {**MADE, "network": "def", "tile": None}, {})
 
@@ -119,7 +121,7 @@ def test_names_that_no_file_can_have_are_shortened_and_made_printable(tmp_path: 
     ]
     for _ in range(2):
         findings = PredictionWriter(tmp_path / "out", MADE, {})
-        names = findings.name_all(files)
+        names = findings.name_images(files)
         assert list(names.values()) == files and all(
             findings.is_done(name, file) == bool(findings.images) for name, file in names.items()
         )
@@ -154,8 +156,8 @@ def test_rows_name_the_file_and_number_files_in_their_order(
     (tmp_path / "out").mkdir()
     findings = PredictionWriter(tmp_path / "out", MADE, {})
     labels = np.ones((6, 8), dtype=np.int32)
-    for name, file in findings.name_all([image(tmp_path / "images", file) for file in files]).items():
-        findings.write(name, file, {}, rows_of(found(labels)), (6, 8))
+    for name, file in findings.name_images([image(tmp_path / "images", file) for file in files]).items():
+        findings.write(name, file, {}, list_objects(found(labels)), (6, 8))
     findings.write_tables()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert sorted((row["image_id"], row["file_name"]) for row in results) == rows and findings.objects == len(

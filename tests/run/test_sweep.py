@@ -1,4 +1,4 @@
-"""Where a sweep lives, what its points are called, and what is said of those that failed."""
+"""Where a sweep lives, how its jobs are named, and which errors are reported."""
 
 import os
 from collections.abc import Callable
@@ -12,30 +12,32 @@ from tiny import tiny
 import train
 from rpe.data.digits import DigitScenes
 from rpe.run.sweep import (
-    REASON,
-    RECORD,
-    Sweep,
-    failed_points,
-    finished_points,
-    point_name,
-    points_of,
-    record,
+    ERROR_FILE,
+    RECORD_FILE,
+    StartedSweep,
+    count_finished_jobs,
+    find_failed_jobs,
+    job_name,
+    list_jobs,
+    parse_values,
+    record_jobs,
     sweep_folder,
-    values_of,
 )
 
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 CONF = Path(__file__).parent.parent.parent / "conf"
 TINY = tiny(2, 1, 1)
 
 
 def named(overrides: list[str], folder: str = "outputs/digits/sweep/margin") -> str:
-    return point_name(overrides, folder)
+    return job_name(overrides, folder)
 
 
 def test_a_point_is_called_by_its_overrides() -> None:
-    assert named(["loss.margin=0.3", "seed=0"]) == "loss.margin-0.3_seed-0"
-    assert named(["seed=0", "loss.margin=0.3"]) == "loss.margin-0.3_seed-0", "in whatever order"
+    assert named(["loss.pairwise.margin=0.3", "seed=0"]) == "loss.pairwise.margin-0.3_seed-0"
+    assert named(["seed=0", "loss.pairwise.margin=0.3"]) == "loss.pairwise.margin-0.3_seed-0", (
+        "in whatever order"
+    )
     same = [
         "experiment=digits",
         "sweep=margin",
@@ -64,12 +66,12 @@ def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
     assert (
         sweep_folder(["-m", "sweep=margin", "seed=0,1", "experiment=digits"]) == "outputs/digits/sweep/margin"
     )
-    hashed = sweep_folder(["-m", "loss.margin=0.1,0.2", "seed=0,1", "experiment=nuclei"])
+    hashed = sweep_folder(["-m", "loss.pairwise.margin=0.1,0.2", "seed=0,1", "experiment=nuclei"])
     assert hashed == sweep_folder(
-        ["-m", "seed=0,1", "loss.margin=0.1,0.2", "trainer.max_epochs=2", "experiment=nuclei"]
+        ["-m", "seed=0,1", "loss.pairwise.margin=0.1,0.2", "trainer.max_epochs=2", "experiment=nuclei"]
     )
     assert hashed.startswith("outputs/nuclei/sweep/") and len(Path(hashed).name) == 8
-    assert hashed != sweep_folder(["-m", "loss.margin=0.1,0.3", "seed=0,1", "experiment=nuclei"])
+    assert hashed != sweep_folder(["-m", "loss.pairwise.margin=0.1,0.3", "seed=0,1", "experiment=nuclei"])
     assert sweep_folder(["experiment=digits,nuclei"]).startswith("outputs/several/sweep/")
     assert sweep_folder(["-m", "sweep=margin", "data=coco", "--cfg", "job"]) == "outputs/coco/sweep/margin"
 
@@ -78,7 +80,7 @@ def test_a_sweep_lives_where_the_same_command_finds_it() -> None:
 def test_the_points_of_each_shipped_sweep_compose(sweep: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"sweep={sweep}", "seed=3"], return_hydra_config=True)
-        points = points_of(config)
+        points = list_jobs(config)
         axes = [len(str(values).split(",")) for values in config.hydra.sweeper.params.values()]
         assert len(points) == axes[0] * axes[1] if len(axes) > 1 else axes[0]
         for overrides in points.values():
@@ -87,32 +89,41 @@ def test_the_points_of_each_shipped_sweep_compose(sweep: str) -> None:
 
 
 def test_commands_add_up_in_the_record(tmp_path: Path) -> None:
-    record(tmp_path / "sweep", "first", {"seed-0": ["seed=0", "sweep=margin"]})
-    record(
+    record_jobs(tmp_path / "sweep", "first", {"seed-0": ["seed=0", "sweep=margin"]})
+    record_jobs(
         tmp_path / "sweep",
         "second",
         {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]},
     )
-    record(tmp_path / "sweep", "first", {})
+    record_jobs(tmp_path / "sweep", "first", {})
     points = {"seed-0": {"seed": 0}, "seed-1": {"seed": 1, "proposal.bandwidths": [0.1, 0.2]}}
-    said = {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]}
-    assert yaml.safe_load((tmp_path / "sweep" / RECORD).read_text()) == {
+    texts = {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]}
+    assert yaml.safe_load((tmp_path / "sweep" / RECORD_FILE).read_text()) == {
         "commands": ["first", "second"],
         "points": points,
-        "overrides": said,
+        "overrides": texts,
     }
-    assert values_of(["+a.b=null", "launcher=joblib", "backbone=timm"]) == {"a.b": None, "backbone": "timm"}
+    assert parse_values(["+a.b=null", "launcher=joblib", "backbone=timm"]) == {
+        "a.b": None,
+        "backbone": "timm",
+    }
 
 
 def test_points_that_would_be_one_are_refused(
-    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    command_line: CommandLine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for swept, line in (
-        ("callbacks.pictures.images=0,1", "callbacks.pictures.images cannot be swept: it changes no figure"),
-        ("sweep=margin,dimension", "sweep=margin,dimension: one at a time, each in a command of its own"),
+        (
+            "callbacks.pictures.images=0,1",
+            "callbacks.pictures.images must be one value in a sweep, got several",
+        ),
+        (
+            "sweep=margin,dimension",
+            "sweep must be one option, got margin,dimension. Start a command for each.",
+        ),
     ):
         with pytest.raises(SystemExit) as stop:
-            door(train.main, *TINY, "-m", swept, f"hydra.sweep.dir={tmp_path / 's'}")
+            command_line(train.main, *TINY, "-m", swept, f"hydra.sweep.dir={tmp_path / 's'}")
         assert (
             stop.value.code == 1
             and line in capsys.readouterr().err
@@ -120,66 +131,75 @@ def test_points_that_would_be_one_are_refused(
         )
 
 
-def test_two_experiments_are_two_points(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_experiments_are_two_points(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    door(train.main, *TINY, "-m", "experiment=digits,digits_semantic", "trainer.max_epochs=0", "seed=1")
+    command_line(
+        train.main, *TINY, "-m", "experiment=digits,digits_semantic", "trainer.max_epochs=0", "seed=1"
+    )
     (sweep,) = (tmp_path / "outputs" / "several" / "sweep").iterdir()
     assert (
         len(list(sweep.glob("*/metrics.json")))
         == 2
-        == len(yaml.safe_load((sweep / RECORD).read_text())["points"])
+        == len(yaml.safe_load((sweep / RECORD_FILE).read_text())["points"])
     )
 
 
-def test_all_failing_points_are_named(door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_all_failing_points_are_named(
+    command_line: CommandLine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     swept = [
         "-m",
-        "loss.margin=0.5,2.0,abc,0.3",
+        "loss.pairwise.margin=0.5,2.0,abc,0.3",
         "trainer.max_epochs=0",
         f"hydra.sweep.dir={tmp_path / 'a b=c'}",
     ]
     with pytest.raises(SystemExit) as stop:
-        door(train.main, *TINY, *swept)
+        command_line(train.main, *TINY, *swept)
     assert stop.value.code == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-3] == "error: 2 of the sweep's points failed, all others are done"
-    assert lines[-2].endswith("margin 2.0 is outside [0, 1): 0.5 asks that different objects be orthogonal")
-    assert lines[-1].endswith("loss.margin must be a number, not 'abc'")
+    assert lines[-3] == "error: 2 of the sweep's jobs failed, all others are done"
+    assert lines[-2].endswith("margin must be in [0, 1), got 2.0. 0.5 makes different objects orthogonal.")
+    assert lines[-1].endswith("loss.pairwise.margin must be a number, got 'abc'")
     assert "Traceback" not in "".join(lines)
     assert (
         len(list((tmp_path / "a b=c").rglob("metrics.json"))) == 2
-        and len(list((tmp_path / "a b=c").rglob(REASON))) == 2
+        and len(list((tmp_path / "a b=c").rglob(ERROR_FILE))) == 2
     )
-    record = yaml.safe_load((tmp_path / "a b=c" / RECORD).read_text())
-    assert [point["loss.margin"] for point in record["points"].values()] == [0.5, 2.0, "abc", 0.3]
+    record = yaml.safe_load((tmp_path / "a b=c" / RECORD_FILE).read_text())
+    assert [point["loss.pairwise.margin"] for point in record["points"].values()] == [0.5, 2.0, "abc", 0.3]
     assert {folder.name for folder in (tmp_path / "a b=c").iterdir() if folder.is_dir()} == set(
         record["points"]
     )
 
 
 def test_a_point_that_fails_by_our_fault_leaves_its_stack_trace_and_repeated_forgets_it(
-    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     swept = [*TINY, "-m", "seed=1", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path}"]
     with monkeypatch.context() as patch:
         patch.setattr(DigitScenes, "__len__", lambda _: 1 // 0)
         with pytest.raises(SystemExit):
-            door(train.main, *swept)
+            command_line(train.main, *swept)
     lines = capsys.readouterr().err.strip().splitlines()
     assert "ZeroDivisionError" in lines[-1] and any("Traceback" in line for line in lines)
-    (reason,) = tmp_path.rglob(REASON)
+    (reason,) = tmp_path.rglob(ERROR_FILE)
     assert "Traceback" in reason.read_text()
-    door(train.main, *swept)
-    assert not list(tmp_path.rglob(REASON)) and list(tmp_path.rglob("metrics.json"))
+    command_line(train.main, *swept)
+    assert not list(tmp_path.rglob(ERROR_FILE)) and list(tmp_path.rglob("metrics.json"))
 
 
 def test_failed_points_in_the_order_of_failing_and_only_those_asked_for(tmp_path: Path) -> None:
     for number, name in enumerate(("b", "a", "another")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / REASON).write_text(f"trace\nreason {name}\n")
-        os.utime(tmp_path / name / REASON, (number, number))
-    asked = Sweep(tmp_path, ["a", "b", "c"])
-    assert list(failed_points(asked).items()) == [("b", "reason b"), ("a", "reason a")]
-    assert list(failed_points(Sweep(tmp_path, []))) == ["b", "a", "another"]
+        (tmp_path / name / ERROR_FILE).write_text(f"trace\nreason {name}\n")
+        os.utime(tmp_path / name / ERROR_FILE, (number, number))
+    asked = StartedSweep(tmp_path, ["a", "b", "c"])
+    assert list(find_failed_jobs(asked).items()) == [("b", "reason b"), ("a", "reason a")]
+    assert list(find_failed_jobs(StartedSweep(tmp_path, []))) == ["b", "a", "another"]
     (tmp_path / "a" / "metrics.json").write_text("{}")
-    assert finished_points(asked) == 1
+    assert count_finished_jobs(asked) == 1

@@ -21,7 +21,7 @@ from rpe.network.backbone.decoder import ConvolutionBlock
 from rpe.structures import Batch
 from rpe.task.instance import InstanceTask
 
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 TINY = tiny(4, 2, 1)
 
 
@@ -30,7 +30,7 @@ def epochs_of(folder: Path) -> int:
 
 
 def test_a_moved_run_keeps_its_best_score(
-    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first epoch is made the best there can be: what was saved then stays the best after moving and resuming."""
     figure = {"AR@10": 1.0}
@@ -41,38 +41,40 @@ def test_a_moved_run_keeps_its_best_score(
         task.result.figures |= figure
 
     monkeypatch.setattr(InstanceTask, "compute_metrics", fixed)
-    door(train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'a'}")
+    command_line(
+        train.main, *TINY, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'a'}"
+    )
     best = torch.load(tmp_path / "a" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     (tmp_path / "a").rename(tmp_path / "b = moved")
     figure["AR@10"] = 0.5
-    door(train.main, f"resume={tmp_path / 'b = moved'}", "trainer.max_epochs=2")
+    command_line(train.main, f"resume={tmp_path / 'b = moved'}", "trainer.max_epochs=2")
     again = torch.load(tmp_path / "b = moved" / "checkpoints" / "best.ckpt", weights_only=True)
     assert again["epoch"] == 0 and all(torch.equal(best[name], again["state_dict"][name]) for name in best)
     assert not (tmp_path / "a").exists() and epochs_of(tmp_path / "b = moved") == 2
     figure["AR@10"] = 2.0
-    door(train.main, f"resume={tmp_path / 'b = moved'}", "trainer.max_epochs=3")
+    command_line(train.main, f"resume={tmp_path / 'b = moved'}", "trainer.max_epochs=3")
     assert torch.load(tmp_path / "b = moved" / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
 
 
 def test_more_epochs_are_remembered_by_the_next_resume(
-    door: Door, refused: Callable[..., str], tmp_path: Path
+    command_line: CommandLine, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    door(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={run}")
+    command_line(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={run}")
     written = (run / "config.yaml").read_text()
-    door(train.main, f"resume={run}", "trainer.max_epochs=2")
-    assert "trainer.max_epochs 1 is below the 2 epochs that the run has trained" in refused(
+    command_line(train.main, f"resume={run}", "trainer.max_epochs=2")
+    assert "trainer.max_epochs must be >= 2, got 1" in refused(
         train.main, f"resume={run}", "trainer.max_epochs=1"
     )
     (run / "metrics.json").unlink()
-    door(train.main, f"resume={run}")
+    command_line(train.main, f"resume={run}")
     assert (run / "metrics.json").exists() and epochs_of(run) == 2
     assert (
         yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}
         and (run / "config.yaml").read_text() == written
     )
     (run / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
-    assert "last.ckpt is not a checkpoint of this program" in refused(
+    assert "checkpoint must be one that train.py wrote" in refused(
         train.main, f"resume={run}", "trainer.max_epochs=5"
     )
     assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}, (
@@ -80,9 +82,9 @@ def test_more_epochs_are_remembered_by_the_next_resume(
     )
 
 
-def test_a_resumed_run_goes_on_in_the_same_wandb_run(door: Door, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(command_line: CommandLine, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    door(
+    command_line(
         train.main,
         *TINY,
         "trainer.max_epochs=1",
@@ -92,14 +94,14 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(door: Door, tmp_path: Path)
     )
     known = (run / "wandb_id").read_text().strip()
     # of the run's logger, although the command does not say logger=wandb
-    door(train.main, f"resume={run}", "trainer.max_epochs=2", "logger.wandb.project=other")
+    command_line(train.main, f"resume={run}", "trainer.max_epochs=2", "logger.wandb.project=other")
     first, again = wandb_files(run)
     assert first.id == again.id == known and (first.project, again.project) == ("rpe", "other")
     assert yaml.safe_load((run / "resumed.yaml").read_text())["logger"]["wandb"]["project"] == "other"
 
 
 def test_half_precision_is_the_networks_alone(
-    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, set[torch.dtype]] = {"network": set(), "points": set(), "loss": set(), "weights": set()}
     loss_of, block_of = InstanceLoss.forward, ConvolutionBlock.forward
@@ -119,7 +121,7 @@ def test_half_precision_is_the_networks_alone(
 
     monkeypatch.setattr(InstanceLoss, "forward", watched)
     monkeypatch.setattr(ConvolutionBlock, "forward", network)
-    door(
+    command_line(
         train.main,
         *TINY,
         "precision=bf16",
@@ -138,22 +140,22 @@ def test_half_precision_is_the_networks_alone(
 
 
 def test_a_run_with_an_odd_name_is_evaluated_and_resumed(
-    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = tmp_path / "it's a=run (2), [x]"
-    door(train.main, *TINY, "trainer.max_epochs=0", f"hydra.run.dir={odd}")
-    door(
+    command_line(train.main, *TINY, "trainer.max_epochs=0", f"hydra.run.dir={odd}")
+    command_line(
         train.main,
         *TINY,
         "trainer.max_epochs=0",
         f"init_from={odd / 'checkpoints' / 'last.ckpt'}",
         f"hydra.run.dir={tmp_path / 'new'}",
     )
-    door(evaluate.main, f"run={odd}", "checkpoint=last")
+    command_line(evaluate.main, f"run={odd}", "checkpoint=last")
     assert (odd / "evaluation" / "digits-val" / "metrics.json").is_file()
     shutil.move(odd, tmp_path / "17")
     monkeypatch.chdir(tmp_path)
-    door(
+    command_line(
         evaluate.main,
         "run=17",
         f"checkpoint={tmp_path / '17' / 'checkpoints' / 'last.ckpt'}",
@@ -169,7 +171,10 @@ def test_a_run_with_an_odd_name_is_evaluated_and_resumed(
 
 
 def test_a_training_that_is_stopped_from_outside_does_not_end_well(
-    door: Door, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     step = InstanceTask.training_step
 
@@ -179,5 +184,5 @@ def test_a_training_that_is_stopped_from_outside_does_not_end_well(
 
     monkeypatch.setattr(InstanceTask, "training_step", stopped)
     with pytest.raises(SystemExit) as stop:
-        door(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+        command_line(train.main, *TINY, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
     assert stop.value.code == 143 and "error: stopped by SIGTERM" in capsys.readouterr().err

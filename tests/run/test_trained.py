@@ -31,15 +31,15 @@ def test_a_run_is_read_back_with_its_weights(tmp_path: Path) -> None:
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run is missing"):
+    with pytest.raises(UserError, match="run must be a run folder, got none"):
         load_run(None)
     run = write_run(tmp_path / "run", *SMALL)
     (run / "checkpoints" / "last.ckpt").unlink()
-    with pytest.raises(UserError, match="does not exist: name a run folder that has trained"):
+    with pytest.raises(UserError, match="checkpoint must exist, got .* Name a run folder that has trained"):
         load_run(str(run))
 
 
-def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_path: Path) -> None:
+def test_python_finds_what_the_command_writes(command_line: Callable[..., None], tmp_path: Path) -> None:
     coins = skimage.data.coins()  # 303 x 384 in 8 bits, bright on dark
     images = {
         "photograph": skimage.data.astronaut()[:200, :240],
@@ -54,7 +54,7 @@ def test_python_finds_what_the_command_writes(door: Callable[..., None], tmp_pat
         cut = ["tile=512", "overlap=128"] if name == "mosaic" else []
         if cut:
             segmenter.tile, segmenter.overlap = 512, 128
-        door(
+        command_line(
             predict.main,
             f"run={WEIGHTS / 'nuclei'}",
             f"images={tmp_path / name}",

@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import pytest
 
-from rpe.run.validation import check_complete, check_options, fits, shown, wanted
+from rpe.run.validation import check_complete, check_options, format_value, matches_type, name_type
 from rpe.structures import UserError
 
 
@@ -32,16 +32,16 @@ class Anything:
     ],
 )
 def test_plain_values_against_annotations(expected: Any, good: list[Any], bad: list[Any]) -> None:
-    assert [value for value in good if not fits(value, expected)] == []
-    assert [value for value in bad if fits(value, expected)] == []
+    assert [value for value in good if not matches_type(value, expected)] == []
+    assert [value for value in bad if matches_type(value, expected)] == []
 
 
 def test_types_and_values_in_words() -> None:
-    assert wanted(int | float | None) == "a number or null"
-    assert wanted(list[int] | str | int) == "a list of whole numbers or text or a whole number"
-    assert wanted(list[str]) == "a list of names"
-    assert wanted(bool | Literal["warn"]) == "true or false or 'warn'"
-    assert [shown(value) for value in (None, True, 1.5, "a", ["a"])] == [
+    assert name_type(int | float | None) == "a number or null"
+    assert name_type(list[int] | str | int) == "a list of integers or text or a whole number"
+    assert name_type(list[str]) == "a list of names"
+    assert name_type(bool | Literal["warn"]) == "true or false or 'warn'"
+    assert [format_value(value) for value in (None, True, 1.5, "a", ["a"])] == [
         "null",
         "true",
         "1.5",
@@ -55,9 +55,9 @@ def test_names_and_completeness() -> None:
 
     def open_end(width: int, **others: Any) -> None: ...
 
-    with pytest.raises(UserError, match="net.widht is no option of net: it has width, depth"):
+    with pytest.raises(UserError, match="net must have options of width, depth, got widht"):
         check_options(stage, {"widht": 3, "_target_": "x"}, "net")
     check_options(open_end, {"width": 3, "tags": ["a"]}, "net")
-    with pytest.raises(UserError, match="net.width is missing"):
+    with pytest.raises(UserError, match="net.width must have a value, got none"):
         check_complete(stage, {"depth"}, "net")
     check_complete(open_end, {"width"}, "net")

@@ -55,7 +55,7 @@ def test_every_value_of_every_parameter_is_one_of_the_config() -> None:
 def test_the_agents_command_trains_in_the_agents_run(tmp_path: Path) -> None:
     line = command_line()
     assert line[:3] == ["/usr/bin/env", "python", "train.py"] and line[-3:] == [
-        "loss.margin=0.3",
+        "loss.pairwise.margin=0.3",
         "embedding.dimension=3",
         "seed=0",
     ]
@@ -88,9 +88,9 @@ def test_the_agents_command_trains_in_the_agents_run(tmp_path: Path) -> None:
     (run,) = wandb_files(tmp_path)
     assert run.id == "run12345" and run.sweep == "sweep123" and run.exit_code == 0 and run.group == ""
     assert (
-        run.config["loss"]["margin"] == run.config["loss.margin"] == 0.3
+        run.config["loss"]["pairwise"]["margin"] == run.config["loss.pairwise.margin"] == 0.3
         and run.config["embedding"]["dimension"] == 3
     )
     assert SWEEP["metric"]["name"] in run.summary and run.name.startswith(
-        "loss.margin=0.3 embedding.dimension=3 seed=0"
+        "loss.pairwise.margin=0.3 embedding.dimension=3 seed=0"
     )

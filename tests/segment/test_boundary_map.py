@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rpe.segment.boundary_map import Detection, suppressed
+from rpe.segment.boundary_map import Detection, suppress_non_maxima
 from rpe.structures import Boundaries, FeatureMap, UserError
 
 
@@ -32,7 +32,7 @@ def ridge(degrees: float, offset: float = 0.3, size: int = 41) -> tuple[np.ndarr
 @pytest.mark.parametrize("degrees", [0, 17, 45, 70, 90, 120, 163])
 def test_a_ridge_keeps_its_crest_alone(degrees: float) -> None:
     strength, distance = ridge(degrees)
-    left = suppressed(strength)
+    left = suppress_non_maxima(strength)
     inner = np.zeros_like(left, dtype=bool)
     inner[4:-4, 4:-4] = True
     assert distance[(left > 0) & inner & (strength > 0.1)].max() < 1.1
@@ -46,12 +46,12 @@ def test_a_ridge_keeps_its_crest_alone(degrees: float) -> None:
 def test_a_flat_top_gets_a_crest_and_a_corner_is_kept() -> None:
     top = np.zeros((30, 30))
     top[10:15] = 1.0
-    left = suppressed(top)
+    left = suppress_non_maxima(top)
     assert (left[12] == 1).all() and not left[10].any() and not left[14].any()
     corner = np.maximum(
         np.exp(-((np.mgrid[:30, :30][0] - 15) ** 2) / 4), np.exp(-((np.mgrid[:30, :30][1] - 15) ** 2) / 4)
     )
-    left = suppressed(corner)
+    left = suppress_non_maxima(corner)
     assert left[15, 3] and left[3, 15] and left[15, 15] and not left[8, 8]
 
 
@@ -76,6 +76,6 @@ def test_scales_are_averaged_at_the_original_size() -> None:
 
 
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0]])
-def test_slips(scales: list) -> None:
-    with pytest.raises(UserError, match=r"detection.scales"):
+def test_wrong_scales_are_refused(scales: list) -> None:
+    with pytest.raises(UserError, match="detection.scales must be one or more numbers > 0"):
         Detection(scales, nms=True)

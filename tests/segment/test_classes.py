@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rpe.segment import class_components, class_probability, classified
-from rpe.segment.classes import means_inside
+from rpe.segment import class_components, class_probability, classify_masks
+from rpe.segment.classes import average_inside
 from rpe.structures import FeatureMap, Geometry, Proposals, decode_mask, encode_mask
 
 
@@ -28,21 +28,21 @@ def probability() -> np.ndarray:
 def test_each_mask_has_its_likeliest_class_and_the_product_of_the_scores() -> None:
     masks = [box(0, 1, 6, 4), box(0, 5, 6, 7), box(2, 3, 3, 6), np.zeros((6, 8), dtype=bool)]
     proposals = Proposals([encode_mask(mask) for mask in masks], np.array([0.9, 0.5, 0.4, 0.3]), (6, 8))
-    found = classified(proposals, probability())
+    found = classify_masks(proposals, probability())
     # the third: one column each of class 1 (0.6, 0.3), of nothing (0.15, 0.05) and of class 2 (0.05, 0.9)
     assert found.classes.tolist() == [1, 2, 2, 1]
     assert found.scores == pytest.approx([0.9 * 0.6, 0.5 * 0.9, 0.4 * (0.3 + 0.05 + 0.9) / 3, 0], rel=1e-6)
     assert [decode_mask(mask).sum() for mask in found.masks] == [18, 12, 3, 0]
     rows = found.to_coco(7, [18, 44])
     assert [row["category_id"] for row in rows] == [18, 44, 44, 18] and rows[0]["image_id"] == 7
-    assert classified(Proposals([], np.zeros(0), (6, 8)), probability()).to_coco(7, [18, 44]) == []
+    assert classify_masks(Proposals([], np.zeros(0), (6, 8)), probability()).to_coco(7, [18, 44]) == []
 
 
 def test_means_are_those_over_the_painted_masks() -> None:
     random = np.random.default_rng(0)
     values = random.random((5, 13, 9)).astype(np.float32)
     masks = [random.random((13, 9)) < share for share in (0.0, 0.1, 0.5, 0.9, 1.0)]
-    means = means_inside([encode_mask(mask) for mask in masks], values)
+    means = average_inside([encode_mask(mask) for mask in masks], values)
     assert not means[0].any()
     for mean, mask in zip(means[1:], masks[1:], strict=True):
         assert mean == pytest.approx(values[:, mask].astype(np.float64).mean(1), abs=1e-12)
@@ -52,13 +52,13 @@ def test_a_sure_class_can_overtake_a_better_mask() -> None:
     proposals = Proposals(
         [encode_mask(box(0, 1, 6, 4)), encode_mask(box(0, 5, 6, 7))], np.array([0.8, 0.7]), (6, 8)
     )
-    found = classified(proposals, probability())
+    found = classify_masks(proposals, probability())
     assert found.classes.tolist() == [2, 1] and found.scores == pytest.approx([0.63, 0.48], rel=1e-6)
     assert (decode_mask(found.masks[0]) == box(0, 5, 6, 7)).all()
 
 
 def test_the_background_is_no_class_of_a_mask() -> None:
-    found = classified(Proposals([encode_mask(box(0, 0, 6, 1))], np.array([1.0]), (6, 8)), probability())
+    found = classify_masks(Proposals([encode_mask(box(0, 0, 6, 1))], np.array([1.0]), (6, 8)), probability())
     assert found.classes.tolist() == [1] and found.scores == pytest.approx([0.15], rel=1e-6)
 
 

@@ -4,13 +4,19 @@ import pytest
 import torch
 from painted import grouped_of, painted, squares
 
-from rpe.segment.features import PLAIN, describe, quality_of
+from rpe.segment.features import HANDCRAFTED, compute_best_ious, compute_group_features
 from rpe.segment.groups import GroupMap
 from rpe.structures import FeatureMap
 
 
 def described(grouped: GroupMap, stride: int = 1) -> dict[str, torch.Tensor]:
-    return dict(zip(PLAIN, describe(grouped, painted(squares(), stride)).plain.unbind(1), strict=True))
+    return dict(
+        zip(
+            HANDCRAFTED,
+            compute_group_features(grouped, painted(squares(), stride)).handcrafted.unbind(1),
+            strict=True,
+        )
+    )
 
 
 def test_features_of_rectangles_by_hand() -> None:
@@ -45,21 +51,23 @@ def test_a_loose_group_shows_it() -> None:
 
 
 def test_pooled_features_are_means_and_no_gradient_flows() -> None:
-    embedded = painted(squares())
-    embedded.features = FeatureMap(torch.arange(12 * 16.0).reshape(1, 1, 12, 16).requires_grad_(), 1)
-    pooled = describe(grouped_of(squares(), torch.eye(4)[1:]), embedded).pooled
-    wanted = [float(embedded.features.values[0, 0][squares() == k].mean()) for k in (1, 2, 3)]
+    output = painted(squares())
+    output.features = FeatureMap(torch.arange(12 * 16.0).reshape(1, 1, 12, 16).requires_grad_(), 1)
+    pooled = compute_group_features(grouped_of(squares(), torch.eye(4)[1:]), output).pooled
+    wanted = [float(output.features.values[0, 0][squares() == k].mean()) for k in (1, 2, 3)]
     assert pooled[:, 0].tolist() == pytest.approx(wanted) and not pooled.requires_grad
 
 
 def test_nothing_grouped() -> None:
-    none = describe(grouped_of(torch.zeros(12, 16, dtype=torch.int64), torch.zeros(0, 4)), painted(squares()))
-    assert none.plain.shape == (0, len(PLAIN)) and none.pooled.shape == (0, 4)
+    none = compute_group_features(
+        grouped_of(torch.zeros(12, 16, dtype=torch.int64), torch.zeros(0, 4)), painted(squares())
+    )
+    assert none.handcrafted.shape == (0, len(HANDCRAFTED)) and none.pooled.shape == (0, 4)
 
 
 def test_quality_is_the_best_overlap_and_void_does_not_count() -> None:
     truth = torch.tensor([[1, 1, 1, 0], [2, 2, 0, -1]])
     found = torch.tensor([[1, 1, 2, 2], [3, 3, 3, 3]])
     grouped = grouped_of(found, torch.eye(3))
-    assert quality_of(grouped, truth).tolist() == pytest.approx([2 / 3, 1 / 4, 2 / 3])
-    assert quality_of(grouped, torch.zeros_like(truth)).tolist() == [0, 0, 0]
+    assert compute_best_ious(grouped, truth).tolist() == pytest.approx([2 / 3, 1 / 4, 2 / 3])
+    assert compute_best_ious(grouped, torch.zeros_like(truth)).tolist() == [0, 0, 0]

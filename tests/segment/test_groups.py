@@ -2,13 +2,13 @@ import torch
 from painted import grouped_of, painted, squares
 
 from rpe.segment.groups import (
-    at_original_size,
     cells_inside,
-    connected,
-    detached,
-    image_of,
+    detach_output,
+    drop_small_groups,
+    label_pixels,
+    select_image,
+    split_components,
     truth_on_grid,
-    without_small,
 )
 from rpe.structures import FeatureMap, NetworkOutput, pixel_centres
 
@@ -17,14 +17,14 @@ def test_image_of_a_batch() -> None:
     one, other = painted(squares()), painted(squares().flip(0))
     pairs = [(getattr(one, name), getattr(other, name)) for name in ("points", "objectness", "features")]
     batch = NetworkOutput(*(FeatureMap(torch.cat([a.values, b.values]), 1) for a, b in pairs))
-    assert torch.equal(image_of(batch, 1).points.values, other.points.values)
-    assert torch.equal(image_of(batch, 0).objectness.values, one.objectness.values)
+    assert torch.equal(select_image(batch, 1).points.values, other.points.values)
+    assert torch.equal(select_image(batch, 0).objectness.values, one.objectness.values)
 
 
 def test_detached_carries_no_gradient() -> None:
-    embedded = painted(squares())
-    embedded.points.values.requires_grad_()
-    assert embedded.points.values.requires_grad and not detached(embedded).points.values.requires_grad
+    output = painted(squares())
+    output.points.values.requires_grad_()
+    assert output.points.values.requires_grad and not detach_output(output).points.values.requires_grad
 
 
 def test_cells_whose_centre_lies_beyond_the_image_are_outside() -> None:
@@ -38,7 +38,7 @@ def test_cells_whose_centre_lies_beyond_the_image_are_outside() -> None:
 def test_parts_of_one_mode_become_groups_of_their_own() -> None:
     labels = torch.tensor([[1, 0, 1, 2], [0, 1, 0, 2], [2, 0, 0, 0]])
     modes = torch.eye(2)
-    parts = connected(grouped_of(labels, modes))
+    parts = split_components(grouped_of(labels, modes))
     assert parts.labels.tolist() == [[1, 0, 1, 2], [0, 1, 0, 2], [3, 0, 0, 0]], (
         "cells that meet at a corner hang together"
     )
@@ -47,9 +47,9 @@ def test_parts_of_one_mode_become_groups_of_their_own() -> None:
 
 def test_small_groups_are_nobodys() -> None:
     labels = torch.tensor([[1, 1, 2, 3, 3, 3]])
-    kept = without_small(grouped_of(labels, torch.eye(3)), 2)
+    kept = drop_small_groups(grouped_of(labels, torch.eye(3)), 2)
     assert kept.labels.tolist() == [[1, 1, 0, 2, 2, 2]] and torch.equal(kept.modes, torch.eye(3)[[0, 2]])
-    assert without_small(grouped_of(labels * 0, torch.zeros(0, 3)), 2).labels.sum() == 0
+    assert drop_small_groups(grouped_of(labels * 0, torch.zeros(0, 3)), 2).labels.sum() == 0
 
 
 def test_truth_on_the_grid_is_the_pixel_under_each_centre() -> None:
@@ -62,17 +62,17 @@ def test_truth_on_the_grid_is_the_pixel_under_each_centre() -> None:
 def test_far_look_alikes_are_not_taken_for_near_groups() -> None:
     labels = torch.zeros(4, 12, dtype=torch.int64)
     labels[:, :3], labels[:, 9:] = 1, 2
-    embedded = painted((labels > 0).long())
+    output = painted((labels > 0).long())
     twins = grouped_of(
         labels,
         torch.nn.functional.normalize(torch.tensor([[0.0, 1.0, 0.1, 0.0], [0.0, 1.0, 0.0, 0.0]]), dim=1),
     )
     pixels = pixel_centres((4, 12), torch.device("cpu"))
-    taken, similarity = at_original_size(twins, embedded.points, pixels, local=True)
+    taken, similarity = label_pixels(twins, output.points, pixels, local=True)
     assert torch.equal(taken.reshape(4, 12)[:, :3], labels[:, :3]) and torch.equal(
         taken.reshape(4, 12)[:, 9:], labels[:, 9:]
     )
     assert (taken.reshape(4, 12)[:, 4:8] == 0).all(), "no group around"
-    everywhere, _ = at_original_size(twins, embedded.points, pixels, local=False)
+    everywhere, _ = label_pixels(twins, output.points, pixels, local=False)
     assert (everywhere.reshape(4, 12)[:, :3] == 2).all(), "the nearest of all modes is the far twin's"
     assert torch.allclose(similarity.reshape(4, 12)[:, 9:], torch.ones(4, 3))

@@ -50,7 +50,5 @@ def test_an_overlay_is_drawn_on_eight_bits_of_the_same_size() -> None:
         and (drawn[1, 2] != 100).any()
     )
     for wrong in (grey[:5], grey.astype(np.uint16)):
-        with pytest.raises(
-            UserError, match="image must be uint8 of 6 x 8 pixels, got .* Take segmenter.read"
-        ):
+        with pytest.raises(UserError, match="image must be uint8 of 6 x 8 pixels, got .* Use segmenter.read"):
             instances.overlay(wrong)

@@ -4,9 +4,9 @@ import torch
 from painted import painted, squares
 from skimage.measure import label as connected_regions
 
-from rpe.segment import PlainRanker, Proposer
-from rpe.segment.groups import parted
-from rpe.segment.proposer import without_duplicates
+from rpe.segment import HeuristicRanker, Proposer
+from rpe.segment.groups import split_masks
+from rpe.segment.proposer import drop_duplicates
 from rpe.structures import Geometry, NetworkOutput, Proposals, UserError, decode_mask, encode_mask
 
 OPTIONS = dict(
@@ -26,13 +26,13 @@ OPTIONS = dict(
 
 
 def proposer(**change: object) -> Proposer:
-    return Proposer(**(OPTIONS | change), ranker=PlainRanker(channels=4, typical_area=0.1))  # type: ignore[arg-type]
+    return Proposer(**(OPTIONS | change), ranker=HeuristicRanker(channels=4, typical_area=0.1))  # type: ignore[arg-type]
 
 
 def propose(
-    embedded: NetworkOutput, network_size: tuple[int, int], size: tuple[int, int], **change: object
+    output: NetworkOutput, network_size: tuple[int, int], size: tuple[int, int], **change: object
 ) -> Proposals:
-    return proposer(**change)(embedded, Geometry(network_size, size))
+    return proposer(**change)(output, Geometry(network_size, size))
 
 
 def test_each_object_becomes_its_mask_and_the_background_none() -> None:
@@ -86,11 +86,11 @@ def test_parts_are_connected_at_the_original_size_too() -> None:
     for place in range(8):
         labels[2 * place : 2 * place + 2, 2 * place : 2 * place + 2] = 1
     labels[:, 10:][labels[:, 10:] == 0] = 2
-    embedded = painted(labels, noise=0.5, stride=2)
+    output = painted(labels, noise=0.5, stride=2)
     found = {}
     for components in (False, True):
         settings = proposer(split_components=components, min_area=0, bandwidths=[0.4])
-        found[components] = list(settings.partitions(embedded, Geometry((32, 32), (64, 64))))
+        found[components] = list(settings.partitions(output, Geometry((32, 32), (64, 64))))
     (whole, _), (parts, scores) = found[True]
     assert (whole == found[False][0][0]).all() and max(
         pieces_of(whole == k) for k in range(1, whole.max() + 1)
@@ -102,11 +102,11 @@ def test_parts_are_connected_at_the_original_size_too() -> None:
 
 def test_a_few_pixels_astray_score_less_than_what_they_are_astray_of() -> None:
     labels = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 0, 0, 2]])
-    parts, scores = parted(labels, np.array([0.8, 0.6]))
+    parts, scores = split_masks(labels, np.array([0.8, 0.6]))
     assert parts.tolist() == [[1, 1, 0, 2], [1, 1, 0, 0], [0, 0, 0, 3]] and scores.tolist() == pytest.approx(
         [0.8, 0.2, 0.6]
     )
-    nothing, none = parted(np.zeros((3, 4), dtype=np.int64), np.zeros(0))
+    nothing, none = split_masks(np.zeros((3, 4), dtype=np.int64), np.zeros(0))
     assert not nothing.any() and len(none) == 0
 
 
@@ -125,13 +125,13 @@ def test_several_bandwidths_give_a_hierarchy_without_duplicates() -> None:
     tilted = torch.eye(4)
     tilted[2] = torch.nn.functional.normalize(torch.tensor([0.0, 1.0, 0.7, 0.0]), dim=0)
     labels = squares()
-    embedded = painted(labels)
-    embedded.points.values = tilted[labels].permute(2, 0, 1)[None]
-    fine = propose(embedded, (12, 16), (12, 16))
-    both = propose(embedded, (12, 16), (12, 16), bandwidths=[0.2, 1.0])
+    output = painted(labels)
+    output.points.values = tilted[labels].permute(2, 0, 1)[None]
+    fine = propose(output, (12, 16), (12, 16))
+    both = propose(output, (12, 16), (12, 16), bandwidths=[0.2, 1.0])
     assert len(fine.masks) == 3
     assert len(both.masks) == 4, "the clump of 1 and 2 is new, the other masks are duplicates"
-    assert len(propose(embedded, (12, 16), (12, 16), bandwidths=[0.2, 1.0], max_proposals=2).masks) == 2
+    assert len(propose(output, (12, 16), (12, 16), bandwidths=[0.2, 1.0], max_proposals=2).masks) == 2
 
 
 def test_small_masks_and_empty_images() -> None:
@@ -154,22 +154,22 @@ def test_without_duplicates_keeps_the_better() -> None:
         rectangle(slice(0, 5), slice(0, 5)),
     ]
     assert (
-        without_duplicates(masks, 0.85) == [0, 2]
-        and without_duplicates(masks, 0.95) == [0, 1, 2]
-        and without_duplicates([], 0.5) == []
+        drop_duplicates(masks, 0.85) == [0, 2]
+        and drop_duplicates(masks, 0.95) == [0, 1, 2]
+        and drop_duplicates([], 0.5) == []
     )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bandwidths": []}, "bandwidths is empty"),
-        ({"bandwidths": [3.0]}, "bandwidth 3.0"),
-        ({"iterations": [5, -1]}, "iterations .* negative"),
-        ({"iterations": []}, "iterations is empty"),
-        ({"spatial_bandwidth": 0.0}, "spatial_bandwidth 0.0 is not positive"),
-        ({"foreground_thresholds": [1.0]}, "foreground_thresholds must be probabilities"),
-        ({"foreground_thresholds": []}, "foreground_thresholds is empty"),
+        ({"bandwidths": []}, r"bandwidths must hold one or more numbers, got \[\]"),
+        ({"bandwidths": [3.0]}, r"bandwidth must be in \[0.02, 2.0\], got 3.0"),
+        ({"iterations": [5, -1]}, r"iterations must be >= 0, got \[5, -1\]"),
+        ({"iterations": []}, "iterations must hold one or more"),
+        ({"spatial_bandwidth": 0.0}, "spatial_bandwidth must be > 0 pixels, or null, got 0.0"),
+        ({"foreground_thresholds": [1.0]}, r"foreground_thresholds must be in \(0, 1\), got"),
+        ({"foreground_thresholds": []}, "foreground_thresholds must hold one or more"),
     ],
 )
 def test_wrong_settings(change: dict, message: str) -> None:
@@ -179,11 +179,11 @@ def test_wrong_settings(change: dict, message: str) -> None:
 
 def test_each_foreground_threshold_has_partitions_of_its_own() -> None:
     labels = squares()
-    embedded = painted(labels, noise=0.0)
+    output = painted(labels, noise=0.0)
     # the first object is less sure than the others
-    embedded.objectness.values[0, 0][labels == 1] = 0.5
+    output.objectness.values[0, 0][labels == 1] = 0.5
     sure = [
-        len(propose(embedded, (12, 16), (12, 16), foreground_thresholds=gates).masks)
+        len(propose(output, (12, 16), (12, 16), foreground_thresholds=gates).masks)
         for gates in ([0.5], [0.9], [0.5, 0.9])
     ]
     assert sure == [3, 2, 3]

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from rpe.segment.features import PLAIN, Description
-from rpe.segment.ranker import LearnedRanker, PlainRanker, RandomRanker, Ranker
+from rpe.segment.features import HANDCRAFTED, GroupFeatures
+from rpe.segment.ranker import HeuristicRanker, LearnedRanker, RandomRanker, Ranker
 
 
-def groups(**features: list[float]) -> Description:
+def groups(**features: list[float]) -> GroupFeatures:
     count = len(next(iter(features.values())))
-    plain = torch.tensor([features.get(name.replace("-", "_"), [0.5] * count) for name in PLAIN]).T
-    return Description(plain, torch.randn(count, 6))
+    plain = torch.tensor([features.get(name.replace("-", "_"), [0.5] * count) for name in HANDCRAFTED]).T
+    return GroupFeatures(plain, torch.randn(count, 6))
 
 
 def test_the_learned_ranker_learns_which_groups_are_good() -> None:
@@ -27,12 +27,12 @@ def test_the_learned_ranker_learns_which_groups_are_good() -> None:
 
 def test_its_loss_bends_no_embedding_and_is_defined_without_groups() -> None:
     ranker = LearnedRanker(channels=6, hidden=4)
-    described = groups(fill=[0.1, 0.9])
-    described.pooled.requires_grad_()
-    ranker.loss(described, torch.tensor([0.2, 0.8])).backward()
-    assert described.pooled.grad is None and ranker.layers[0].weight.grad.abs().sum() > 0
+    features = groups(fill=[0.1, 0.9])
+    features.pooled.requires_grad_()
+    ranker.loss(features, torch.tensor([0.2, 0.8])).backward()
+    assert features.pooled.grad is None and ranker.layers[0].weight.grad.abs().sum() > 0
     ranker.zero_grad()
-    nothing = ranker.loss(Description(torch.zeros(0, len(PLAIN)), torch.zeros(0, 6)), torch.zeros(0))
+    nothing = ranker.loss(GroupFeatures(torch.zeros(0, len(HANDCRAFTED)), torch.zeros(0, 6)), torch.zeros(0))
     nothing.backward()
     assert float(nothing.detach()) == 0 and all(
         parameter.grad is not None for parameter in ranker.parameters()
@@ -50,17 +50,17 @@ def test_its_loss_bends_no_embedding_and_is_defined_without_groups() -> None:
     ],
 )
 def test_the_plain_ranker_prefers(feature: str, better: float, worse: float) -> None:
-    ranker = PlainRanker(channels=6, typical_area=20.0)
+    ranker = HeuristicRanker(channels=6, typical_area=20.0)
     one, other = ranker(groups(**{feature: [better, worse]}))
     assert 0 <= other < one <= 1
 
 
 def test_the_random_ranker_knows_nothing_but_repeats_itself() -> None:
     ranker: Ranker = RandomRanker(channels=6)
-    described = groups(fill=[0.5] * 1000)
-    score = ranker(described)
-    assert torch.equal(score, ranker(described)) and 0.45 < float(score.mean()) < 0.55 and not ranker.learns
-    assert float(ranker.loss(described, score)) == 0
+    features = groups(fill=[0.5] * 1000)
+    score = ranker(features)
+    assert torch.equal(score, ranker(features)) and 0.45 < float(score.mean()) < 0.55 and not ranker.learns
+    assert float(ranker.loss(features, score)) == 0
 
 
 def test_a_groups_place_in_its_partition_does_not_decide_its_random_score() -> None:
@@ -75,6 +75,6 @@ def test_a_groups_place_in_its_partition_does_not_decide_its_random_score() -> N
 
 def test_the_random_order_does_not_hang_on_how_sums_were_rounded() -> None:
     ranker = RandomRanker(channels=6)
-    described = groups(log_area=[3.0, 2.5, 2.0], objectness=[0.9, 0.8, 0.7])
-    again = Description(described.plain * (1 + 1e-7), described.pooled * (1 + 1e-6))
-    assert torch.equal(ranker(described), ranker(again))
+    features = groups(log_area=[3.0, 2.5, 2.0], objectness=[0.9, 0.8, 0.7])
+    again = GroupFeatures(features.handcrafted * (1 + 1e-7), features.pooled * (1 + 1e-6))
+    assert torch.equal(ranker(features), ranker(again))

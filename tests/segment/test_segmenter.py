@@ -10,8 +10,8 @@ from PIL import Image
 import rpe.run
 from rpe.data.image import Reader
 from rpe.network.embedding import Embedding
-from rpe.segment import Segmenter, multiple_of, tiles_of
-from rpe.segment.segmenter import modes_of
+from rpe.segment import Segmenter, cut_tiles, network_period
+from rpe.segment.segmenter import compute_modes
 from rpe.structures import FeatureMap, Geometry, UserError
 from rpe.task.instance import InstanceTask
 
@@ -20,9 +20,9 @@ CONF = Path(__file__).parent.parent.parent / "conf"
 
 def test_modes_are_the_mean_directions() -> None:
     labels = squares()
-    embedded = painted(labels, stride=2, noise=0.02)
+    output = painted(labels, stride=2, noise=0.02)
     large = labels.numpy().repeat(2, 0).repeat(2, 1)
-    modes = modes_of(large, 3, embedded.points, Geometry((24, 32), (24, 32)))
+    modes = compute_modes(large, 3, output.points, Geometry((24, 32), (24, 32)))
     assert modes.shape == (3, 4) and np.allclose(np.linalg.norm(modes, axis=1), 1)
     assert (modes.argmax(1) == [1, 2, 3]).all() and (modes.max(1) > 0.9).all()
 
@@ -32,7 +32,7 @@ def test_an_embedding_says_the_same_of_the_same_place_in_tiles_that_start_at_the
     coordinates: str,
 ) -> None:
     embedding = Embedding(4, 8, 16, coordinates, [12, 32, 48])
-    multiple = multiple_of(embedding)
+    multiple = network_period(embedding)
     assert multiple == 192
     values = torch.randn(1, 4, 8, 200)
     whole = embedding(FeatureMap(values, 2)).values
@@ -41,7 +41,7 @@ def test_an_embedding_says_the_same_of_the_same_place_in_tiles_that_start_at_the
     assert torch.allclose(whole[..., start:], tile, atol=1e-4)
     beside = embedding(FeatureMap(values[..., start - 5 :], 2)).values[..., 5:]
     assert not torch.allclose(whole[..., start:], beside, atol=1e-2), "elsewhere it does not"
-    assert multiple_of(Embedding(4, 8, 16, "none", [12])) == 64
+    assert network_period(Embedding(4, 8, 16, "none", [12])) == 64
 
 
 FINE = [
@@ -72,18 +72,18 @@ def make_segmenter(*overrides: str) -> Segmenter:
 @pytest.mark.parametrize("grouped", [True, False])
 def test_pieces_have_classes_where_the_head_knows_them(grouped: bool) -> None:
     segmenter = make_segmenter(
-        "experiment=digits_semantic", "task=semantic", f"loss.pairwise_weight={int(grouped)}"
+        "experiment=digits_semantic", "task=semantic", f"loss.pairwise.weight={int(grouped)}"
     )
     assert segmenter.groups == grouped
     geometry = Geometry((32, 48), (32, 48))
-    embedded = segmenter.embed(torch.rand(1, 3, 32, 48))
-    piece = segmenter.piece(embedded, geometry)
+    output = segmenter.embed(torch.rand(1, 3, 32, 48))
+    piece = segmenter.piece(output, geometry)
     assert (
         piece.labels.shape == (32, 48)
         and 0 < len(piece.scores) == len(piece.modes) == len(piece.classes) == piece.labels.max()
     )
     assert (piece.classes > 0).all()
-    proposals, probability = segmenter.propose(embedded, geometry)
+    proposals, probability = segmenter.propose(output, geometry)
     assert probability is not None and (proposals.classes is None) == grouped
     for label, number in enumerate(piece.classes, start=1):
         if not grouped:
@@ -95,7 +95,7 @@ def test_pieces_have_classes_where_the_head_knows_them(grouped: bool) -> None:
 def test_a_batch_of_tiles_has_the_objects_of_its_tiles_one_by_one() -> None:
     segmenter = make_segmenter()
     image = torch.randint(0, 256, (3, 64, 200), dtype=torch.uint8)
-    tiles = tiles_of((64, 200), 64, 0, 64)
+    tiles = cut_tiles((64, 200), 64, 0, 64)
     single = segmenter.pieces(image, tiles, None, lambda share: None)
     segmenter.batch, told = 3, []
     together = segmenter.pieces(image, tiles, None, told.append)
@@ -120,10 +120,10 @@ def test_arrays_pictures_and_files_of_the_same_pixels_have_the_same_objects(tmp_
 
 def test_only_images_of_more_than_two_megapixels_are_cut() -> None:
     assert [
-        len(tiles_of(size, "auto", 256, 64))
+        len(cut_tiles(size, "auto", 256, 64))
         for size in ((1448, 1448), (1449, 1449), (4000, 4000), (30, 3000))
     ] == [1, 4, 25, 1]
     segmenter = make_segmenter()
     segmenter.tile, segmenter.overlap = 64, 60
-    with pytest.raises(UserError, match="tile 64 less overlap 60"):
+    with pytest.raises(UserError, match="tile must be >= 124, got 64. Tiles of overlap 60"):
         segmenter(np.zeros((20, 200), dtype=np.uint8))

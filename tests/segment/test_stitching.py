@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rpe.segment import Piece, Tile, enlarged, stitched, tiles_of, within
-from rpe.segment.stitching import same_objects
+from rpe.segment import Piece, Tile, cut_tiles, relative_slice, resize_labels, stitch_tiles
+from rpe.segment.stitching import match_objects
 
 
 def cut_into(labels: np.ndarray, tiles: list[Tile], dimension: int = 64) -> list[Piece]:
@@ -34,8 +34,8 @@ def test_objects_of_any_size_come_through_as_they_are() -> None:
     for number in range(5, 60):
         row, column = random.integers(0, 195), random.integers(0, 175)
         labels[row : row + random.integers(2, 12), column : column + random.integers(2, 12)] = number
-    tiles = tiles_of(labels.shape, 64, 24, 8)
-    found = stitched(tiles, cut_into(labels, tiles), labels.shape)
+    tiles = cut_tiles(labels.shape, 64, 24, 8)
+    found = stitch_tiles(tiles, cut_into(labels, tiles), labels.shape)
     assert len(tiles) > 12
     assert partition_of(found.labels) == partition_of(labels)
     assert np.array_equal(found.labels > 0, labels > 0)
@@ -49,7 +49,7 @@ def test_a_single_tile_stays_as_it_is() -> None:
     labels = np.zeros((20, 30), dtype=np.int32)
     labels[:5, :5], labels[10:20, 3:30], labels[0:8, 20:25] = 1, 2, 3
     piece = Piece(labels, np.array([0.9, 0.9, 0.2]), np.eye(3), np.array([3, 1, 2]))
-    found = stitched(tiles_of((20, 30), 64, 16, 8), [piece], (20, 30))
+    found = stitch_tiles(cut_tiles((20, 30), 64, 16, 8), [piece], (20, 30))
     assert (
         np.array_equal(found.labels, labels)
         and found.scores.tolist() == [0.9, 0.9, 0.2]
@@ -86,13 +86,13 @@ def test_modes_decide_where_the_pixels_alone_do_not() -> None:
     left, right = bars(2, 38)
     for degrees, same in ((0, True), (50, True), (70, False), (180, False)):
         tiles, pieces = two_tiles(left, right, (direction(0), direction(degrees)))
-        assert (list(same_objects(tiles[0], pieces[0], tiles[1], pieces[1])) == [(1, 1)]) == same, degrees
-        assert (len(stitched(tiles, pieces, (16, 40)).scores) == 1) == same
+        assert (list(match_objects(tiles[0], pieces[0], tiles[1], pieces[1])) == [(1, 1)]) == same, degrees
+        assert (len(stitch_tiles(tiles, pieces, (16, 40)).scores) == 1) == same
     # where the left tile sees two rows of an object that the right one sees whole, only close modes make them one
     prong = np.where(np.arange(16)[:, None] < 6, left, 0)
     for degrees, same in ((30, True), (45, False)):
         tiles, pieces = two_tiles(prong, right, (direction(0), direction(degrees)))
-        assert bool(list(same_objects(tiles[0], pieces[0], tiles[1], pieces[1]))) == same, degrees
+        assert bool(list(match_objects(tiles[0], pieces[0], tiles[1], pieces[1]))) == same, degrees
 
 
 def test_of_what_a_tile_cuts_the_tile_that_sees_it_whole_decides() -> None:
@@ -100,26 +100,26 @@ def test_of_what_a_tile_cuts_the_tile_that_sees_it_whole_decides() -> None:
     spoilt = left.copy()
     spoilt[4, 17:24] = 0  # so near to its border the left tile errs, and names another mode
     tiles, pieces = two_tiles(spoilt, right, (direction(0), direction(90)))
-    found = stitched(tiles, pieces, (16, 40))
+    found = stitch_tiles(tiles, pieces, (16, 40))
     assert len(found.scores) == 1 and np.array_equal(found.labels[:, 16:], right)
     tiles, pieces = two_tiles(spoilt, right, (direction(0), direction(0)))
-    assert np.array_equal(stitched(tiles, pieces, (16, 40)).labels[:, 16:], right)
+    assert np.array_equal(stitch_tiles(tiles, pieces, (16, 40)).labels[:, 16:], right)
 
 
 def test_what_the_responsible_tile_does_not_see_is_nothing() -> None:
     left, _ = bars(21, 24)
     tiles, pieces = two_tiles(left, np.zeros((16, 24)), (direction(0), np.zeros((0, 2))))
-    assert not stitched(tiles, pieces, (16, 40)).labels.any()
+    assert not stitch_tiles(tiles, pieces, (16, 40)).labels.any()
     left, _ = bars(12, 19)
     tiles, pieces = two_tiles(left, np.zeros((16, 24)), (direction(0), np.zeros((0, 2))))
-    assert stitched(tiles, pieces, (16, 40)).labels.sum() == left.sum()
+    assert stitch_tiles(tiles, pieces, (16, 40)).labels.sum() == left.sum()
 
 
 def test_enlarged_takes_the_pixel_under_each_centre() -> None:
     labels = np.arange(6, dtype=np.int32).reshape(2, 3)
-    assert np.array_equal(enlarged(labels, (4, 6)), labels.repeat(2, 0).repeat(2, 1))
-    assert np.array_equal(enlarged(labels, (2, 3)), labels)
-    assert within(slice(10, 30), slice(12, 15)) == slice(2, 5)
+    assert np.array_equal(resize_labels(labels, (4, 6)), labels.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(resize_labels(labels, (2, 3)), labels)
+    assert relative_slice(slice(10, 30), slice(12, 15)) == slice(2, 5)
 
 
 def test_objects_of_several_parts_stay_one() -> None:
@@ -128,8 +128,8 @@ def test_objects_of_several_parts_stay_one() -> None:
         1  # the first tile sees two parts whole, the third part is its neighbour's
     )
     labels[5:15, 110:140] = labels[5:15, 160:165] = 2
-    tiles = [*tiles_of((64, 200), 96, 32, 8)]
-    found = stitched(tiles, cut_into(labels, tiles), labels.shape)
+    tiles = [*cut_tiles((64, 200), 96, 32, 8)]
+    found = stitch_tiles(tiles, cut_into(labels, tiles), labels.shape)
     assert partition_of(found.labels) == partition_of(labels)
     random, broken = np.random.default_rng(0), 0
     for _ in range(4):
@@ -138,9 +138,10 @@ def test_objects_of_several_parts_stay_one() -> None:
             height, width = random.integers(5, 120, 2)
             labels = np.zeros((400, 400), dtype=np.int64) if number == 1 else labels
             labels[row : row + height, column : column + width] = number
-        tiles = tiles_of(labels.shape, 128, 32, 8)
+        tiles = cut_tiles(labels.shape, 128, 32, 8)
         broken += len(
-            partition_of(labels) - partition_of(stitched(tiles, cut_into(labels, tiles), labels.shape).labels)
+            partition_of(labels)
+            - partition_of(stitch_tiles(tiles, cut_into(labels, tiles), labels.shape).labels)
         )
     assert broken == 1, "parts of one object that no tile sees together stay two"
 
@@ -150,7 +151,7 @@ def test_two_whole_views_of_one_object_are_one() -> None:
     right[4:12, 2:7], left[4:7, 17:21] = 1, 1
     tiles, pieces = two_tiles(left, right, (direction(0), direction(10)))
     pieces[0].scores[:] = 0.9  # would be drawn first, and leave the rest as another object
-    found = stitched(tiles, pieces, (16, 40))
+    found = stitch_tiles(tiles, pieces, (16, 40))
     assert len(found.scores) == 1 and np.array_equal(
         found.labels[:, 16:], np.maximum(right, np.pad(left[:, 16:], ((0, 0), (0, 16))))
     )

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rpe.segment import tiles_of
+from rpe.segment import cut_tiles
 from rpe.structures import UserError
 
 
@@ -14,7 +14,7 @@ from rpe.structures import UserError
 def test_tiles_start_at_multiples_overlap_and_their_cores_share_nothing(
     size: tuple[int, int], tile: int, overlap: int, multiple: int
 ) -> None:
-    tiles = tiles_of(size, tile, overlap, multiple)
+    tiles = cut_tiles(size, tile, overlap, multiple)
     seen = np.zeros(size, dtype=int)
     for one in tiles:
         assert one.rows.start % multiple == one.columns.start % multiple == 0 and max(one.size) <= tile
@@ -26,6 +26,8 @@ def test_tiles_start_at_multiples_overlap_and_their_cores_share_nothing(
 
 
 def test_a_tile_without_a_step_is_refused_and_none_never_cuts() -> None:
-    with pytest.raises(UserError, match="tile 512 less overlap 128 is below 1200, .*set tile=1328"):
-        tiles_of((600, 10), 512, 128, 1200)
-    assert len(tiles_of((600, 900), None, 128, 1200)) == len(tiles_of((512, 300), 512, 128, 1200)) == 1
+    with pytest.raises(
+        UserError, match="tile must be >= 1328, got 512. Tiles of overlap 128 .*Set tile=1328"
+    ):
+        cut_tiles((600, 10), 512, 128, 1200)
+    assert len(cut_tiles((600, 900), None, 128, 1200)) == len(cut_tiles((512, 300), 512, 128, 1200)) == 1

@@ -20,5 +20,5 @@ def test_closed_forms() -> None:
 
 
 def test_slips() -> None:
-    with pytest.raises(UserError, match="groups 0 is not a whole number from 1 on"):
+    with pytest.raises(UserError, match="groups must be an integer >= 1, got 0"):
         exact_similarity(0, 3)

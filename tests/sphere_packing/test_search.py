@@ -12,7 +12,7 @@ from rpe.sphere_packing.bound import (
     proposition_2,
     similarity_bound,
 )
-from rpe.sphere_packing.search import best_arrangement, closest_cosines, loss_floor
+from rpe.sphere_packing.search import best_arrangement, largest_cosines, loss_floor
 from rpe.structures import UserError
 
 ANGLES = {4: 109.4712206, 5: 90.0, 6: 90.0, 8: 74.8584922, 12: 63.4349488, 24: 43.6907671}
@@ -28,7 +28,7 @@ def found(groups: int, dimension: int, starts: int = 24) -> float:
     assert points.shape == (groups, dimension) and torch.linalg.vector_norm(points, dim=1) == pytest.approx(
         torch.ones(groups), abs=1e-12
     )
-    return float(closest_cosines(points[None]))
+    return float(largest_cosines(points[None]))
 
 
 @pytest.mark.parametrize(("groups", "dimension", "cosine"), KNOWN)
@@ -65,7 +65,7 @@ def test_loss_floors() -> None:
 
 
 def test_slips() -> None:
-    with pytest.raises(UserError, match="starts 0"):
+    with pytest.raises(UserError, match="starts must be an integer >= 1, got 0"):
         best_arrangement(3, 3, 0, 0)
-    with pytest.raises(UserError, match=r"margin 1.5 is outside \[0, 1\)"):
+    with pytest.raises(UserError, match=r"margin must be in \[0, 1\), got 1.5"):
         loss_floor(3, 3, 1.5, 1, 0)

@@ -54,7 +54,7 @@ def test_the_rate_follows_the_schedule_over_all_steps() -> None:
     assert rates == pytest.approx([2 - 0.2 * step for step in range(10)])
 
 
-def test_a_result_writes_nothing_unless_it_says_so(tmp_path: Path) -> None:
+def test_a_result_writes_nothing_by_default(tmp_path: Path) -> None:
     data = task_with(1.0, 1, 1)._trainer.datamodule
     assert Result({"x": 1.0}).files() == {}
     Result({}).draw(tmp_path, data, "val")
@@ -66,4 +66,4 @@ def test_a_result_writes_nothing_unless_it_says_so(tmp_path: Path) -> None:
 def test_one_process_is_the_first_and_all() -> None:
     task = task_with(1.0, 1, 1)
     task._trainer.world_size, task._trainer.is_global_zero = 1, True  # type: ignore[union-attr]
-    assert task.gathered({"a": 1}) == [{"a": 1}] and task.by_first(lambda: 3) == 3
+    assert task.gather_ranks({"a": 1}) == [{"a": 1}] and task.compute_once(lambda: 3) == 3

@@ -1,4 +1,4 @@
-"""Boundary training through the doors, on a miniature in BSDS500's layout."""
+"""Boundary training through the command line, on a miniature in BSDS500's layout."""
 
 import csv
 import json
@@ -25,9 +25,9 @@ SMALL = [
     "data.num_workers=0",
     "data.batch_size=2",
     "backbone.width=8",
-    "loss.num_pixels=128",
+    "loss.pairwise.num_pixels=128",
 ]
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def make_task(root: Path, *overrides: str) -> tuple[BoundaryTask, Bsds]:
     [
         "loss.grouping_target=boundary",
         "loss.grouping_target=segments",
-        "loss.pairwise_weight=0",
+        "loss.pairwise.weight=0",
         "grouping.iterations=2",
     ],
 )
@@ -69,9 +69,11 @@ def test_training_steps_lower_the_loss(root: Path, change: str) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_path: Path) -> None:
+def test_train_evaluate_and_score_the_maps_it_wrote(
+    root: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    door(
+    command_line(
         train.main,
         *SMALL,
         f"data.root={root}",
@@ -91,30 +93,30 @@ def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_
         "val-2002.png",
         "val-2003.png",
     ]
-    door(evaluate.main, f"run={run}", "split=test")
+    command_line(evaluate.main, f"run={run}", "split=test")
     again = run / "evaluation" / "bsds-test"
     assert json.loads((again / "metrics.json").read_text())["figures"] == figures
     maps = sorted((again / "maps").iterdir())
     assert [file.name for file in maps] == ["3000.png", "3001.png", "3002.png", "3003.png"]
     assert np.asarray(Image.open(maps[1])).shape == (48, 64)
-    anybody = [
+    maps_command = [
         "task=boundary",
         f"predictions={again / 'maps'}",
         "data=bsds",
         f"data.root={root}",
         "split=test",
     ]
-    door(evaluate.main, *anybody, f"hydra.run.dir={tmp_path / 'theirs'}")
+    command_line(evaluate.main, *maps_command, f"hydra.run.dir={tmp_path / 'theirs'}")
     assert json.loads((tmp_path / "theirs" / "metrics.json").read_text())["figures"] == figures
     assert (tmp_path / "theirs" / "thresholds.csv").read_text() == (again / "thresholds.csv").read_text()
-    door(evaluate.main, *anybody, "names=[3001]", f"hydra.run.dir={tmp_path / 'one'}")
+    command_line(evaluate.main, *maps_command, "names=[3001]", f"hydra.run.dir={tmp_path / 'one'}")
     assert json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]["images"] == 1
-    door(evaluate.main, *anybody, "thresholds=5", f"hydra.run.dir={tmp_path / 'five'}")
+    command_line(evaluate.main, *maps_command, "thresholds=5", f"hydra.run.dir={tmp_path / 'five'}")
     rows = list(csv.DictReader((tmp_path / "five" / "thresholds.csv").open()))
     assert [float(row["threshold"]) for row in rows] == pytest.approx(
         [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6], abs=1e-6
     )
-    door(
+    command_line(
         evaluate.main,
         f"run={run}",
         "split=val",
@@ -124,24 +126,26 @@ def test_train_evaluate_and_score_the_maps_it_wrote(root: Path, door: Door, tmp_
     assert (tmp_path / "scales" / "maps" / "2000.png").is_file()
 
 
-def test_slips(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "task.val_thresholds 1 makes no curve" in refused(
+def test_mistakes_are_refused(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "task.val_thresholds must be >= 2, got 1" in refused(
         train.main, *SMALL, f"data.root={root}", "task.val_thresholds=1"
     )
-    assert "it needs Bsds" in refused(
+    assert "data must be Bsds for rpe.task.boundary.BoundaryTask, got digits (Digits)" in refused(
         train.main, "experiment=digits", "task=boundary", "loss=boundary", "head=boundary", "detection=single"
     )
-    assert "loss InstanceLoss is not what rpe.task.boundary.BoundaryTask takes" in refused(
+    assert "loss must be BoundaryLoss for rpe.task.boundary.BoundaryTask, got InstanceLoss" in refused(
         train.main, *SMALL, f"data.root={root}", "loss=instance"
     )
-    assert "head BoundaryClassifier is not what rpe.task.instance.InstanceTask takes" in refused(
+    assert "for rpe.task.instance.InstanceTask, got BoundaryClassifier" in refused(
         train.main, "experiment=digits", "head=boundary"
     )
     needs = refused(
         train.main, "task=boundary", "loss=boundary", "data=bsds", f"data.root={root}", "experiment=coco"
     )
-    assert "needs the group detection" in needs or "is no option" in needs
-    assert "detection.scales [0]" in refused(train.main, *SMALL, f"data.root={root}", "detection.scales=[0]")
+    assert "loss must have options of pairwise, grouping_target" in needs
+    assert "detection.scales must be one or more numbers > 0, got [0]" in refused(
+        train.main, *SMALL, f"data.root={root}", "detection.scales=[0]"
+    )
     (tmp_path / "maps").mkdir()
     missing = refused(
         evaluate.main,
@@ -160,7 +164,7 @@ def test_slips(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
         f"data.root={root}",
         "names=[5]",
     )
-    assert "names holds '5'" in unknown
+    assert "got '5'" in unknown
 
 
 def test_any_timm_backbone(root: Path) -> None:
@@ -168,5 +172,5 @@ def test_any_timm_backbone(root: Path) -> None:
     batch = next(iter(data.loader("test", training=False)))
     task.eval()
     with torch.no_grad():
-        task.examine(batch)
+        task.evaluate_batch(batch)
     assert list(task.maps) == ["3000"] and task.maps["3000"].shape == (64, 48)

@@ -1,4 +1,4 @@
-"""The examiner: perfect answers have perfect figures, one wrong class costs what it should, and the tables say the same as the figures."""
+"""Perfect masks have perfect metrics, one wrong class costs what it should, and the tables hold the metrics."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ from rpe.data.digits import DigitScenes
 from rpe.segment import class_probability
 from rpe.structures import FeatureMap, Geometry, InstanceBatch, Proposals, UserError, encode_labels
 from rpe.task.classes import (
-    ClassExaminer,
+    ClassEvaluator,
     ClassReport,
-    map_names,
-    score_maps,
+    explain_zero_precision,
+    name_class_maps,
+    score_class_maps,
     score_results,
-    shared_categories,
 )
 
 SCENES = DigitScenes("val", 6, 0)
@@ -28,7 +28,7 @@ SCENES = DigitScenes("val", 6, 0)
 
 def report(wrong: tuple[int, int] | None = None, with_proposals: bool = True) -> ClassReport:
     """Oracle masks and probabilities; `wrong` is an image and one of its labels that is taken for the next class."""
-    examiner, truth, examined = ClassExaminer(10, 1), SCENES.truth(), {}
+    evaluator, truth, examined = ClassEvaluator(10, 1), SCENES.truth(), {}
     for index in range(len(SCENES)):
         _, labels, image_id, size, categories = SCENES[index]
         categories = categories.clone()
@@ -37,14 +37,14 @@ def report(wrong: tuple[int, int] | None = None, with_proposals: bool = True) ->
         logits = 30 * torch.nn.functional.one_hot(categories[labels], 11).permute(2, 0, 1).float()[None]
         masks = encode_labels(labels.numpy(), np.arange(1, int(labels.max()) + 1))
         proposals = Proposals(masks, np.linspace(0.9, 0.8, len(masks)), size)
-        examined[image_id] = examiner.examine(
+        examined[image_id] = evaluator.evaluate_image(
             class_probability(FeatureMap(logits, 1), Geometry(size, size)),
             proposals if with_proposals else None,
         )
-    examiner.count(truth, examined)
-    confusion = examiner.counted()
-    assert not examiner.confusion.compute().any(), "the next validation begins at nothing"
-    return examiner.report(truth, examined, confusion, "own")
+    evaluator.count(truth, examined)
+    confusion = evaluator.pop_confusion()
+    assert not evaluator.confusion.compute().any(), "the next validation begins at nothing"
+    return evaluator.make_report(truth, examined, confusion, "own")
 
 
 def test_oracle_masks_with_oracle_classes() -> None:
@@ -122,7 +122,7 @@ def test_the_files_say_what_the_figures_say() -> None:
     assert "instances.json" not in report(with_proposals=False).files()
 
 
-def test_anybodys_results_and_maps_have_the_same_figures(tmp_path) -> None:
+def test_results_and_maps_from_files_have_the_same_figures(tmp_path) -> None:
     whole, truth = report(wrong=(1, 1)), SCENES.truth()
     again = score_results(truth, whole.results["instances"], "own")
     assert again.figures == {
@@ -134,32 +134,33 @@ def test_anybodys_results_and_maps_have_the_same_figures(tmp_path) -> None:
     for path, content in whole.maps.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(content)
-    maps = score_maps(truth, tmp_path / "classes")
+    maps = score_class_maps(truth, tmp_path / "classes")
     assert maps.figures == {name: value for name, value in whole.figures.items() if "AP" not in name}
 
 
 def test_classes_of_the_data_must_be_the_heads() -> None:
-    examiner = ClassExaminer(2, 1)
-    with pytest.raises(
-        UserError, match="head.classes is 2, but the data have 3 categories .a, b, c ...: set head.classes=3"
-    ):
-        examiner.check_classes({1: "a", 2: "b", 3: "c"})
-    examiner.check_classes({1: "a", 2: "b"})
-    examiner.check_classes({1: "a", 2: "b"})
-    examiner.check_classes({5: "a", 70: "b"})  # a class is known by its name, whatever its id
-    assert examiner.categories == {1: "a", 2: "b"}, "the ids are those of the training"
+    evaluator = ClassEvaluator(2, 1)
     with pytest.raises(
         UserError,
-        match="class 2 of the data is 'c', but 'b' in the training or in another split: all must list the same names",
+        match="head.classes must be the data's 3 categories .a, b, c ..., got 2. Set head.classes=3",
     ):
-        examiner.check_classes({1: "a", 2: "c"})
+        evaluator.check_classes({1: "a", 2: "b", 3: "c"})
+    evaluator.check_classes({1: "a", 2: "b"})
+    evaluator.check_classes({1: "a", 2: "b"})
+    evaluator.check_classes({5: "a", 70: "b"})  # a class is known by its name, whatever its id
+    assert evaluator.categories == {1: "a", 2: "b"}, "the ids are those of the training"
+    with pytest.raises(
+        UserError,
+        match="class 2 of the data must be 'b', as in the training and in other splits, got 'c'. List the same names",
+    ):
+        evaluator.check_classes({1: "a", 2: "c"})
 
 
 def test_names_of_maps_are_never_shared() -> None:
     images = [{"id": 5, "file_name": "a/x.jpg"}, {"id": 6, "file_name": "b/y.png"}]
-    assert map_names({"images": images}) == {5: "x", 6: "y"}
+    assert name_class_maps({"images": images}) == {5: "x", 6: "y"}
     images[1]["file_name"] = "b/x.jpg"
-    assert map_names({"images": images}) == {5: "5", 6: "6"}
+    assert name_class_maps({"images": images}) == {5: "5", 6: "6"}
 
 
 def test_batches_know_the_class_of_each_pixel() -> None:
@@ -176,9 +177,9 @@ def test_a_checkpoint_that_knows_names_alone_counts_its_classes() -> None:
             compose("train", ["experiment=digits_semantic", "backbone.width=4", "backbone.levels=2"])
         )
     task.on_load_checkpoint({"classes": ["a", "b"]})
-    assert task.examiner.categories == {1: "a", 2: "b"}
+    assert task.class_evaluator.categories == {1: "a", 2: "b"}
     task.on_load_checkpoint({"classes": {7: "a", 44: "b"}})
-    assert task.examiner.categories == {7: "a", 44: "b"}
+    assert task.class_evaluator.categories == {7: "a", 44: "b"}
 
 
 def test_classes_of_one_name_have_figures_of_their_own() -> None:
@@ -217,17 +218,17 @@ def test_classes_of_one_name_have_figures_of_their_own() -> None:
 
 
 def test_names_of_classes_are_compared_by_what_they_look_like() -> None:
-    examiner = ClassExaminer(1, 1)
-    examiner.check_classes({1: "caf\u00e9"})
-    examiner.check_classes({1: "cafe\u0301"})
+    evaluator = ClassEvaluator(1, 1)
+    evaluator.check_classes({1: "caf\u00e9"})
+    evaluator.check_classes({1: "cafe\u0301"})
 
 
 def test_masks_of_categories_without_an_object_are_told() -> None:
     truth = SCENES.truth()
     objects = sorted({a["category_id"] for a in truth["annotations"]})
-    assert shared_categories(truth, [{"category_id": float(objects[0])}, {"category_id": 99}]) == []
-    (line,) = shared_categories(truth, [{"category_id": 99}])
-    assert line.startswith(
-        f"no mask is of a category that has an object: masks are of 99, objects of {objects[0]}, "
-    )
-    assert shared_categories(truth, []) == ["there is no mask at all: every figure counts none"]
+    assert explain_zero_precision(truth, [{"category_id": float(objects[0])}, {"category_id": 99}]) == []
+    (line,) = explain_zero_precision(truth, [{"category_id": 99}])
+    assert line.startswith(f"no mask has the category of an object: masks have 99, objects {objects[0]}, ")
+    assert explain_zero_precision(truth, []) == [
+        "the predictions hold no mask, so recall and precision are 0"
+    ]

@@ -1,4 +1,4 @@
-"""The training step's bookkeeping, and figures that tell a perfect embedding from a useless one."""
+"""The training step, and metrics that separate a perfect embedding from a useless one."""
 
 import json
 import re
@@ -10,11 +10,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import rpe.run
-import rpe.task.instance
+import rpe.task.instance_result
 from rpe.data.digits import DigitScenes
 from rpe.data.module import InstanceData, SplitData
 from rpe.structures import FeatureMap, NetworkOutput, encode_mask
-from rpe.task.instance import InstanceResult, InstanceTask, evenly, mean_of
+from rpe.task.embedding_metrics import embedding_metrics, mean_of_images, sample_evenly
+from rpe.task.instance import InstanceTask
+from rpe.task.instance_result import InstanceResult
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 FIRST_STEPS = Path(__file__).parent / "first_steps.json"
@@ -29,6 +31,10 @@ def make_task(*overrides: str) -> tuple[InstanceTask, InstanceData]:
     return task, data
 
 
+def metrics_of(task: InstanceTask, output: NetworkOutput, labels: torch.Tensor) -> dict[str, float]:
+    return embedding_metrics(output, labels, task.model.grouping, task.proposal, task.loss.pairwise.margin)
+
+
 def test_a_perfect_embedding_has_perfect_figures() -> None:
     task, _ = make_task()
     labels = DigitScenes("val", 5, 0)[1].labels
@@ -41,7 +47,7 @@ def test_a_perfect_embedding_has_perfect_figures() -> None:
         FeatureMap(torch.where(labels > 0, 9.0, -9.0)[None, None], 1),
         FeatureMap(points, 1),
     )
-    figures = task.grouping_figures(perfect, labels)
+    figures = metrics_of(task, perfect, labels)
     assert [figures[name] for name in figures if name.startswith("margin_violations")] == [0, 0]
     assert all(figures[name] == 1 for name in figures if name.startswith("ARI"))
     useless = NetworkOutput(
@@ -49,7 +55,7 @@ def test_a_perfect_embedding_has_perfect_figures() -> None:
         perfect.objectness,
         perfect.features,
     )
-    figures = task.grouping_figures(useless, labels)
+    figures = metrics_of(task, useless, labels)
     assert [figures[name] for name in figures if name.startswith("margin_violations")] == [1, 1] and figures[
         "ARI-modes"
     ] == pytest.approx(0, abs=1e-9)
@@ -58,11 +64,11 @@ def test_a_perfect_embedding_has_perfect_figures() -> None:
 
 def test_evenly_and_mean_of() -> None:
     assert (
-        len(evenly(torch.arange(10), 10)) == 10
-        and len(evenly(torch.arange(5000), 7)) == 7
-        and int(evenly(torch.arange(5000), 7)[-1]) == 4999
+        len(sample_evenly(torch.arange(10), 10)) == 10
+        and len(sample_evenly(torch.arange(5000), 7)) == 7
+        and int(sample_evenly(torch.arange(5000), 7)[-1]) == 4999
     )
-    assert mean_of([{"a": 1.0}, {"a": 2.0, "b": 5.0}]) == {"a": 1.5, "b": 5.0}
+    assert mean_of_images([{"a": 1.0}, {"a": 2.0, "b": 5.0}]) == {"a": 1.5, "b": 5.0}
 
 
 def test_the_first_twenty_losses_do_not_change() -> None:
@@ -74,20 +80,16 @@ def test_the_first_twenty_losses_do_not_change() -> None:
         "data.batch_size=2",
         "data.train_scenes=40",
         "backbone.width=8",
-        "loss.iterate_weights=sum",
+        "loss.pairwise.iterate_weights=sum",
     )
     optimizer = task.optimizer(task)
     losses = []
     for index, batch in enumerate(data.train_dataloader()):
-        positions, labels = task.loss.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
+        positions, labels = task.loss.pairwise.choose_pixels(
+            batch.labels, torch.Generator().manual_seed(index)
+        )
         embedded, iterates = task.model(batch.images, positions)
-        loss = torch.stack(
-            list(
-                task.loss(
-                    iterates, positions, labels, embedded.objectness, batch.labels, embedded.points
-                ).values()
-            )
-        ).sum()
+        loss = torch.stack(list(task.loss(iterates, positions, labels, embedded, batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -144,7 +146,7 @@ def test_published_points_stand_where_the_data_are_theirs_and_whole(
 ) -> None:
     drawn: dict[str, list] = {}
     monkeypatch.setattr(
-        rpe.task.instance,
+        rpe.task.instance_result,
         "draw_recall",
         lambda overlaps, numbers, published, protocol, file: drawn.update({protocol: published}),
     )
@@ -181,14 +183,14 @@ def rows_of_scores(*scores: float) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "ours", "figures", "said"),
+    ("rows", "ours", "figures", "wanted"),
     [
         (
             rows_of_scores(-4.1, -4.2),
             False,
             {"AR@1000": 0.85},
             [
-                "no mask has a score of score_threshold 0.5 or more, the best has -4.1: AP and PQ count none of 2"
+                "no mask has a score of score_threshold 0.5 or more, the best has -4.1, so AP and PQ count none of 2"
             ],
         ),
         (
@@ -202,23 +204,23 @@ def rows_of_scores(*scores: float) -> list[dict]:
             rows_of_scores(0.7),
             False,
             {"AR@1000": 0.0},
-            ["no mask overlaps an object of its image by an IoU of 0.5: are image_id"],
+            ["no mask overlaps an object of its image by an IoU of 0.5. Check that image_id"],
         ),
         (rows_of_scores(-1), False, {"AR@1000": 0.0}, ["no mask has a score", "no mask overlaps an object"]),
         (rows_of_scores(0.7), True, {}, []),
-        ([], False, {"AR@1000": 0.0}, ["there is no mask at all: every figure counts none"]),
+        ([], False, {"AR@1000": 0.0}, ["the predictions hold no mask, so recall and precision are 0"]),
         (
             [],
             True,
             {"AR@1000": 0.0},
-            ["there is no mask at all: every figure counts none .proposal.foreground"],
+            ["the predictions hold no mask, so recall and precision are 0.*proposal.foreground"],
         ),
     ],
 )
 def test_figures_of_zero_are_explained(
-    rows: list[dict], ours: bool, figures: dict[str, float], said: list[str]
+    rows: list[dict], ours: bool, figures: dict[str, float], wanted: list[str]
 ) -> None:
     notes = InstanceResult(figures, {"images": []}, rows, ours, score_threshold=0.5).notes()
-    assert len(notes) == len(said) and all(
-        re.match(wanted, note) for wanted, note in zip(said, notes, strict=True)
+    assert len(notes) == len(wanted) and all(
+        re.match(line, note) for line, note in zip(wanted, notes, strict=True)
     ), notes

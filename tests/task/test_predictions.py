@@ -1,4 +1,4 @@
-"""Which images and rows a restriction to names leaves."""
+"""Selecting images and rows by name."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from rpe.errors import note
 from rpe.structures import UserError
-from rpe.task.predictions import of_names, only_images, only_rows, read_results, with_truth_ids
+from rpe.task.predictions import assign_truth_ids, keep_images, keep_rows, read_results, select_names
 
 TRUTH = {
     "images": [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "y.png"}],
@@ -16,29 +16,29 @@ TRUTH = {
 }
 
 
-def test_images_and_rows_of_names() -> None:
-    assert of_names(TRUTH, None) is TRUTH
-    some = of_names(TRUTH, ["y"])
+def test_images_and_rows_select_names() -> None:
+    assert select_names(TRUTH, None) is TRUTH
+    some = select_names(TRUTH, ["y"])
     assert [image["id"] for image in some["images"]] == [2] == [
         a["image_id"] for a in some["annotations"]
     ] and some["categories"] == TRUTH["categories"]
-    assert only_images(TRUTH, {1})["annotations"] == [{"id": 5, "image_id": 1}]
+    assert keep_images(TRUTH, {1})["annotations"] == [{"id": 5, "image_id": 1}]
     rows = [{"image_id": 1}, {"image_id": 2}, "no row", {}]
-    assert only_rows(rows, some) == [{"image_id": 2}, "no row", {}], "what is no row stays, to be refused"
-    assert only_rows([{"image_id": [1]}, {"image_id": True}], some) == [{"image_id": [1]}, {"image_id": True}]
-    with pytest.raises(UserError, match="names holds 'z'"):
-        of_names(TRUTH, ["z"])
+    assert keep_rows(rows, some) == [{"image_id": 2}, "no row", {}], "malformed rows stay, to be refused"
+    assert keep_rows([{"image_id": [1]}, {"image_id": True}], some) == [{"image_id": [1]}, {"image_id": True}]
+    with pytest.raises(UserError, match="names must be images of the split .* got .z."):
+        select_names(TRUTH, ["z"])
 
 
 def test_results_are_a_list_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"image_id": 1}]))
     assert read_results(tmp_path / "rows.json") == [{"image_id": 1}]
-    with pytest.raises(UserError, match="nowhere.json does not exist"):
+    with pytest.raises(UserError, match="nowhere.json, which does not exist"):
         read_results(tmp_path / "nowhere.json")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="which is a folder"):
         read_results(tmp_path)
     (tmp_path / "rows.json").write_text("{}")
-    with pytest.raises(UserError, match="but holds an object with no key"):
+    with pytest.raises(UserError, match="got an object with no key"):
         read_results(tmp_path / "rows.json")
 
 
@@ -82,7 +82,7 @@ def truth_of(*names: str) -> dict:
 def test_rows_with_a_file_name_belong_to_that_file(
     names: tuple[str, ...], rows: list[dict], ids: list[int]
 ) -> None:
-    assert [row["image_id"] for row in with_truth_ids(rows, truth_of(*names))] == ids
+    assert [row["image_id"] for row in assign_truth_ids(rows, truth_of(*names))] == ids
 
 
 @pytest.mark.parametrize(
@@ -91,97 +91,103 @@ def test_rows_with_a_file_name_belong_to_that_file(
         (
             ("a.png", "b.png"),
             named(("b.png", 1), ("a.png", 2)),
-            "file_name and image_id contradict each other: 'b.png' has image_id 1 in the pred.* 2 in",
+            "image_id must be the truth's id of file_name, but 'b.png' has image_id 1 in the pred.* 2 in",
         ),
         (
             ("a.png", "b.png", "c.png"),
             named(("c.png", 1), ("b.png", 2)),
-            "contradict each other: 'c.png' has image_id 1",
+            "must be the truth's id of file_name, but 'c.png' has image_id 1",
         ),
         (
             ("a.png", "b.png"),
             named(("a.png", "x"), ("b.png", 2)),
-            "contradict each other: 'a.png' has image_id \"x\" in the predictions and 1 in",
+            "but 'a.png' has image_id \"x\" in the predictions, 1 in",
         ),
         (
             ("a.png", "b.png"),
             named(("a.png", 1), ("b.png", 1)),
-            "the files 'a.png' and 'b.png' for one image .image_id, 1.",
+            "got 'a.png' and 'b.png' for image_id 1.",
         ),
         (
             ("a.png", "b.png"),
             named(("a.png", 1), ("a.jpg", 2)),
-            "the files 'a.png' and 'a.jpg' for one image .an image of the truth, 1.",
+            "got 'a.png' and 'a.jpg' for one image of the truth, id 1.",
         ),
         (
             ("a.png", "b.png"),
             named(("a.png", 1), ("a.png", 2)),
-            'result 1 has image_id 2 and file_name "a.png", which other rows give as image 1',
+            'image_id of result 1 must be 1, as in other rows of file_name "a.png", got 2',
         ),
         (
             ("a.png", "b.png"),
             named(("z.png", 1)),
-            "result 0 names file 'z.png', which the truth does not hold: is this another split's file",
+            "file_name of result 0 must be an image of the truth, got 'z.png'. Check that the file belongs to this split",
         ),
         (
             ("x/1.png", "y/1.png"),
             named(("1.png", 1)),
-            "result 0 names file '1.png', which may be image 1 or 2",
+            "file_name of result 0 must name one image, got '1.png', which may be image 1 or 2",
         ),
-        (("a.png", "a.jpg"), named(("a.tif", 1)), "result 0 names file 'a.tif', which may be image 1 or 2"),
-        (("a.png", "b.png"), named((5, 1)), "result 0 has the file_name 5: text is wanted"),
+        (
+            ("a.png", "a.jpg"),
+            named(("a.tif", 1)),
+            "file_name of result 0 must name one image, got 'a.tif', which may be image 1 or 2",
+        ),
+        (("a.png", "b.png"), named((5, 1)), "file_name of result 0 must be text, got 5"),
         (
             ("a.png", "b.png"),
             named(("b.png", 1), (None, 2)),
-            "result 1 has no file_name, but others have, and image_ids that are not the truth's",
+            "result 1 must have a file_name, as the image_ids of other rows are not the truth's",
         ),
-        (("x/1.png",), named(("z/1.png", 1)), "names file 'z/1.png', which the truth does not hold"),
+        (("x/1.png",), named(("z/1.png", 1)), "must be an image of the truth, got 'z/1.png'"),
     ],
 )
 def test_names_that_are_unknown_or_contradict_the_ids_are_refused(
     names: tuple[str, ...], rows: list[dict], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        with_truth_ids(rows, truth_of(*names))
+        assign_truth_ids(rows, truth_of(*names))
 
 
-def test_a_numbering_of_its_own_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_numbering_is_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
     note.cache_clear()
     for _ in range(2):
-        with_truth_ids(named(("a.png", 1), ("b.png", 2)), truth_of("c.png", "a.png", "b.png"))
+        assign_truth_ids(named(("a.png", 1), ("b.png", 2)), truth_of("c.png", "a.png", "b.png"))
     assert (
         capsys.readouterr().err.count(
-            "note: predictions count their images by themselves ('a.png' has image_id 1 in the predictions and 2 in"
+            "note: predictions number their images otherwise than the truth ('a.png' has image_id 1 in the predictions, 2 in"
         )
         == 1
     )
-    with_truth_ids(named(("a.png", 2), ("b.png", 3)), truth_of("c.png", "a.png", "b.png"))
+    assign_truth_ids(named(("a.png", 2), ("b.png", 3)), truth_of("c.png", "a.png", "b.png"))
     assert capsys.readouterr().err == ""
 
 
 def test_a_name_means_all_images_that_bear_it() -> None:
-    assert [image["id"] for image in of_names(truth_of("a/x.jpg", "b/x.jpg", "y.jpg"), ["x"])["images"]] == [
+    assert [
+        image["id"] for image in select_names(truth_of("a/x.jpg", "b/x.jpg", "y.jpg"), ["x"])["images"]
+    ] == [
         1,
         2,
     ]
     assert [
-        image["id"] for image in of_names(truth_of("caf\u00e9.jpg", "y.jpg"), ["cafe\u0301"])["images"]
+        image["id"] for image in select_names(truth_of("caf\u00e9.jpg", "y.jpg"), ["cafe\u0301"])["images"]
     ] == [1]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not JSON: it is empty"),
-        (b'[{"image_id": 1}', "is not JSON: it ends too early"),
-        (b'{"image_id": 1}\n{"image_id": 2}', "write one list, not one object a line"),
+        (b"", "must be JSON, got an empty file"),
+        (b'[{"image_id": 1}', "must be JSON, got a file that ends too early"),
+        (b'{"image_id": 1}\n{"image_id": 2}', "Write one list, not one object a line"),
         (
             b'{"images": [], "annotations": []}',
-            "is an annotation file .holds an object with 'images', 'annotations'.: name a JSON list of COCO results",
+            "must be a list of COCO results, got an annotation file .an object with 'images', 'annotations'.. Name",
         ),
-        (b"7", "is not a JSON list of COCO results, but holds 7"),
-        (b"\x93NUMPY", "is not JSON: it is a NumPy file"),
-        (b"image,score\n", "is not JSON: Expecting value at line 1, column 1"),
+        (b"7", "must be a list of COCO results, got 7"),
+        (b"\x93NUMPY", "must be JSON, got a NumPy file"),
+        (b"image,score\n", "must be JSON, got an error .Expecting value at line 1, column 1"),
     ],
 )
 def test_predictions_that_are_something_else_are_named(tmp_path: Path, content: bytes, message: str) -> None:

@@ -25,9 +25,9 @@ def test_one_cycle_rises_and_falls() -> None:
     ("option", "value"), [("warmup", 1.0), ("warmup", -0.1), ("start", 1.5), ("end", -0.1)]
 )
 def test_shares_out_of_range_are_refused(option: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"schedule.{option} {value} is outside"):
+    with pytest.raises(UserError, match=rf"schedule.{option} must be in \[0, 1., got {value}"):
         one_cycle(0.5, **({"warmup": 0.1, "start": 0.05, "end": 0.001} | {option: value}))
-    with pytest.raises(UserError, match="schedule.power -1 is negative"):
+    with pytest.raises(UserError, match="schedule.power must be >= 0, got -1"):
         poly(0.5, -1)
 
 

@@ -1,4 +1,4 @@
-"""The same start and the same batches with and without the grouping loss, and the doors: figures that pycocotools gives by hand, anybody's results and maps."""
+"""The same start and batches with and without the grouping loss; metrics of runs, results files and class maps equal pycocotools called by hand."""
 
 import contextlib
 import csv
@@ -38,11 +38,11 @@ VOC = [
     "data.crop=48",
     "data.longest_side=96",
     "data.num_workers=0",
-    "loss.num_pixels=64",
+    "loss.pairwise.num_pixels=64",
     "trainer.max_epochs=1",
     "callbacks.pictures.images=1",
 ]
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 
 
 def make(*overrides: str) -> tuple[SemanticTask, InstanceData]:
@@ -60,13 +60,13 @@ def figures(folder: Path) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run with classes and groups, made through the door and evaluated."""
+    """A tiny run with classes and groups, made through the command line and evaluated."""
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *TINY, "trainer.max_epochs=1", f"hydra.run.dir={folder}"])
-        rpe.run.enter(train.main)
+        rpe.run.run_command(train.main)
         patch.setattr(sys, "argv", ["evaluate.py", f"run={folder}", "proposal.foreground_thresholds=[0.2]"])
-        rpe.run.enter(evaluate.main)
+        rpe.run.run_command(evaluate.main)
     return folder
 
 
@@ -74,7 +74,7 @@ def test_with_and_without_the_grouping_loss_all_starts_alike() -> None:
     """The same weights, the same batches in the same order, as many steps: what is compared is the loss alone."""
     variants = [
         make(*TINY, *change)
-        for change in (["loss.pairwise_weight=0"], ["grouping.iterations=0"], ["grouping.iterations=3"])
+        for change in (["loss.pairwise.weight=0"], ["grouping.iterations=0"], ["grouping.iterations=3"])
     ]
     states = [task.state_dict() for task, _ in variants]
     for state in states[1:]:
@@ -98,7 +98,7 @@ def test_without_the_grouping_loss_the_classes_alone_are_learned(monkeypatch: py
     monkeypatch.setattr(SemanticTask, "trainer", SimpleNamespace(world_size=1))
     losses, gradients = {}, {}
     for weight in ("0", "2"):
-        task, _ = make(*TINY, f"loss.pairwise_weight={weight}")
+        task, _ = make(*TINY, f"loss.pairwise.weight={weight}")
         logged.clear()
         task.training_step(batch, 0).backward()
         losses[weight] = dict(logged)
@@ -193,11 +193,13 @@ def test_a_run_leaves_tables_maps_and_pictures(run: Path) -> None:
     }
 
 
-def test_anybodys_results_have_pycocotools_figures_through_the_door(door: Door, tmp_path: Path) -> None:
+def test_results_files_have_pycocotools_metrics_through_the_command_line(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
     truth = make("data.val_scenes=6")[1].truth("val")
     rows = noisy(truth, 3)
     (tmp_path / "results.json").write_text(json.dumps(rows))
-    door(
+    command_line(
         evaluate.main,
         "task=semantic",
         f"predictions={tmp_path / 'results.json'}",
@@ -226,18 +228,20 @@ def test_anybodys_results_have_pycocotools_figures_through_the_door(door: Door, 
     }
 
 
-def test_anybodys_class_maps_have_the_figures_of_the_run_that_wrote_them(
-    run: Path, door: Door, refused: Callable[..., str], tmp_path: Path
+def test_class_maps_have_the_metrics_of_the_run_that_wrote_them(
+    run: Path, command_line: CommandLine, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     ours, data = run / "evaluation" / "digits-val", ["data=digits", "data.val_scenes=3", "task=semantic"]
-    door(evaluate.main, f"predictions={ours / 'classes'}", *data, f"hydra.run.dir={tmp_path / 'maps'}")
+    command_line(
+        evaluate.main, f"predictions={ours / 'classes'}", *data, f"hydra.run.dir={tmp_path / 'maps'}"
+    )
     wanted = {
         name: value
         for name, value in figures(ours).items()
         if name in ("mIoU", "accuracy", "images") or name.startswith("IoU-")
     }
     assert figures(tmp_path / "maps") == pytest.approx(wanted, abs=1e-9)
-    door(
+    command_line(
         evaluate.main,
         f"predictions={ours / 'classes'}",
         *data,
@@ -262,7 +266,9 @@ def test_a_run_is_not_examined_on_other_classes(
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert state["classes"] == {digit + 1: str(digit) for digit in range(10)}
     monkeypatch.setattr("rpe.data.digits.NAMES", ["zero", *list(state["classes"].values())[1:]])
-    assert "class 1 of the data is 'zero', but '0' in the training" in refused(evaluate.main, f"run={run}")
+    assert "class 1 of the data must be '0', as in the training and in other splits, got 'zero'" in refused(
+        evaluate.main, f"run={run}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,31 +276,36 @@ def test_a_run_is_not_examined_on_other_classes(
     [
         (
             ["experiment=digits", "task=semantic"],
-            "loss InstanceLoss is not what rpe.task.semantic.SemanticTask takes: it needs SemanticLoss",
+            "loss must be SemanticLoss for rpe.task.semantic.SemanticTask, got InstanceLoss",
         ),
         (
             ["experiment=digits", "task=semantic", "loss=semantic"],
-            "head Objectness and loss SemanticLoss do not fit: head=semantic wants loss=semantic",
+            "head Objectness and loss SemanticLoss do not fit. head=semantic needs loss=semantic",
         ),
         (["experiment=digits", "head=semantic"], "head Classifier and loss InstanceLoss do not fit"),
         (
             ["experiment=digits_semantic", "head.classes=7"],
-            "head.classes is 7, but the data have 10 categories (0, 1, 2, 3, 4 ..): set head.classes=10",
+            "head.classes must be the data's 10 categories (0, 1, 2, 3, 4 ..), got 7. Set head.classes=10",
         ),
-        (["experiment=digits_semantic", "head.classes=0"], "head.classes 0 is outside [1, 254]"),
-        (["experiment=digits_semantic", "loss.pairwise_weight=-1"], "loss.pairwise_weight -1 is negative"),
+        (["experiment=digits_semantic", "head.classes=0"], "head.classes must be in [1, 254], got 0"),
         (
-            ["experiment=digits", "head=semantic", "loss=semantic", "loss.pairwise_weight=0"],
-            "loss.pairwise_weight is 0: nothing would be grouped; task=semantic trains classes alone",
+            ["experiment=digits_semantic", "loss.pairwise.weight=-1"],
+            "loss.pairwise.weight must be finite and >= 0, got -1",
+        ),
+        (
+            ["experiment=digits", "head=semantic", "loss=semantic", "loss.pairwise.weight=0"],
+            "loss.pairwise.weight must be > 0, got 0. task=semantic trains classes without groups",
         ),
     ],
 )
-def test_slips(arguments: list[str], message: str, refused: Callable[..., str], tmp_path: Path) -> None:
+def test_mistakes_are_refused(
+    arguments: list[str], message: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
     assert message in refused(train.main, *arguments, f"hydra.run.dir={tmp_path / 'run'}")
 
 
-def test_an_instance_task_can_carry_classes(door: Door, tmp_path: Path) -> None:
-    door(
+def test_an_instance_task_can_carry_classes(command_line: CommandLine, tmp_path: Path) -> None:
+    command_line(
         train.main,
         *tiny(4, 3, 3),
         "head=semantic",
@@ -306,7 +317,7 @@ def test_an_instance_task_can_carry_classes(door: Door, tmp_path: Path) -> None:
     assert {"AR@10", "mIoU", "AP", "components-AP"} <= figures(tmp_path / "run").keys()
 
 
-def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: Path) -> None:
+def test_coco_with_ids_that_have_gaps(command_line: CommandLine, coco_folder: Path, tmp_path: Path) -> None:
     """Classes count from 1 by ascending id; what is written has the ids of the file, and the oracle's masks with them have AP 1, the crowd or not."""
     for file in (coco_folder / "annotations").iterdir():
         truth = json.loads(file.read_text())
@@ -319,11 +330,11 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
         "backbone.width=8",
         "backbone.levels=2",
         "data.batch_size=2",
-        "loss.num_pixels=64",
+        "loss.pairwise.num_pixels=64",
         "trainer.max_epochs=1",
         "callbacks.pictures.images=0",
     ]
-    door(
+    command_line(
         train.main,
         "experiment=digits_semantic",
         "data=coco",
@@ -332,7 +343,7 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
         "head.upscale=1",
         f"hydra.run.dir={tmp_path / 'run'}",
     )
-    door(evaluate.main, f"run={tmp_path / 'run'}")
+    command_line(evaluate.main, f"run={tmp_path / 'run'}")
     folder = tmp_path / "run" / "evaluation" / "coco-val"
     assert {"mIoU", "IoU-background", "IoU-box", "IoU-brick", "AP"} <= figures(
         folder
@@ -342,7 +353,7 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
     )
     assert {row["category_id"] for row in rows} <= {7, 44}
     surely = ["proposal.foreground_thresholds=[0.05]", "proposal.score_threshold=0", "proposal.min_area=1"]
-    door(
+    command_line(
         predict.main,
         f"run={tmp_path / 'run'}",
         f"images={coco_folder / 'val2017'}",
@@ -371,7 +382,7 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
             else row["segmentation"]["counts"]
         )
     (tmp_path / "oracle.json").write_text(json.dumps(oracle))
-    door(
+    command_line(
         evaluate.main,
         "task=semantic",
         f"predictions={tmp_path / 'oracle.json'}",
@@ -386,21 +397,23 @@ def test_coco_with_ids_that_have_gaps(door: Door, coco_folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("layout", "experiment"), [("miniature", "voc_semantic"), ("real", "voc_instance")])
-def test_voc_and_sbd_train_and_evaluate(layout: str, experiment: str, door: Door, tmp_path: Path) -> None:
+def test_voc_and_sbd_train_and_evaluate(
+    layout: str, experiment: str, command_line: CommandLine, tmp_path: Path
+) -> None:
     root = write_sbd(write_voc(tmp_path / "data")) if layout == "miniature" else data_root()
     if not (root / "VOCdevkit").is_dir():
         pytest.skip(f"{root / 'VOCdevkit'} is absent: set RPE_DATA_DIR to the real data")
-    door(
+    command_line(
         train.main, f"experiment={experiment}", f"data.root={root}", *VOC, f"hydra.run.dir={tmp_path / 'run'}"
     )
-    door(evaluate.main, f"run={tmp_path / 'run'}")
+    command_line(evaluate.main, f"run={tmp_path / 'run'}")
     found = figures(tmp_path / "run" / "evaluation" / "voc-val")
     assert found["images"] == 3 and {"mIoU", "AP", "APr50", "APr70", "AR@10"} <= found.keys()
     with Image.open(next((tmp_path / "run" / "evaluation" / "voc-val" / "classes").iterdir())) as image:
         assert image.mode == "P" and max(image.size) > 64, "at the original size"
 
 
-def test_void_in_the_files_changes_neither_loss_nor_miou(door: Door, tmp_path: Path) -> None:
+def test_void_in_the_files_changes_neither_loss_nor_miou(command_line: CommandLine, tmp_path: Path) -> None:
     """Two copies of the miniature: in one, the pixels that are void in the masks have another colour in the class maps that are scored."""
     root = write_voc(tmp_path / "data")
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -415,7 +428,7 @@ def test_void_in_the_files_changes_neither_loss_nor_miou(door: Door, tmp_path: P
             name = str(sample.image_id)
             classes = np.where(sample.labels.numpy() == -1, wrong, classes).astype(np.uint8)
             Image.fromarray(classes).save(folder / f"{name[:4]}_{name[4:]}.png")
-        door(
+        command_line(
             evaluate.main,
             "task=semantic",
             f"predictions={folder}",
@@ -429,6 +442,6 @@ def test_void_in_the_files_changes_neither_loss_nor_miou(door: Door, tmp_path: P
 
 def test_a_loss_that_groups_nothing_is_no_instance_task() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["head=semantic", "loss=semantic", "loss.pairwise_weight=0"])
-        with pytest.raises(UserError, match="nothing would be grouped"):
+        config = compose("train", ["head=semantic", "loss=semantic", "loss.pairwise.weight=0"])
+        with pytest.raises(UserError, match="loss.pairwise.weight must be > 0"):
             rpe.run.build_task(config)

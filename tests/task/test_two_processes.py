@@ -1,4 +1,4 @@
-"""One checkpoint evaluated by two processes and by one, through the user's door."""
+"""One checkpoint evaluated by two processes and by one, through the command line."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SEVERAL = ["trainer.devices=2", "trainer.accelerator=cpu", "+trainer.strategy=dd
 
 
 def start(program: str, folder: Path, *arguments: str) -> None:
-    """A door in a process of its own, as ranks are started by running it again."""
+    """A command line in a process of its own, as ranks are started by running it again."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / program), *arguments]
     done = subprocess.run(
@@ -41,9 +41,9 @@ def test_classes_alone_are_learned_by_two_processes(tmp_path: Path) -> None:
     """What the cross-entropy does not reach has no gradient that the other rank would wait for."""
     alone = [
         "experiment=digits_semantic",
-        "loss.pairwise_weight=0",
+        "loss.pairwise.weight=0",
         *TINY,
-        "loss.num_pixels=64",
+        "loss.pairwise.num_pixels=64",
         "trainer.max_epochs=1",
     ]
     start("train.py", tmp_path, *alone, f"hydra.run.dir={tmp_path / 'run'}", *SEVERAL)
@@ -56,21 +56,21 @@ def test_classes_alone_are_learned_by_two_processes(tmp_path: Path) -> None:
 def test_two_processes_give_the_figures_of_one(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = [f"experiment={experiment}", *TINY, "loss.num_pixels=64", "trainer.max_epochs=1"]
+    tiny = [f"experiment={experiment}", *TINY, "loss.pairwise.num_pixels=64", "trainer.max_epochs=1"]
     monkeypatch.setattr(sys, "argv", ["train.py", *tiny, f"hydra.run.dir={tmp_path / 'run'}"])
-    rpe.run.enter(train.main)
+    rpe.run.run_command(train.main)
     written = []
     for ranks in (1, 2):
         out = tmp_path / f"by-{ranks}"
         # one image a batch: convolutions may round otherwise in a batch of another size
-        asked = [
+        options = [
             f"data.val_scenes={IMAGES}",
             "data.eval_batch_size=1",
             "proposal.foreground_thresholds=[0.2]",
             "proposal.bandwidths=[0.1,0.3]",
         ]
         several = SEVERAL if ranks > 1 else ["trainer.accelerator=cpu"]
-        start("evaluate.py", tmp_path, f"run={tmp_path / 'run'}", f"hydra.run.dir={out}", *asked, *several)
+        start("evaluate.py", tmp_path, f"run={tmp_path / 'run'}", f"hydra.run.dir={out}", *options, *several)
         files = (
             ["proposals.json", "instances.json", "components.json"]
             if experiment == "digits_semantic"

@@ -23,7 +23,10 @@ FOUND = (
 
 
 def test_calibrated_scores_are_ious_and_keep_the_order(
-    door: Callable[..., None], refused: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    command_line: Callable[..., None],
+    refused: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     run = write_run(tmp_path / "run", *SMALL, *FOUND)
     assert "Run python -m rpe.tools.calibrate" in refused(evaluate.main, f"run={run}", "calibrated=true")
@@ -37,7 +40,7 @@ def test_calibrated_scores_are_ious_and_keep_the_order(
     figures = {}
     for calibrated in ("false", "true"):
         folder = tmp_path / calibrated
-        door(evaluate.main, f"run={run}", f"calibrated={calibrated}", f"hydra.run.dir={folder}")
+        command_line(evaluate.main, f"run={run}", f"calibrated={calibrated}", f"hydra.run.dir={folder}")
         figures[calibrated] = json.loads((folder / "metrics.json").read_text())["figures"]
         assert (folder / "pictures" / "reliability.png").is_file() and len(
             (folder / "reliability.csv").read_text().splitlines()
@@ -84,7 +87,7 @@ def test_calibrated_scores_are_ious_and_keep_the_order(
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run is missing"):
+    with pytest.raises(UserError, match="run must be a run folder, got none"):
         main([])
     with pytest.raises(UserError, match="run must be one that finds objects"):
         main(

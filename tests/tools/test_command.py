@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rpe.structures import UserError
-from rpe.tools.command import command, read_arguments
+from rpe.tools.command import read_arguments, run_tool
 
 DEFAULTS = {"run": None, "sizes": [1, 2]}
 
@@ -21,12 +21,12 @@ def test_values_are_read_as_yaml_over_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("run", "'run' is no key=value: the keys are run, sizes"),
-        ("rum=a", "rum is no key of this command: it has run, sizes"),
-        ("sizes=[1", "sizes=.1 cannot be read"),
+        ("run", "arguments must be key=value, got 'run'. The keys are run, sizes"),
+        ("rum=a", "keys must be of run, sizes, got rum"),
+        ("sizes=[1", "sizes must be YAML, got .1"),
     ],
 )
-def test_slips_are_named(argument: str, message: str) -> None:
+def test_errors_are_named(argument: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_arguments([argument], DEFAULTS, "")
 
@@ -37,17 +37,17 @@ def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0 and capsys.readouterr().out == "how to use it\n"
 
 
-def test_a_slip_is_one_line_and_a_status_is_handed_on(
+def test_an_error_is_one_line_and_a_status_is_handed_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["program", "a=1"])
 
-    def slip(arguments: list[str]) -> None:
+    def refuse(arguments: list[str]) -> None:
         raise UserError(f"{arguments[0]} is wrong")
 
-    for main, status in ((slip, 1), (lambda _: 3, 3), (lambda _: None, 0)):
+    for main, status in ((refuse, 1), (lambda _: 3, 3), (lambda _: None, 0)):
         with pytest.raises(SystemExit) as stop:
-            command(main)
+            run_tool(main)
         assert stop.value.code == status
     assert capsys.readouterr().err == "error: a=1 is wrong\n"
 
@@ -69,5 +69,5 @@ def test_what_the_file_system_refuses_is_one_line(
         (occupied, f"error: {tmp_path}/file: File exists\n"),
     ):
         with pytest.raises(SystemExit) as stop:
-            command(main)
+            run_tool(main)
         assert stop.value.code == 1 and capsys.readouterr().err == line

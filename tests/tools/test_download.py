@@ -22,7 +22,7 @@ from rpe.data.module import data_root
 from rpe.data.voc import Voc
 from rpe.structures import UserError
 from rpe.tools import download
-from rpe.tools.download import DATASETS, Archive, load_rest, main, move_into
+from rpe.tools.download import DATASETS, Archive, download_rest, main, merge_folders
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -211,7 +211,7 @@ def test_what_is_missing_is_fetched_and_what_is_there_stays(
         (root / file).unlink()
         capsys.readouterr()
         main([f"name={name}", f"root={root}"])
-        assert f"{root / file} is missing (1 such), what is there stays" in capsys.readouterr().err
+        assert f"{root / file} is missing (1 such), existing files stay" in capsys.readouterr().err
         assert (root / file).is_file() and mine.read_bytes() == b"mine"
         shutil.rmtree(root)
 
@@ -227,7 +227,7 @@ def test_a_list_that_is_not_the_archives_is_named(
     main(["name=voc", f"root={tmp_path}"])
     with (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").open("a") as names:
         names.write("2010_000001")
-    assert "2010_000001.jpg is not in VOCtrainval_11-May-2012.tar (3 such)" in refused(
+    assert "2010_000001.jpg (3 such) that VOCtrainval_11-May-2012.tar lacks" in refused(
         capsys, "name=voc", f"root={tmp_path}"
     )
 
@@ -283,7 +283,7 @@ def test_interruption_by_the_user_keeps_what_came(
         patch.setattr(download, "tqdm", Bar)
         with pytest.raises(SystemExit) as stop:
             main(["name=voc", f"root={tmp_path / 'data'}"])
-    assert stop.value.code == 130 and "the same command goes on where it stopped" in capsys.readouterr().err
+    assert stop.value.code == 130 and "the same command resumes where it stopped" in capsys.readouterr().err
     main(["name=voc", f"root={tmp_path / 'data'}"])
     assert server.asked[-1][1] == "bytes=6000-" and names_of(tmp_path / "data") == 2
 
@@ -303,7 +303,7 @@ def test_a_partial_that_is_whole_or_too_long(server: Server, tmp_path: Path) -> 
     partial = tmp_path / "a.partial"
     for there in (b"0123456789", b"0123456789abc", b"01234"):
         partial.write_bytes(there)
-        load_rest(f"{server.address}/a", partial)
+        download_rest(f"{server.address}/a", partial)
         assert partial.read_bytes() == b"0123456789"
 
 
@@ -359,7 +359,7 @@ def test_wrong_checksum_everywhere(
     name = DATASETS["voc"][0].name
     server.files[f"/{name}"] = voc[:-512] + b"\1" * 512
     line = refused(capsys, "name=voc", f"root={tmp_path / 'data'}")
-    assert f"{name} cannot be had" in line and "it has the md5" in line and "mirror=" in line
+    assert f"{name} cannot be downloaded" in line and "it has the md5" in line and "mirror=" in line
     assert not (tmp_path / "data" / "VOCdevkit").exists() and not list(
         (tmp_path / "data" / ".download").iterdir()
     )
@@ -399,9 +399,9 @@ def test_archives_that_break_while_unpacked_leave_nothing(
     (folder / "1.jpg").write_bytes(bytes(range(256)) * 2000)
     whole = tarred(tmp_path / "bsds", "w:gz")
     for content, message in (
-        (whole[:-40], "does not unpack"),
-        (whole, "holds no BSR/BSDS500/data/images/val"),
-        (b"<html>", "is no archive"),
+        (whole[:-40], "cannot be unpacked"),
+        (whole, "must hold BSR/BSDS500/data/images/val"),
+        (b"<html>", "it is not an archive"),
     ):
         root = tmp_path / message.split()[-1].replace("/", "_")
         serve(server, monkeypatch, "bsds", content)
@@ -418,7 +418,7 @@ def test_an_archive_cannot_write_outside(
         entry.size = 4
         archive.addfile(entry, io.BytesIO(b"evil"))
     serve(server, monkeypatch, "bsds", out.getvalue())
-    assert "does not unpack" in refused(capsys, "name=bsds", f"root={tmp_path / 'a' / 'b'}")
+    assert "cannot be unpacked" in refused(capsys, "name=bsds", f"root={tmp_path / 'a' / 'b'}")
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -433,7 +433,7 @@ def test_other_years_and_files_stay(
     assert older.read_text() == "mine" and names_of(tmp_path / "data") == 2
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "a").write_text("theirs")
-    move_into(tmp_path / "new", older.parent)
+    merge_folders(tmp_path / "new", older.parent)
     assert older.read_text() == "mine"
 
 
@@ -446,25 +446,28 @@ def test_no_room(
 ) -> None:
     serve(server, monkeypatch, "voc", voc)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(voc)})())
-    assert "has no room for" in refused(capsys, "name=voc", f"root={tmp_path / 'data'}")
+    assert "root must have " in refused(capsys, "name=voc", f"root={tmp_path / 'data'}")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no data set is named: python -m rpe.tools.download name=voc|sbd|coco|bsds"),
-        (["name=imagenet"], "data set 'imagenet' is unknown"),
-        (["name=voc", "rot=x"], "argument 'rot=x' is unknown"),
-        (["voc"], "argument 'voc' is unknown"),
-        (["name=voc", "root=a", "root=b"], "root= is given twice: python -m rpe.tools.download"),
+        (
+            [],
+            "name must be one of voc, sbd, coco, bsds, got none: python -m rpe.tools.download name=voc|sbd|coco|bsds",
+        ),
+        (["name=imagenet"], "name must be one of voc, sbd, coco, bsds, got imagenet"),
+        (["name=voc", "rot=x"], "arguments must be name=, root= or mirror=, got 'rot=x'"),
+        (["voc"], "arguments must be name=, root= or mirror=, got 'voc'"),
+        (["name=voc", "root=a", "root=b"], "root must be given once, got two: python -m rpe.tools.download"),
     ],
 )
-def test_slips(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in refused(capsys, *arguments)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_is_no_slip(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_not_an_error(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([flag])
     told = capsys.readouterr()
     assert (
@@ -498,4 +501,4 @@ def test_checksums_and_addresses_are_well_formed() -> None:
             )
             assert archive.md5 is None if name == "bsds" else len(archive.md5 or "") == 32
     with pytest.raises(UserError):
-        download.settings_of(["name=x"])
+        download.parse_settings(["name=x"])

@@ -12,14 +12,14 @@ from rpe.grouping.exportable import FixedMeanShift
 from rpe.run.trained import load_run
 from rpe.structures import UserError
 from rpe.tools.export import (
-    Exported,
-    Network,
-    compared,
-    grouping_program,
+    ExportedNetwork,
+    Program,
+    compare_program,
+    export_grouping,
+    export_network,
     main,
-    network_program,
     random_points,
-    write,
+    write_programs,
 )
 
 pytestmark = pytest.mark.usefixtures("plain")
@@ -75,7 +75,7 @@ def test_programs_run_where_this_package_is_not(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(("bandwidth", "dimension", "iterations"), [(0.1, 3, 4), (0.3, 64, 5), (2.0, 8, 3)])
 def test_the_loops_are_those_of_mean_shift(bandwidth: float, dimension: int, iterations: int) -> None:
     grouping = FixedMeanShift(bandwidth**-2, iterations, 0.7)
-    exported = grouping_program(grouping, dimension, 90)
+    exported = export_grouping(grouping, dimension, 90)
     assert len(exported.differences) == 3 and max(exported.differences.values()) <= 1e-5
 
 
@@ -88,9 +88,9 @@ def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
         "head.hidden=4",
     ]
     detector = load_run(str(write_run(tmp_path / "run", *small))).task.detector
-    network = Network(detector)
+    network = ExportedNetwork(detector)
     multiple = detector.backbone.multiple
-    exported = network_program(network, multiple, 2 * multiple, 3 * multiple)
+    exported = export_network(network, multiple, 2 * multiple, 3 * multiple)
     assert exported.any_size and max(exported.differences.values()) <= 1e-5
     assert network.outputs == [
         "fused",
@@ -107,7 +107,7 @@ def test_classes_are_an_output_of_their_own(tmp_path: Path) -> None:
             )
         )
     ).task.model
-    network = Network(model)
+    network = ExportedNetwork(model)
     assert (
         network.outputs == ["points", "objectness", "classes"] and len(network(torch.rand(1, 3, 16, 16))) == 3
     )
@@ -123,29 +123,35 @@ def test_a_difference_is_found_and_nothing_is_written(
     def other(points: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
         return (mean_shift(points, 10.5, 2, mask=mask)[-1],)
 
-    exported = compared(program, {"1 x 20": given}, other, True)
+    exported = compare_program(program, {"1 x 20": given}, other, True)
     assert exported.differences["1 x 20"] > 1e-4
-    nothing = compared(program, {"1 x 20": given}, lambda points, mask: (points * float("nan"),), True)
+    nothing = compare_program(program, {"1 x 20": given}, lambda points, mask: (points * float("nan"),), True)
     for bad in (exported, nothing):
-        good = Exported(b"content", True, {"1 x 20": 0.0})
-        assert write({"a.pt2": good, "b.pt2": bad}, {"a.pt2": {}, "b.pt2": {}}, tmp_path / "out") == 1
+        good = Program(b"content", True, {"1 x 20": 0.0})
+        assert (
+            write_programs({"a.pt2": good, "b.pt2": bad}, {"a.pt2": {}, "b.pt2": {}}, tmp_path / "out") == 1
+        )
         assert "TOO LARGE" in capsys.readouterr().out and not (tmp_path / "out").exists()
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run is missing: name a run folder"):
+    with pytest.raises(UserError, match="run must be a run folder, got none"):
         main([])
-    with pytest.raises(UserError, match="does not exist: name a folder that train.py wrote"):
+    with pytest.raises(
+        UserError, match="run folder must be one that train.py wrote, got .*, which does not exist"
+    ):
         main([f"run={tmp_path / 'none'}"])
     run = write_run(tmp_path / "run", *SMALL)
-    with pytest.raises(UserError, match="height 44 is no multiple of 8, which this network needs: take 48"):
+    with pytest.raises(
+        UserError, match="height must be a multiple of 8 for this network, got 44. Set height=48"
+    ):
         main([f"run={run}", "height=44"])
-    with pytest.raises(UserError, match="pixels 2 is not a whole number from 3 on"):
+    with pytest.raises(UserError, match="pixels must be an integer >= 3, got 2"):
         main([f"run={run}", "pixels=2"])
-    with pytest.raises(UserError, match="iterations -1 is not a whole number"):
+    with pytest.raises(UserError, match="iterations must be an integer >= 0, got -1"):
         main([f"run={run}", "iterations=-1"])
     with pytest.raises(UserError, match="bandwidth 7 is outside"):
         main([f"run={run}", "bandwidth=7"])
-    with pytest.raises(UserError, match="bandwidth abc is no number"):
+    with pytest.raises(UserError, match="bandwidth must be a number, got abc"):
         main([f"run={run}", "bandwidth=abc"])
     assert not (run / "export").exists()

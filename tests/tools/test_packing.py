@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from rpe.structures import UserError
-from rpe.tools.packing import main, numbers
+from rpe.tools.packing import main, parse_numbers
 
 
 def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["groups=6:8", "dimension=2,3", "margin=0.5", "starts=6", f"output={tmp_path / 'packing'}"])
-    rows = list(csv.DictReader((tmp_path / "packing.csv").open()))
-    by = {(int(row["groups"]), int(row["dimension"])): row for row in rows}
-    assert len(rows) == 6 and by[6, 2]["known"] == "exact" and by[7, 3]["known"] == "found"
+    compute_rows = list(csv.DictReader((tmp_path / "packing.csv").open()))
+    by = {(int(row["groups"]), int(row["dimension"])): row for row in compute_rows}
+    assert len(compute_rows) == 6 and by[6, 2]["known"] == "exact" and by[7, 3]["known"] == "found"
     assert float(by[7, 3]["margin"]) == pytest.approx(0.60507, abs=1e-5) and float(
         by[8, 3]["floor"]
     ) == pytest.approx(0.0313, abs=2e-4)
@@ -25,31 +25,33 @@ def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_advice_on_a_dataset(capsys: pytest.CaptureFixture[str]) -> None:
     main(["experiment=digits", "overrides=[data.train_scenes=300]", "dimension=2,16", "margin=0.5"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "D = 2: loss.margin=0.75 and grouping.bandwidth=0.083 serve 95%"
+    assert lines[0] == "D = 2: loss.pairwise.margin=0.75 and grouping.bandwidth=0.083 serve 95%"
     assert "images hold 3 to 6 groups: 2 dimensions at margin 0.5 can serve" in lines[1]
-    assert lines[2].startswith("D = 16: loss.margin=0.40") and lines[3].endswith("can serve 100% of them")
+    assert lines[2].startswith("D = 16: loss.pairwise.margin=0.40") and lines[3].endswith(
+        "can serve 100% of them"
+    )
 
 
 def test_numbers() -> None:
     assert (
-        numbers("groups", "2:4") == [2, 3, 4]
-        and numbers("groups", "2,8") == [2, 8]
-        and numbers("groups", [3]) == [3] == numbers("groups", 3)
+        parse_numbers("groups", "2:4") == [2, 3, 4]
+        and parse_numbers("groups", "2,8") == [2, 8]
+        and parse_numbers("groups", [3]) == [3] == parse_numbers("groups", 3)
     )
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("groups=0:3", "groups=0:3 is no whole number, list or range from 1 on"),
-        ("dimension=a", "dimension=a is no whole number"),
-        ("margin=2", r"margin=2 is outside \[0, 1\)"),
+        ("groups=0:3", "groups must be integers >= 1, got 0:3"),
+        ("dimension=a", "dimension must be integers >= 1, got a"),
+        ("margin=2", r"margin must be in \[0, 1\), got 2"),
         ("experiment=nothing", "experiment/nothing"),
-        ("seed=abc", "seed abc is not a whole number from 0 on"),
-        ("output=nowhere/packing", "the folder nowhere does not exist; make it first"),
-        ("margins=0.5", "margins is no key of this command"),
+        ("seed=abc", "seed must be an integer >= 0, got abc"),
+        ("output=nowhere/packing", "output must be in an existing folder, got nowhere/packing"),
+        ("margins=0.5", "keys must be of groups, .*, got margins"),
     ],
 )
-def test_slips(argument: str, message: str) -> None:
+def test_errors(argument: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         main([argument])

@@ -23,10 +23,10 @@ def test_the_fit_finds_which_feature_tells_the_quality() -> None:
 
 
 def test_a_run_gets_a_new_ranker_and_keeps_its_network(
-    door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command_line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    door(
+    command_line(
         train.main,
         "experiment=digits",
         *tiny(8, 2, 2),
@@ -41,13 +41,13 @@ def test_a_run_gets_a_new_ranker_and_keeps_its_network(
     new = load_run(str(run)).task.state_dict()
     moved = {name for name in old if not torch.equal(old[name], new[name])}
     assert moved and all(".ranker." in name for name in moved)
-    with pytest.raises(UserError, match="images 0"):
+    with pytest.raises(UserError, match="images must be an integer >= 1, got 0"):
         ranking.main([f"run={run}", "images=0"])
 
 
-def test_a_ranker_that_does_not_learn_is_refused(door, tmp_path: Path) -> None:
+def test_a_ranker_that_does_not_learn_is_refused(command_line, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    door(
+    command_line(
         train.main,
         "experiment=digits",
         *tiny(4, 2, 2),

@@ -32,13 +32,15 @@ class Climber(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         for number, margin in enumerate((0.3, 0.6)):
-            (done,) = self.launcher.launch([[*arguments, f"loss.margin={margin}"]], initial_job_idx=number)
+            (done,) = self.launcher.launch(
+                [[*arguments, f"loss.pairwise.margin={margin}"]], initial_job_idx=number
+            )
             assert isinstance(done, JobReturn)
             self.scores.append(done.return_value)
 
 
 def test_a_sweeper_gets_the_best_validation_score(
-    door: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("hydra_plugins.climber")  # Hydra takes plugins from there alone
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -47,10 +49,10 @@ def test_a_sweeper_gets_the_best_validation_score(
     Plugins.instance().register(Climber)
     climbing = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra.sweep.dir={tmp_path}"]
     for _ in range(2):  # the second time both jobs are done
-        door(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callbacks=null", *climbing)
+        command_line(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callbacks=null", *climbing)
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
     assert (
-        sorted(point["loss.margin"] for point in record["points"].values()) == [0.3, 0.6]
+        sorted(point["loss.pairwise.margin"] for point in record["points"].values()) == [0.3, 0.6]
         and len(record["commands"]) == 1
     )
     written = [

@@ -1,39 +1,40 @@
-"""Boundary detection as BSDS500 measures it: ODS, OIS and AP.
+"""Evaluate boundary detection as BSDS500 does: ODS, OIS and AP.
 
-`count_pixels(prediction, Annotators(boundaries), thresholds_of(99))` counts one image, `of_table(np.stack([one.table() for one in counts]))` puts several
-together, `figures(counts, thresholds)` says what they are worth; `score` does all of it for a folder.
+`count_boundary_pixels(prediction, Annotators(boundaries), even_thresholds(99))` counts one image.
+`counts_from_table(np.stack([one.table() for one in counts]))` pools several. `boundary_metrics(counts,
+thresholds)` computes the metrics. `score` does all of this for a folder.
 """
 
 from rpe.data.thinning import thin
-from rpe.metric.boundary.annotators import Annotators, Matched
+from rpe.metric.boundary.annotators import Annotators, MatchResult
 from rpe.metric.boundary.curve import (
-    Counts,
+    BoundaryCounts,
     average_precision,
-    best_between,
-    count_among,
-    count_masks,
-    count_pixels,
+    boundary_metrics,
+    count_between_annotators,
+    count_boundary_masks,
+    count_boundary_pixels,
+    counts_from_table,
+    even_thresholds,
     f_measure,
-    figures,
-    of_table,
-    thresholds_of,
+    interpolate_best,
 )
-from rpe.metric.boundary.matching import match, reach_of
+from rpe.metric.boundary.matching import match_boundaries, matching_distance
 
 __all__ = [
     "Annotators",
-    "Counts",
-    "Matched",
+    "BoundaryCounts",
+    "MatchResult",
     "average_precision",
-    "best_between",
-    "count_among",
-    "count_masks",
-    "count_pixels",
+    "boundary_metrics",
+    "count_between_annotators",
+    "count_boundary_masks",
+    "count_boundary_pixels",
+    "counts_from_table",
+    "even_thresholds",
     "f_measure",
-    "figures",
-    "match",
-    "of_table",
-    "reach_of",
+    "interpolate_best",
+    "match_boundaries",
+    "matching_distance",
     "thin",
-    "thresholds_of",
 ]

@@ -1,4 +1,4 @@
-"""From counted pixels to precision, recall, ODS, OIS and AP, as the official benchmark of BSDS500 puts them together."""
+"""Compute precision, recall, ODS, OIS and AP from counted pixels, as BSDS500's official benchmark does."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,20 @@ from rpe.data.thinning import thin
 from rpe.metric.boundary.annotators import Annotators
 
 BETWEEN = 100
-"""Steps at which recall and precision are interpolated between two thresholds when the best F is sought."""
+"""Steps of the interpolation between two thresholds in the search for the best F."""
 
 RECALLS = np.arange(101) / 100
-"""The average precision is the mean height of the curve over these."""
+"""The average precision is the mean precision at these recalls."""
 
 Values = Float[np.ndarray, "*shape"]
 
 
 @dataclass
-class Counts:
-    """Pixels of one or several images at each threshold; `of_table(counts.table().sum(0))` pools several.
+class BoundaryCounts:
+    """Pixel counts of one or several images at each threshold.
 
-    `found` of the `truth` pixels, summed over annotators, have a partner; `matched` of the `predicted` ones have one with some annotator.
+    `counts_from_table(counts.table().sum(0))` pools images. `found` of the `truth` pixels, summed over
+    annotators, are matched. `matched` of the `predicted` pixels are matched with at least one annotator.
     """
 
     found: Int64[np.ndarray, "*shape"]
@@ -30,46 +31,51 @@ class Counts:
     predicted: Int64[np.ndarray, "*shape"]
 
     def recall(self) -> Values:
-        """0 where there is no truth."""
+        """Return the recall; 0 without true pixels."""
         return self.found / np.maximum(self.truth, 1)
 
     def precision(self) -> Values:
-        """0 where nothing is predicted."""
+        """Return the precision; 0 without predicted pixels."""
         return self.matched / np.maximum(self.predicted, 1)
 
     def table(self) -> Int64[np.ndarray, "*shape 4"]:
-        """found, truth, matched, predicted along a last axis; `Counts(*table.T)` of one image reads it back."""
+        """Return found, truth, matched, predicted along a last axis; `counts_from_table` reverses this."""
         return np.stack([self.found, self.truth, self.matched, self.predicted], axis=-1)
 
 
-def of_table(table: Int64[np.ndarray, "*shape 4"]) -> Counts:
-    """What `Counts.table` wrote."""
-    return Counts(*np.moveaxis(table, -1, 0))
+def counts_from_table(table: Int64[np.ndarray, "*shape 4"]) -> BoundaryCounts:
+    """Return the counts of a table that `BoundaryCounts.table` made."""
+    return BoundaryCounts(*np.moveaxis(table, -1, 0))
 
 
-def thresholds_of(number: int) -> Float[np.ndarray, " threshold"]:
-    """`number` thresholds evenly inside (0, 1): the official protocol takes 99, and fewer lower the figures."""
+def even_thresholds(number: int) -> Float[np.ndarray, " threshold"]:
+    """Return `number` thresholds evenly inside (0, 1).
+
+    The official protocol takes 99; fewer lower the metrics.
+    """
     return np.linspace(1 / (number + 1), 1 - 1 / (number + 1), number)
 
 
 def f_measure(recall: Values, precision: Values) -> Values:
-    """Their harmonic mean; 0 where both are."""
+    """Return the harmonic mean of recall and precision; 0 where both are 0."""
     total = recall + precision
     return 2 * recall * precision / np.where(total == 0, 1, total)
 
 
-def count_pixels(
+def count_boundary_pixels(
     prediction: Float[np.ndarray, "height width"],
     annotators: Annotators,
     thresholds: Float[np.ndarray, " threshold"],
-) -> Counts:
-    """A boundary map in [0, 1], thinned at each threshold and matched with each annotator; equal maps are matched once."""
+) -> BoundaryCounts:
+    """Threshold a boundary map in [0, 1], thin it, and match it with each annotator, for each threshold."""
     masks = [prediction >= threshold for threshold in thresholds]
-    return count_masks(masks, annotators)
+    return count_boundary_masks(masks, annotators)
 
 
-def count_masks(masks: list[Bool[np.ndarray, "height width"]], annotators: Annotators) -> Counts:
-    """One mask of boundaries a threshold; equal neighbours in the list are matched once."""
+def count_boundary_masks(
+    masks: list[Bool[np.ndarray, "height width"]], annotators: Annotators
+) -> BoundaryCounts:
+    """Count one boundary mask per threshold; equal neighbours in the list are matched once."""
     rows: list[list[int]] = []
     for index, mask in enumerate(masks):
         if index and np.array_equal(mask, masks[index - 1]):
@@ -85,23 +91,31 @@ def count_masks(masks: list[Bool[np.ndarray, "height width"]], annotators: Annot
                 int(thinned.sum()),
             ]
         )
-    return of_table(np.array(rows, dtype=np.int64))
+    return counts_from_table(np.array(rows, dtype=np.int64))
 
 
-def count_among(boundaries: list[Bool[np.ndarray, "height width"]]) -> Counts:
-    """Each annotator's boundaries as a prediction against the others', pooled: human consistency. One threshold."""
+def count_between_annotators(boundaries: list[Bool[np.ndarray, "height width"]]) -> BoundaryCounts:
+    """Count each annotator's boundaries as a prediction against the others', pooled (human consistency).
+
+    There is a single threshold.
+    """
     total = np.zeros((1, 4), dtype=np.int64)
     for index, mine in enumerate(boundaries):
-        total += count_masks([mine], Annotators(boundaries[:index] + boundaries[index + 1 :])).table()
-    return of_table(total)
+        total += count_boundary_masks(
+            [mine], Annotators(boundaries[:index] + boundaries[index + 1 :])
+        ).table()
+    return counts_from_table(total)
 
 
-def best_between(
+def interpolate_best(
     thresholds: Float[np.ndarray, " threshold"],
     recall: Float[np.ndarray, " threshold"],
     precision: Float[np.ndarray, " threshold"],
 ) -> tuple[float, float, float, float]:
-    """Threshold, recall, precision and F where F is largest, all three interpolated linearly between neighbouring thresholds."""
+    """Return threshold, recall, precision and F at the largest F.
+
+    All are interpolated linearly between neighbouring thresholds.
+    """
     share = np.linspace(0, 1, BETWEEN)
     fine = [
         np.r_[values[0], np.outer(values[1:], share).ravel() + np.outer(values[:-1], 1 - share).ravel()]
@@ -115,30 +129,34 @@ def best_between(
 def average_precision(
     recall: Float[np.ndarray, " threshold"], precision: Float[np.ndarray, " threshold"]
 ) -> float:
-    """The curve's mean height at recalls 0, 0.01 .. 1, interpolated linearly between distinct recalls, 0 beyond them (so a curve that does not
-    reach to recall 0 and 1 loses there). 101 samples are weighed 0.01 each, as the official program does."""
+    """Return the mean precision at recalls 0, 0.01 .. 1.
+
+    The precision is interpolated linearly between distinct recalls and 0 beyond them, so a curve that does
+    not reach recall 0 or 1 loses there. As in the official program, the 101 samples weigh 0.01 each.
+    """
     distinct, first = np.unique(recall, return_index=True)
     if len(distinct) < 2:
         return 0.0
     return float(np.interp(RECALLS, distinct, precision[first], left=0, right=0).sum() * 0.01)
 
 
-def figures(counts: Counts, thresholds: Float[np.ndarray, " threshold"]) -> dict[str, float]:
-    """`ODS`, `OIS`, `AP`, and where they lie.
+def boundary_metrics(counts: BoundaryCounts, thresholds: Float[np.ndarray, " threshold"]) -> dict[str, float]:
+    """Compute `ODS`, `OIS`, `AP`, and the thresholds, recalls and precisions behind them.
 
     Args:
         counts: of each image at each threshold.
         thresholds: ascending.
 
     Returns:
-        ODS: the best F of all images together at one threshold. OIS: F of all images together, each at its own best threshold.
-        AP: `average_precision`. `ODS-threshold`, `ODS-recall`, `ODS-precision`, `OIS-recall`, `OIS-precision`.
+        `ODS`: the best F of all images together at one threshold. `OIS`: F of all images together, each at
+            its own best threshold. `AP`: `average_precision`. `ODS-threshold`, `ODS-recall`, `ODS-precision`,
+            `OIS-recall`, `OIS-precision`.
     """
     table = counts.table()
-    pooled = of_table(table.sum(0))
-    threshold, recall, precision, ods = best_between(thresholds, pooled.recall(), pooled.precision())
+    pooled = counts_from_table(table.sum(0))
+    threshold, recall, precision, ods = interpolate_best(thresholds, pooled.recall(), pooled.precision())
     own_best = f_measure(counts.recall(), counts.precision()).argmax(1)
-    chosen = of_table(table[np.arange(len(table)), own_best].sum(0, keepdims=True))
+    chosen = counts_from_table(table[np.arange(len(table)), own_best].sum(0, keepdims=True))
     return {
         "ODS": ods,
         "OIS": float(f_measure(chosen.recall(), chosen.precision())[0]),

@@ -1,4 +1,4 @@
-"""Boundary maps against a split, in memory or a folder of anybody's: figures, tables, and a journal from which a stopped scoring goes on."""
+"""Score boundary maps of a split, in memory or in a folder: metrics, tables, and a journal to resume from."""
 
 import csv
 import hashlib
@@ -29,64 +29,71 @@ from rich.progress import (
 )
 
 from rpe.data.bsds import read_annotations
-from rpe.data.module import as_names
+from rpe.data.module import resolve_names
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.curve import (
-    Counts,
-    best_between,
-    count_masks,
-    count_pixels,
+    BoundaryCounts,
+    boundary_metrics,
+    count_boundary_masks,
+    count_boundary_pixels,
+    counts_from_table,
+    even_thresholds,
     f_measure,
-    figures,
-    of_table,
-    thresholds_of,
+    interpolate_best,
 )
-from rpe.metric.boundary.reading import LARGEST, Prediction, doubts, find_predictions, read_prediction
+from rpe.metric.boundary.reading import (
+    FULL_SCALE,
+    Prediction,
+    find_doubtful_maps,
+    find_predictions,
+    read_prediction,
+)
+from rpe.run_files import write_whole
 from rpe.structures import UserError
 
 VERSION = 1
-"""Of the counting: a journal of another one is not taken up."""
+"""Version of the counting; journals of another version are ignored."""
 
 PLAIN_LINES = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two progress lines without a terminal."""
 
-Table = list[list[int]]
+CountTable = list[list[int]]
 
 
 @dataclass
 class Scored:
-    """The counts of each image at each threshold, and what follows from them."""
+    """The counts of each image at each threshold, and the metrics and tables computed from them."""
 
     names: list[str]
-    counts: Counts
+    counts: BoundaryCounts
 
     @property
     def thresholds(self) -> Float[np.ndarray, " threshold"]:
-        """Of the counts."""
-        return thresholds_of(self.counts.truth.shape[1])
+        """Return the thresholds of the counts."""
+        return even_thresholds(self.counts.truth.shape[1])
 
     @property
     def figures(self) -> dict[str, float]:
-        """As `rpe.metric.boundary.figures`, and `images`, how many there were."""
-        return figures(self.counts, self.thresholds) | {"images": float(len(self.names))}
+        """Return the metrics of `boundary_metrics`, and `images`, their number."""
+        return boundary_metrics(self.counts, self.thresholds) | {"images": float(len(self.names))}
 
     def curve(self) -> tuple[Float[np.ndarray, " threshold"], Float[np.ndarray, " threshold"]]:
-        """Recall and precision of all images together."""
-        pooled = of_table(self.counts.table().sum(0))
+        """Return recall and precision of all images together."""
+        pooled = counts_from_table(self.counts.table().sum(0))
         return pooled.recall(), pooled.precision()
 
     def tables(self) -> dict[str, str | bytes]:
-        """`thresholds.csv` (pooled) and `images.csv` (each at its best), with six digits."""
+        """Return `thresholds.csv` (pooled) and `images.csv` (each at its best F), with six digits."""
         recall, precision = self.curve()
         pooled = np.stack([self.thresholds, recall, precision, f_measure(recall, precision)], 1)
         best = [
-            best_between(self.thresholds, one.recall(), one.precision())
-            for one in map(of_table, self.counts.table())
+            interpolate_best(self.thresholds, one.recall(), one.precision())
+            for one in map(counts_from_table, self.counts.table())
         ]
         columns = ["threshold", "recall", "precision", "F"]
         return {
-            "thresholds.csv": as_csv([columns, *(six_digits(row) for row in pooled)]),
-            "images.csv": as_csv(
+            "thresholds.csv": rows_to_csv([columns, *(six_digits(row) for row in pooled)]),
+            "images.csv": rows_to_csv(
                 [
                     ["name", *columns],
                     *([name, *six_digits(row)] for name, row in zip(self.names, best, strict=True)),
@@ -96,12 +103,12 @@ class Scored:
 
 
 def six_digits(row: Iterable[float]) -> list[str]:
-    """Numbers as a table has them."""
+    """Format numbers for a table."""
     return [f"{value:.6f}" for value in row]
 
 
-def as_csv(rows: list[list[str]]) -> str:
-    """Rows as a CSV file's text."""
+def rows_to_csv(rows: list[list[str]]) -> str:
+    """Return rows as the text of a CSV file."""
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows(rows)
     return stream.getvalue()
@@ -117,30 +124,30 @@ def score_maps(
     """Score maps in memory, in steps of 1/255, as `score_folder` would score them as PNG files.
 
     Args:
-        maps, truths: of each image's name; the truth is its annotation file.
+        maps, truths: by image name; the truth is the annotation file.
         thresholds: see `score_folder`.
-        progress: whether a person sees how far it is.
-        workers: processes; None is one for each core.
+        progress: show the progress.
+        workers: processes; None means one per core.
     """
     names = list(maps)
-    jobs = (
+    inputs = (
         (
             name,
-            Prediction(Path(name), maps[name] / LARGEST["L"], []),
+            Prediction(Path(name), maps[name] / FULL_SCALE["L"], []),
             [one.boundaries for one in read_annotations(truths[name])],
         )
         for name in names
     )
     done = {}
     with Bar(len(names) if progress else None) as bar:
-        for name, table in counted(jobs, len(names), thresholds, workers or cores()):
+        for name, table in count_images(inputs, len(names), thresholds, workers or count_cores()):
             done[name] = table
             bar.advance()
-    return Scored(names, of_table(np.array([done[name] for name in names], dtype=np.int64)))
+    return Scored(names, counts_from_table(np.array([done[name] for name in names], dtype=np.int64)))
 
 
-def cores() -> int:
-    """How many this process may use."""
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -152,57 +159,58 @@ def score_folder(
     names: Sequence[str | int] | None = None,
     workers: int | None = None,
 ) -> Scored:
-    """Score anybody's boundary maps.
+    """Score a folder of boundary maps.
 
     Args:
-        predictions: holds `<name>.png`, `.npy` or `.mat` for each image, see `read_prediction`.
-        truths: the annotation file of each image's name.
-        journal: a folder for the counts of finished images, which a later call with the same files does not count again.
-        thresholds: their number, 99 in the official protocol. Segmentations count one threshold each.
-        names: of the images to score, see `as_names`; None is all.
-        workers: processes; None is one for each core.
+        predictions: folder with `<name>.png`, `.npy` or `.mat` for each image, see `read_prediction`.
+        truths: the annotation file of each image name.
+        journal: folder for the counts of finished images. A later call with the same files reads them.
+        thresholds: their number, 99 in the official protocol. Segmentations count as one threshold each.
+        names: of the images to score, see `resolve_names`; None means all.
+        workers: processes; None means one per core.
 
     Raises:
-        UserError: anything wrong with the files, before any is counted.
+        UserError: a file is wrong; raised before any image is counted.
     """
-    chosen = as_names(names, sorted(truths))
+    chosen = resolve_names(names, sorted(truths))
     files = find_predictions(predictions, chosen)
     journal.mkdir(parents=True, exist_ok=True)
-    keys = {name: key_of(files[name], truths[name], thresholds) for name in chosen}
+    keys = {name: hash_inputs(files[name], truths[name], thresholds) for name in chosen}
     done = {
         name: table
         for name in chosen
-        if (table := recall_table(journal / f"{name}.json", keys[name])) is not None
+        if (table := read_journal(journal / f"{name}.json", keys[name])) is not None
     }
     waiting = [name for name in chosen if name not in done]
-    # a wrong file is refused before hours are spent on the others
-    for line in doubts(
-        (load(files[name], truths[name])[0] for name in chosen), float(thresholds_of(thresholds)[0])
+    # all files are checked first: an error must not come after hours of counting
+    for line in find_doubtful_maps(
+        (read_inputs(files[name], truths[name])[0] for name in chosen), float(even_thresholds(thresholds)[0])
     ):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if done and waiting:
-        print(f"{len(done)} of {len(chosen)} images were counted before", flush=True)
-    jobs = ((name, *load(files[name], truths[name])) for name in waiting)
+        print(f"{len(done)} of {len(chosen)} images are read from the journal", flush=True)
+    inputs = ((name, *read_inputs(files[name], truths[name])) for name in waiting)
     with Bar(len(waiting)) as bar:
-        for name, table in counted(jobs, len(waiting), thresholds, workers or cores()):
+        for name, table in count_images(inputs, len(waiting), thresholds, workers or count_cores()):
             done[name] = table
             write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
             bar.advance()
     if len({len(table) for table in done.values()}) > 1:
         raise UserError(
-            f"predictions in {predictions} hold different numbers of segmentations (or maps beside them): each image needs as many"
+            f"predictions in {predictions} must hold as many segmentations for each image, "
+            "got different numbers, or maps beside them."
         )
-    return Scored(chosen, of_table(np.array([done[name] for name in chosen], dtype=np.int64)))
+    return Scored(chosen, counts_from_table(np.array([done[name] for name in chosen], dtype=np.int64)))
 
 
-def key_of(prediction: Path, truth: Path, thresholds: int) -> str:
-    """What an image's counts depend on."""
+def hash_inputs(prediction: Path, truth: Path, thresholds: int) -> str:
+    """Return a key of everything that an image's counts depend on."""
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (prediction, truth)]
     return " ".join([str(VERSION), str(thresholds), *digests])
 
 
-def recall_table(file: Path, key: str) -> Table | None:
-    """The counts of the journal, if they are of the same files."""
+def read_journal(file: Path, key: str) -> CountTable | None:
+    """Return the counts of a journal file; None if it is missing or was made from other files."""
     try:
         entry = json.loads(file.read_text())
     except (OSError, ValueError):
@@ -210,40 +218,44 @@ def recall_table(file: Path, key: str) -> Table | None:
     return entry["table"] if entry.get("key") == key else None
 
 
-def load(file: Path, truth: Path) -> tuple[Prediction, list[np.ndarray]]:
-    """A prediction and the boundaries that the annotators saw; raises `UserError` naming the file that is wrong."""
+def read_inputs(file: Path, truth: Path) -> tuple[Prediction, list[np.ndarray]]:
+    """Read a prediction and the boundaries of its annotators; raise `UserError` that names a wrong file."""
     boundaries = [one.boundaries for one in read_annotations(truth)]
     return read_prediction(file, (boundaries[0].shape[0], boundaries[0].shape[1])), boundaries
 
 
-Job = tuple[str, Prediction, list[np.ndarray]]
+ImageInput = tuple[str, Prediction, list[np.ndarray]]
 
 
-def count(job: Job, thresholds: int) -> tuple[str, Table]:
-    """One image's counts."""
-    name, prediction, boundaries = job
+def count_boundaries(image_input: ImageInput, thresholds: int) -> tuple[str, CountTable]:
+    """Return the name and the counts of one image."""
+    name, prediction, boundaries = image_input
     annotators = Annotators(boundaries)
     if prediction.map is None:
-        return name, count_masks(prediction.masks, annotators).table().tolist()
-    return name, count_pixels(prediction.map, annotators, thresholds_of(thresholds)).table().tolist()
+        return name, count_boundary_masks(prediction.masks, annotators).table().tolist()
+    return name, count_boundary_pixels(
+        prediction.map, annotators, even_thresholds(thresholds)
+    ).table().tolist()
 
 
-def counted(jobs: Iterator[Job], total: int, thresholds: int, workers: int) -> Iterator[tuple[str, Table]]:
-    """The counts of each image as it is done, by several processes of one thread each."""
+def count_images(
+    inputs: Iterator[ImageInput], total: int, thresholds: int, workers: int
+) -> Iterator[tuple[str, CountTable]]:
+    """Yield name and counts of each image as it is done, from several processes of one thread each."""
     if workers == 1 or total < 2:
-        for job in jobs:
-            yield count(job, thresholds)
+        for image_input in inputs:
+            yield count_boundaries(image_input, thresholds)
         return
-    # a fork costs no second import of what the parent holds; the children touch no lock of other threads and no GPU
+    # fork avoids a second import; it is safe, as the children use no lock of another thread and no GPU
     method = "fork" if sys.platform == "linux" else "spawn"
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin_worker, (os.getpid(),))
-    running: set[Future[tuple[str, Table]]] = set()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), start_worker, (os.getpid(),))
+    running: set[Future[tuple[str, CountTable]]] = set()
     try:
         while True:
-            # few are loaded ahead: maps in memory are large
+            # only a few are loaded ahead, as maps in memory are large
             running |= {
-                pool.submit(count, job, thresholds)
-                for job in itertools.islice(jobs, 2 * workers - len(running))
+                pool.submit(count_boundaries, image_input, thresholds)
+                for image_input in itertools.islice(inputs, 2 * workers - len(running))
             }
             if not running:
                 return
@@ -254,21 +266,21 @@ def counted(jobs: Iterator[Job], total: int, thresholds: int, workers: int) -> I
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def begin_worker(parent: int) -> None:
-    """The terminal's Ctrl-C is the parent's to answer; and where the parent is killed, its workers go too: they would wait for it for ever."""
+def start_worker(parent: int) -> None:
+    """Set up a worker: the parent handles Ctrl-C, and the worker exits if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def leave_with(parent: int) -> None:
-    """End this process once its parent is another."""
+def exit_with_parent(parent: int) -> None:
+    """End this process once its parent has changed."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 class Bar:
-    """How many images are done and the time left: a bar on a terminal, a line now and then elsewhere; silent without a total."""
+    """Progress over images: a bar on a terminal, a line now and then elsewhere, nothing without a total."""
 
     def __init__(self, total: int | None) -> None:
         self.total, self.done, self.start = total, 0, time.monotonic()
@@ -292,7 +304,7 @@ class Bar:
         return self
 
     def advance(self) -> None:
-        """One more image is done."""
+        """Count one more image as done."""
         self.done += 1
         now = time.monotonic()
         if self.bar:
@@ -305,10 +317,3 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
-
-
-def write_whole(file: Path, text: str) -> None:
-    """A file that is there whole or not at all, whenever the process is stopped."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(file)

@@ -1,4 +1,5 @@
-"""Image -> pyramid of feature maps, finest first: a small U-Net for the CPU, and any timm model with a decoder."""
+"""Backbones: image -> pyramid of feature maps, finest first; a small U-Net, or any timm model with a
+decoder."""
 
 from rpe.network.backbone.decoder import Backbone
 from rpe.network.backbone.timm_pyramid import TimmPyramid

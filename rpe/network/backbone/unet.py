@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_whole, padded
+from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_backbone_integer, pad_images
 from rpe.structures import FeatureMap, UserError
 
 
@@ -14,8 +14,9 @@ class UNet(nn.Module):
 
     Args:
         width: channels of the finest level; each level below has twice as many, at most 8 times.
-        levels: how often the resolution is halved below the output.
-        stride: of the output, 1 or 2; 2 starts with a strided convolution; a training step of the digits then takes 0.6 of the time.
+        levels: number of halvings of the resolution below the output.
+        stride: of the output, 1 or 2. 2 starts with a strided convolution; a training step of the digits then
+            takes 0.6 of the time.
 
     Raises:
         UserError: an option is out of range.
@@ -23,11 +24,11 @@ class UNet(nn.Module):
 
     def __init__(self, width: int, levels: int, stride: int) -> None:
         super().__init__()
-        check_whole("width", width, 1)
-        check_whole("levels", levels, 0)
-        check_whole("stride", stride, 1)
+        check_backbone_integer("width", width, 1)
+        check_backbone_integer("levels", levels, 0)
+        check_backbone_integer("stride", stride, 1)
         if stride > 2:
-            raise UserError(f"backbone.stride {stride} is not 1 or 2: for 4 use backbone=timm")
+            raise UserError(f"backbone.stride must be 1 or 2, got {stride}. For 4 use backbone=timm.")
         self.stride, self.levels = stride, levels
         self.multiple = stride * 2**levels
         self.channels = [width * min(2**level, 8) for level in range(levels + 1)]
@@ -37,12 +38,12 @@ class UNet(nn.Module):
             for level, (coming, going) in enumerate(zip(inputs, self.channels, strict=True))
         )
         self.decoder = Decoder(self.channels)
-        # a training step on 2 cores takes 0.7 of the time that the other layout takes
+        # a training step on 2 cores takes 0.7 of the time of the other layout
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
-        """Maps of stride `stride`, 2 `stride`, .. with `channels`."""
-        here = padded(images - 0.5, self.multiple).contiguous(memory_format=torch.channels_last)
+        """Return maps of stride `stride`, 2 `stride`, .. with `channels`."""
+        here = pad_images(images - 0.5, self.multiple).contiguous(memory_format=torch.channels_last)
         maps = []
         for level, block in enumerate(self.encoder):
             here = block(here if level == 0 else functional.max_pool2d(here, 2))

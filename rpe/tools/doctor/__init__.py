@@ -1,1 +1,1 @@
-"""`python -m rpe.tools.doctor data=<data> data.root=<folder>`: one page on a dataset before training."""
+"""Examine a dataset before training: `python -m rpe.tools.doctor data=<data> data.root=<folder>`."""

@@ -1,4 +1,4 @@
-"""The command: read the splits as training would, and print the page."""
+"""Read the splits as training would, and print the page."""
 
 import sys
 import time
@@ -17,55 +17,62 @@ from rpe.data.folder_layout import is_image
 from rpe.data.module import SPLITS, InstanceData, SplitData, Truth
 from rpe.data.voc import VocImages
 from rpe.run.building import build_data
-from rpe.run.cli import named, quoted
-from rpe.run.composing import composed
+from rpe.run.composing import compose_config
 from rpe.run.folder import SOURCE
+from rpe.run.overrides import quote_paths, value_of
 from rpe.structures import BACKGROUND, VOID, UserError, check_count
-from rpe.tools.advice import advice_for
-from rpe.tools.command import command, read_arguments
-from rpe.tools.doctor.annotation import Part, categories_of, examine_annotations, some, three
-from rpe.tools.doctor.image import drawn, examine_files, same_files
-from rpe.tools.doctor.sheet import draw_sheet
+from rpe.tools.advice import advise_on_config
+from rpe.tools.command import read_arguments, run_tool
+from rpe.tools.doctor.annotation import (
+    Part,
+    examine_annotations,
+    list_categories,
+    report_some,
+    summarize_range,
+)
+from rpe.tools.doctor.image import examine_files, find_duplicates, sample_indices
+from rpe.tools.doctor.sheet import draw_contact_sheet
 
 USAGE = """
-Read a dataset as training would, and print what it holds, what to look at and what would be refused.
+Read a dataset as training would, and print its content, what to look at, and what would be refused.
 The contact sheet shows twelve training images with their masks as the network gets them.
 
-  python -m rpe.tools.doctor data=coco data.root=<folder>                        any data module, with its options
-  python -m rpe.tools.doctor data=folder data.root=<folder> experiment=nuclei   as that experiment would train on it
+  python -m rpe.tools.doctor data=coco data.root=<folder>                      any data, with their options
+  python -m rpe.tools.doctor data=folder data.root=<folder> experiment=nuclei  as that experiment would
 
 samples=100 images of a split are read whole; output=doctor.png is the contact sheet.
-The status is 1 where anything would be refused.
+The status is 1 where something would be refused.
 """
 
 DEFAULTS: dict[str, Any] = {"samples": 100, "output": "doctor.png"}
 
 CATEGORIES_SHOWN = 8
 SCATTERED = 0.5
-"""Share of the objects in several parts from which masks are taken for foreground or kinds."""
+"""Share of the objects in several components above which masks may be of classes instead of objects."""
 
 REFUSALS_SHOWN = 5
 
 
 def configure(overrides: list[str]) -> DictConfig:
-    """Return the config of the experiment that is named, else of the one with the data's name, else of coco.
+    """Return the config of the given experiment, else of the one with the data's name, else of coco.
 
     Raises:
-        UserError: neither data nor experiment is named, or an override that there is not.
+        UserError: neither data nor experiment is given, or an override is unknown.
     """
-    data, experiment = named(overrides, "data"), named(overrides, "experiment")
+    data, experiment = value_of(overrides, "data"), value_of(overrides, "experiment")
     if data is None and experiment is None:
         raise UserError(
-            "data must be named, got none. Add data=coco data.root=<folder>, or data=folder for images and masks without JSON"
+            "data must be given, got none. "
+            "Add data=coco data.root=<folder>, or data=folder for images and masks without JSON."
         )
     if experiment is None:
         own = (Path(SOURCE) / "conf" / "experiment" / f"{data}.yaml").is_file()
         overrides = [f"experiment={data if own else 'coco'}", *overrides]
-    return composed([quoted(override, False) for override in overrides])
+    return compose_config([quote_paths(override, False) for override in overrides])
 
 
-def files_of(dataset: Any) -> list[Path]:
-    """Return the image files of a split; none for data that are made."""
+def list_files(dataset: Any) -> list[Path]:
+    """Return the image files of a split; none for generated data."""
     if isinstance(dataset, CocoImages):
         return [dataset.folder / name.decode() for name in dataset.annotations.names]
     if isinstance(dataset, VocImages):
@@ -74,20 +81,20 @@ def files_of(dataset: Any) -> list[Path]:
 
 
 def examine_samples(dataset: Any, samples: int, truth: Truth | None) -> tuple[Part, list[int], list[str]]:
-    """Return what the network gets of images evenly drawn, their numbers of groups, and what was refused.
+    """Return how the network gets evenly spaced images, their numbers of groups, and the refused ones.
 
     Args:
-        dataset: of a split.
-        samples: how many images.
-        truth: of whole images, to count the objects that do not arrive; None for crops.
+        dataset: the images of a split.
+        samples: the number of images.
+        truth: of whole images, to count the objects that do not reach the network; None for crops.
     """
     groups: list[int] = []
-    void, refused, parted, people, boundary = [], [], [], [], []
-    expected = arrived = 0
-    held: dict[int, int] = {}
+    void, refused, scattered, people, boundary = [], [], [], [], []
+    expected = present_objects = 0
+    counts: dict[int, int] = {}
     for entry in truth["annotations"] if truth is not None else []:
-        held[entry["image_id"]] = held.get(entry["image_id"], 0) + (not entry["iscrowd"])
-    for place in drawn(len(dataset), samples):
+        counts[entry["image_id"]] = counts.get(entry["image_id"], 0) + (not entry["iscrowd"])
+    for place in sample_indices(len(dataset), samples):
         try:
             sample = dataset[place]
         except UserError as error:
@@ -96,29 +103,29 @@ def examine_samples(dataset: Any, samples: int, truth: Truth | None) -> tuple[Pa
         present = np.unique(sample.labels.numpy())
         void.append(float((sample.labels == VOID).float().mean()))
         groups.append(int((present != VOID).sum()))
-        parted += in_parts(sample.labels.numpy()) if truth is not None else []
+        scattered += find_scattered(sample.labels.numpy()) if truth is not None else []
         if isinstance(sample, BoundarySample):
             people.append(len(sample.segments))
             boundary.append(float((sample.labels == 1).float().mean()))
-        expected, arrived = (
-            expected + held.get(sample.image_id, 0),
-            arrived + int((present > BACKGROUND).sum()),
+        expected, present_objects = (
+            expected + counts.get(sample.image_id, 0),
+            present_objects + int((present > BACKGROUND).sum()),
         )
     rows = {
-        "groups as the network gets them": three(groups),
+        "groups as the network gets them": summarize_range(groups),
         "void pixels": f"{np.mean(void):.1%}" if void else "-",
     }
     if people:
-        rows |= {"people an image": three(people), "boundary pixels": f"{np.mean(boundary):.1%}"}
+        rows |= {"people an image": summarize_range(people), "boundary pixels": f"{np.mean(boundary):.1%}"}
     if expected:
-        rows["objects that do not arrive"] = f"{max(0, expected - arrived):,} of {expected:,} drawn"
-    share = sum(parted) / max(1, len(parted))
-    line = f"{share:.0%} of the objects lie in several parts: do the masks tell objects, or kinds alone?"
+        rows["objects that do not arrive"] = f"{max(0, expected - present_objects):,} of {expected:,} sampled"
+    share = sum(scattered) / max(1, len(scattered))
+    line = f"{share:.0%} of the objects lie in several parts: do the masks separate objects, or only classes?"
     return Part(rows, [line] if share > SCATTERED else []), [count for count in groups if count], refused
 
 
-def in_parts(labels: np.ndarray) -> list[bool]:
-    """Return of each object whether it lies in several parts."""
+def find_scattered(labels: np.ndarray) -> list[bool]:
+    """Return of each object whether it has several connected components."""
     boxes = enumerate(ndimage.find_objects(labels.clip(min=0)), start=1)
     return [
         ndimage.label(labels[box] == number, np.ones((3, 3)))[1] > 1
@@ -127,12 +134,12 @@ def in_parts(labels: np.ndarray) -> list[bool]:
     ]
 
 
-def left_out(dataset: Any, files: list[Path]) -> list[str]:
+def find_unannotated(dataset: Any, files: list[Path]) -> list[str]:
     """Return a line on the images of a folder that no annotation file names."""
     if type(dataset) is not CocoImages:
         return []
     known = set(files)
-    return some(
+    return report_some(
         (path.name for path in sorted(dataset.folder.iterdir()) if path not in known and is_image(path)),
         "images that are not annotated",
     )
@@ -151,13 +158,13 @@ class Page:
         self.files: dict[str, list[Path]] = {}
         for split in SPLITS:
             self.examine(split)
-        self.findings += same_files(self.files)
+        self.findings += find_duplicates(self.files)
 
     def examine(self, split: str) -> None:
         """Add a split."""
         print(f"reading {split}", file=sys.stderr, flush=True)
-        dataset, truth = self.opened(split)
-        if dataset is not None and (files := files_of(dataset)):
+        dataset, truth = self.open_split(split)
+        if dataset is not None and (files := list_files(dataset)):
             twin = next((other for other, known in self.files.items() if known == files), None)
             if twin is not None:
                 self.findings.append(f"{split}: it is {twin}, which stands in for it")
@@ -170,7 +177,7 @@ class Page:
             shown = {} if parts else {"images": f"{len(dataset):,}"}
             parts += [
                 Part(shown | part.rows, part.findings),
-                Part({}, left_out(dataset, self.files.get(split, []))),
+                Part({}, find_unannotated(dataset, self.files.get(split, []))),
             ]
             if split in self.files:
                 parts.append(
@@ -184,15 +191,15 @@ class Page:
             self.rows[split] = {key: value for part in parts for key, value in part.rows.items()}
         self.findings += [f"{split}: {line}" for part in parts for line in part.findings]
 
-    def opened(self, split: str) -> tuple[Any, Truth | None]:
-        """Return the dataset of a split and its truth; what is refused is None, and noted."""
+    def open_split(self, split: str) -> tuple[Any, Truth | None]:
+        """Return a split's dataset and truth; None where they are refused, which is noted."""
         try:
             dataset: Any = self.data.dataset(split, training=split == "train")
             return dataset, dataset.truth()
         except UserError as error:
             self.refused.append((split, str(error)))
         try:
-            # annotations can be told without their images
+            # annotations can be examined without their images
             return None, self.data.truth(split) if isinstance(self.data, InstanceData) else None
         except UserError:
             return None, None
@@ -204,11 +211,11 @@ class Page:
             table.add_row(key, *(rows.get(key, "") for rows in self.rows.values()))
         if self.rows:
             console.print(table)
-        if self.groups and (line := advice_for(config, self.groups)) is not None:
+        if self.groups and (line := advise_on_config(config, self.groups)) is not None:
             most = 2 * config.embedding.dimension
             over = sum(count > most for count in self.groups) / len(self.groups)
             console.print(f"groups: {line}; {over:.0%} hold more than 2 D = {most}", highlight=False)
-        lines = categories_of(self.truths)
+        lines = list_categories(self.truths)
         refused = {
             line: ", ".join(split for split, other in self.refused if other == line)
             for _, line in self.refused
@@ -231,10 +238,10 @@ class Page:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the page, write the sheet; return 1 where anything would be refused."""
+    """Print the page and write the contact sheet; return 1 where something would be refused."""
     own = [argument for argument in arguments if argument.partition("=")[0] in (*DEFAULTS, "-h", "--help")]
     given = read_arguments(own, DEFAULTS, USAGE)
-    check_count("samples", given["samples"], 1, "so many images of a split are read whole")
+    check_count("samples", given["samples"], 1, "it is the number of images of a split that are read whole")
     started = time.monotonic()
     config = configure([argument for argument in arguments if argument not in own])
     data = build_data(config)
@@ -247,11 +254,11 @@ def main(arguments: list[str]) -> int:
     page.show(console, config)
     train = data.datasets.get(("train", True))
     if train is not None:
-        names = [file.name for file in files_of(train)] or [str(place) for place in range(len(train))]
-        draw_sheet(train, names, Path(str(given["output"])))
+        names = [file.name for file in list_files(train)] or [str(place) for place in range(len(train))]
+        draw_contact_sheet(train, names, Path(str(given["output"])))
         print(f"written: {given['output']} (training images, with masks as the network gets them)")
     return int(bool(page.refused))
 
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

@@ -12,20 +12,20 @@ from rpe.data.bsds import BoundarySample
 from rpe.overlay import overlay
 from rpe.run_files import write_whole
 from rpe.structures import VOID, UserError
-from rpe.tools.doctor.image import drawn
+from rpe.tools.doctor.image import sample_indices
 
-SHOWN = 12
-COLUMNS = 3
-BOUNDARY = (255, 220, 0)
+MAX_PANELS = 12
+PANEL_COLUMNS = 3
+BOUNDARY_COLOUR = (255, 220, 0)
 
 
-def panel(sample: Any) -> UInt8[np.ndarray, "height both 3"]:
+def draw_sample(sample: Any) -> UInt8[np.ndarray, "height both 3"]:
     """Return image and masks side by side, void in grey."""
     image = np.rint(255 * sample.image.permute(1, 2, 0).numpy()).astype(np.uint8)
     labels = sample.labels.numpy()
     if isinstance(sample, BoundarySample):
         masked = image // 2
-        masked[labels == 1] = BOUNDARY
+        masked[labels == 1] = BOUNDARY_COLOUR
     else:
         masked = overlay(image, labels.astype(np.int32))
     masked[labels == VOID] = masked[labels == VOID] // 2 + 64
@@ -34,29 +34,30 @@ def panel(sample: Any) -> UInt8[np.ndarray, "height both 3"]:
     )
 
 
-def held(sample: Any) -> str:
-    """Return what the labels of a sample hold."""
+def describe_labels(sample: Any) -> str:
+    """Return the number of objects of a sample, or its share of boundary pixels."""
     if isinstance(sample, BoundarySample):
         return f"{float((sample.labels == 1).float().mean()):.1%} boundary"
     count = int(sample.labels.max().clamp(min=0))
     return f"{count} object{'s' * (count != 1)}"
 
 
-def draw_sheet(dataset: Any, names: list[str], file: Path) -> None:
-    """Write the sheet of a split, its images evenly drawn."""
+def draw_contact_sheet(dataset: Any, names: list[str], file: Path) -> None:
+    """Write the contact sheet of a split, its images evenly spaced."""
     figure = Figure(figsize=(15, 11), layout="constrained")
-    for axis in (axes := figure.subplots(-(-SHOWN // COLUMNS), COLUMNS).ravel()):
+    for axis in (axes := figure.subplots(-(-MAX_PANELS // PANEL_COLUMNS), PANEL_COLUMNS).ravel()):
         axis.axis("off")
-    for axis, place in zip(axes, drawn(len(dataset), SHOWN), strict=False):
+    for axis, place in zip(axes, sample_indices(len(dataset), MAX_PANELS), strict=False):
         try:
             sample = dataset[place]
         except UserError:
             axis.set_title(f"{names[place]}: refused", fontsize=9)
             continue
-        axis.imshow(panel(sample), interpolation="nearest")
+        axis.imshow(draw_sample(sample), interpolation="nearest")
         void = float((sample.labels == VOID).float().mean())
         axis.set_title(
-            f"{names[place][-40:]}: {held(sample)}" + (f", {void:.0%} void" if void else ""), fontsize=9
+            f"{names[place][-40:]}: {describe_labels(sample)}" + (f", {void:.0%} void" if void else ""),
+            fontsize=9,
         )
     image = io.BytesIO()
     figure.savefig(image, dpi=100, format="png")

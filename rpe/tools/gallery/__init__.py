@@ -1,4 +1,4 @@
-"""`python -m rpe.tools.gallery run=<folder>`: one page of a run or a prediction, whose objects light up."""
+"""Show a run or a prediction on one page, where objects light up under the mouse."""
 
 from rpe.tools.gallery.writing import main
 

@@ -1,7 +1,7 @@
-"""The command; the package says what it does."""
+"""Run `python -m rpe.tools.gallery`."""
 
-from rpe.tools.command import command
+from rpe.tools.command import run_tool
 from rpe.tools.gallery import main
 
 if __name__ == "__main__":
-    command(main)
+    run_tool(main)

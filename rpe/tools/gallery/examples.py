@@ -1,4 +1,4 @@
-"""A run's network on a few validation images: what of it a page shows."""
+"""Show a run's network on a few validation images."""
 
 import io
 from pathlib import Path
@@ -12,26 +12,26 @@ from rpe.data.module import InstanceData, Sample, SplitDataset, collate
 from rpe.overlay import colours_of
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
-from rpe.run.trained import load_run, task_of
+from rpe.run.trained import load_run, run_task_class
 from rpe.structures import Geometry, UserError
 from rpe.task.instance import InstanceTask
-from rpe.tools.gallery.outline import ImageRow, Shown, outlines
-from rpe.tools.page import embedded as in_page
+from rpe.tools.gallery.outline import GalleryImage, ImageCounts, trace_outlines
+from rpe.tools.page import embed_picture
 
 
-def examples(folder: str, images: int, split: str, rows: list[ImageRow]) -> list[Shown] | None:
-    """Show images of a split of the run's data with its best weights; None for a run that finds no objects.
+def show_examples(folder: str, images: int, split: str, rows: list[ImageCounts]) -> list[GalleryImage] | None:
+    """Show images of a split with the run's best weights; None for a run that finds no objects.
 
     Args:
-        folder: of the run.
-        images: how many.
-        split: that they are of.
+        folder: the run folder.
+        images: the number of images.
+        split: the split of the images.
         rows: the images in their order; empty for the first of the data.
 
     Raises:
-        UserError: no run, no checkpoint, its data are not there, or do not hold an image of the rows.
+        UserError: the folder holds no trained run, its data are missing, or they lack an image of the rows.
     """
-    if not issubclass(task_of(folder), InstanceTask):
+    if not issubclass(run_task_class(folder), InstanceTask):
         return None
     config, task = load_run(folder)
     data = build_data(config)
@@ -42,12 +42,12 @@ def examples(folder: str, images: int, split: str, rows: list[ImageRow]) -> list
     dataset = data.dataset(split)
     assert isinstance(dataset, SplitDataset)
     places = {row.image_id: row for row in rows[:images]}
-    indices = indices_of(dataset, list(places)) if rows else list(range(min(images, len(dataset))))
+    indices = find_indices(dataset, list(places)) if rows else list(range(min(images, len(dataset))))
     shown = []
     for index in indices:
         sample = dataset[index]
         with torch.no_grad():
-            one = example(task, sample)
+            one = show_example(task, sample)
         if rows:  # by the id of the sample itself
             row = places[sample.image_id]
             one.name, one.note = f"{one.name}: {row.file_name}", f"{one.note}; {row.words()}"
@@ -55,11 +55,11 @@ def examples(folder: str, images: int, split: str, rows: list[ImageRow]) -> list
     return shown
 
 
-def indices_of(dataset: SplitDataset, image_ids: list[int]) -> list[int]:
-    """Return where images of these ids stand in a dataset, which is in the order of the ids.
+def find_indices(dataset: SplitDataset, image_ids: list[int]) -> list[int]:
+    """Return the positions of images in a dataset, which is sorted by id.
 
     Raises:
-        UserError: an id that it does not hold.
+        UserError: the dataset has no such image.
     """
     ids = sorted(image["id"] for image in dataset.truth()["images"])
     places = {number: index for index, number in enumerate(ids)}
@@ -70,8 +70,8 @@ def indices_of(dataset: SplitDataset, image_ids: list[int]) -> list[int]:
     return [places[number] for number in image_ids]
 
 
-def example(task: InstanceTask, sample: Sample) -> Shown:
-    """Image, truth, embedding at X_0 .. X_T, instances, and the outlines of these."""
+def show_example(task: InstanceTask, sample: Sample) -> GalleryImage:
+    """Return image, truth, embedding at X_0 .. X_T, instances, and the outlines of the instances."""
     batch = collate([sample])
     seen = task.segmenter.embed(batch.images)
     height, width = batch.labels.shape[1:]
@@ -86,10 +86,10 @@ def example(task: InstanceTask, sample: Sample) -> Shown:
         for loop, colours in enumerate(embedding_colours(batch, seen, task.model.grouping))
     ]
     panels += [("instances", colours_of(labels))]
-    found = outlines(labels, scores, {})
+    found = trace_outlines(labels, scores, {})
     truth = len(np.unique(batch.labels[0].numpy().clip(min=0))) - 1
-    shown = [(title, in_page(as_png(pixels))) for title, pixels in panels]
-    return Shown(
+    shown = [(title, embed_picture(encode_colours(pixels))) for title, pixels in panels]
+    return GalleryImage(
         f"image {batch.image_ids[0]}",
         (labels.shape[0], labels.shape[1]),
         shown,
@@ -98,13 +98,13 @@ def example(task: InstanceTask, sample: Sample) -> Shown:
     )
 
 
-def as_png(pixels: Float[np.ndarray, "height width 3"]) -> bytes:
-    """Colours in [0, 1] as a file."""
+def encode_colours(pixels: Float[np.ndarray, "height width 3"]) -> bytes:
+    """Return colours in [0, 1] as PNG."""
     stream = io.BytesIO()
     Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8)).save(stream, "PNG")
     return stream.getvalue()
 
 
-def pictures_of_run(folder: Path) -> list[Path]:
-    """What the run drew itself."""
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures that the run drew itself."""
     return sorted((folder / "pictures").glob("*.png"))

@@ -1,4 +1,4 @@
-"""Label maps as outlines that a page can draw over an image, each object with its number, area and score."""
+"""Trace the outlines of a label map's objects, which a page draws over the image."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,23 @@ from jaxtyping import Integer
 from scipy.ndimage import find_objects
 from skimage.measure import approximate_polygon, find_contours
 
-MOST_OBJECTS = 400
-"""Outlined in one image, the largest: more could not be told apart, and the page would be slow."""
+MAX_OUTLINES = 400
+"""Objects outlined in one image, the largest: more could not be distinguished, and the page would be slow."""
 
-TOLERANCE = 0.6
-"""Pixels by which an outline may pass its mask's border."""
+OUTLINE_TOLERANCE = 0.6
+"""Pixels by which an outline may leave its mask's border."""
 
 
 @dataclass
 class Outline:
-    """One object: `path` is an SVG path in pixels of the label map, holes included; `words` tell area and score."""
+    """The outline of one object.
+
+    Args:
+        label: the object's label.
+        path: an SVG path in pixels of the label map, holes included.
+        words: the text with area and score.
+        hue: the colour in degrees.
+    """
 
     label: int
     path: str
@@ -25,15 +32,15 @@ class Outline:
 
 
 @dataclass
-class Shown:
+class GalleryImage:
     """One image of the page.
 
     Args:
-        name: of the image.
-        size: (height, width) of what the outlines are measured in.
-        panels: titles, and pictures as a page holds them; the outlines lie over each.
-        objects: to be marked.
-        note: what else is to be said.
+        name: the image's name.
+        size: (height, width) of the outlines' coordinates.
+        panels: titles and pictures as data URLs; the outlines lie over each.
+        objects: the outlines.
+        note: a line below the name.
     """
 
     name: str
@@ -44,27 +51,33 @@ class Shown:
 
 
 @dataclass
-class ImageRow:
-    """One image of an evaluation's images.csv; `counts` are the columns that a page tells."""
+class ImageCounts:
+    """One image of an evaluation's images.csv.
+
+    Args:
+        image_id: the image's id.
+        file_name: the image's file name.
+        counts: the columns that the page shows.
+    """
 
     image_id: int
     file_name: str
     counts: dict[str, int]
 
     def words(self) -> str:
-        """Return what the evaluation counted."""
+        """Return the counts as text."""
         return "evaluation: " + ", ".join(f"{number} {name}" for name, number in self.counts.items())
 
 
-def outlines(
+def trace_outlines(
     labels: Integer[np.ndarray, "height width"], scores: dict[int, float], areas: dict[int, int]
 ) -> list[Outline]:
-    """The outline of each object, the largest first, so that small ones lie above and can be pointed at.
+    """Return the outline of each object, the largest first, so that small ones lie on top.
 
     Args:
-        labels: 0 is the background, below it void.
-        scores: by label; may miss some.
-        areas: in pixels of the original, by label; counted here where one is missing.
+        labels: 0 is background, negative values are void.
+        scores: by label; may lack some.
+        areas: in pixels of the original, by label; a missing one is counted here.
     """
     boxes = find_objects(np.maximum(labels, 0))
     counts = np.bincount(np.maximum(labels, 0).ravel(), minlength=len(boxes) + 1)
@@ -73,11 +86,13 @@ def outlines(
         key=lambda label: -counts[label],
     )
     found = []
-    for label in present[:MOST_OBJECTS]:
+    for label in present[:MAX_OUTLINES]:
         rows, columns = boxes[label - 1]
-        # a border of background, so that outlines close
+        # a border of background closes the outlines
         mask = np.pad(labels[rows, columns] == label, 1)
-        rings = [approximate_polygon(ring, TOLERANCE) for ring in find_contours(mask.astype(float), 0.5)]
+        rings = [
+            approximate_polygon(ring, OUTLINE_TOLERANCE) for ring in find_contours(mask.astype(float), 0.5)
+        ]
         path = "".join(ring_path(np.add(ring, (rows.start - 0.5, columns.start - 0.5))) for ring in rings)
         score = f", score {scores[label]:.3f}" if label in scores else ""
         found.append(
@@ -85,17 +100,17 @@ def outlines(
                 label,
                 path,
                 f"object {label}: area {areas.get(label, int(counts[label])):,} px{score}",
-                hue_of(label),
+                choose_hue(label),
             )
         )
     return found
 
 
 def ring_path(ring: np.ndarray) -> str:
-    """(row, column) corners as part of an SVG path."""
+    """Return (row, column) corners as part of an SVG path."""
     return "M" + "L".join(f"{column:g} {row:g}" for row, column in ring[:-1]) + "Z"
 
 
-def hue_of(label: int) -> int:
-    """Degrees: steps of the golden ratio round the colour circle, as the pictures' colours."""
+def choose_hue(label: int) -> int:
+    """Return a hue in degrees: steps of the golden ratio round the colour circle, as in the pictures."""
     return round(360 * (label * 0.61803398875 % 1))

@@ -1,4 +1,4 @@
-"""`python -m rpe.tools.gallery run=<folder>`: one page of a run or of a folder of predictions, whose objects light up under the mouse."""
+"""Write one page of a run or a prediction, whose objects light up under the mouse."""
 
 import csv
 import io
@@ -13,48 +13,50 @@ from PIL import Image
 from rpe.errors import UserError
 from rpe.run_files import Node, read_yaml, run_folder, write_whole
 from rpe.tools.command import read_arguments
-from rpe.tools.gallery.outline import ImageRow, Shown, outlines
-from rpe.tools.page import REFUSALS, embedded, embedded_file, render
+from rpe.tools.gallery.outline import GalleryImage, ImageCounts, trace_outlines
+from rpe.tools.page import PICTURE_ERRORS, embed_file, embed_picture, render
 
 USAGE = """
-One self-contained page of a run's validation images, or of the images of a prediction: point at an object for its area and score.
+Write one self-contained page of a run's validation images, or of the images of a prediction.
+Point at an object for its area and score.
 
-  python -m rpe.tools.gallery run=outputs/digits/<time>                  its network on the first validation images, with truth and loops
-  python -m rpe.tools.gallery run=<folder that predict.py wrote>         images, overlays and objects as predicted
-  python -m rpe.tools.gallery run=... images=20 output=gallery.html      how many; where to (default: gallery.html in the folder)
-  python -m rpe.tools.gallery run=... order=<evaluation>/images.csv      in the order of this table, the worst image first
+  python -m rpe.tools.gallery run=outputs/digits/<time>              validation images, with truth and loops
+  python -m rpe.tools.gallery run=<folder that predict.py wrote>     images, overlays and objects as predicted
+  python -m rpe.tools.gallery run=... images=20 output=gallery.html  8 images in the folder otherwise
+  python -m rpe.tools.gallery run=... order=<evaluation>/images.csv  in the order of this table
 
-A run that evaluate.py has scored on its validation split is shown in the order of <run>/evaluation/<data>-val/images.csv.
+A run that evaluate.py has scored is shown in the order of <run>/evaluation/<data>-val/images.csv, the worst
+image first.
 """
 
-WIDEST = 900
-"""Pixels across of a picture in the page; its label map is shrunk with it."""
+MAX_WIDTH = 900
+"""Width in pixels of a page's pictures; a label map is shrunk with its picture."""
 
-Image.MAX_IMAGE_PIXELS = None  # predictions are made of images of any size
+Image.MAX_IMAGE_PIXELS = None  # predictions take images of any size
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page; returns 0.
+    """Write the page; return 0.
 
     Raises:
-        UserError: neither a run nor a prediction, or a slip in an argument.
+        UserError: the folder holds neither a run nor a prediction, or an argument is wrong.
     """
     options = read_arguments(arguments, {"run": None, "output": None, "images": 8, "order": None}, USAGE)
     if options["run"] is None:
         raise UserError(
-            "run is missing: name a folder that train.py or predict.py wrote, run=outputs/digits/<time>"
+            "run must be a folder that train.py or predict.py wrote, got none. Add run=outputs/digits/<time>."
         )
     count = options["images"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise UserError(f"images {count} is no whole number from 1 on")
+        raise UserError(f"images must be an integer >= 1, got {count}.")
     folder = Path(str(options["run"]))
     output = Path(str(options["output"])) if options["output"] is not None else folder / "gallery.html"
     order = None if options["order"] is None else Path(str(options["order"]))
-    shown, summary = (of_prediction if (folder / "predictions.yaml").is_file() else of_run)(
+    shown, summary = (show_prediction if (folder / "predictions.yaml").is_file() else show_run)(
         folder, count, order
     )
     if not output.parent.is_dir():
-        raise UserError(f"output {output}: its folder does not exist")
+        raise UserError(f"output must be in an existing folder, got {output}. Make its folder first.")
     write_whole(
         output,
         render("gallery.html", title=f"Gallery of {folder.resolve().name}", summary=summary, images=shown),
@@ -63,46 +65,49 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def of_run(folder: Path, count: int, order: Path | None) -> tuple[list[Shown], str]:
+def show_run(folder: Path, count: int, order: Path | None) -> tuple[list[GalleryImage], str]:
     """Show the run's network on images of a split, or the pictures that a run without objects has drawn.
 
     Args:
-        order: images.csv of an evaluation of this run; None is the validation's, or the data's order without.
+        folder: the run folder.
+        count: the number of images.
+        order: images.csv of an evaluation of this run; None is that of the validation split, else the data's
+            order.
     """
     name = read_yaml(run_folder(str(folder)) / "config.yaml").get("data", {}).get("name")
     validation = folder / "evaluation" / f"{name}-val" / "images.csv"
     if order is None and validation.is_file():
         order = validation
-    from rpe.tools.gallery.examples import (  # brings torch, which a prediction's page does not need
-        examples,
-        pictures_of_run,
+    from rpe.tools.gallery.examples import (  # imports torch, which a prediction's page does not need
+        list_pictures,
+        show_examples,
     )
 
-    rows, split = ([], "val") if order is None else (read_order(order)[:count], evaluated_split(order))
-    found = examples(str(folder), count, split, rows)
+    rows, split = ([], "val") if order is None else (read_image_table(order)[:count], evaluated_split(order))
+    found = show_examples(str(folder), count, split, rows)
     if found is not None:
         which = f"worst {split} images by {order}" if rows else "first validation images"
         return (
             found,
-            f"The {which}, with the best weights. X_0 is the embedding, X_1, X_2, .. what each loop makes of it.",
+            f"The {which}, with the best weights. X_0 is the embedding, X_1, X_2, .. follow after each loop.",
         )
     drawn = [
         (file.stem, picture)
-        for file in pictures_of_run(folder)[:count]
-        if (picture := embedded_file(file, 2 * WIDEST)) is not None
+        for file in list_pictures(folder)[:count]
+        if (picture := embed_file(file, 2 * MAX_WIDTH)) is not None
     ]
     if not drawn:
-        raise UserError(f"{folder} finds no objects and holds no pictures: nothing can be shown of it")
+        raise UserError(f"run must find objects or hold pictures, got {folder}, which does neither.")
     return [
-        Shown(name, (1, 1), [("", picture)]) for name, picture in drawn
+        GalleryImage(name, (1, 1), [("", picture)]) for name, picture in drawn
     ], "The pictures that the run has drawn."
 
 
-def read_order(file: Path) -> list[ImageRow]:
-    """Read the table of an evaluation.
+def read_image_table(file: Path) -> list[ImageCounts]:
+    """Read the images.csv of an evaluation.
 
     Raises:
-        UserError: there is none, or it is not as evaluate.py wrote it.
+        UserError: the file is missing, or not as evaluate.py wrote it.
     """
     if not file.is_file():
         raise UserError(f"order must be images.csv of an evaluation, got {file}. Run evaluate.py first.")
@@ -112,7 +117,7 @@ def read_order(file: Path) -> list[ImageRow]:
         counts = ("objects", "missed", "extra", "split", "merged")
         numbers = [{name: int(row[name]) for name in ("image_id", *counts)} for row in rows]
         return [
-            ImageRow(one.pop("image_id"), row["file_name"], one)
+            ImageCounts(one.pop("image_id"), row["file_name"], one)
             for one, row in zip(numbers, rows, strict=True)
         ]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
@@ -122,10 +127,10 @@ def read_order(file: Path) -> list[ImageRow]:
 
 
 def evaluated_split(table: Path) -> str:
-    """Return the split that the evaluation beside its table tells.
+    """Return the split in the metrics.json beside the table.
 
     Raises:
-        UserError: its metrics.json is missing or broken.
+        UserError: metrics.json is missing or broken.
     """
     file = table.with_name("metrics.json")
     try:
@@ -136,45 +141,55 @@ def evaluated_split(table: Path) -> str:
         ) from error
 
 
-def worst_first(sources: dict[str, str], rows: list[ImageRow]) -> dict[str, str]:
-    """Sort the images of a prediction as the table does, by file name without folder and suffix; others come last."""
+def sort_images(sources: dict[str, str], rows: list[ImageCounts]) -> dict[str, str]:
+    """Sort a prediction's images as the table does; others come last.
+
+    They are matched by file name without folder and suffix.
+    """
     place: dict[str, int] = {}
     for number, row in enumerate(rows):
-        place.setdefault(stem_of(row.file_name), number)
-    return dict(sorted(sources.items(), key=lambda item: place.get(stem_of(item[1]), len(rows))))
+        place.setdefault(match_key(row.file_name), number)
+    return dict(sorted(sources.items(), key=lambda item: place.get(match_key(item[1]), len(rows))))
 
 
-def stem_of(name: str) -> str:
-    """Return a file's name without folder and suffix, its letters composed."""
+def match_key(name: str) -> str:
+    """Return a file's name without folder and suffix, in Unicode's NFC form, by which images are matched."""
     return unicodedata.normalize("NFC", Path(name).stem)
 
 
-def of_prediction(folder: Path, count: int, order: Path | None) -> tuple[list[Shown], str]:
+def show_prediction(folder: Path, count: int, order: Path | None) -> tuple[list[GalleryImage], str]:
     """Show images of a prediction.
 
     Args:
-        order: images.csv of an evaluation of its results.json; None is the order of the names.
+        folder: the prediction folder.
+        count: the number of images.
+        order: images.csv of an evaluation of its results.json; None sorts by name.
 
     Raises:
-        UserError: predictions.yaml names no images, or the table is not one.
+        UserError: predictions.yaml lists no images, or the table is broken.
     """
     sources = read_yaml(folder / "predictions.yaml").get("images")
     if not isinstance(sources, dict) or not sources:
-        raise UserError(f"{folder / 'predictions.yaml'} names no images: predict.py has not finished one yet")
+        raise UserError(
+            f"{folder / 'predictions.yaml'} must list images, got none. "
+            "Wait until predict.py has finished one."
+        )
     objects = read_objects(folder / "objects.csv")
-    rows = [] if order is None else read_order(order)
-    names = worst_first({str(name): str(source) for name, source in sources.items()}, rows)
+    rows = [] if order is None else read_image_table(order)
+    names = sort_images({str(name): str(source) for name, source in sources.items()}, rows)
     chosen = list(names.items())[:count]
-    shown = [predicted(folder, name, Path(source), objects.get(name, {})) for name, source in chosen]
-    words = {stem_of(row.file_name): row.words() for row in rows}
+    shown = [
+        show_prediction_image(folder, name, Path(source), objects.get(name, {})) for name, source in chosen
+    ]
+    words = {match_key(row.file_name): row.words() for row in rows}
     for one in shown:
-        one.note = "; ".join(filter(None, [one.note, words.get(stem_of(names[one.name]), "")]))
+        one.note = "; ".join(filter(None, [one.note, words.get(match_key(names[one.name]), "")]))
     by = f", the worst first by {order}" if order else ""
-    return shown, f"{len(shown)} of {len(sources)} images as predicted{by}."
+    return shown, f"{len(shown)} of {len(sources)} images as show_prediction_image{by}."
 
 
 def read_objects(file: Path) -> dict[str, dict[int, Node]]:
-    """objects.csv by image and label; empty where there is none yet."""
+    """Read objects.csv by image and label; empty where it does not exist yet."""
     found: dict[str, dict[int, Node]] = {}
     if file.is_file():
         with file.open(newline="") as stream:
@@ -188,20 +203,20 @@ def read_objects(file: Path) -> dict[str, dict[int, Node]]:
                     found.setdefault(row["image"], {})[int(row["label"])] = about
                 except (KeyError, TypeError, ValueError) as error:
                     raise UserError(
-                        f"{file} is not as predict.py wrote it ({type(error).__name__}: {error})"
+                        f"{file} must be as predict.py wrote it, got {type(error).__name__} ({error})."
                     ) from error
     return found
 
 
-def predicted(folder: Path, name: str, source: Path, objects: dict[int, Node]) -> Shown:
-    """One image of a prediction; what is missing is said, and the rest is shown."""
+def show_prediction_image(folder: Path, name: str, source: Path, objects: dict[int, Node]) -> GalleryImage:
+    """Show one image of a prediction; missing files are noted."""
     files = {
         "image": source,
         "overlay": folder / "overlays" / f"{name}.png",
         "boundaries": folder / "boundaries" / f"{name}.png",
     }
     pictures = {
-        title: embedded_file(file, WIDEST)
+        title: embed_file(file, MAX_WIDTH)
         for title, file in files.items()
         if title != "boundaries" or file.is_file()
     }
@@ -209,28 +224,28 @@ def predicted(folder: Path, name: str, source: Path, objects: dict[int, Node]) -
     missing = [f"{files[title]} cannot be read" for title, picture in pictures.items() if picture is None]
     labels = read_labels(folder / "labels" / f"{name}.png")
     if labels is None:
-        return Shown(name, (1, 1), panels, note="; ".join(missing))
+        return GalleryImage(name, (1, 1), panels, note="; ".join(missing))
     scores = {label: about["score"] for label, about in objects.items()}
-    found = outlines(labels, scores, {label: about["area"] for label, about in objects.items()})
+    found = trace_outlines(labels, scores, {label: about["area"] for label, about in objects.items()})
     if not panels:
-        panels = [("labels", blank(labels.shape[0], labels.shape[1]))]
+        panels = [("labels", draw_blank(labels.shape[0], labels.shape[1]))]
     for one in found:
         if objects.get(one.label, {}).get("class"):
             one.words += f", {objects[one.label]['class']}"
     note = f"{len(objects) or len(found)} objects" + (
         f", the {len(found)} largest outlined" if len(found) < len(objects) else ""
     )
-    return Shown(name, (labels.shape[0], labels.shape[1]), panels, found, "; ".join([note, *missing]))
+    return GalleryImage(name, (labels.shape[0], labels.shape[1]), panels, found, "; ".join([note, *missing]))
 
 
 def read_labels(file: Path) -> np.ndarray | None:
-    """A label map, shrunk as its image is; None where there is none that can be read."""
+    """Read a label map, shrunk as its image is; None where it cannot be read."""
     try:
         with Image.open(file) as picture:
             labels = np.asarray(picture).astype(np.int64)
-    except REFUSALS:
+    except PICTURE_ERRORS:
         return None
-    step = max(1.0, labels.shape[1] / WIDEST)
+    step = max(1.0, labels.shape[1] / MAX_WIDTH)
     rows, columns = (
         ((np.arange(round(length / step) or 1) + 0.5) * step).astype(int).clip(max=length - 1)
         for length in labels.shape[:2]
@@ -238,8 +253,8 @@ def read_labels(file: Path) -> np.ndarray | None:
     return labels[rows][:, columns]
 
 
-def blank(height: int, width: int) -> str:
-    """Grey, to draw outlines on where there is no picture."""
+def draw_blank(height: int, width: int) -> str:
+    """Return a grey picture, under outlines without an image."""
     stream = io.BytesIO()
     Image.new("L", (width, height), 128).save(stream, "PNG")
-    return embedded(stream.getvalue())
+    return embed_picture(stream.getvalue())

@@ -1,5 +1,5 @@
-"""What the pages of report and gallery share: templates, and pictures that lie in the page itself."""
+"""Templates and embedded pictures for the pages of report and gallery."""
 
-from rpe.tools.page.rendering import REFUSALS, embedded, embedded_file, render
+from rpe.tools.page.rendering import PICTURE_ERRORS, embed_file, embed_picture, render
 
-__all__ = ["REFUSALS", "embedded", "embedded_file", "render"]
+__all__ = ["PICTURE_ERRORS", "embed_file", "embed_picture", "render"]

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one base and one stylesheet, pictures inside the page, nothing from outside."""
+"""Render self-contained HTML pages from one base template, with the pictures inside the page."""
 
 import base64
 import io
@@ -10,16 +10,16 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageOps
 
-QUALITY = 82
-"""Of pictures in a page, as JPEG."""
+JPEG_QUALITY = 82
+"""Quality of a page's JPEG pictures."""
 
-REFUSALS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for a file that is no picture, or half of one."""
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""Exceptions that Pillow raises for a file that is not a picture, or is truncated."""
 
 
 @cache
 def environment() -> Environment:
-    """The templates; all that they show is escaped, and a name that is missing is an error."""
+    """Return the template environment: content is escaped, and an undefined name is an error."""
     return Environment(
         loader=PackageLoader("rpe.tools.page"),
         autoescape=True,
@@ -30,34 +30,44 @@ def environment() -> Environment:
 
 
 def render(template: str, **shown: Any) -> str:
-    """A page as text."""
+    """Return a page as text."""
     return environment().get_template(template).render(**shown)
 
 
-def embedded(content: bytes, kind: str = "png") -> str:
-    """A picture as the address under which a page holds it itself."""
+def embed_picture(content: bytes, kind: str = "png") -> str:
+    """Return a picture as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def embedded_file(file: Path, widest: int) -> str | None:
-    """A picture, shrunk to `widest` pixels across, as JPEG, upright as predictions on it lie; None where it cannot be read."""
+def embed_file(file: Path, widest: int) -> str | None:
+    """Return a picture file as a data URL in JPEG; None where it cannot be read.
+
+    It is turned upright by its EXIF orientation, as predictions on it are.
+
+    Args:
+        file: the picture.
+        widest: the largest width in pixels.
+    """
     try:
         with Image.open(file) as picture:
             picture.draft("RGB", (widest, widest * picture.height // max(1, picture.width)))
-            image = in_colours(ImageOps.exif_transpose(picture))
-    except REFUSALS:
+            image = reduce_to_rgb(ImageOps.exif_transpose(picture))
+    except PICTURE_ERRORS:
         return None
     if image.width > widest:
         image = image.resize(
             (widest, max(1, round(image.height * widest / image.width))), Image.Resampling.BILINEAR
         )
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=QUALITY)
-    return embedded(stream.getvalue(), "jpeg")
+    image.save(stream, "JPEG", quality=JPEG_QUALITY)
+    return embed_picture(stream.getvalue(), "jpeg")
 
 
-def in_colours(picture: Image.Image) -> Image.Image:
-    """Of 8 bits a colour; Pillow would cut 16 bits off at 255, so the brightest pixel of such a picture becomes white."""
+def reduce_to_rgb(picture: Image.Image) -> Image.Image:
+    """Return a picture with 8 bits a channel.
+
+    Pillow would clip 16 bits at 255, so the brightest pixel of such a picture becomes white.
+    """
     if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
         return picture.convert("RGB")
     values = np.asarray(picture, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A sweep as pictures: a figure along each axis, over two axes as a heat map, and the training curves of its settings."""
+"""Draw a sweep: a metric along each axis, a heat map over two axes, and training curves."""
 
 import io
 import itertools
@@ -10,34 +10,36 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rpe.tools.report.comparison import Comparison, Setting, is_number, shown, spread
+from rpe.tools.report.comparison import Comparison, SweepSetting, format_override, is_numeric, spread
 
 MOST_LINES = 10
-"""More lines than this are drawn pale and without a legend, their mean over them."""
+"""With more lines, all are pale and without a legend, under their mean."""
 
 WIDE = 10
-"""Largest over smallest value from which a numeric axis is logarithmic."""
+"""Ratio of largest to smallest value from which a numeric axis is logarithmic."""
 
 matplotlib.use("Agg")
 
 
-def as_png(figure: Figure) -> bytes:
-    """The picture's file."""
+def encode_figure(figure: Figure) -> bytes:
+    """Return the figure as PNG."""
     stream = io.BytesIO()
     figure.savefig(stream, dpi=120)
     return stream.getvalue()
 
 
-def along_axis(comparison: Comparison, axis: str) -> bytes:
-    """Mean and spread over seeds of the figure along one axis, a line for each combination of the others."""
+def draw_axis(comparison: Comparison, axis: str) -> bytes:
+    """Draw mean and spread of the metric along one axis, a line for each combination of the others."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     drawn = figure.subplots()
-    lines: dict[str, list[Setting]] = {}
+    lines: dict[str, list[SweepSetting]] = {}
     for setting in comparison.settings:
-        others = ", ".join(f"{key}={shown(value)}" for key, value in setting.values.items() if key != axis)
+        others = ", ".join(
+            f"{key}={format_override(value)}" for key, value in setting.values.items() if key != axis
+        )
         lines.setdefault(others, []).append(setting)
     values = comparison.axes[axis]
-    numeric = all(is_number(value) for value in values)
+    numeric = all(is_numeric(value) for value in values)
     places = {repr(value): float(value) if numeric else float(index) for index, value in enumerate(values)}
     pale = len(lines) > MOST_LINES
     for name, settings in lines.items():
@@ -69,19 +71,22 @@ def along_axis(comparison: Comparison, axis: str) -> bytes:
         drawn.minorticks_off()
     drawn.set_xticks(
         list(places.values()),
-        [shown(value) for value in values],
+        [format_override(value) for value in values],
         rotation=0 if numeric or len(values) < 5 else 20,
     )
     drawn.set(xlabel=axis, ylabel=comparison.figure)
     drawn.grid(alpha=0.3)
     if len(comparison.axes) > 1:
         drawn.legend(fontsize=8, framealpha=0.7)
-    return as_png(figure)
+    return encode_figure(figure)
 
 
-def draw_line(drawn: Axes, points: list[tuple[float, list[float]]], name: str, pale: bool) -> None:
-    """Means joined, and bars of one standard deviation where there are several seeds; places without a finished point are left out."""
-    known = [(place, *spread(values)) for place, values in points if values]
+def draw_line(drawn: Axes, values_at: list[tuple[float, list[float]]], name: str, pale: bool) -> None:
+    """Draw connected means, with bars of one standard deviation.
+
+    Positions without a finished job are left out.
+    """
+    known = [(place, *spread(values)) for place, values in values_at if values]
     if not known:
         return
     places, means, deviations = zip(*known, strict=True)
@@ -92,8 +97,8 @@ def draw_line(drawn: Axes, points: list[tuple[float, list[float]]], name: str, p
     drawn.errorbar(places, means, bars, marker="o", markersize=4, capsize=3, label=name)
 
 
-def heat_map(comparison: Comparison) -> bytes:
-    """The mean of the figure over the first two axes, over seeds and whatever else the sweep varies."""
+def draw_heat_map(comparison: Comparison) -> bytes:
+    """Draw the mean of the metric over the first two axes."""
     (across, columns), (down, rows) = list(comparison.axes.items())[:2]
     grid = np.full((len(rows), len(columns)), np.nan)
     for (row, down_value), (column, across_value) in itertools.product(enumerate(rows), enumerate(columns)):
@@ -111,8 +116,8 @@ def heat_map(comparison: Comparison) -> bytes:
     )
     drawn = figure.subplots()
     image = drawn.imshow(grid, aspect="auto", cmap="viridis")
-    drawn.set_xticks(range(len(columns)), [shown(value) for value in columns])
-    drawn.set_yticks(range(len(rows)), [shown(value) for value in rows])
+    drawn.set_xticks(range(len(columns)), [format_override(value) for value in columns])
+    drawn.set_yticks(range(len(rows)), [format_override(value) for value in rows])
     drawn.set(xlabel=across, ylabel=down)
     known = grid[np.isfinite(grid)]
     middle = (known.min() + known.max()) / 2 if known.size else 0.0
@@ -130,11 +135,11 @@ def heat_map(comparison: Comparison) -> bytes:
         )
     if known.size:
         figure.colorbar(image, label=comparison.figure)
-    return as_png(figure)
+    return encode_figure(figure)
 
 
-def training_curves(comparison: Comparison) -> bytes | None:
-    """The training loss and the validation figure by epoch, the mean over the seeds of each setting; None where no epoch has ended."""
+def draw_curves(comparison: Comparison) -> bytes | None:
+    """Draw training loss and validation metric by epoch, the mean over seeds; None before the first epoch."""
     names = ["train/loss", f"val/{comparison.figure}"]
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels: Any = figure.subplots(1, 2)
@@ -143,7 +148,7 @@ def training_curves(comparison: Comparison) -> bytes | None:
     for name, panel in zip(names, panels, strict=True):
         for setting, colour in zip(comparison.settings, colours, strict=True):
             by_epoch: dict[float, list[float]] = {}
-            for row in (row for point in setting.points for row in point.epochs):
+            for row in (row for job in setting.jobs for row in job.epochs):
                 if "epoch" in row and math.isfinite(row.get(name, math.nan)):
                     by_epoch.setdefault(row["epoch"] + 1, []).append(row[name])
             if by_epoch:
@@ -161,4 +166,4 @@ def training_curves(comparison: Comparison) -> bytes | None:
         panel.grid(alpha=0.3)
     if 0 < len(comparison.settings) <= 2 * MOST_LINES and panels[0].lines:
         panels[0].legend(fontsize=7, framealpha=0.7)
-    return as_png(figure) if drawn else None
+    return encode_figure(figure) if drawn else None

@@ -1,4 +1,4 @@
-"""`python -m rpe.tools.report sweep=<folder>`: a sweep as tables, plots and one page; also of a sweep that is still running."""
+"""Write the report of a sweep, finished or running: tables, plots and one HTML page."""
 
 import math
 from collections import Counter
@@ -10,72 +10,72 @@ from rich.table import Table
 from rpe.errors import UserError
 from rpe.run_files import write_whole
 from rpe.tools.command import read_arguments
-from rpe.tools.page import embedded, embedded_file, render
-from rpe.tools.report.axis_picture import along_axis, heat_map, training_curves
+from rpe.tools.page import embed_file, embed_picture, render
+from rpe.tools.report.axis_picture import draw_axis, draw_curves, draw_heat_map
 from rpe.tools.report.comparison import (
     LOWER_IS_BETTER,
     Comparison,
-    Setting,
-    as_csv,
+    SweepSetting,
     compare,
+    format_csv,
+    format_override,
     repeat_command,
-    shown,
     spread,
 )
-from rpe.tools.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Point, read_sweep
+from rpe.tools.report.jobs import BROKEN, FAILED, FINISHED, PENDING, RUNNING, Job, read_sweep
 
 USAGE = """
-Compare the points of a sweep: report.md, report.csv, report.html and report/*.png in its folder.
+Compare the jobs of a sweep: report.md, report.csv, report.html and report/*.png in its folder.
 
-  python -m rpe.tools.report sweep=outputs/digits/sweep/margin               by the figure that the task chooses its checkpoint by
-  python -m rpe.tools.report sweep=outputs/digits/sweep/margin figure=AP50   by another
+  python -m rpe.tools.report sweep=outputs/digits/sweep/margin               by the best checkpoint's metric
+  python -m rpe.tools.report sweep=outputs/digits/sweep/margin figure=AP50   by another metric
 
 The sweep may be running; any folder of run folders will do.
 """
 
 MOST_PICTURES, EACH = 40, 3
-"""Pictures in the page, in all and of one setting: it stays below some 10 MB."""
+"""Pictures in the page, and of one setting: the page stays below some 10 MB."""
 
 PICTURE_WIDTH, PAGE_BYTES = 1100, 7_000_000
 
 
 def main(arguments: list[str]) -> int:
-    """Write the report; returns 0.
+    """Write the report; return 0.
 
     Raises:
-        UserError: no sweep there, or no such figure.
+        UserError: the folder holds no sweep, or its jobs have no such metric.
     """
     options = read_arguments(arguments, {"sweep": None, "figure": None}, USAGE)
     if options["sweep"] is None:
         raise UserError(
-            "sweep is missing: name the folder that train.py -m wrote, sweep=outputs/digits/sweep/margin"
+            "sweep must be a folder that train.py -m wrote, got none. Add sweep=outputs/digits/sweep/margin."
         )
     folder = Path(str(options["sweep"]))
     comparison = compare(read_sweep(folder), options["figure"])
-    plots, curves = draw_plots(comparison, folder / "report"), training_curves(comparison)
+    plots, curves = draw_plots(comparison, folder / "report"), draw_curves(comparison)
     if curves is not None:
         write_whole(folder / "report" / "training.png", curves)
-    pictures, left_out = chosen_pictures(comparison)
-    header, rows = table_of(comparison)
-    lists = lists_of(comparison)
-    write_whole(folder / "report.csv", as_csv(comparison))
+    pictures, left_out = choose_pictures(comparison)
+    header, rows = build_table(comparison)
+    lists = list_others(comparison)
+    write_whole(folder / "report.csv", format_csv(comparison))
     write_whole(
-        folder / "report.md", as_markdown(comparison, header, rows, lists, [name for name, _ in plots])
+        folder / "report.md", format_markdown(comparison, header, rows, lists, [name for name, _ in plots])
     )
     page = render(
         "report.html",
         title=f"Sweep {folder.resolve().name}",
-        summary=summary(comparison),
+        summary=summarize_states(comparison),
         figure=comparison.figure,
-        best=best_line(comparison),
+        best=format_best(comparison),
         command=repeat_command(comparison),
         header=header,
         rows=[
             {"cells": cells, "best": setting is comparison.best}
             for setting, cells in zip(comparison.settings, rows, strict=True)
         ],
-        plots=[(name, embedded(plot)) for name, plot in plots],
-        curves=embedded(curves) if curves is not None else None,
+        plots=[(name, embed_picture(plot)) for name, plot in plots],
+        curves=embed_picture(curves) if curves is not None else None,
         lists=lists,
         pictures=pictures,
         left_out=left_out,
@@ -87,10 +87,10 @@ def main(arguments: list[str]) -> int:
 
 
 def draw_plots(comparison: Comparison, folder: Path) -> list[tuple[str, bytes]]:
-    """A plot per axis, and the heat map where there are two; each also as a file."""
+    """Draw a plot for each axis, and a heat map of two; return them and write them as files."""
     folder.mkdir(exist_ok=True)
     plots = (
-        [(axis, along_axis(comparison, axis)) for axis in comparison.axes]
+        [(axis, draw_axis(comparison, axis)) for axis in comparison.axes]
         if comparison.best is not None
         else []
     )
@@ -99,7 +99,7 @@ def draw_plots(comparison: Comparison, folder: Path) -> list[tuple[str, bytes]]:
         plots.append(
             (
                 f"{across} x {down}" + (f", mean over {', '.join(others)}" if others else ""),
-                heat_map(comparison),
+                draw_heat_map(comparison),
             )
         )
     for (_, plot), file in zip(
@@ -109,23 +109,26 @@ def draw_plots(comparison: Comparison, folder: Path) -> list[tuple[str, bytes]]:
     return plots
 
 
-def table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The header, and a row per setting."""
+def build_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the header, and a row for each setting."""
     header = [*comparison.axes, *comparison.figures, "seconds", "n"]
-    return header, [row_of(setting, comparison) for setting in comparison.settings]
+    return header, [build_row(setting, comparison) for setting in comparison.settings]
 
 
-def row_of(setting: Setting, comparison: Comparison) -> list[str]:
-    """Values, mean ± spread of the main figures, seconds, and how many seeds are finished."""
-    cells = [shown(value) for value in setting.values.values()]
+def build_row(setting: SweepSetting, comparison: Comparison) -> list[str]:
+    """Return the cells of a setting.
+
+    They are its values, mean and spread of the main metrics, seconds, and the number of finished seeds.
+    """
+    cells = [format_override(value) for value in setting.values.values()]
     cells += [mean_and_spread(setting.figure(name)) for name in comparison.figures]
     seconds = spread(setting.figure("seconds"))[0]
-    finished = sum(point.state == FINISHED for point in setting.points)
-    return [*cells, "" if math.isnan(seconds) else f"{seconds:.0f}", f"{finished}/{len(setting.points)}"]
+    finished = sum(job.state == FINISHED for job in setting.jobs)
+    return [*cells, "" if math.isnan(seconds) else f"{seconds:.0f}", f"{finished}/{len(setting.jobs)}"]
 
 
 def mean_and_spread(values: list[float]) -> str:
-    """`0.763 ± 0.004`; the mean alone of one value, nothing of none."""
+    """Return `0.763 ± 0.004`; only the mean of one value, an empty string of none."""
     mean, deviation = spread(values)
     return (
         ""
@@ -136,15 +139,15 @@ def mean_and_spread(values: list[float]) -> str:
     )
 
 
-def lists_of(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What is not in the table, and why; empty lists are left out."""
+def list_others(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the jobs that are not in the table with their reasons; empty lists are left out."""
     sweep = comparison.sweep
 
     def of(state: str) -> list[tuple[str, str]]:
-        return [(point.name, point.reason) for point in sweep.points if point.state == state]
+        return [(job.name, job.reason) for job in sweep.jobs if job.state == state]
 
     broken = [(sweep.folder.name, fault) for fault in sweep.faults]
-    broken += [(point.name, "; ".join(point.faults)) for point in sweep.points if point.faults]
+    broken += [(job.name, "; ".join(job.faults)) for job in sweep.jobs if job.faults]
     lists = [
         ("Failed", of(FAILED)),
         ("Broken files", broken),
@@ -154,34 +157,34 @@ def lists_of(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(title, entries) for title, entries in lists if entries]
 
 
-def summary(comparison: Comparison) -> str:
-    """How many points are in which state."""
-    counts = Counter(point.state for point in comparison.sweep.points)
+def summarize_states(comparison: Comparison) -> str:
+    """Return how many jobs are in each state."""
+    counts = Counter(job.state for job in comparison.sweep.jobs)
     states = [
         f"{counts[state]} {state}" for state in (FINISHED, FAILED, BROKEN, RUNNING, PENDING) if counts[state]
     ]
-    return f"{len(comparison.sweep.points)} points: {', '.join(states)}."
+    return f"{len(comparison.sweep.jobs)} jobs: {', '.join(states)}."
 
 
-def best_line(comparison: Comparison) -> str:
-    """The best setting with its figure; empty where nothing has finished."""
+def format_best(comparison: Comparison) -> str:
+    """Return the best setting with its metric; empty where no job has finished."""
     if comparison.best is None:
         return ""
     return f"{comparison.best.name}: {mean_and_spread(comparison.best.figure(comparison.figure))}"
 
 
-def as_markdown(
+def format_markdown(
     comparison: Comparison,
     header: list[str],
     rows: list[list[str]],
     lists: list[tuple[str, list[tuple[str, str]]]],
     plots: list[str],
 ) -> str:
-    """The report as Markdown, with the plots as files beside it."""
-    lines = [f"# Sweep {comparison.sweep.folder.resolve().name}", "", summary(comparison), ""]
+    """Return the report as Markdown, with the plots as files beside it."""
+    lines = [f"# Sweep {comparison.sweep.folder.resolve().name}", "", summarize_states(comparison), ""]
     if comparison.best is not None:
         lines += [
-            f"Best by {comparison.figure}: {best_line(comparison)}",
+            f"Best by {comparison.figure}: {format_best(comparison)}",
             "",
             f"    {repeat_command(comparison)}",
             "",
@@ -205,31 +208,31 @@ def as_markdown(
     return "\n".join(lines) + "\n"
 
 
-def chosen_pictures(comparison: Comparison) -> tuple[list[tuple[str, list[str]]], int]:
-    """A few pictures of one seed of each setting, the best settings first, until the page has enough; and how many settings were left out.
+def choose_pictures(comparison: Comparison) -> tuple[list[tuple[str, list[str]]], int]:
+    """Choose a few pictures of one seed of each setting, the best settings first, until the page is full.
 
-    A picture that cannot be read becomes a fault of its point.
+    The number of settings left out is returned too. A picture that cannot be read becomes a fault of its job.
     """
     sign = 1 if comparison.figure.startswith(LOWER_IS_BETTER) else -1
 
-    def rank(setting: Setting) -> float:
+    def rank(setting: SweepSetting) -> float:
         mean = spread(setting.figure(comparison.figure))[0]
         return math.inf if math.isnan(mean) else sign * mean
 
     drawn = [
-        (setting, point)
+        (setting, job)
         for setting in sorted(comparison.settings, key=rank)
-        if (point := pictured(setting)) is not None
+        if (job := find_pictured(setting)) is not None
     ]
     each = max(1, min(EACH, MOST_PICTURES // max(1, len(drawn))))
     shown_pictures: list[tuple[str, list[str]]] = []
     total = 0
-    for setting, point in drawn[:MOST_PICTURES]:
+    for setting, job in drawn[:MOST_PICTURES]:
         files = []
-        for file in point.pictures[:each]:
-            picture = embedded_file(file, PICTURE_WIDTH)
+        for file in job.pictures[:each]:
+            picture = embed_file(file, PICTURE_WIDTH)
             if picture is None:
-                point.faults.append(f"pictures/{file.name} cannot be read")
+                job.faults.append(f"pictures/{file.name} cannot be read")
             elif total + len(picture) <= PAGE_BYTES:
                 files.append(picture)
                 total += len(picture)
@@ -238,16 +241,16 @@ def chosen_pictures(comparison: Comparison) -> tuple[list[tuple[str, list[str]]]
     return shown_pictures, len(drawn) - len(shown_pictures)
 
 
-def pictured(setting: Setting) -> Point | None:
-    """The first of its points that has pictures."""
-    return next((point for point in setting.points if point.pictures), None)
+def find_pictured(setting: SweepSetting) -> Job | None:
+    """Return the setting's first job with pictures."""
+    return next((job for job in setting.jobs if job.pictures), None)
 
 
 def print_report(comparison: Comparison, header: list[str], rows: list[list[str]]) -> None:
-    """The first lines of the table with the figure alone, the best, and where all of it is."""
+    """Print the first rows of the table with one metric, the best setting, and the files."""
     console = Console()
     short = [*range(len(comparison.axes) + 1), len(header) - 2, len(header) - 1]
-    table = Table(*(header[column] for column in short), title=summary(comparison))
+    table = Table(*(header[column] for column in short), title=summarize_states(comparison))
     for row in rows[:20]:
         table.add_row(*(row[column] for column in short))
     console.print(table)
@@ -255,12 +258,12 @@ def print_report(comparison: Comparison, header: list[str], rows: list[list[str]
         console.print(f"and {len(rows) - 20} more settings")
     if comparison.best is not None:
         console.print(
-            f"best by {comparison.figure}: {best_line(comparison)}", soft_wrap=True, highlight=False
+            f"best by {comparison.figure}: {format_best(comparison)}", soft_wrap=True, highlight=False
         )
         console.print(repeat_command(comparison), soft_wrap=True, highlight=False, markup=False)
     folder = comparison.sweep.folder
     console.print(
-        f"written: {', '.join(f'{folder}/report.{kind}' for kind in ('md', 'csv', 'html'))}, {folder}/report/",
+        f"written: {', '.join(f'{folder}/report{end}' for end in ('.md', '.csv', '.html', '/'))}",
         soft_wrap=True,
         highlight=False,
     )

@@ -7,7 +7,7 @@ from scipy import ndimage
 from rpe.data.thinning import segment_changes, thin
 from rpe.metric.boundary import annotators as module
 from rpe.metric.boundary.annotators import Annotators
-from rpe.metric.boundary.matching import match
+from rpe.metric.boundary.matching import match_boundaries
 
 
 def scene(seed: int, people: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -29,14 +29,14 @@ def scene(seed: int, people: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:
 @pytest.mark.parametrize("block", [1, 20, 10**6])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_as_whole_graphs(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", block)
-    monkeypatch.setattr(module, "reach_of", lambda _: 4.3)
+    monkeypatch.setattr(module, "PIXELS_PER_SOLVE", block)
+    monkeypatch.setattr(module, "matching_distance", lambda _: 4.3)
     strength, truths = scene(seed)
     annotators = Annotators(truths)
     for threshold in (0.05, 0.2, 0.21, 0.4, 0.6, 0.2):
         thinned = thin(strength >= threshold)
         matched = annotators.match(thinned)
-        plain = [match(thinned, truth, 4.3) for truth in truths]
+        plain = [match_boundaries(thinned, truth, 4.3) for truth in truths]
         assert matched.found.tolist() == [int(found.sum()) for _, found in plain]
         # not only as many: ties are settled by the pixels, not by the order in which they come
         assert (matched.predicted == np.any([predicted for predicted, _ in plain], axis=0)).all()

@@ -11,16 +11,16 @@ from rpe.data.bsds import read_annotations
 from rpe.data.module import data_root
 from rpe.metric.boundary import (
     Annotators,
-    Counts,
+    BoundaryCounts,
     average_precision,
-    best_between,
-    count_among,
-    count_masks,
-    count_pixels,
+    boundary_metrics,
+    count_between_annotators,
+    count_boundary_masks,
+    count_boundary_pixels,
+    counts_from_table,
+    even_thresholds,
     f_measure,
-    figures,
-    of_table,
-    thresholds_of,
+    interpolate_best,
 )
 from rpe.metric.boundary.reading import read_prediction
 
@@ -30,11 +30,11 @@ NAMES = ["2018", "3063", "5096", "6046", "8068"]
 
 
 def test_thresholds() -> None:
-    assert np.allclose(thresholds_of(99), np.arange(1, 100) / 100) and np.allclose(
-        thresholds_of(5), np.arange(1, 6) / 6
+    assert np.allclose(even_thresholds(99), np.arange(1, 100) / 100) and np.allclose(
+        even_thresholds(5), np.arange(1, 6) / 6
     )
     # values of 8-bit maps that equal a threshold count as boundaries
-    assert all(k / 255 >= thresholds_of(99)[k * 100 // 255 - 1] for k in (51, 102, 153, 204))
+    assert all(k / 255 >= even_thresholds(99)[k * 100 // 255 - 1] for k in (51, 102, 153, 204))
 
 
 def test_f_measure() -> None:
@@ -43,15 +43,15 @@ def test_f_measure() -> None:
     )
 
 
-def counts_of(*images: list[list[int]]) -> Counts:
-    return of_table(np.array(images, dtype=np.int64))
+def counts_of(*images: list[list[int]]) -> BoundaryCounts:
+    return counts_from_table(np.array(images, dtype=np.int64))
 
 
 def test_figures_by_hand() -> None:
     # found, truth, matched, predicted at two thresholds
     one = [[8, 10, 8, 16], [6, 10, 6, 6]]
     other = [[9, 10, 9, 10], [2, 10, 2, 4]]
-    result = figures(counts_of(one, other), np.array([0.25, 0.75]))
+    result = boundary_metrics(counts_of(one, other), np.array([0.25, 0.75]))
     # pooled: recall 17/20, 8/20, precision 17/26, 8/10; the best lies between
     shares = np.linspace(0, 1, 100)
     recall, precision = 0.85 + shares * (0.4 - 0.85), 17 / 26 + shares * (0.8 - 17 / 26)
@@ -68,7 +68,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_best_lies_between_thresholds() -> None:
-    threshold, recall, precision, score = best_between(
+    threshold, recall, precision, score = interpolate_best(
         np.array([0.2, 0.4]), np.array([1.0, 0.2]), np.array([0.2, 1.0])
     )
     assert (
@@ -95,7 +95,9 @@ def test_pixels_by_hand() -> None:
     prediction = np.zeros((60, 80))
     prediction[30, 10:30] = 0.9
     prediction[5, 60:70] = 0.5
-    counts = count_pixels(prediction, Annotators([truth, truth, np.zeros_like(truth)]), thresholds_of(3))
+    counts = count_boundary_pixels(
+        prediction, Annotators([truth, truth, np.zeros_like(truth)]), even_thresholds(3)
+    )
     assert counts.truth.tolist() == [80] * 3
     assert (
         counts.found.tolist() == [40, 40, 40]
@@ -110,7 +112,7 @@ def test_equal_maps_are_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     annotators = Annotators([truth])
     calls, match = [], annotators.match
     monkeypatch.setattr(annotators, "match", lambda mask: calls.append(1) or match(mask))
-    counts = count_pixels(truth * 0.505, annotators, thresholds_of(99))
+    counts = count_boundary_pixels(truth * 0.505, annotators, even_thresholds(99))
     assert len(calls) == 2 and (counts.found == [40] * 50 + [0] * 49).all()
 
 
@@ -118,33 +120,33 @@ def test_people_among_each_other() -> None:
     first, second = np.zeros((2, 150, 150), dtype=bool)
     first[30, 10:50] = True
     second[31, 10:30] = True
-    counts = count_among([first, second])
+    counts = count_between_annotators([first, second])
     assert counts.truth.tolist() == [60] and counts.predicted.tolist() == [60]
     assert counts.found.tolist() == counts.matched.tolist() == [40]
 
 
-def official(kind: str, name: str) -> Counts:
+def official(kind: str, name: str) -> BoundaryCounts:
     annotators = Annotators(
         [one.boundaries for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
     )
     if kind == "native":
         # not by way of the reader
-        return count_pixels(
-            np.asarray(Image.open(EXAMPLE / "png" / f"{name}.png")) / 255, annotators, thresholds_of(5)
+        return count_boundary_pixels(
+            np.asarray(Image.open(EXAMPLE / "png" / f"{name}.png")) / 255, annotators, even_thresholds(5)
         )
     file = next((EXAMPLE / kind).glob(f"{name}.*"))
     prediction = read_prediction(file, annotators.size)
     if prediction.map is None:
-        return count_masks(prediction.masks, annotators)
-    return count_pixels(prediction.map, annotators, thresholds_of(5))
+        return count_boundary_masks(prediction.masks, annotators)
+    return count_boundary_pixels(prediction.map, annotators, even_thresholds(5))
 
 
 @real
 @pytest.mark.parametrize("kind", ["native", "png", "ucm2", "segs"])
 def test_official_example(kind: str) -> None:
-    counts = of_table(np.stack([official(kind, name).table() for name in NAMES]))
-    ours = figures(counts, thresholds_of(5))
-    pooled = of_table(counts.table().sum(0))
+    counts = counts_from_table(np.stack([official(kind, name).table() for name in NAMES]))
+    ours = boundary_metrics(counts, even_thresholds(5))
+    pooled = counts_from_table(counts.table().sum(0))
     runs = ["test_1", "test_2", "test_3", "test_4"]
     theirs = np.stack([np.loadtxt(EXAMPLE / run / "eval_bdry.txt") for run in runs])
     names = ["ODS-recall", "ODS-precision", "ODS", "OIS-recall", "OIS-precision", "OIS", "AP"]
@@ -157,8 +159,8 @@ def test_official_example(kind: str) -> None:
         assert np.abs(np.stack([pooled.recall(), pooled.precision()], 1) - table[:, 1:3]).max() < 1e-3
         images = np.loadtxt(EXAMPLE / run / "eval_bdry_img.txt")
         best = [
-            best_between(thresholds_of(5), one.recall(), one.precision())[3]
-            for one in map(of_table, counts.table())
+            interpolate_best(even_thresholds(5), one.recall(), one.precision())[3]
+            for one in map(counts_from_table, counts.table())
         ]
         assert np.abs(np.array(best) - images[:, 4]).max() < 2e-3
     # the official program draws outlier edges by the clock and so misses some pairs: its runs differ by 0.0003 in OIS, and lie below exact matching

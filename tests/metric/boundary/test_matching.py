@@ -8,11 +8,11 @@ from scipy.optimize import linear_sum_assignment
 
 from rpe.metric.boundary.matching import (
     Neighbours,
-    match,
-    offsets_within,
+    list_steps,
+    match_boundaries,
+    matching_distance,
     outlier_cost,
-    preferences,
-    reach_of,
+    tie_break_costs,
 )
 
 
@@ -25,45 +25,47 @@ def dots(*places: tuple[int, int], size: tuple[int, int] = (12, 14)) -> np.ndarr
 
 def test_reach_is_a_share_of_the_diagonal() -> None:
     assert (
-        reach_of((321, 481)) == pytest.approx(0.0075 * np.hypot(321, 481)) == pytest.approx(4.3371, abs=1e-4)
+        matching_distance((321, 481))
+        == pytest.approx(0.0075 * np.hypot(321, 481))
+        == pytest.approx(4.3371, abs=1e-4)
     )
 
 
 def test_steps_and_their_costs() -> None:
-    steps, costs = offsets_within(2.0)
+    steps, costs = list_steps(2.0)
     assert len(steps) == 13 and {tuple(step) for step in steps.tolist()} >= {(0, 0), (2, 0), (0, -2), (-1, 1)}
     assert dict(zip(map(tuple, steps.tolist()), costs.tolist(), strict=True))[1, 1] == 141
     assert outlier_cost(4.3371) == 43371
 
 
 def test_within_reach_and_one_to_one() -> None:
-    predicted, truth = match(dots((3, 3), (3, 4), (9, 9)), dots((3, 5), (9, 12)), reach=2.0)
-    # (3, 4) is nearer than (3, 3), (9, 9) is out of reach
+    predicted, truth = match_boundaries(dots((3, 3), (3, 4), (9, 9)), dots((3, 5), (9, 12)), max_distance=2.0)
+    # (3, 4) is nearer than (3, 3), (9, 9) is too far away
     assert np.argwhere(predicted).tolist() == [[3, 4]] and np.argwhere(truth).tolist() == [[3, 5]]
 
 
 def test_many_pairs_come_before_short_ones() -> None:
-    # the pixel in the middle is at distance 0 from one truth, but the other truth reaches nobody else
-    predicted, truth = match(dots((5, 5), (5, 3)), dots((5, 5), (5, 7)), reach=2.0)
+    # the pixel in the middle is at distance 0 from one truth, which leaves the other truth without a partner
+    predicted, truth = match_boundaries(dots((5, 5), (5, 3)), dots((5, 5), (5, 7)), max_distance=2.0)
     assert predicted.sum() == 2 and truth.sum() == 2
 
 
 def test_among_as_many_pairs_the_shortest() -> None:
-    predicted, _ = match(dots((5, 2), (5, 4)), dots((5, 5)), reach=4.0)
+    predicted, _ = match_boundaries(dots((5, 2), (5, 4)), dots((5, 5)), max_distance=4.0)
     assert np.argwhere(predicted).tolist() == [[5, 4]]
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_the_cheapest_of_all_assignments(seed: int) -> None:
     random = np.random.default_rng(seed)
-    size, reach = (9, 11), 2.5
+    size, max_distance = (9, 11), 2.5
     prediction, truth = (random.random(size) < 0.2 for _ in range(2))
-    predicted, found = match(prediction, truth, reach)
+    predicted, found = match_boundaries(prediction, truth, max_distance)
     ours, theirs = np.argwhere(prediction), np.argwhere(truth)
     distance = np.hypot(*(ours[:, None] - theirs[None]).transpose(2, 0, 1))
-    outlier = outlier_cost(reach)
+    outlier = outlier_cost(max_distance)
     # dense reference: everybody may stay alone, at the outlier's cost
-    cost = np.where(distance <= reach, np.rint(100 * distance), 10 * outlier)
+    cost = np.where(distance <= max_distance, np.rint(100 * distance), 10 * outlier)
     square = np.block(
         [
             [cost, np.full((len(ours), len(ours)), outlier)],
@@ -91,7 +93,7 @@ def prediction_index(places: np.ndarray, place: np.ndarray) -> int:
 
 def test_neighbours_at_the_border() -> None:
     truth = dots((0, 0), (11, 13))
-    row, pixel, cost = Neighbours([truth], reach=1.0).edges(np.ones_like(truth))
+    row, pixel, cost = Neighbours([truth], max_distance=1.0).edges(np.ones_like(truth))
     found = sorted(zip(row.tolist(), pixel.tolist(), np.floor(cost).tolist(), strict=True))
     last = 12 * 14 - 1
     assert found == [
@@ -106,13 +108,13 @@ def test_neighbours_at_the_border() -> None:
 
 def test_ties_are_settled_by_the_pixels() -> None:
     # two pixels at equal distance from one of the truth: whichever it is, it is the same for every annotator, and far less than a unit
-    extra = preferences(12 * 14)
-    assert extra.min() >= 0 and extra.sum() < 1 and (extra == preferences(12 * 14)).all()
+    extra = tie_break_costs(12 * 14)
+    assert extra.min() >= 0 and extra.sum() < 1 and (extra == tie_break_costs(12 * 14)).all()
     left, right = (5, 4), (5, 6)
-    predicted, _ = match(dots(left, right), dots((5, 5)), reach=2.0)
+    predicted, _ = match_boundaries(dots(left, right), dots((5, 5)), max_distance=2.0)
     assert predicted[left] == (extra.reshape(12, 14)[left] < extra.reshape(12, 14)[right])
 
 
 def test_nothing_to_match() -> None:
     for prediction, truth in itertools.permutations([dots(), dots((1, 1))]):
-        assert not any(one.any() for one in match(prediction, truth, 3.0))
+        assert not any(one.any() for one in match_boundaries(prediction, truth, 3.0))

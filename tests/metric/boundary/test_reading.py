@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from rpe.metric.boundary.reading import doubts, find_predictions, read_prediction
+from rpe.metric.boundary.reading import find_doubtful_maps, find_predictions, read_prediction
 from rpe.structures import UserError
 
 SIZE = (6, 9)
@@ -85,12 +85,12 @@ def cell_of(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
-        ("nan.npy", "NaN"),
-        ("range.npy", r"from -0.1 to 1: boundary maps lie in \[0, 1\]"),
-        ("size.npy", "9 x 6, but its image 6 x 9"),
-        ("axes.npy", "3 axes"),
+        ("nan.npy", "got NaN"),
+        ("range.npy", r"must be in \[0, 1\], got values from -0.1 to 1"),
+        ("size.npy", r"must be 6 x 9 \(height x width\) as its image, got 9 x 6"),
+        ("axes.npy", "must have two axes, height and width, got 3"),
         ("integers.npy", "uint8"),
         ("colour.png", "mode RGB"),
         ("matrices.mat", "a, b"),
@@ -100,17 +100,17 @@ def cell_of(values: np.ndarray) -> np.ndarray:
         ("empty.npy", "does not decode"),
         ("archive.npy", "does not decode"),
         ("short.mat", "does not decode"),
-        ("plain.mat", "segs that is no cell"),
-        ("none.mat", "segs that is no cell"),
-        ("shares.mat", "something else than maps of whole numbers"),
-        ("deep.mat", "something else than maps of whole numbers"),
-        ("words.mat", "no map of numbers in ucm2"),
+        ("plain.mat", "must be a cell of label maps"),
+        ("none.mat", "must be a cell of label maps"),
+        ("shares.mat", "must hold maps of integers"),
+        ("deep.mat", "must hold maps of integers"),
+        ("words.mat", "ucm2 of prediction .* must be a map of numbers"),
     ],
 )
-def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, how: str, said: str) -> None:
+def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, how: str, message: str) -> None:
     file = tmp_path / how
     SPOILT[how](file)
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         read_prediction(file, SIZE)
     assert str(file) in str(refusal.value) and "\n" not in str(refusal.value)
 
@@ -122,9 +122,9 @@ def test_each_image_needs_one_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3.png .* is missing"):
         find_predictions(tmp_path, ["1", "3"])
     (tmp_path / "1.png").touch()
-    with pytest.raises(UserError, match="same image"):
+    with pytest.raises(UserError, match="one file per image"):
         find_predictions(tmp_path, ["1"])
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="predictions must be a folder"):
         find_predictions(tmp_path / "elsewhere", ["1"])
 
 
@@ -138,19 +138,19 @@ def test_maps_in_which_nothing_is_found_are_told(tmp_path: Path) -> None:
     np.save(tmp_path / "floats.npy", lines.astype(np.float32))
 
     def told(*names: str) -> list[str]:
-        return doubts((read_prediction(tmp_path / name, SIZE) for name in names), 0.01)
+        return find_doubtful_maps((read_prediction(tmp_path / name, SIZE) for name in names), 0.01)
 
     assert told("good.png", "floats.npy") == []
     assert told("empty.png", "good.png")[0].startswith(
-        f"1 of 2 boundary maps are empty, every value is 0, such as {tmp_path / 'empty.png'}"
+        f"1 of 2 boundary maps are empty (every value is 0), for example {tmp_path / 'empty.png'}"
     )
     for name, largest in (("ones.png", "0.0039"), ("sixteen.png", "1.5e-05")):
         assert (
-            f"no value from the lowest threshold 0.01 on, such as {tmp_path / name} with at most {largest}"
+            f"no value above the lowest threshold 0.01, for example {tmp_path / name} with at most {largest}"
             in told(name)[0]
         )
     assert (
-        "1 of 1 boundary maps have 0.5 or more in most pixels" in told("inverted.png")[0]
+        "1 of 1 boundary maps are >= 0.5 in most pixels" in told("inverted.png")[0]
         and "inverted?" in told("inverted.png")[0]
     )
     assert len(told(*(f"{name}.png" for name in maps))) == 3
@@ -158,5 +158,5 @@ def test_maps_in_which_nothing_is_found_are_told(tmp_path: Path) -> None:
 
 def test_a_map_with_another_suffix_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.PNG").touch()
-    with pytest.raises(UserError, match="is missing; there is 1.PNG: every image"):
+    with pytest.raises(UserError, match="is missing; there is 1.PNG. Add one for every image"):
         find_predictions(tmp_path, ["1"])

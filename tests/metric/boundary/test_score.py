@@ -1,4 +1,4 @@
-"""A folder of maps, scored in parallel, stopped and gone on with."""
+"""Score a folder of maps in parallel, stop, and resume."""
 
 import csv
 import io
@@ -15,7 +15,14 @@ from bsds_miniature import write_bsds
 from PIL import Image
 
 from rpe.data.bsds import read_annotations, split_files
-from rpe.metric.boundary import Annotators, Counts, count_pixels, figures, of_table, thresholds_of
+from rpe.metric.boundary import (
+    Annotators,
+    BoundaryCounts,
+    boundary_metrics,
+    count_boundary_pixels,
+    counts_from_table,
+    even_thresholds,
+)
 from rpe.metric.boundary import score as module
 from rpe.metric.boundary.score import score_folder, score_maps
 from rpe.structures import UserError
@@ -52,14 +59,16 @@ def test_figures_and_tables(folders: tuple[Path, dict[str, Path], Path], workers
     maps, truths, out = folders
     scored = score_folder(maps, truths, out / "journal", 9, workers=workers)
     counts = [
-        count_pixels(
+        count_boundary_pixels(
             np.load(maps / f"{name}.npy"),
             Annotators([one.boundaries for one in read_annotations(truth)]),
-            thresholds_of(9),
+            even_thresholds(9),
         )
         for name, truth in truths.items()
     ]
-    wanted = figures(of_table(np.stack([one.table() for one in counts])), thresholds_of(9))
+    wanted = boundary_metrics(
+        counts_from_table(np.stack([one.table() for one in counts])), even_thresholds(9)
+    )
     assert scored.figures == wanted | {"images": 4} and 0.3 < wanted["ODS"] <= wanted["OIS"] < 1
     thresholds, images = (
         list(csv.DictReader(io.StringIO(str(scored.tables()[name]))))
@@ -101,9 +110,9 @@ def test_finished_images_are_not_counted_again_unless_they_change(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     maps, truths, out = folders
-    counted, count = [], module.count
+    counted, count = [], module.count_boundaries
     monkeypatch.setattr(
-        module, "count", lambda job, thresholds: counted.append(job[0]) or count(job, thresholds)
+        module, "count_boundaries", lambda one, thresholds: counted.append(one[0]) or count(one, thresholds)
     )
     whole = score(maps, truths, out, 5, None, 1)
     assert len(counted) == 4
@@ -123,7 +132,7 @@ def test_finished_images_are_not_counted_again_unless_they_change(
 def test_nothing_is_counted_before_all_files_are_right(folders: tuple[Path, dict[str, Path], Path]) -> None:
     maps, truths, out = folders
     np.save(maps / "3003.npy", np.full((4, 4), 0.5))
-    with pytest.raises(UserError, match="3003.npy is 4 x 4, but its image"):
+    with pytest.raises(UserError, match="3003.npy must be .* as its image, got 4 x 4"):
         score(maps, truths, out, 5, None, 2)
     assert not list((out / "journal").iterdir())
 
@@ -134,14 +143,14 @@ def score_slowly(maps: Path, truths: dict[str, Path], out: Path) -> None:
     with (out / "stderr").open("w") as stream:
         os.dup2(stream.fileno(), 2)
         sys.stderr = os.fdopen(2, "w")
-    count_pixels = module.count_pixels
+    count_boundary_pixels = module.count_boundary_pixels
 
-    def slow(prediction: np.ndarray, annotators: Annotators, thresholds: np.ndarray) -> Counts:
+    def slow(prediction: np.ndarray, annotators: Annotators, thresholds: np.ndarray) -> BoundaryCounts:
         # the landscapes, 3001 and 3003
         time.sleep(6 if prediction.shape[0] < prediction.shape[1] else 0)
-        return count_pixels(prediction, annotators, thresholds)
+        return count_boundary_pixels(prediction, annotators, thresholds)
 
-    module.count_pixels = slow
+    module.count_boundary_pixels = slow
     score(maps, truths, out, 5, None, 2)
 
 
@@ -187,6 +196,6 @@ def test_workers_of_a_killed_scoring_go_too(folders: tuple[Path, dict[str, Path]
 
 
 def running(process: str) -> bool:
-    """Whether it lives; one that has ended and that nobody has asked about yet does not."""
+    """Return whether a process lives; a zombie does not."""
     status = Path(f"/proc/{process}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from rpe.network.backbone.decoder import Decoder, check_whole, padded, resized
+from rpe.network.backbone.decoder import Decoder, check_backbone_integer, pad_images, resize_map
 from rpe.structures import UserError
 
 
 def test_padding_repeats_the_border_below_and_to_the_right() -> None:
     images = torch.rand(1, 3, 5, 7)
-    wider = padded(images, 4)
+    wider = pad_images(images, 4)
     assert wider.shape == (1, 3, 8, 8)
     assert torch.equal(wider[..., :5, :7], images)
     assert torch.equal(wider[..., 5:, :7], images[..., 4:5, :].expand(-1, -1, 3, -1)) and torch.equal(
@@ -18,9 +18,9 @@ def test_padding_repeats_the_border_below_and_to_the_right() -> None:
 def test_a_resized_ramp_keeps_its_positions() -> None:
     # cell (r, c) of stride s is centred on s (r + 1/2): a ramp of positions stays one, away from the border
     coarse = ((torch.arange(8) + 0.5) * 14)[None, None, :, None].expand(1, 1, 8, 8)
-    fine = resized(coarse, (14, 14))
+    fine = resize_map(coarse, (14, 14))
     torch.testing.assert_close(fine[0, 0, 1:-1, 3], ((torch.arange(14) + 0.5) * 8)[1:-1])
-    assert resized(coarse, (8, 8)) is coarse
+    assert resize_map(coarse, (8, 8)) is coarse
 
 
 def test_the_decoder_keeps_sizes_and_brings_the_coarse_to_the_fine() -> None:
@@ -34,5 +34,5 @@ def test_the_decoder_keeps_sizes_and_brings_the_coarse_to_the_fine() -> None:
 
 @pytest.mark.parametrize("value", [0, 8.0, "8", None, True])
 def test_what_is_no_whole_number_is_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"backbone\.width .* is no whole number of at least 1"):
-        check_whole("width", value, 1)
+    with pytest.raises(UserError, match=r"backbone\.width must be an integer >= 1, got "):
+        check_backbone_integer("width", value, 1)

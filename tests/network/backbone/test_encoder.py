@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rpe.network.backbone.encoder import Encoder, cut, joined, load_weights
+from rpe.network.backbone.encoder import Encoder, join_tiles, load_backbone_weights, split_into_tiles
 from rpe.structures import UserError
 
 
@@ -34,7 +34,7 @@ def test_a_vision_transformer_sees_the_whole_image() -> None:
 
 def test_a_model_of_one_size_is_given_tiles() -> None:
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="test_coatnet takes images of 160 x 160 alone"):
+    with pytest.warns(UserWarning, match="test_coatnet accepts only images of 160 x 160"):
         encoder = Encoder("test_coatnet", None).eval()
     assert encoder.tile == encoder.multiple == 160
     images = torch.rand(2, 3, 160, 320)
@@ -50,13 +50,13 @@ def test_a_model_of_one_size_is_given_tiles() -> None:
 
 def test_tiles_come_back_where_they_were() -> None:
     images = torch.rand(2, 3, 4, 6)
-    tiles = cut(images, (2, 3))
+    tiles = split_into_tiles(images, (2, 3))
     assert (
         tiles.shape == (12, 3, 2, 2)
         and torch.equal(tiles[1], images[0, :, :2, 2:4])
         and torch.equal(tiles[9], images[1, :, 2:, :2])
     )
-    assert torch.equal(joined(tiles, (2, 3)), images)
+    assert torch.equal(join_tiles(tiles, (2, 3)), images)
 
 
 class Fake(nn.Module):
@@ -96,7 +96,7 @@ def test_sizes_are_multiples_of_stride_or_window_and_tiles_where_nothing_longer_
     ],
 )
 def test_features_that_are_no_maps_are_refused_in_one_line(options: dict, reason: str) -> None:
-    with pytest.raises(UserError, match=f"backbone.model flat gives no usable features .{reason}"):
+    with pytest.raises(UserError, match=f"backbone.model must have usable features, got flat .{reason}"):
         faked(**options).find_sizes("flat", 64)
 
 
@@ -138,12 +138,12 @@ def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> No
     else:
         file.write_bytes(b"" if content == "empty" else b"no weights at all\n" * 9)
     message = (
-        r"are of another model: .* is missing or of another shape"
+        r"must be of the same model, got .* is missing or of another shape"
         if content in ("another model", "numbers")
-        else "is no state dict in safetensors or by torch.save"
+        else "must be a state dict in safetensors or by torch.save"
     )
     with pytest.raises(UserError, match=message) as refused:
-        load_weights(Encoder("test_resnet", None).network, file)
+        load_backbone_weights(Encoder("test_resnet", None).network, file)
     assert "\n" not in str(refused.value) and str(file) in str(refused.value)
 
 
@@ -152,7 +152,9 @@ def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.
         raise OSError("no network\nsecond line")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    with pytest.raises(UserError, match=r"test_resnet cannot be had with weights=timm: OSError: no network$"):
+    with pytest.raises(
+        UserError, match=r"must be available for the model, got test_resnet \(OSError: no network\)\.$"
+    ):
         Encoder("test_resnet", "timm")
 
 
@@ -193,11 +195,11 @@ def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
 
     from skimage import data
 
-    from rpe.network.backbone.encoder import PACKAGES, package_state
+    from rpe.network.backbone.encoder import PACKAGES, read_package_state
 
     model = "tf_efficientnet_lite0"
     classifier = timm.create_model(model).eval()
-    classifier.load_state_dict(package_state(model, PACKAGES[model]))
+    classifier.load_state_dict(read_package_state(model, PACKAGES[model]))
     encoder = Encoder(model, "imagenet").eval()
     mean, std = (torch.tensor(values)[:, None, None] for values in (encoder.mean, encoder.std))
     for picture, classes in (

@@ -53,7 +53,8 @@ def test_any_encoder_at_any_size(model: str, strides: list[int]) -> None:
         grids = {tuple(length * feature.stride for length in feature.values.shape[-2:]) for feature in maps}
         assert len(grids) == 1, "all maps cover one extent"
         assert all(
-            0 <= padded - length < backbone.multiple for padded, length in zip(grids.pop(), size, strict=True)
+            0 <= pad_images - length < backbone.multiple
+            for pad_images, length in zip(grids.pop(), size, strict=True)
         )
         assert all(feature.values.isfinite().all() for feature in maps)
         maps[0].values.square().mean().backward()
@@ -105,7 +106,7 @@ def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(
 ) -> None:
     monkeypatch.setattr("rpe.network.backbone.encoder.Encoder.find_sizes", lambda *_: (299, 299))
     with pytest.raises(
-        UserError, match="test_resnet would have every image padded to a multiple of 9568 pixels"
+        UserError, match="padded to a multiple of <= 1024 pixels, got test_resnet, which needs 9568"
     ):
         pyramid(model="test_resnet", stride=4, width=8)
 
@@ -113,15 +114,15 @@ def test_sizes_that_do_not_go_together_are_refused_before_they_fill_the_memory(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "resnet5"}, r"backbone\.model 'resnet5' is not a timm model: did you mean resnet5"),
+        ({"model": "resnet5"}, r"backbone\.model must be a timm model, got 'resnet5'\. Did you mean resnet5"),
         (
             {"model": "test_resnet.nowhere"},
-            r"backbone\.model test_resnet\.nowhere cannot be built .*Invalid pretrained tag",
+            r"backbone\.model must have features, got test_resnet\.nowhere .*Invalid pretrained tag",
         ),
-        ({"weights": "nowhere.pt"}, r"backbone\.weights nowhere\.pt does not exist"),
-        ({"stride": 1}, r"backbone\.stride 1 is not 2 or 4: for 1 use backbone=unet"),
-        ({"stride": 8}, r"backbone\.stride 8 is not 2 or 4"),
-        ({"width": 0}, r"backbone\.width 0 is no whole number of at least 1"),
+        ({"weights": "nowhere.pt"}, r"backbone\.weights must be .*, got nowhere\.pt, which is missing"),
+        ({"stride": 1}, r"backbone\.stride must be 2 or 4, got 1\. For 1 use backbone=unet"),
+        ({"stride": 8}, r"backbone\.stride must be 2 or 4, got 8"),
+        ({"width": 0}, r"backbone\.width must be an integer >= 1, got 0"),
     ],
 )
 def test_wrong_timm_options(options: dict, message: str) -> None:

@@ -26,10 +26,10 @@ def test_unet_sees_the_whole_image_and_learns_everywhere() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stride": 4}, r"backbone\.stride 4 is not 1 or 2: for 4 use backbone=timm"),
-        ({"stride": 0}, r"backbone\.stride 0 is no whole number of at least 1"),
-        ({"width": 0}, r"backbone\.width 0 is no whole number of at least 1"),
-        ({"levels": -1}, r"backbone\.levels -1 is no whole number of at least 0"),
+        ({"stride": 4}, r"backbone\.stride must be 1 or 2, got 4\. For 4 use backbone=timm"),
+        ({"stride": 0}, r"backbone\.stride must be an integer >= 1, got 0"),
+        ({"width": 0}, r"backbone\.width must be an integer >= 1, got 0"),
+        ({"levels": -1}, r"backbone\.levels must be an integer >= 0, got -1"),
     ],
 )
 def test_wrong_unet_options(options: dict, message: str) -> None:

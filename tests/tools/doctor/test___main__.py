@@ -95,7 +95,7 @@ def test_masks_of_kinds_are_told_from_masks_of_objects(
     status, said = page(capsys, "data=folder", f"data.root={tmp_path / 'set'}", "data.crop=32")
     assert (
         status == 0
-        and "val: 100% of the objects lie in several parts: do the masks tell objects, or kinds alone?"
+        and "val: 100% of the objects lie in several parts: do the masks separate objects, or only classes?"
         in said
     )
 
@@ -120,16 +120,19 @@ def test_an_experiment_brings_dimension_and_margin() -> None:
         configure(["data=folder"]).data.name == "folder"
         and configure(["data=folder"]).embedding.dimension == 32
     )
-    assert configure(["data=folder", "experiment=nuclei", "loss.margin=0.3"]).loss.margin == 0.3
+    assert (
+        configure(["data=folder", "experiment=nuclei", "loss.pairwise.margin=0.3"]).loss.pairwise.margin
+        == 0.3
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "data must be named, got none"),
+        ([], "data must be given, got none"),
         (["data=nothing"], "data/nothing"),
-        (["data=coco", "samples=0"], "samples 0 is not a whole number from 1 on"),
-        (["data=coco", "data.crop=abc"], "data.crop must be a whole number"),
+        (["data=coco", "samples=0"], "samples must be an integer >= 1, got 0"),
+        (["data=coco", "data.crop=abc"], "data.crop must be an integer"),
     ],
 )
 def test_slips(arguments: list[str], message: str) -> None:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from rpe.tools.doctor.annotation import categories_of, examine_annotations, some, three
+from rpe.tools.doctor.annotation import examine_annotations, list_categories, report_some, summarize_range
 
 
 def square(number: int, image: int, left: float, side: float, category: int = 1, **change: object) -> dict:
@@ -50,7 +50,7 @@ def test_the_figures() -> None:
     )
     assert rows[".. small / medium / large"] == "50% / 50% / 0%"
     assert examine_annotations(truth).findings == []
-    assert categories_of({"train": truth, "val": truth_of(square(1, 1, 2, 3, 2))}) == [
+    assert list_categories({"train": truth, "val": truth_of(square(1, 1, 2, 3, 2))}) == [
         "dog: 1 / 1",
         "cat: 1 / 0",
     ]
@@ -84,7 +84,9 @@ def test_many_masks_in_one_image() -> None:
 
 def test_lists_are_cut_short() -> None:
     assert (
-        some([], "things") == [] and some("abcd", "things") == ["4 things: a, b, c .."] and three([]) == "-"
+        report_some([], "things") == []
+        and report_some("abcd", "things") == ["4 things: a, b, c .."]
+        and summarize_range([]) == "-"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rpe.tools.doctor.image import drawn, examine_files, same_files
+from rpe.tools.doctor.image import examine_files, find_duplicates, sample_indices
 
 NOISE = np.random.default_rng(0).integers(0, 250, size=(32, 40, 3), dtype=np.uint8)
 
@@ -30,7 +30,7 @@ def test_what_is_odd(tmp_path: Path) -> None:
     part = examine_files(make(tmp_path), 100, False)
     found = " | ".join(part.findings)
     for wanted in (
-        "1 images with an EXIF orientation: are the masks drawn upright?: turned.jpg",
+        "1 images with an EXIF orientation: are the masks sample_indices upright?: turned.jpg",
         "1 images of one value: even.png",
         "2 images of nearly no contrast: data.percentile_range=[1,99.8] makes the most of it: deep.tif, faint.png",
         "1 images whose alpha hides pixels: clear.png",
@@ -52,11 +52,15 @@ def test_the_same_content_within_a_split_and_in_two(tmp_path: Path) -> None:
         "train": [tmp_path / "a", tmp_path / "d", tmp_path / "b"],
         "val": [tmp_path / "c", tmp_path / "absent"],
     }
-    assert same_files(files) == [
+    assert find_duplicates(files) == [
         "1 pairs of images with the same content: a and b",
         "1 images that are in two splits: a (train) and c (val)",
     ]
 
 
 def test_places_are_evenly_drawn() -> None:
-    assert drawn(5, 10) == [0, 1, 2, 3, 4] and drawn(101, 3) == [0, 50, 100] and drawn(1, 12) == [0]
+    assert (
+        sample_indices(5, 10) == [0, 1, 2, 3, 4]
+        and sample_indices(101, 3) == [0, 50, 100]
+        and sample_indices(1, 12) == [0]
+    )

@@ -9,7 +9,7 @@ from PIL import Image
 from rpe.data.bsds import BoundarySample
 from rpe.data.module import Sample
 from rpe.structures import UserError
-from rpe.tools.doctor.sheet import draw_sheet, held, panel
+from rpe.tools.doctor.sheet import describe_labels, draw_contact_sheet, draw_sample
 
 
 def sample(void: bool = False) -> Sample:
@@ -21,7 +21,7 @@ def sample(void: bool = False) -> Sample:
 
 
 def test_a_panel_shows_the_image_and_its_masks() -> None:
-    shown = panel(sample(void=True))
+    shown = draw_sample(sample(void=True))
     assert shown.shape == (40, 122, 3) and (shown[:, :60] == 128).all()
     masked = shown[:, 62:]
     assert (
@@ -30,18 +30,18 @@ def test_a_panel_shows_the_image_and_its_masks() -> None:
         and (masked[25, 40] != masked[10, 10]).any()
     )
     assert (masked[:, 55:] == 128).all() and (
-        panel(sample(void=True)._replace(image=torch.ones(3, 40, 60)))[0, -1] == 191
+        draw_sample(sample(void=True)._replace(image=torch.ones(3, 40, 60)))[0, -1] == 191
     ).all()
-    assert held(sample()) == "2 objects"
+    assert describe_labels(sample()) == "2 objects"
 
 
 def test_boundaries_are_bright_lines() -> None:
     boundary = BoundarySample(*sample()[:4], segments=torch.zeros(5, 40, 60, dtype=torch.int64), name="x")
-    shown = panel(boundary)[:, 62:]
+    shown = draw_sample(boundary)[:, 62:]
     assert (
         (shown[10, 10] == (255, 220, 0)).all()
         and (shown[25, 40] == 64).all()
-        and held(boundary) == "8.3% boundary"
+        and describe_labels(boundary) == "8.3% boundary"
     )
 
 
@@ -58,6 +58,6 @@ class Images:
 
 
 def test_the_sheet_is_a_picture(tmp_path: Path) -> None:
-    draw_sheet(Images(), [f"{number}.png" for number in range(20)], tmp_path / "sheet.png")
+    draw_contact_sheet(Images(), [f"{number}.png" for number in range(20)], tmp_path / "sheet.png")
     pixels = np.array(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert pixels.shape[1] == 1500 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 5

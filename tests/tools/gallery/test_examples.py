@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 import rpe.run
 from rpe.data.module import Sample
 from rpe.structures import UserError
-from rpe.tools.gallery.examples import examples, indices_of
+from rpe.tools.gallery.examples import find_indices, show_examples
 from rpe.tools.gallery.writing import main
 
 TINY = [
@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_image_truth_every_loop_and_instances(run: Path) -> None:
-    found = examples(str(run), 2, "val", [])
+    found = show_examples(str(run), 2, "val", [])
     assert found is not None and len(found) == 2
     for shown in found:
         assert [title for title, _ in shown.panels] == ["image", "truth", "X_0", "X_1", "X_2", "instances"]
@@ -73,7 +73,7 @@ def test_a_run_that_groups_nothing_has_no_examples(tmp_path: Path) -> None:
     with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
         config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
-    assert examples(str(tmp_path), 2, "val", []) is None
+    assert show_examples(str(tmp_path), 2, "val", []) is None
 
 
 class Scattered:
@@ -92,6 +92,6 @@ class Scattered:
 
 
 def test_images_are_found_by_id() -> None:
-    assert indices_of(Scattered(), [20, 30]) == [1, 2]
+    assert find_indices(Scattered(), [20, 30]) == [1, 2]
     with pytest.raises(UserError, match="order must name images of the run's own data, got image 5"):
-        indices_of(Scattered(), [5])
+        find_indices(Scattered(), [5])

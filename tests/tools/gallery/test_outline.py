@@ -3,7 +3,7 @@ import re
 import numpy as np
 from matplotlib.path import Path as Polygon
 
-from rpe.tools.gallery.outline import MOST_OBJECTS, outlines
+from rpe.tools.gallery.outline import MAX_OUTLINES, trace_outlines
 
 
 def painted(path: str, height: int, width: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_an_outline_filled_is_its_mask() -> None:
     labels[12:20, 18:30] = 0  # a hole
     labels[33:40, 50:60] = 3  # in the corner; label 2 is missing
     labels[0, 0] = -1
-    found = {one.label: one for one in outlines(labels, {1: 0.5}, {3: 7000})}
+    found = {one.label: one for one in trace_outlines(labels, {1: 0.5}, {3: 7000})}
     assert list(found) == [1, 3]
     for label, one in found.items():
         assert np.count_nonzero(painted(one.path, 40, 60) ^ (labels == label)) <= 0.02 * np.count_nonzero(
@@ -39,9 +39,9 @@ def test_an_outline_filled_is_its_mask() -> None:
 def test_the_largest_come_first_and_no_more_than_can_be_told_apart() -> None:
     labels = np.repeat(np.arange(1, 31 * 31 + 1).reshape(31, 31), 4, axis=0).repeat(4, axis=1)
     labels[:8, :8] = 5
-    found = outlines(labels, {}, {})
-    assert len(found) == MOST_OBJECTS and found[0].label == 5
+    found = trace_outlines(labels, {}, {})
+    assert len(found) == MAX_OUTLINES and found[0].label == 5
 
 
 def test_no_object() -> None:
-    assert outlines(np.zeros((3, 3), dtype=np.int64), {}, {}) == []
+    assert trace_outlines(np.zeros((3, 3), dtype=np.int64), {}, {}) == []

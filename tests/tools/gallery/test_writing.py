@@ -102,7 +102,7 @@ def test_a_run_without_objects_shows_what_it_has_drawn(
     with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
         config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="run must find objects or hold pictures"):
         main([f"run={tmp_path}"])
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "val-100.png").write_bytes(picture(0))
@@ -114,10 +114,10 @@ def test_a_run_without_objects_shows_what_it_has_drawn(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "run is missing"),
-        (["run=nowhere"], "run folder nowhere does not exist"),
-        (["run=nowhere", "images=0"], "images 0 is no whole number"),
-        (["run={prediction}", "output=/nowhere/page.html"], "its folder does not exist"),
+        ([], "run must be a folder that train.py or predict.py wrote, got none"),
+        (["run=nowhere"], "run folder must be one that train.py wrote, got nowhere, which does not exist"),
+        (["run=nowhere", "images=0"], "images must be an integer >= 1, got 0"),
+        (["run={prediction}", "output=/nowhere/page.html"], "output must be in an existing folder"),
     ],
 )
 def test_slips(arguments: list[str], message: str, prediction: Path) -> None:
@@ -127,8 +127,8 @@ def test_slips(arguments: list[str], message: str, prediction: Path) -> None:
 
 def test_an_unfinished_or_foreign_prediction(prediction: Path) -> None:
     (prediction / "objects.csv").write_text("image,label\na,b\n")
-    with pytest.raises(UserError, match=r"objects.csv is not as predict.py wrote it"):
+    with pytest.raises(UserError, match=r"objects.csv must be as predict.py wrote it"):
         main([f"run={prediction}"])
     (prediction / "predictions.yaml").write_text("run: x\n")
-    with pytest.raises(UserError, match="names no images"):
+    with pytest.raises(UserError, match="predictions.yaml must list images, got none"):
         main([f"run={prediction}"])

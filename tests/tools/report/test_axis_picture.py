@@ -6,9 +6,9 @@ import pytest
 from made_sweep import write_point, write_sweep
 from PIL import Image
 
-from rpe.tools.report.axis_picture import along_axis, heat_map, training_curves
+from rpe.tools.report.axis_picture import draw_axis, draw_curves, draw_heat_map
 from rpe.tools.report.comparison import Comparison, compare
-from rpe.tools.report.points import read_sweep
+from rpe.tools.report.jobs import read_sweep
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +23,20 @@ def colours(picture: bytes) -> int:
 
 
 def test_every_axis_and_pair_is_drawn(comparison: Comparison) -> None:
-    curves = training_curves(comparison)
+    curves = draw_curves(comparison)
     assert curves is not None
     for picture in (
-        along_axis(comparison, "embedding.dimension"),
-        along_axis(comparison, "loss.margin"),
-        heat_map(comparison),
+        draw_axis(comparison, "embedding.dimension"),
+        draw_axis(comparison, "loss.pairwise.margin"),
+        draw_heat_map(comparison),
         curves,
     ):
         assert Image.open(io.BytesIO(picture)).width >= 700 and colours(picture) > 50
 
 
 def test_the_points_change_the_picture(comparison: Comparison, tmp_path: Path) -> None:
-    before = along_axis(comparison, "loss.margin")
-    assert before == along_axis(comparison, "loss.margin")
+    before = draw_axis(comparison, "loss.pairwise.margin")
+    assert before == draw_axis(comparison, "loss.pairwise.margin")
     other = Comparison(
         comparison.sweep,
         comparison.axes,
@@ -45,21 +45,23 @@ def test_the_points_change_the_picture(comparison: Comparison, tmp_path: Path) -
         comparison.figures,
         comparison.best,
     )
-    assert before != along_axis(other, "loss.margin") and heat_map(comparison) != heat_map(other)
+    assert before != draw_axis(other, "loss.pairwise.margin") and draw_heat_map(comparison) != draw_heat_map(
+        other
+    )
 
 
 def test_axes_of_words_and_of_many_lines(tmp_path: Path) -> None:
     for number in range(12):
-        overrides = {"embedding.dimension": number + 2, "loss.margin": 0.5, "seed": 0}
+        overrides = {"embedding.dimension": number + 2, "loss.pairwise.margin": 0.5, "seed": 0}
         for kind in ("a", "b"):
             write_point(tmp_path / f"{number}{kind}", {**overrides, "backbone.width": kind}, pictures=0)
     comparison = compare(read_sweep(tmp_path), None)
     assert (
-        colours(along_axis(comparison, "backbone.width")) > 50
-        and colours(along_axis(comparison, "embedding.dimension")) > 50
+        colours(draw_axis(comparison, "backbone.width")) > 50
+        and colours(draw_axis(comparison, "embedding.dimension")) > 50
     )
 
 
 def test_no_epoch_no_curves(tmp_path: Path) -> None:
-    write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.margin": 0.5, "seed": 0}, epochs=0)
-    assert training_curves(compare(read_sweep(tmp_path), None)) is None
+    write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.pairwise.margin": 0.5, "seed": 0}, epochs=0)
+    assert draw_curves(compare(read_sweep(tmp_path), None)) is None

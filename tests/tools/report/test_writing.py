@@ -35,15 +35,15 @@ def test_of_two_hundred_run_folders_all_that_is_broken_is_listed(
     assert page.count("data:image/png") == 4 and page.count("data:image/jpeg") == 40
     assert {file.name for file in (tmp_path / "report").iterdir()} == {
         "embedding.dimension.png",
-        "loss.margin.png",
+        "loss.pairwise.margin.png",
         "heat-map.png",
         "training.png",
     }
-    assert "best by AR@10: embedding.dimension=8, loss.margin=0.5: 0.5" in capsys.readouterr().out
+    assert "best by AR@10: embedding.dimension=8, loss.pairwise.margin=0.5: 0.5" in capsys.readouterr().out
 
 
 def test_pictures_that_begin_well_and_end_badly(tmp_path: Path) -> None:
-    write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.margin": 0.5, "seed": 0})
+    write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.pairwise.margin": 0.5, "seed": 0})
     file = tmp_path / "a" / "pictures" / "val-1.png"
     file.write_bytes(file.read_bytes()[:300])
     main([f"sweep={tmp_path}"])
@@ -56,13 +56,14 @@ def test_a_sweep_that_has_only_begun(tmp_path: Path) -> None:
         yaml.safe_dump({"commands": ["a"], "points": {"a": {"seed": 0, "x": 1}, "b": {"seed": 1, "x": 2}}})
     )
     assert main([f"sweep={tmp_path}"]) == 0
-    assert "2 points: 2 pending." in (tmp_path / "report.md").read_text()
+    assert "2 jobs: 2 pending." in (tmp_path / "report.md").read_text()
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     write_point(
         tmp_path / "a",
-        {"embedding.dimension": 3, "loss.margin": "<script>|", "seed": 0} | {"loss.margin": 0.5},
+        {"embedding.dimension": 3, "loss.pairwise.margin": "<script>|", "seed": 0}
+        | {"loss.pairwise.margin": 0.5},
     )
     (tmp_path / "sweep.yaml").write_text(
         yaml.safe_dump({"commands": ["<script>x</script>"], "points": {"a": {"k": "<b>|"}, "b": {"k": 1}}})
@@ -74,9 +75,9 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 
 def test_slips(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="sweep is missing"):
+    with pytest.raises(UserError, match="sweep must be a folder that train.py -m wrote, got none"):
         main([])
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="sweep must be a folder that train.py -m wrote, got "):
         main(["sweep=nowhere"])
 
 

@@ -16,16 +16,16 @@ from tiny import tiny
 from wandb_files import wandb_files
 
 import train
-from rpe.run.sweep import REASON
-from rpe.sweep.point import flattened
+from rpe.run.sweep import ERROR_FILE
+from rpe.run_files import flatten_settings
 
-Door = Callable[..., None]
+CommandLine = Callable[..., None]
 ROOT = Path(__file__).parent.parent.parent
 TINY = [*tiny(4, 1, 1), "callbacks.pictures.images=0"]
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The door in a process of its own."""
+    """The command line in a process of its own."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
@@ -43,16 +43,21 @@ def figures(folder: Path) -> dict[str, float]:
 
 def by_margin(sweep: Path) -> dict[float, Path]:
     return {
-        point["loss.margin"]: sweep / name
+        point["loss.pairwise.margin"]: sweep / name
         for name, point in yaml.safe_load((sweep / "sweep.yaml").read_text())["points"].items()
     }
 
 
 def test_the_same_command_skips_goes_on_and_repeats(
-    door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    swept = ["-m", "loss.margin=0.3,0.5,0.6,0.7", "trainer.max_epochs=2", f"hydra.sweep.dir={tmp_path}"]
-    door(train.main, *TINY, *swept)
+    swept = [
+        "-m",
+        "loss.pairwise.margin=0.3,0.5,0.6,0.7",
+        "trainer.max_epochs=2",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
+    command_line(train.main, *TINY, *swept)
     points = by_margin(tmp_path)
     wanted = {margin: figures(folder) for margin, folder in points.items()}
     finished = (points[0.3] / "metrics.json").stat().st_mtime_ns
@@ -60,10 +65,10 @@ def test_the_same_command_skips_goes_on_and_repeats(
     for margin in (0.5, 0.6, 0.7):
         (points[margin] / "metrics.json").unlink()
     (points[0.6] / "checkpoints" / "last.ckpt").unlink()
-    (points[0.7] / REASON).write_text("a full disk\n")
+    (points[0.7] / ERROR_FILE).write_text("a full disk\n")
     last = (points[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     capsys.readouterr()
-    door(train.main, *TINY, *swept)
+    command_line(train.main, *TINY, *swept)
     said = capsys.readouterr().out
     assert (
         said.count("is done already") == 1 and "4 points are done: python -m rpe.tools.report sweep=" in said
@@ -75,28 +80,28 @@ def test_the_same_command_skips_goes_on_and_repeats(
     assert (points[0.3] / "metrics.json").stat().st_mtime_ns == finished
     assert (points[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns == last
     assert {margin: figures(folder) for margin, folder in points.items()} == wanted
-    assert not list(tmp_path.rglob(REASON)) and len(list(tmp_path.glob("*/config.yaml"))) == 4
+    assert not list(tmp_path.rglob(ERROR_FILE)) and len(list(tmp_path.glob("*/config.yaml"))) == 4
 
 
 def test_other_settings_in_a_points_folder_are_refused(
-    door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    swept = ["-m", "loss.margin=0.3", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path}"]
-    door(train.main, *TINY, *swept)
+    swept = ["-m", "loss.pairwise.margin=0.3", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path}"]
+    command_line(train.main, *TINY, *swept)
     (folder,) = by_margin(tmp_path).values()
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["optimizer"]["lr"] = 0.5
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(SystemExit):
-        door(train.main, *TINY, *swept)
-    assert "was trained with other settings: optimizer.lr is 0.5 there and" in capsys.readouterr().err
+        command_line(train.main, *TINY, *swept)
+    assert "optimizer.lr must be 0.5 as in " in capsys.readouterr().err
     (folder / "metrics.json").rename(folder / "away.json")
     (folder / "checkpoints" / "last.ckpt").rename(folder / "away.ckpt")
-    door(train.main, *TINY, *swept)
+    command_line(train.main, *TINY, *swept)
     (folder / "resumed.yaml").write_text("trainer.max_epochs: 7")
     with pytest.raises(SystemExit):
-        door(train.main, *TINY, *swept)
-    assert "trainer.max_epochs is 7 there and 0 here" in capsys.readouterr().err, (
+        command_line(train.main, *TINY, *swept)
+    assert "trainer.max_epochs must be 7 as in " in capsys.readouterr().err, (
         "gone on with by hand, it is another point"
     )
     (folder / "resumed.yaml").unlink()
@@ -104,11 +109,11 @@ def test_other_settings_in_a_points_folder_are_refused(
         (Path(ROOT) / "conf" / "optimizer" / "adamw.yaml").read_text()
     )["lr"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    door(train.main, *TINY, *swept, "callbacks.progress.every_seconds=3")
+    command_line(train.main, *TINY, *swept, "callbacks.progress.every_seconds=3")
 
 
 def test_flattened() -> None:
-    assert flattened({"a": {"b": [1], "c": {}}, "d": None}) == {"a.b": [1], "a.c": {}, "d": None}
+    assert flatten_settings({"a": {"b": [1], "c": {}}, "d": None}) == {"a.b": [1], "a.c": {}, "d": None}
 
 
 def witnessed(folder: Path) -> list[dict[str, Any]]:
@@ -118,7 +123,7 @@ def witnessed(folder: Path) -> list[dict[str, Any]]:
 def witness(fails: str = "null", kills: str = "null") -> list[str]:
     return [
         "+callbacks.witness._target_=witness.Witness",
-        "+callbacks.witness.margin=${loss.margin}",
+        "+callbacks.witness.margin=${loss.pairwise.margin}",
         f"+callbacks.witness.fails={fails}",
         f"+callbacks.witness.kills={kills}",
     ]
@@ -128,7 +133,7 @@ def test_two_jobs_at_a_time_train_what_they_should(tmp_path: Path) -> None:
     """Each in a process of its own, with its share of the cores, and each job's wandb files hold its own config and figures."""
     swept = [
         "-m",
-        "loss.margin=0.3,0.5",
+        "loss.pairwise.margin=0.3,0.5",
         "trainer.max_epochs=1",
         "launcher=joblib",
         "hydra.launcher.n_jobs=2",
@@ -144,8 +149,8 @@ def test_two_jobs_at_a_time_train_what_they_should(tmp_path: Path) -> None:
     for margin, folder in by_margin(tmp_path / "s").items():
         (run,) = wandb_files(folder)
         assert (
-            run.config["loss"]["margin"] == margin
-            and run.name == f"loss.margin={margin}"
+            run.config["loss"]["pairwise"]["margin"] == margin
+            and run.name == f"loss.pairwise.margin={margin}"
             and run.exit_code == 0
             and run.group.endswith("-s")
         )
@@ -162,7 +167,7 @@ def test_two_jobs_at_a_time_train_what_they_should(tmp_path: Path) -> None:
 def test_a_killed_worker_leaves_the_others_points_and_the_same_command_ends(tmp_path: Path) -> None:
     swept = [
         "-m",
-        "loss.margin=0.3,0.5,0.7",
+        "loss.pairwise.margin=0.3,0.5,0.7",
         "trainer.max_epochs=3",
         "launcher=joblib",
         "hydra.launcher.n_jobs=2",
@@ -181,7 +186,7 @@ def test_a_killed_worker_leaves_the_others_points_and_the_same_command_ends(tmp_
 def test_submitit_without_slurm(tmp_path: Path) -> None:
     swept = [
         "-m",
-        "loss.margin=0.3,2.0",
+        "loss.pairwise.margin=0.3,2.0",
         "trainer.max_epochs=1",
         "launcher=submitit_local",
         f"hydra.sweep.dir={tmp_path / 's'}",
@@ -191,7 +196,7 @@ def test_submitit_without_slurm(tmp_path: Path) -> None:
         done.stderr[-2000:]
     )
     assert witnessed(by_margin(tmp_path / "s")[0.3])[0]["margin"] == 0.3
-    assert "margin 2.0 is outside" in (by_margin(tmp_path / "s")[2.0] / REASON).read_text()
+    assert "margin 2.0 is outside" in (by_margin(tmp_path / "s")[2.0] / ERROR_FILE).read_text()
 
 
 @pytest.mark.slow
@@ -201,7 +206,7 @@ def test_ray_on_one_machine(tmp_path: Path) -> None:
     done = command(
         tmp_path,
         "-m",
-        "loss.margin=0.3,0.5",
+        "loss.pairwise.margin=0.3,0.5",
         "trainer.max_epochs=1",
         *ray,
         f"hydra.sweep.dir={tmp_path / 's'}",
@@ -236,7 +241,7 @@ def test_two_jobs_of_two_ranks_each_train_their_point(tmp_path: Path) -> None:
         tmp_path,
         "-m",
         "sweep=margin",
-        "loss.margin=0.3,0.5",
+        "loss.pairwise.margin=0.3,0.5",
         *DDP,
         f"hydra.sweep.dir={tmp_path / 's'}",
         *witness(),
@@ -255,7 +260,7 @@ def test_a_first_job_that_fails_before_its_ranks_are_up_leaves_the_second_alone(
     done = command(
         tmp_path,
         "-m",
-        "loss.margin=0.3,0.5",
+        "loss.pairwise.margin=0.3,0.5",
         *DDP,
         f"hydra.sweep.dir={tmp_path / 's'}",
         *witness(fails="0.3"),
@@ -263,7 +268,7 @@ def test_a_first_job_that_fails_before_its_ranks_are_up_leaves_the_second_alone(
     assert done.returncode == 1 and "1 of the sweep's points failed, all others are done" in done.stderr
     points = by_margin(tmp_path / "s")
     assert (
-        "broken before its ranks were up" in (points[0.3] / REASON).read_text()
+        "broken before its ranks were up" in (points[0.3] / ERROR_FILE).read_text()
         and witnessed(points[0.3]) == []
     )
     check_ranks(points[0.5], 0.5, 2)
@@ -275,7 +280,7 @@ def test_devices_may_change_between_jobs(tmp_path: Path) -> None:
     done = command(
         tmp_path,
         "-m",
-        "loss.margin=0.3",
+        "loss.pairwise.margin=0.3",
         "trainer.devices=2,1,2",
         "seed=0",
         *DDP,
@@ -319,18 +324,20 @@ def test_two_ranks_train_as_one_process_on_the_same_global_batch(tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_same_command_twice_at_a_time_trains_a_point_of_two_ranks_once(tmp_path: Path) -> None:
-    swept = ["-m", "loss.margin=0.3", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness()]
+    swept = ["-m", "loss.pairwise.margin=0.3", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness()]
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(lambda _: command(tmp_path, *swept), range(2)))
     assert [done.returncode for done in both] == [0, 0], both[0].stderr[-1000:] + both[1].stderr[-1000:]
-    assert sum("is done already" in done.stdout for done in both) == 1 and not list(tmp_path.rglob(REASON))
+    assert sum("is done already" in done.stdout for done in both) == 1 and not list(
+        tmp_path.rglob(ERROR_FILE)
+    )
 
 
 @pytest.mark.slow
 def test_a_killed_point_of_two_ranks_goes_on(tmp_path: Path) -> None:
     swept = [
         "-m",
-        "loss.margin=0.3",
+        "loss.pairwise.margin=0.3",
         *DDP,
         "trainer.max_epochs=3",
         f"hydra.sweep.dir={tmp_path / 's'}",

@@ -6,9 +6,18 @@ import yaml
 from made_sweep import BREAKS, write_point, write_sweep
 
 from rpe.errors import UserError
-from rpe.tools.report.points import BROKEN, FAILED, FINISHED, PENDING, RUNNING, dotted, read_point, read_sweep
+from rpe.run_files import flatten_settings
+from rpe.tools.report.jobs import (
+    BROKEN,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+    read_job,
+    read_sweep,
+)
 
-OVERRIDES = {"embedding.dimension": 3, "loss.margin": 0.5, "seed": 1}
+OVERRIDES = {"embedding.dimension": 3, "loss.pairwise.margin": 0.5, "seed": 1}
 
 
 @pytest.mark.parametrize("kind", BREAKS)
@@ -16,7 +25,7 @@ def test_what_is_broken_is_named_and_the_rest_is_read(kind: str, tmp_path: Path)
     write_point(tmp_path / "a", OVERRIDES)
     harm, words = BREAKS[kind]
     harm(tmp_path / "a")
-    point = read_point(tmp_path / "a", OVERRIDES)
+    point = read_job(tmp_path / "a", OVERRIDES)
     assert len(point.faults) == 1 and words in point.faults[0], point.faults
     unread = "json" in kind or kind in ("no figures", "text as figure", "endless number")
     assert point.state == (BROKEN if unread else FINISHED) and bool(point.figures) != unread
@@ -26,7 +35,7 @@ def test_what_is_broken_is_named_and_the_rest_is_read(kind: str, tmp_path: Path)
 
 def test_a_whole_point(tmp_path: Path) -> None:
     write_point(tmp_path / "a", OVERRIDES)
-    point = read_point(tmp_path / "a", OVERRIDES)
+    point = read_job(tmp_path / "a", OVERRIDES)
     assert (point.state, point.faults, point.seconds) == (FINISHED, [], 12.5)
     assert point.figures["AR@10"] == pytest.approx(0.46) and point.config["grouping"]["margin"] == 0.5
     assert [row["epoch"] for row in point.epochs] == [0, 1, 2, 3, 4]
@@ -35,21 +44,21 @@ def test_a_whole_point(tmp_path: Path) -> None:
 def test_a_resumed_point_has_what_resuming_changed(tmp_path: Path) -> None:
     write_point(tmp_path / "a", OVERRIDES)
     (tmp_path / "a" / "resumed.yaml").write_text("trainer.max_epochs: 9\n")
-    assert read_point(tmp_path / "a", {}).config["trainer"] == {"max_epochs": 9}
+    assert read_job(tmp_path / "a", {}).config["trainer"] == {"max_epochs": 9}
 
 
 def test_states_of_a_sweep(tmp_path: Path) -> None:
     said = write_sweep(tmp_path, 12)
     sweep = read_sweep(tmp_path)
-    assert [point.state for point in sweep.points] == [BROKEN, FAILED, RUNNING, PENDING, *[FINISHED] * 8]
-    assert all(said[point.name] in point.reason for point in sweep.points[1:3])
-    assert sweep.commands == ["python train.py -m sweep=made"] and sweep.listed and not sweep.faults
+    assert [point.state for point in sweep.jobs] == [BROKEN, FAILED, RUNNING, PENDING, *[FINISHED] * 8]
+    assert all(said[point.name] in point.reason for point in sweep.jobs[1:3])
+    assert sweep.commands == ["python train.py -m sweep=made"] and sweep.recorded and not sweep.faults
 
 
 def test_a_point_that_failed_and_then_finished_is_finished(tmp_path: Path) -> None:
     write_point(tmp_path / "a", OVERRIDES)
     (tmp_path / "a" / "error.txt").write_text("once\n")
-    assert read_point(tmp_path / "a", {}).state == FINISHED
+    assert read_job(tmp_path / "a", {}).state == FINISHED
 
 
 def test_without_its_list_a_sweep_is_its_run_folders(tmp_path: Path) -> None:
@@ -59,8 +68,8 @@ def test_without_its_list_a_sweep_is_its_run_folders(tmp_path: Path) -> None:
     (tmp_path / "c" / "error.txt").write_text("margin 3 is over 1\n")
     (tmp_path / "empty").mkdir()
     sweep = read_sweep(tmp_path)
-    assert [point.name for point in sweep.points] == ["9_a", "10_a", "b", "c"] and not sweep.listed
-    assert (sweep.points[-1].state, sweep.points[-1].reason) == (FAILED, "margin 3 is over 1")
+    assert [point.name for point in sweep.jobs] == ["9_a", "10_a", "b", "c"] and not sweep.recorded
+    assert (sweep.jobs[-1].state, sweep.jobs[-1].reason) == (FAILED, "margin 3 is over 1")
 
 
 @pytest.mark.parametrize("content", ["a: [", "text", "points: [1]", "points: {a: 3}", ""])
@@ -68,22 +77,22 @@ def test_a_list_that_cannot_be_read_is_a_fault_and_no_end(content: str, tmp_path
     write_point(tmp_path / "a", OVERRIDES)
     (tmp_path / "sweep.yaml").write_text(content)
     sweep = read_sweep(tmp_path)
-    assert len(sweep.points) == 1 and len(sweep.faults) == 1 and "sweep.yaml" in sweep.faults[0]
+    assert len(sweep.jobs) == 1 and len(sweep.faults) == 1 and "sweep.yaml" in sweep.faults[0]
 
 
 def test_folders_that_are_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is no folder"):
+    with pytest.raises(UserError, match="sweep must be a folder that train.py -m wrote, got .*nowhere"):
         read_sweep(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds no run folders"):
+    with pytest.raises(UserError, match="sweep must hold run folders"):
         read_sweep(tmp_path)
 
 
 def test_names_of_folders_may_be_numbers(tmp_path: Path) -> None:
     write_point(tmp_path / "12345678", OVERRIDES)
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"points": {12345678: OVERRIDES}}))
-    assert read_sweep(tmp_path).points[0].state == FINISHED
+    assert read_sweep(tmp_path).jobs[0].state == FINISHED
 
 
 def test_dotted() -> None:
-    assert dotted({"a": {"b": 1, "c": {"d": [2]}}, "e": {}}) == {"a.b": 1, "a.c.d": [2], "e": {}}
-    assert json.dumps(dotted({})) == "{}"
+    assert flatten_settings({"a": {"b": 1, "c": {"d": [2]}}, "e": {}}) == {"a.b": 1, "a.c.d": [2], "e": {}}
+    assert json.dumps(flatten_settings({})) == "{}"

@@ -1,4 +1,4 @@
-"""How many images of a prediction are done, and how long the others will take."""
+"""Show how many images of a prediction are done, and how long the others will take."""
 
 import sys
 import time
@@ -9,12 +9,12 @@ from rich.progress import Progress as Bar
 
 from rpe.callbacks.progress import clock
 
-EVERY_SECONDS = 15.0
-"""Between two plain lines."""
+LINE_SECONDS = 15.0
+"""Seconds between two plain lines."""
 
 
-class Counter:
-    """How many images are done: a bar with the time left on a terminal, plain lines elsewhere."""
+class ImageProgress:
+    """The number of finished images: a bar with the time left on a terminal, plain lines elsewhere."""
 
     def __init__(self, total: int) -> None:
         self.total, self.start, self.last = total, time.monotonic(), time.monotonic()
@@ -32,15 +32,15 @@ class Counter:
             self.line = self.bar.add_task("predicting", total=total)
 
     def show(self, done: float, name: str) -> None:
-        """Say where the work is; parts of an image count by their share."""
+        """Show the number of finished images; a part of an image counts by its share."""
         if self.bar:
             self.bar.update(self.line, completed=done, description=name)
-        elif time.monotonic() - self.last > EVERY_SECONDS:
+        elif time.monotonic() - self.last > LINE_SECONDS:
             self.last = time.monotonic()
             left = (self.last - self.start) / done * (self.total - done)
             print(f"image {done:.1f}/{self.total} {name}, {clock(left)} left", flush=True)
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self.bar:
             self.bar.stop()

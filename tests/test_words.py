@@ -1,0 +1,77 @@
+"""The project's words: none of a private dialect, no long line, no name that means two things."""
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+FORBIDDEN = re.compile(
+    r"\b(slips?|doors?|whoever|nobody|anybody|is none|is no|goes on|gone on|of no matter|thereof|therein|asked|said)\b",
+    re.IGNORECASE,
+)
+"""Words that a reader would have to learn, or read twice."""
+
+HEADS = re.compile(r"^(What|Of|The same|How|Whether|Where)\b")
+"""Beginnings of a first line that has no verb."""
+
+COLUMNS = 110
+
+SOURCES = sorted((ROOT / "rpe").rglob("*.py"))
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "conf").rglob("*.yaml"))]
+
+ONE_ANSWER = {"main", "USAGE"}
+"""Names whose meaning is the same in every module: the entry of a command, for instance."""
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("file", [*SOURCES, *TEXTS], ids=name_of)
+def test_words(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    found = [(number, match[0]) for number, line in enumerate(lines, 1) for match in FORBIDDEN.finditer(line)]
+    assert not found
+
+
+@pytest.mark.parametrize("file", [*SOURCES, *TEXTS], ids=name_of)
+def test_no_line_is_long(file: Path) -> None:
+    """Rows of tables, commands and addresses may be long in Markdown."""
+    lines = file.read_text().splitlines()
+    if file.suffix == ".md":
+        lines = [line for line in lines if not line.startswith(("|", "    ")) and "](" not in line]
+    assert not [line for line in lines if len(line) > COLUMNS]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_docstrings_begin_with_a_verb_or_a_noun(file: Path) -> None:
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+    ]
+    docstrings = [(ast.get_docstring(node) or "").splitlines() for node in nodes]
+    assert not [lines[0] for lines in docstrings if lines and HEADS.match(lines[0])]
+
+
+def test_no_name_means_two_things() -> None:
+    defined = defaultdict(list)
+    for file in SOURCES:
+        for node in ast.parse(file.read_text()).body:
+            names = []
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for name in names:
+                defined[name].append(name_of(file))
+    several = {
+        name: files
+        for name, files in defined.items()
+        if len(files) > 1 and name not in ONE_ANSWER and not name.startswith("_")
+    }
+    assert not several
