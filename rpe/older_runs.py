@@ -52,7 +52,15 @@ MOVED = {
     "rpe.backbone": "rpe.network.backbone",
     **{
         f"rpe.callback.{name}": f"rpe.callbacks.{name}"
-        for name in ("collapse", "gradient_norm", "pictures", "progress", "weight_average")
+        for name in (
+            "collapse",
+            "gradient_norm",
+            "metrics_csv",
+            "pictures",
+            "progress",
+            "wandb_run",
+            "weight_average",
+        )
     },
     "rpe.detection": "rpe.segment.boundary_map",
     "rpe.embedding": "rpe.network.embedding",
@@ -74,6 +82,7 @@ ADDED: dict[str, Settings] = {
     "rpe.loss.InstanceLoss": {"assignment_weight": 0.0, "assignment_concentration": 10.0},
     "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0},
+    "rpe.callbacks.pictures.Pictures": {"images_in_training": 0},
     "rpe.data.voc.Voc": {"copy_paste": 0.0},
     "rpe.task.optimizer.adamw": {"encoder_scale": 1.0},
     "rpe.task.optimizer.sgd": {"encoder_scale": 1.0},

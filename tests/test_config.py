@@ -19,7 +19,7 @@ from rpe.run.building import build_named, check_config
 
 CONF = Path(__file__).parent.parent / "conf"
 BUILT = ["backbone", "embedding", "grouping", "head", "loss", "proposal", "data"]
-OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.rglob("*.yaml")) if path.parent != CONF]
+OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 OF_CLASSES = {("task", "semantic"), ("loss", "semantic"), ("head", "semantic")}
 OF_BOUNDARIES = {("task", "boundary"), ("loss", "boundary"), ("head", "boundary"), ("detection", "single")}

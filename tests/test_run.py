@@ -218,7 +218,7 @@ def test_the_table_of_baselines_tells_how_far_it_is(
     told = capsys.readouterr()
     rows = [line.split("|")[1].strip() for line in told.out.splitlines() if line.startswith("|")]
     assert (
-        rows[:3] == ["what", "---", "this run"]
+        rows[:3] == ["method", "---", "this run"]
         and rows[-1] == "the untrained network"
         and len(rows) == 2 + 5 + 1 + 3
     )
@@ -329,13 +329,17 @@ def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
         ("grouping.bandwidth=0.01", "bandwidth must be in [0.02, 2.0], got 0.01"),
         ("grouping.bandwidth=2.5", "bandwidth must be in [0.02, 2.0], got 2.5"),
         ("proposal.bandwidths=[5.0]", "bandwidth must be in [0.02, 2.0], got 5.0"),
-        ("loss.marginn=0.3", "Key 'marginn' is not in struct. Did you mean margin?"),
+        ("loss.pairwise.marginn=0.3", "Key 'marginn' is not in struct. Did you mean margin?"),
+        ("loss.marginn=0.3", "Key 'marginn' is not in struct. Did you mean loss.pairwise.margin?"),
         ("backbone=resnet", "backbone must be one of efficientnet_lite0, timm, unet"),
         ("experiment=imagenet", "experiment must be one of bsds, coco, digits"),
         ("loss.pairwise.weighting=pixel", "weighting must be group or uniform, got 'pixel'."),
-        ("embedding.coordinates=polar", "embedding.coordinates 'polar' is unknown"),
+        (
+            "embedding.coordinates=polar",
+            "embedding.coordinates must be none, periodic or displaced, got 'polar'",
+        ),
         ("data.batch_size=20", "data.batch_size must be at most the images of"),
-        ("init_from=nowhere", "checkpoint nowhere does not exist"),
+        ("init_from=nowhere", "checkpoint must exist, got nowhere"),
         ("resume=nowhere", "run folder must be one that train.py wrote, got nowhere, which does not exist"),
     ],
 )
@@ -350,7 +354,7 @@ def test_slips_while_training(argument: str, message: str, refused: Refused, tmp
 
 def test_missing_data_is_named_before_training(refused: Refused, tmp_path: Path, coco_folder: Path) -> None:
     coco = ["data=coco", "data.num_workers=0", f"hydra.run.dir={tmp_path / 'refused'}"]
-    assert "data.root must be a folder, got nowhere. Set data.root" in refused(train.main, *coco, "data.root=nowhere")
+    assert "nowhere. Set data.root" in refused(train.main, *coco, "data.root=nowhere")
     assert not (tmp_path / "refused").exists(), "nothing is left of a run that never began"
     (coco_folder / "annotations" / "instances_val2017.json").rename(tmp_path / "away.json")
     assert "instances_val.json does not exist" in refused(train.main, *coco, f"data.root={coco_folder}")
@@ -378,7 +382,7 @@ def test_checkpoint_of_another_model_and_no_checkpoint(run: Path, refused: Refus
     line = refuse_train(refused, tmp_path, f"init_from={run}", "embedding.dimension=5")
     assert ": model.embedding.layers.2.bias is [16], not [5]" in line
     (tmp_path / "text.ckpt").write_text("no checkpoint")
-    assert "text.ckpt is not a checkpoint of this program" in refuse_train(
+    assert "checkpoint must be one that train.py wrote, got" in refuse_train(
         refused, tmp_path, f"init_from={tmp_path / 'text.ckpt'}"
     )
 
@@ -403,7 +407,7 @@ def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> 
         evaluate.main, f"run={run}", "split=tset", out
     )
     assert "Add data=coco data.root=<folder>" in refused(evaluate.main, "predictions=results.json", out)
-    assert "predictions nowhere.json does not exist" in refused(
+    assert "got nowhere.json, which does not exist" in refused(
         evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out
     )
     (tmp_path / "bad.json").write_text("{")

@@ -57,7 +57,7 @@ class Folder(InstanceData):
     """Images and masks under `root`, with or without subfolders train, val and test (conf/data/folder.yaml).
 
     Args:
-        val_share: fraction of train for validation if there is no val; without subfolders, of all images.
+        val_share: fraction of train for validation without a val split; without subfolders, of all images.
         test_share: fraction of all images for test, without subfolders. Otherwise val replaces a missing
             test.
         split_seed: of the random splits. It is separate from `seed`, so runs of several seeds share their

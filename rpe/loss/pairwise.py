@@ -67,7 +67,8 @@ class TiledHinge(torch.autograd.Function):
                 active.mul_(offsets.square().sum(-1) <= max_distance**2)
             add_products(sums, active, values, rows, columns)
         weighted_points, weight = sums[:dim].t(), sums[dim]
-        ctx.save_for_backward(weights[:, None] * weighted_points / (2 if squared else 1))  # type: ignore[attr-defined]
+        gradient = weights[:, None] * weighted_points / (2 if squared else 1)
+        ctx.save_for_backward(gradient)  # type: ignore[attr-defined]
         excess = (points * weighted_points).sum(1) - threshold * weight
         return (weights.double() * excess.double()).sum().to(points.dtype) / (8 if squared else 2)
 
@@ -289,7 +290,7 @@ def share_over_margin(
 ) -> float:
     """Return the fraction of different-group pairs whose similarity exceeds the margin.
 
-    Pairs are weighted by group as in the loss, without void. NaN if there is no such pair.
+    Pairs are weighted by group as in the loss, without void. NaN without such a pair.
     """
     points, labels = points[labels != VOID].float(), labels[labels != VOID]
     pair = weigh_negative_pairs(labels)

@@ -65,8 +65,8 @@ class Objectness(nn.Module):
 class Classifier(Objectness):
     """The class of each cell: `1 + classes` logits per cell, the background first.
 
-    Objectness = log P(object) / P(background), derived from the class logits. There is no second head, with a
-    loss of its own, that could contradict the first, and a network that only learns classes has the same
+    Objectness = log P(object) / P(background), derived from the class logits. A second head with a loss of
+    its own could contradict the first. A network that only learns classes has the same
     parts and loss terms as one that also groups.
 
     Args:

@@ -126,7 +126,7 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
             "Score the maps that it writes: predictions=<maps>."
         )
     if any(key.split(".")[0] == "task" for key in changed):
-        raise UserError("task must be the one that the run was trained for. Remove task= beside run=.")
+        raise UserError("task must be that of the run. Remove task= beside run=.")
     run = override_run(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])

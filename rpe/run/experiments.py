@@ -63,7 +63,7 @@ def list_experiments() -> str:
         [
             "Choose an experiment:",
             *(
-                f"  experiment={name:<16} read_needs {needed or 'its data'}"
+                f"  experiment={name:<16} needs {needed or 'its data'}"
                 for name, needed in read_needs().items()
             ),
             "or data alone, without an experiment's settings: "

@@ -18,7 +18,7 @@ def image_files(images: Any) -> list[Path]:
     A folder gives its files with an image's suffix. A pattern skips files that a prediction has written.
 
     Raises:
-        UserError: there is no image.
+        UserError: no image was found.
     """
     suffixes = image_suffixes()
     found: set[Path] = set()

@@ -1,6 +1,7 @@
 """Turn exceptions into the one line that a user reads."""
 
 import errno
+from difflib import get_close_matches
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -94,19 +95,23 @@ def suggest_key(error: BaseException) -> str:
     wrong = str(getattr(error, "key", ""))
     if not OmegaConf.is_dict(node):
         return ""
-    siblings = did_you_mean(wrong, [str(key) for key in node])
-    elsewhere = find_key(node._get_root(), wrong)
-    return siblings or (f". Did you mean {' or '.join(elsewhere)}?" if elsewhere else "")
+    if siblings := did_you_mean(wrong, [str(key) for key in node]):
+        return siblings
+    keys = list_keys(node._get_root())
+    inside = [key for key in keys if key.startswith(f"{node._get_full_key(None)}.")]
+    found = [key for key in inside if get_close_matches(wrong, [key.rpartition(".")[2]])]
+    found = found or [key for key in keys if key.endswith(f".{wrong}")]
+    return f". Did you mean {' or '.join(found)}?" if found else ""
 
 
-def find_key(node: Any, key: str, prefix: str = "") -> list[str]:
-    """Return the dotted keys below `node` that end in `key`, without those of Hydra itself."""
+def list_keys(node: Any, prefix: str = "") -> list[str]:
+    """Return all dotted keys below `node`, without those of Hydra itself."""
     found: list[str] = []
     for name in node:
         child = node._get_node(name)
+        found.append(f"{prefix}{name}")
         if OmegaConf.is_dict(child) and not child._is_none() and not child._is_missing() and name != "hydra":
-            path = f"{prefix}{name}."
-            found += ([path + key] if key in list(child) else []) + find_key(child, key, path)
+            found += list_keys(child, f"{prefix}{name}.")
     return found
 
 

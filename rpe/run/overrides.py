@@ -150,7 +150,8 @@ def quote_paths(argument: str, multirun: bool) -> str:
         or re.match(r"(choice|glob)\(", value)
     ):
         return argument
-    if value[0] == "[" and value[-1] == "]" and not os.path.exists(value):  # noqa: PTH110 (of a long list Path's raises)
+    # Path.exists would raise for a long list
+    if value[0] == "[" and value[-1] == "]" and not os.path.exists(value):  # noqa: PTH110
         # a list of files, whose names may hold brackets too; a list with quotes is in Hydra's grammar already
         if re.search("['\"]", value):
             return argument

@@ -86,7 +86,7 @@ def resolve_run_name(part: str, *, _root_: DictConfig) -> Any:
 
     Nothing where Hydra runs no job, as under `compose`.
     """
-    # between two jobs of a sweep there is no folder yet
+    # between two jobs of a sweep the folder is not known
     if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return [] if part == "tags" else None
     hydra = HydraConfig.get()

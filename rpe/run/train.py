@@ -204,8 +204,9 @@ def make_root_absolute(config: DictConfig) -> None:
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """Return all settings as plain containers."""
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    return plain
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def check_progress(checkpoint: dict[str, Any], epochs: int) -> None:

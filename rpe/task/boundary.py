@@ -147,11 +147,13 @@ class BoundaryTask(Task):
             self.maps[name] = self.detection(self.detector.detect, image[:, :height, :width])
 
     def on_validation_epoch_end(self) -> None:
-        self.compute_metrics(self.trainer.val_dataloaders.dataset.truth(), self.val_thresholds)  # type: ignore[union-attr]
+        truth = self.trainer.val_dataloaders.dataset.truth()  # type: ignore[union-attr]
+        self.compute_metrics(truth, self.val_thresholds)
         self.log_dict({f"val/{name}": value for name, value in self.result.figures.items()})
 
     def on_test_epoch_end(self) -> None:
-        self.compute_metrics(self.trainer.test_dataloaders.dataset.truth(), OFFICIAL)  # type: ignore[union-attr]
+        truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
+        self.compute_metrics(truth, OFFICIAL)
 
     def compute_metrics(self, truth: dict[str, Any], thresholds: int) -> None:
         """Set `result` from all ranks' maps, the same on every rank."""

@@ -209,15 +209,12 @@ def main(arguments: list[str]) -> int:
     if grouping is None:
         print("grouping.pt2 is not written, as there are no loops; iterations=5 would write five")
     else:
-        dimension = (
-            network.embedding.dimension
-            if isinstance(network, PixelEmbedding)
-            else network.embeddings[0].dimension
-        )  # type: ignore[union-attr]
-        programs["grouping.pt2"] = export_grouping(grouping, int(dimension), values["pixels"])  # type: ignore[arg-type]
+        stage: Any = network.embedding if isinstance(network, PixelEmbedding) else network.embeddings[0]
+        dimension = int(stage.dimension)
+        programs["grouping.pt2"] = export_grouping(grouping, dimension, values["pixels"])
         about["grouping.pt2"] = {
             "points": f"float32 [batch, pixel, {dimension}] of unit length",
-            "mask": "bool [batch, pixel]: False where there is no point",
+            "mask": "bool [batch, pixel]: False for missing points",
             "outputs": [f"points after {grouping.iterations} loops"],
             "bandwidth": float(grouping.concentration) ** -0.5,
         }

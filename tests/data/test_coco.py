@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from benchmarks.coco_memory import prepare
+from benchmarks.coco_memory import write_dataset
 from rpe.data.annotation_check import to_run_length
 from rpe.data.coco import Coco, CocoImages, crop_randomly, renumber
 from rpe.data.image import WARNED_FOLDERS
@@ -151,7 +151,7 @@ def test_cached_and_stretched_samples(coco_folder: Path) -> None:
 
 
 def test_the_made_data_of_the_memory_benchmark_can_be_read(tmp_path: Path) -> None:
-    prepare(tmp_path, images=40, annotations=3000)
+    write_dataset(tmp_path, images=40, annotations=3000)
     dataset = make_coco(tmp_path).dataset("train")
     assert isinstance(dataset, CocoImages) and int(dataset[0][1].max()) > 10
 

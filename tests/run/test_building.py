@@ -127,6 +127,7 @@ def test_entries_that_are_null_are_left_out() -> None:
         "Progress",
         "GradientNorm",
         "CollapseWatch",
+        "LimitingStage",
     ]
     with pytest.raises(UserError, match="callbacks.pictures.images must have a value, got none"):
         build(config("~callbacks.pictures.images"), "callbacks.pictures")

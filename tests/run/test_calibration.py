@@ -73,10 +73,10 @@ def test_what_it_was_not_fitted_for_is_refused(weights: Path) -> None:
         "",
         "[]",
         "{}",
-        '{"scores": [1], "ious": [1], "fit_settings": {}}',
+        '{"scores": [1], "ious": [1], "fitted_for": {}}',
         '{"scores": [0, 1], "ious": ["a", 1]}',
-        '{"scores": [1, 0], "ious": [0, 1], "fit_settings": {}}',
-        '{"scores": [0, 1], "ious": [0, NaN], "fit_settings": {}}',
+        '{"scores": [1, 0], "ious": [0, 1], "fitted_for": {}}',
+        '{"scores": [0, 1], "ious": [0, NaN], "fitted_for": {}}',
         "\udcff",
     ],
 )
@@ -85,7 +85,7 @@ def test_broken_and_missing_files(content: str, weights: Path) -> None:
     file.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match="calibration.json must be as rpe.tools.calibrate wrote it"):
         apply_calibration(*configs(weights.parent), weights, a_task())
-    file.write_text(json.dumps({"scores": [0, 1], "ious": [0, 1], "fit_settings": None}))
+    file.write_text(json.dumps({"scores": [0, 1], "ious": [0, 1], "fitted_for": None}))
     with pytest.raises(UserError, match="with other weights and ranker"):
         apply_calibration(*configs(weights.parent), weights, a_task())
     file.unlink()

@@ -32,9 +32,7 @@ def stop(*_: object) -> None:
 
 
 def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "task must be the one that the run was trained for" in refused(
-        evaluate.main, f"run={run}", "task=instance"
-    )
+    assert "task must be that of the run" in refused(evaluate.main, f"run={run}", "task=instance")
     assert "names must be null beside run=" in refused(evaluate.main, f"run={run}", "names=[1]")
     assert "score_threshold applies to predictions= only. Set proposal.score_threshold" in refused(
         evaluate.main, f"run={run}", "score_threshold=0.1"

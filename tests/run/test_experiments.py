@@ -28,7 +28,7 @@ def test_experiments_of_a_task() -> None:
         and "digits" in experiments_of_task("instance")
         and experiments_of_task("none") == []
     )
-    assert read_needs()["digits"].startswith("nothing")
+    assert read_needs()["digits"].startswith("no data")
 
 
 def test_a_training_chooses_its_data() -> None:

@@ -177,12 +177,12 @@ def test_every_file_has_its_answer_or_its_named_error(
     assert stop.value.code == 1
     told = capsys.readouterr()
     said = told.err
-    assert "left out, as their suffix is no image's: 1 *.txt" in told.out
+    assert "skipped, as their suffix is not of an image: 1 *.txt" in told.out
     assert (
         "  one: constant, all values are 0 of 255" in told.out
         and "grey" not in told.out.split("may show nothing:")[1]
     )
-    assert "error: 6 of 16 images could not be done, all others are done" in said and "Traceback" not in said
+    assert "error: 6 of 16 images failed, all others are done" in said and "Traceback" not in said
     for name, reason in {
         "text.jpg": "does not decode",
         "empty.png": "does not decode",
@@ -229,8 +229,8 @@ def test_an_answer_that_cannot_be_written_stops_no_other(
         )
     said = capsys.readouterr().err
     assert (
-        "1 of 4 images could not be done" in said
-        and "cannot be read, or its answer written (Is a directory)" in said
+        "1 of 4 images failed" in said
+        and "cannot be read, or its output not be written (Is a directory)" in said
     )
     assert len(list((tmp_path / "out" / "objects").iterdir())) == 3
 
@@ -318,7 +318,7 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
         "proposal.foreground_thresholds=[0.1]",
         "tile=null",
     )
-    assert "holds a prediction with other settings and tile: name another output folder" in said
+    assert "its prediction has other settings and tile" in said
     assert "run folder must be one that train.py wrote, got nowhere, which does not exist" in refused(
         predict.main, "run=nowhere", image
     )
@@ -407,7 +407,7 @@ def test_a_prediction_without_any_object_says_so(
     named = [f"run={run / 'run'}", f"images={run / 'val'}"]
     command_line(predict.main, *named, f"output={tmp_path / 'none'}", *OPTIONS, "proposal.min_area=100000")
     assert (
-        "note: no object in any image: proposal.foreground_thresholds [0.05], proposal.score_threshold 0, proposal.min_area 100000"
+        "note: no image has an object under proposal.foreground_thresholds [0.05], proposal.score_threshold 0, proposal.min_area 100000"
         in capsys.readouterr().out
     )
     command_line(predict.main, *named, f"output={tmp_path / 'some'}", *OPTIONS)

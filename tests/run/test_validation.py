@@ -38,7 +38,7 @@ def test_plain_values_against_annotations(expected: Any, good: list[Any], bad: l
 
 def test_types_and_values_in_words() -> None:
     assert name_type(int | float | None) == "a number or null"
-    assert name_type(list[int] | str | int) == "a list of integers or text or a whole number"
+    assert name_type(list[int] | str | int) == "a list of integers or text or an integer"
     assert name_type(list[str]) == "a list of names"
     assert name_type(bool | Literal["warn"]) == "true or false or 'warn'"
     assert [format_value(value) for value in (None, True, 1.5, "a", ["a"])] == [

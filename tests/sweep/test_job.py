@@ -70,9 +70,7 @@ def test_the_same_command_skips_goes_on_and_repeats(
     capsys.readouterr()
     command_line(train.main, *TINY, *swept)
     said = capsys.readouterr().out
-    assert (
-        said.count("is done already") == 1 and "4 points are done: python -m rpe.tools.report sweep=" in said
-    )
+    assert said.count("is done already") == 1 and "4 jobs are done: python -m rpe.tools.report sweep=" in said
     assert said.count("epoch 1/2 ") == 1 == said.count("epoch 2/2 "), (
         "only the one without a checkpoint trains again"
     )

@@ -17,7 +17,7 @@ def test_the_fit_finds_which_feature_tells_the_quality() -> None:
     features = torch.randn(600, 13) * 5 + 100  # not standardised
     quality = torch.sigmoid(features[:, 4] - 100)
     ranker = LearnedRanker(channels=3, hidden=16)
-    before, after = ranking.fit(ranker, features, quality, torch.ones(600), epochs=40, seed=0)
+    before, after = ranking.fit_ranker(ranker, features, quality, torch.ones(600), epochs=40, seed=0)
     expected = ranker.layers(features)[:, 0].sigmoid()
     assert after < before and float(np.corrcoef(expected.detach(), quality)[0, 1]) > 0.9
 

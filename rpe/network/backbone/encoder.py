@@ -34,8 +34,8 @@ class Encoder(nn.Module):
 
     The sizes that a model accepts are found by trying. Window attention needs multiples of stride x window.
     Position biases of a fixed number of tokens (BEiT, LeViT, Hiera) need a single size. For the latter,
-    images are cut into tiles of that size, each encoded separately: there is no attention beyond a tile, and
-    a warning is given.
+    images are cut into tiles of that size, each encoded without attention to the others, and a warning is
+    given.
 
     Attributes:
         strides: of the stages, as timm declares them; convolutions without padding end up a few cells short.

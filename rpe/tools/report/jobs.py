@@ -93,7 +93,7 @@ def read_record(
     """Read sweep.yaml.
 
     Returns:
-        The values of each job's overrides by folder name; None where there is no readable record.
+        The values of each job's overrides by folder name; None without a readable record.
         The commands.
         The text of each job's overrides.
     """
