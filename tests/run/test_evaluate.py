@@ -107,9 +107,8 @@ def test_predictions_are_scored_by_the_task(
     assert "names must be text or integers, got 100000.0" in refused(evaluate.main, *named, "names=[1e5]")
     assert "names must be a list or null, got 7" in refused(evaluate.main, *named, "names=7")
     monkeypatch.setattr(InstanceTask, "takes", type("BoundaryData", (SplitData,), {}))
-    assert (
-        "data digits (Digits) is not what rpe.task.instance.InstanceTask takes: it needs BoundaryData"
-        in refused(evaluate.main, *named)
+    assert "data must be BoundaryData for rpe.task.instance.InstanceTask, got digits (Digits)." in refused(
+        evaluate.main, *named
     )
     monkeypatch.setattr(building, "build_data", stop)
 
