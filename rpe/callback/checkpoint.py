@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from rpe.callback.metrics_csv import MetricsCsv
 from rpe.older_runs import with_todays_weights
 
 
@@ -46,6 +48,15 @@ class Checkpoint(ModelCheckpoint):
 
     def __init__(self, folder: Path, filename: str, monitor: str | None) -> None:
         super().__init__(dirpath=folder, filename=filename, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Write the epoch's row before the last checkpoint. Lightning logs it after; a run killed in between would resume without it."""
+        if self.monitor is None:
+            means = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("val/")}
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsCsv):
+                    logger.log_metrics({**means, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+        super().on_train_epoch_end(trainer, task)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The state of the run as if it had always lain here."""

@@ -150,7 +150,9 @@ def check_unused(folder: Path) -> None:
         UserError: the folder holds a run already.
     """
     if is_first_rank() and (folder / "checkpoints").exists():
-        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or name another folder")
+        resumable = last_checkpoint(folder).is_file()
+        remedy = f"go on with it by resume={folder}" if resumable else "it has no checkpoints/last.ckpt to resume from: remove it"
+        raise UserError(f"{folder} holds a run already: {remedy}, or name another folder")
 
 
 def make_root_absolute(config: DictConfig) -> None:
