@@ -145,6 +145,7 @@ def run_as_asked(config: DictConfig) -> DictConfig:
 
 def write_result(result: Result, folder: Path, data: SplitData, split: str, run: dict[str, Any]) -> dict[str, float]:
     """Files, pictures and figures, these last, as they say that all is there; returns them."""
+    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier command, whose files are replaced now
     for name, content in result.files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)
