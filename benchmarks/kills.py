@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,9 +168,13 @@ def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, *arguments], stdout=stream, stderr=stream, cwd=ROOT, start_new_session=True)
 
 
-def file_in_writing(folder: Path) -> str:
-    """The name of a file that is being written, or nothing."""
-    return next((file.name for pattern in UNFINISHED for file in folder.rglob(pattern)), "")
+def unfinished_files(folder: Path) -> dict[Path, float]:
+    """The files that are being written, or were when a command was killed, and when they were changed last."""
+    found = {}
+    for file in (file for pattern in UNFINISHED for file in folder.rglob(pattern)):
+        with suppress(FileNotFoundError):  # it is finished now
+            found[file] = file.stat().st_mtime
+    return found
 
 
 def processor_seconds(process: int) -> float:
@@ -183,13 +188,14 @@ def processor_seconds(process: int) -> float:
 
 def run(arguments: list[str], folder: Path, log: Path, moment: float = math.inf, wait_for_writing: bool = False) -> Ending:
     """Run a command, and kill it with all its children after so many seconds of the processor, if it has not ended before."""
+    before = unfinished_files(folder)
     process = start(arguments, log)
     used, latest = 0.0, math.inf
     while process.poll() is None:
         used = max(used, processor_seconds(process.pid))
         if used > moment:
             latest = min(latest, time.monotonic() + PATIENCE)
-            writing = file_in_writing(folder)
+            writing = next((file.name for file, changed in unfinished_files(folder).items() if before.get(file) != changed), "")
             if writing or not wait_for_writing or time.monotonic() > latest:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -286,6 +292,7 @@ def measure(name: str, case: Case, folder: Path, kills: int, chance: random.Rand
             found += unreadable(killed)
             what = f"kill {number} at {ending.seconds:.1f} of {undisturbed.seconds:.1f} s | {ending.writing}"
         else:
+            found += [f"{file.relative_to(killed)} is left" for file in unfinished_files(killed)]
             found += differences(whole, killed) + ([f"exit status {ending.status}"] if ending.status else [])
             what = f"ended after {ending.seconds:.1f} s |"
             if number < kills:  # this kill came too late
