@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from rpe.callbacks.metrics_csv import MetricsCsv
 from rpe.older_runs import with_todays_weights
 
 
@@ -56,6 +58,19 @@ class Checkpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Write the epoch's row before the last checkpoint.
+
+        Lightning logs it afterwards, so a run killed in between would resume without it.
+        """
+        if self.monitor is None:
+            metrics = trainer.callback_metrics.items()
+            means = {name: float(value) for name, value in metrics if not name.startswith("val/")}
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsCsv):
+                    logger.log_metrics({**means, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+        super().on_train_epoch_end(trainer, task)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state, with all paths moved to this run's folder."""

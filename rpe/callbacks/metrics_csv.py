@@ -24,7 +24,8 @@ class MetricsCsv(Logger):
             with self.file.open(newline="") as stream:
                 for row in csv.DictReader(stream):
                     values = {name: float(value) for name, value in row.items() if value}
-                    self.rows[int(values["epoch"])] = values
+                    epoch = int(values["epoch"])
+                    self.rows[epoch] = {**values, "epoch": epoch}
 
     @property
     def name(self) -> str:

@@ -170,6 +170,7 @@ def write_result(
 
     A folder with `metrics.json` is complete, so it is written last.
     """
+    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier command
     for name, content in result.files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)

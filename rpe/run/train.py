@@ -190,10 +190,10 @@ def check_unused(folder: Path) -> None:
         UserError: the folder holds a run.
     """
     if is_first_rank() and (folder / "checkpoints").exists():
-        raise UserError(
-            f"hydra.run.dir must be a new folder, got {folder}, which holds a run. "
-            f"Add resume={folder} to continue it."
-        )
+        remedy = f"Add resume={folder} to continue it."
+        if not last_checkpoint(folder).is_file():
+            remedy = "It has no checkpoints/last.ckpt to continue from. Remove it, or name another folder."
+        raise UserError(f"hydra.run.dir must be a new folder, got {folder}, which holds a run. {remedy}")
 
 
 def make_root_absolute(config: DictConfig) -> None:

@@ -14,7 +14,7 @@ def test_one_row_an_epoch_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
     again.log_metrics({"epoch": 2, "train/loss": 0.5}, step=9)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert [(row["epoch"], row["train/loss"], row["val/AR@10"]) for row in rows] == [
-        ("0.0", "1.5", "0.25"),
+        ("0", "1.5", "0.25"),
         ("1", "1.0", ""),
         ("2", "0.5", ""),
     ]

@@ -113,6 +113,20 @@ def test_predictions_are_scored_by_the_task(
     monkeypatch.setattr(building, "build_data", stop)
 
 
+def test_an_evaluation_that_ends_while_it_writes_leaves_no_earlier_metrics(
+    command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The tables of one command must not lie beside the metrics of another."""
+    named = [f"predictions={tmp_path}", "data=digits", f"hydra.run.dir={tmp_path / 'out'}"]
+    monkeypatch.setattr(InstanceTask, "score", staticmethod(lambda *_: Result({"AP": 0.5})))
+    command_line(evaluate.main, *named)
+    assert (tmp_path / "out" / "metrics.json").is_file()
+    monkeypatch.setattr("rpe.run.evaluate.pictures_of", stop)
+    with pytest.raises(InterruptedError):
+        command_line(evaluate.main, *named)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
 def test_ctrl_c_is_one_line_that_says_where_to_go_on(
     command_line: Callable[..., None],
     capsys: pytest.CaptureFixture[str],

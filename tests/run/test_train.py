@@ -16,6 +16,7 @@ from wandb_files import wandb_files
 
 import evaluate
 import train
+from rpe.callbacks.checkpoint import WholeCheckpoints
 from rpe.loss import InstanceLoss
 from rpe.network.backbone.decoder import ConvolutionBlock
 from rpe.structures import Batch
@@ -80,6 +81,40 @@ def test_more_epochs_are_remembered_by_the_next_resume(
     assert yaml.safe_load((run / "resumed.yaml").read_text()) == {"trainer.max_epochs": 2}, (
         "a slip is not remembered"
     )
+
+
+def test_a_run_that_ends_with_its_checkpoint_keeps_the_row_of_its_epoch(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning logs an epoch's means after its checkpoint: what is killed in between resumes after the epoch, and never logs them."""
+    settings = [*TINY, "trainer.max_epochs=2", "callbacks.pictures=null"]
+    command_line(train.main, *settings, f"hydra.run.dir={tmp_path / 'whole'}")
+    save = WholeCheckpoints.save_checkpoint
+
+    def killed(io: WholeCheckpoints, checkpoint: dict, path: str, storage_options: object = None) -> None:
+        save(io, checkpoint, path, storage_options)
+        if Path(path).name == "last.ckpt":
+            raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(WholeCheckpoints, "save_checkpoint", killed)
+        command_line(train.main, *settings, f"hydra.run.dir={tmp_path / 'killed'}")
+    command_line(train.main, f"resume={tmp_path / 'killed'}")
+    assert (tmp_path / "killed" / "metrics.csv").read_text() == (
+        tmp_path / "whole" / "metrics.csv"
+    ).read_text()
+
+
+def test_a_run_without_its_last_checkpoint_is_neither_resumed_nor_written_over(
+    command_line: CommandLine, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    """As when it is killed between the best checkpoint and the last one of its first epoch."""
+    run = tmp_path / "run"
+    command_line(train.main, *TINY, "trainer.max_epochs=1", "callbacks.pictures=null", f"hydra.run.dir={run}")
+    (run / "checkpoints" / "last.ckpt").unlink()
+    assert "resume must have a checkpoint, got " in refused(train.main, f"resume={run}")
+    line = refused(train.main, *TINY, f"hydra.run.dir={run}")
+    assert "has no checkpoints/last.ckpt to continue from. Remove it" in line and "resume=" not in line
 
 
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(command_line: CommandLine, tmp_path: Path) -> None:
