@@ -42,7 +42,7 @@ from rpe.task.instance import InstanceTask
 Advance = Callable[[float], None]
 """A callback that receives the share of an image that is done."""
 
-Answer = tuple[dict[str, np.ndarray], list[dict[str, Any]]]
+Answer = tuple[dict[str, np.ndarray], list[dict[str, Any]], list[dict[str, Any]] | None]
 """Maps by the folder that keeps them, and the rows of an image's objects."""
 
 TABLE_SECONDS = 15.0
@@ -189,12 +189,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def predict_objects(segmenter: Segmenter, image: UInt8[Tensor, "3 _ _"], advance: Advance) -> Answer:
-    """Return label map, overlay and rows of an image's objects."""
+    """Return label map, overlay, rows of an image's objects, and rows of all its ranked masks."""
     found = segmenter.find(image, advance)
-    return {
-        "labels": found.labels.astype(np.uint16),
-        "overlays": found.overlay(to_array(image)),
-    }, list_objects(found)
+    maps = {"labels": found.labels.astype(np.uint16), "overlays": found.overlay(to_array(image))}
+    ids = list(found.categories) or [1]
+    proposals = None if found.proposals is None else found.proposals.to_coco(0, ids)
+    return maps, list_objects(found), proposals
 
 
 @torch.no_grad()
@@ -218,7 +218,7 @@ def predict_boundaries(
             relative_slice(tile.rows, tile.core_rows), relative_slice(tile.columns, tile.core_columns)
         ]
         advance(number / len(tiles))
-    return {"boundaries": strength, "overlays": overlay_boundaries(to_array(image), strength)}, []
+    return {"boundaries": strength, "overlays": overlay_boundaries(to_array(image), strength)}, [], None
 
 
 def to_array(image: UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
@@ -251,10 +251,10 @@ def predict_images(
                 image = reader.read(file)
                 if (fault := describe_fault(image)) is not None:
                     faults[name] = fault
-                maps, rows = answer(
+                maps, rows, proposals = answer(
                     image, lambda share, number=number, name=name: progress.show(number + share, name)
                 )
-                writer.write(name, file, maps, rows, (image.shape[1], image.shape[2]))
+                writer.write(name, file, maps, rows, (image.shape[1], image.shape[2]), proposals)
             except UserError as error:
                 failed[file] = str(error)
             except OSError as error:

@@ -102,7 +102,15 @@ class PredictionWriter:
             piece.is_file() and file.is_file() and json.loads(piece.read_text())["stamp"] == file_stamp(file)
         )
 
-    def write(self, name: str, file: Path, maps: Node, rows: list[Node], size: tuple[int, int]) -> None:
+    def write(
+        self,
+        name: str,
+        file: Path,
+        maps: Node,
+        rows: list[Node],
+        size: tuple[int, int],
+        proposals: list[Node] | None = None,
+    ) -> None:
         """Write the output of one image.
 
         Args:
@@ -111,6 +119,7 @@ class PredictionWriter:
             maps: pixels by folder.
             rows: the image's objects, from `list_objects`.
             size: (height, width).
+            proposals: the rows of all its ranked masks; None for an image that was cut into tiles.
         """
         for part, pixels in maps.items():
             (self.folder / part).mkdir(exist_ok=True)
@@ -121,6 +130,7 @@ class PredictionWriter:
             "stamp": file_stamp(file),
             "size": list(size),
             "objects": rows,
+            "proposals": proposals,
         }
         write_whole(self.folder / "objects" / f"{name}.json", json.dumps(piece))
         self.images[name] = piece["source"]
@@ -137,7 +147,8 @@ class PredictionWriter:
     def write_tables(self) -> None:
         """Write `results.json`, `objects.csv` and `predictions.yaml` of all finished images.
 
-        One image at a time is in memory.
+        Also `proposals.json`, all ranked masks, unless an image was cut into tiles: it has the average recall
+        of `evaluate.py run=`. One image at a time is in memory.
         """
         self.write_about()
         if not self.made["objects"]:
@@ -145,6 +156,7 @@ class PredictionWriter:
         files = file_names(self.images)
         ids, self.objects = number_images(files), 0
         results, table = (self.folder / f"{name}.writing" for name in ("results.json", "objects.csv"))
+        self.write_proposals(ids, files)
         with results.open("w") as rows, table.open("w", newline="") as lines:
             writer, before = csv.writer(lines), "["
             writer.writerow(CSV_COLUMNS)
@@ -172,6 +184,24 @@ class PredictionWriter:
             rows.write("]" if before != "[" else "[]")
         for file in (results, table):
             file.replace(file.with_suffix(""))
+
+    def write_proposals(self, ids: dict[str, int], files: dict[str, str]) -> None:
+        """Write `proposals.json` of all finished images, or remove it where an image has none."""
+        file, complete, before = self.folder / "proposals.json", True, "["
+        partial = file.with_suffix(".json.writing")
+        with partial.open("w") as rows:
+            for piece in self.read_pieces():
+                complete &= piece.get("proposals") is not None
+                named = {"image_id": ids[piece["name"]], "file_name": files[piece["name"]]}
+                for one in piece.get("proposals") or []:
+                    rows.write(before + json.dumps(one | named))
+                    before = ",\n"
+            rows.write("]" if before != "[" else "[]")
+        if complete:
+            partial.replace(file)
+        else:
+            partial.unlink()
+            file.unlink(missing_ok=True)
 
 
 def file_names(sources: dict[str, str]) -> dict[str, str]:

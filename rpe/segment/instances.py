@@ -8,7 +8,7 @@ from jaxtyping import Float, Int32, Int64, UInt8
 from scipy.ndimage import find_objects
 
 from rpe.overlay import overlay
-from rpe.structures import RunLength, UserError, encode_labels
+from rpe.structures import Proposals, RunLength, UserError, encode_labels
 
 
 @dataclass
@@ -20,12 +20,14 @@ class Instances:
         scores: in [0, 1].
         classes: from 1; 0 where the network knows no classes.
         categories: ids and names of class 1, 2, ..; empty where the network knows no classes.
+        proposals: all ranked masks, which may overlap; None for an image that was cut into tiles.
     """
 
     labels: Int32[np.ndarray, "height width"]
     scores: Float[np.ndarray, " object"]
     classes: Int64[np.ndarray, " object"]
     categories: dict[int, str] = field(default_factory=dict)
+    proposals: Proposals | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

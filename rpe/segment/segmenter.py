@@ -94,7 +94,9 @@ class Segmenter:
         if len(tiles) == 1:
             # masks at the original's size directly, as in evaluation
             (whole,) = cut_tiles(size, None, 0, 1)
-            found = stitch_tiles([whole], self.pieces(seen, tiles, size, advance), size)
+            pieces = self.pieces(seen, tiles, size, advance)
+            found = stitch_tiles([whole], pieces, size)
+            found.proposals = pieces[0].proposals
         else:
             found = stitch_tiles(tiles, self.pieces(seen, tiles, None, advance), cut)
             found.labels = found.labels if cut == size else resize_labels(found.labels, size)
@@ -156,13 +158,14 @@ class Segmenter:
         if proposals.classes is not None and probability is not None:
             # a component of the class map has only its class, which stands for its mode
             classes = proposals.classes[chosen]
-            return Piece(labels.astype(np.int32), scores, np.eye(len(probability))[classes], classes)
+            modes = np.eye(len(probability))[classes]
+            return Piece(labels.astype(np.int32), scores, modes, classes, proposals)
         classes = np.zeros(len(chosen), dtype=np.int64)
         if probability is not None and chosen:
             means = average_inside([proposals.masks[index] for index in chosen], probability)
             classes = means[:, 1:].argmax(1) + 1
         modes = compute_modes(labels, len(chosen), output.points, geometry)
-        return Piece(labels.astype(np.int32), scores, modes, classes)
+        return Piece(labels.astype(np.int32), scores, modes, classes, proposals)
 
 
 def network_period(network: torch.nn.Module) -> int:

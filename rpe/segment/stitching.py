@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 
 from rpe.segment.instances import Instances
 from rpe.segment.tiles import Tile, place_box, relative_slice, shift_slice
-from rpe.structures import BACKGROUND
+from rpe.structures import BACKGROUND, Proposals
 
 CLOSE = 0.9
 """Calibrated similarity of modes at which two tiles' objects are the same one, if half of the smaller shared
@@ -30,13 +30,14 @@ of 1/2. Training pushes different objects below the margin, 1/2 by default; this
 class Piece:
     """The objects of one tile: labels 1, 2, .. of its pixels, and each object's score, mode and class.
 
-    The class is 0 where the network has no classes.
+    The class is 0 where the network has no classes. `proposals` are all ranked masks of the tile.
     """
 
     labels: Int32[np.ndarray, "height width"]
     scores: Float[np.ndarray, " object"]
     modes: Float[np.ndarray, "object dim"]
     classes: Int64[np.ndarray, " object"]
+    proposals: Proposals | None = None
 
 
 Key = tuple[int, int]

@@ -380,25 +380,30 @@ def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(
     images = f"images={root / 'val'}/**/*.png"
     options = [*OPTIONS, "proposal.bandwidths=[0.3]"]
     command_line(predict.main, f"run={run / 'run'}", images, f"output={tmp_path / 'out'}", *options)
-    command_line(
-        evaluate.main,
-        f"predictions={tmp_path / 'out' / 'results.json'}",
-        *data,
-        "score_threshold=0",
-        f"hydra.run.dir={tmp_path / 'theirs'}",
-    )
+    for name in ("results", "proposals"):
+        command_line(
+            evaluate.main,
+            f"predictions={tmp_path / 'out' / name}.json",
+            *data,
+            "score_threshold=0",
+            f"hydra.run.dir={tmp_path / name}",
+        )
     handling = ["data.longest_side=48", "data.percentile_range=[1,99]", "data.num_workers=0"]
     command_line(
         evaluate.main, f"run={run / 'run'}", *data, *handling, *options, f"hydra.run.dir={tmp_path / 'ours'}"
     )
-    theirs, ours = (
-        json.loads((tmp_path / who / "metrics.json").read_text())["figures"] for who in ("theirs", "ours")
+    theirs, proposed, ours = (
+        json.loads((tmp_path / who / "metrics.json").read_text())["figures"]
+        for who in ("results", "proposals", "ours")
     )
     same = [name for name in ours if name.startswith(("AP", "PQ", "SQ", "RQ", "recall50"))]
     assert len(same) > 20 and {name: theirs[name] for name in same} == pytest.approx(
         {name: ours[name] for name in same}, abs=1e-9
     )
     assert theirs["AR@10"] > 0 < ours["AR@10"], (theirs["AR@10"], ours["AR@10"], theirs["masks-per-image"])
+    # those of the embedding need the network
+    ours = {name: value for name, value in ours.items() if name in proposed}
+    assert proposed == pytest.approx(ours, abs=1e-9) and {"AR@10", "AR@1000", "score-ECE"} <= ours.keys()
 
 
 def test_a_prediction_without_any_object_says_so(
