@@ -411,7 +411,7 @@ def test_slips_while_evaluating(run: Path, refused: Refused, tmp_path: Path) -> 
         evaluate.main, "predictions=nowhere.json", "data=digits", "data.seed=0", out
     )
     (tmp_path / "bad.json").write_text("{")
-    assert "bad.json is not JSON" in refused(
+    assert "bad.json must be JSON, got a file that ends too early" in refused(
         evaluate.main, f"predictions={tmp_path / 'bad.json'}", "data=digits", "data.seed=0", out
     )
     assert "checkpoint must exist, got nothere.ckpt" in refused(

@@ -142,7 +142,7 @@ def test_mistakes_are_refused(root: Path, refused: Callable[..., str], tmp_path:
     needs = refused(
         train.main, "task=boundary", "loss=boundary", "data=bsds", f"data.root={root}", "experiment=coco"
     )
-    assert "loss must have options of pairwise, grouping_target" in needs
+    assert "data must have options of name, root" in needs
     assert "detection.scales must be one or more numbers > 0, got [0]" in refused(
         train.main, *SMALL, f"data.root={root}", "detection.scales=[0]"
     )
