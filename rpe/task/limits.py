@@ -1,5 +1,6 @@
 """Which stage limits a trained network: each stage in turn is replaced by the truth."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,6 +40,7 @@ class Limits:
         objectness: true objectness with the trained embedding.
         embedding: trained objectness with a true embedding, one point for each object.
         both: true objectness and embedding at the network's resolution.
+        bound: what ten masks an image can reach at most, less than 1 where images have more objects.
     """
 
     images: int
@@ -47,12 +49,13 @@ class Limits:
     objectness: float
     embedding: float
     both: float
+    bound: float
 
     def gains(self) -> dict[str, float]:
-        """Return the AR@10 that each stage costs: what its replacement gains; for resolution, 1 - `both`."""
+        """Return the AR@10 that each stage costs: the gain of its replacement; of resolution, `bound - both`."""
         stages = ("ranking", "objectness", "embedding")
         gains = {stage: getattr(self, stage) - self.trained for stage in stages}
-        return gains | {"resolution": 1 - self.both}
+        return gains | {"resolution": self.bound - self.both}
 
     def describe(self) -> str:
         """Return one line that names the limiting stage and its remedy."""
@@ -62,7 +65,7 @@ class Limits:
             f"the {limiting} limits most: {REMEDIES[limiting]}. AR@10 on {self.images} validation images is "
             f"{self.trained:.3f}; {self.ranking:.3f} with ideal ranking, "
             f"{self.objectness:.3f} with true objectness, "
-            f"{self.embedding:.3f} with a true embedding, {self.both:.3f} with both"
+            f"{self.embedding:.3f} with a true embedding, {self.both:.3f} with both, {self.bound:.3f} at most"
         )
 
 
@@ -91,7 +94,9 @@ def measure_limits(segmenter: Segmenter, samples: list[Sample], truth: Truth) ->
         {**row, "score": float(iou)} for row, iou in zip(rows["trained"], ious, strict=True) if iou == iou
     ]
     recall = {name: average_recall(seen, results, "own")["AR@10"] for name, results in rows.items()}
-    return Limits(images=len(samples), **recall)
+    counts = Counter(one["image_id"] for one in seen["annotations"] if not one.get("iscrowd", 0))
+    bound = sum(min(10, count) for count in counts.values()) / max(1, counts.total())
+    return Limits(images=len(samples), bound=bound, **recall)
 
 
 def with_true_objectness(output: NetworkOutput, labels: Int64[Tensor, "height width"]) -> NetworkOutput:

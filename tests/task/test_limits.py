@@ -78,6 +78,13 @@ def test_the_wrong_stage_is_named(stage: str, change) -> None:
 
 
 def test_coarse_output_is_a_matter_of_resolution() -> None:
-    found = Limits(8, trained=0.5, ranking=0.55, objectness=0.55, embedding=0.6, both=0.61)
+    found = Limits(8, trained=0.5, ranking=0.55, objectness=0.55, embedding=0.6, both=0.61, bound=1.0)
     assert found.describe().startswith("the resolution limits most: lower backbone.stride")
     assert "AR@10 on 8 validation images is 0.500; 0.550 with ideal ranking" in found.describe()
+
+
+def test_more_objects_than_masks_are_no_matter_of_resolution() -> None:
+    found = Limits(8, trained=0.3, ranking=0.32, objectness=0.35, embedding=0.45, both=0.5, bound=0.6)
+    assert found.gains()["resolution"] == pytest.approx(0.1)
+    assert found.describe().startswith("the embedding limits most: ")
+    assert found.describe().endswith("0.500 with both, 0.600 at most")
