@@ -52,7 +52,7 @@ class Limits:
     bound: float
 
     def gains(self) -> dict[str, float]:
-        """Return the AR@10 that each stage costs, the gain of its replacement; of resolution, `bound - both`."""
+        """Return the AR@10 that each stage costs: its replacement's gain; of resolution, `bound - both`."""
         stages = ("ranking", "objectness", "embedding")
         gains = {stage: getattr(self, stage) - self.trained for stage in stages}
         return gains | {"resolution": self.bound - self.both}
