@@ -132,8 +132,9 @@ def todays_run(run: Settings) -> Settings:
     for group, options in OPTIONS.items():
         if isinstance(node := settings.get(group), dict):
             settings[group] = renamed(node, options)
-    if "pairwise" in settings.get("loss", {}):
-        settings["loss"]["pairwise"].setdefault("_target_", "rpe.loss.SampledPairwiseLoss")
+    loss = settings.get("loss")
+    if isinstance(loss, dict) and isinstance(loss.get("pairwise"), dict):
+        loss["pairwise"].setdefault("_target_", "rpe.loss.SampledPairwiseLoss")
     return {key: with_todays_targets(value) for key, value in settings.items()}
 
 

@@ -124,3 +124,8 @@ def test_every_name_of_today_is_an_option() -> None:
             for name in node[key]
         }
         assert set(options.values()) <= keys and not set(options) & keys
+
+
+@pytest.mark.parametrize("loss", [None, "text", {"pairwise": 5}, {"pairwise": None}])
+def test_a_loss_that_is_not_one_is_left_to_the_checks(loss: object) -> None:
+    assert todays_run({"loss": loss}) == {"loss": loss}
