@@ -1,30 +1,13 @@
 """A perfect embedding and a useless one have the metrics that they should."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from digits_task import make_task
 
-import rpe.run
-import rpe.task.instance_result
 from rpe.data.digits import DigitScenes
-from rpe.data.module import InstanceData
 from rpe.structures import FeatureMap, NetworkOutput
 from rpe.task.embedding_metrics import embedding_metrics, mean_of_images, sample_evenly
 from rpe.task.instance import InstanceTask
-
-CONF = Path(__file__).parent.parent.parent / "conf"
-FIRST_STEPS = Path(__file__).parent / "first_steps.json"
-
-
-def make_task(*overrides: str) -> tuple[InstanceTask, InstanceData]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["experiment=digits", *overrides])
-        torch.manual_seed(0)
-        task, data = rpe.run.build_task(config), rpe.run.build_data(config)
-    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
-    return task, data
 
 
 def metrics_of(task: InstanceTask, output: NetworkOutput, labels: torch.Tensor) -> dict[str, float]:

@@ -5,27 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
 
 import rpe.run
 import rpe.task.instance_result
-from rpe.data.module import InstanceData, SplitData
+from rpe.data.module import SplitData
 from rpe.structures import encode_mask
-from rpe.task.instance import InstanceTask
 from rpe.task.instance_result import InstanceResult
-
-CONF = Path(__file__).parent.parent.parent / "conf"
-FIRST_STEPS = Path(__file__).parent / "first_steps.json"
-
-
-def make_task(*overrides: str) -> tuple[InstanceTask, InstanceData]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["experiment=digits", *overrides])
-        torch.manual_seed(0)
-        task, data = rpe.run.build_task(config), rpe.run.build_data(config)
-    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
-    return task, data
 
 
 @pytest.mark.parametrize(
