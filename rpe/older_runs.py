@@ -82,6 +82,7 @@ ADDED: dict[str, Settings] = {
     "rpe.loss.InstanceLoss": {"assignment_weight": 0.0, "assignment_concentration": 10.0},
     "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0},
+    "rpe.network.head.BoundaryClassifier": {"features": False},
     "rpe.callbacks.pictures.Pictures": {"images_in_training": 0},
     "rpe.data.voc.Voc": {"copy_paste": 0.0},
     "rpe.task.optimizer.adamw": {"encoder_scale": 1.0},

@@ -100,28 +100,32 @@ class BoundaryClassifier(nn.Module):
     Args:
         dimension: of the stages' points.
         stages: their number.
+        channels: of the finest feature map.
         hidden: channels between the two convolutions, 3 x 3 and 1 x 1, that fuse the stages.
         upscale: as in `Objectness`; for the fused map only.
+        features: the fused logit also reads the finest feature map; the embeddings alone are few numbers.
 
     Raises:
         UserError: an option is out of range.
     """
 
-    def __init__(self, dimension: int, stages: int, hidden: int, upscale: int) -> None:
+    def __init__(
+        self, dimension: int, stages: int, channels: int, hidden: int, upscale: int, features: bool
+    ) -> None:
         super().__init__()
         if hidden < 1 or upscale < 1:
             raise UserError(f"head.hidden and head.upscale must be >= 1, got {hidden} and {upscale}.")
-        self.upscale = upscale
+        self.upscale, self.features = upscale, features
         self.single = nn.ModuleList(nn.Conv2d(dimension, 1, 1) for _ in range(stages))
         self.fused = nn.Sequential(
-            nn.Conv2d(dimension * stages, hidden, 3, padding=1),
+            nn.Conv2d(dimension * stages + channels * features, hidden, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, upscale**2, 1),
             nn.PixelShuffle(upscale),
         )
 
-    def forward(self, points: list[FeatureMap]) -> tuple[list[FeatureMap], FeatureMap]:
-        """Return the logits of each stage, and the fused ones, in fp32.
+    def forward(self, points: list[FeatureMap], feature: FeatureMap) -> tuple[list[FeatureMap], FeatureMap]:
+        """Return the logits of each stage, and the fused ones, in fp32; `feature` is the finest map.
 
         Raises:
             UserError: the upscale does not divide the finest stride.
@@ -132,5 +136,6 @@ class BoundaryClassifier(nn.Module):
             FeatureMap(layer(stage.values).float(), stage.stride)
             for layer, stage in zip(self.single, points, strict=True)
         ]
-        together = torch.cat([resize_map(stage.values, finest.values.shape[-2:]) for stage in points], 1)
-        return single, FeatureMap(self.fused(together).float(), finest.stride // self.upscale)
+        together = [resize_map(stage.values, finest.values.shape[-2:]) for stage in points]
+        together += [feature.values] if self.features else []
+        return single, FeatureMap(self.fused(torch.cat(together, 1)).float(), finest.stride // self.upscale)

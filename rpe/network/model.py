@@ -67,10 +67,9 @@ class BoundaryDetector(nn.Module):
 
     def detect(self, images: Float[Tensor, "batch 3 height width"]) -> Boundaries:
         """Run the network without loops, as inference does."""
-        points = [
-            embedding(stage) for embedding, stage in zip(self.embeddings, self.backbone(images), strict=True)
-        ]
-        single, fused = self.classifier(points)
+        stages = self.backbone(images)
+        points = [embedding(stage) for embedding, stage in zip(self.embeddings, stages, strict=True)]
+        single, fused = self.classifier(points, stages[0])
         return Boundaries(points, single, fused)
 
     def forward(

@@ -230,7 +230,12 @@ def build_detector(config: DictConfig) -> BoundaryDetector:
     backbone = build(config, "backbone")
     embeddings = [build(config, "embedding", channels=channels) for channels in backbone.channels]
     classifier = build_part(
-        config, "head", BoundaryClassifier, dimension=embeddings[0].dimension, stages=len(embeddings)
+        config,
+        "head",
+        BoundaryClassifier,
+        dimension=embeddings[0].dimension,
+        stages=len(embeddings),
+        channels=backbone.channels[0],
     )
     return BoundaryDetector(backbone, embeddings, build(config, "grouping"), classifier)
 

@@ -30,26 +30,39 @@ def test_subdivision_must_divide_the_stride() -> None:
         Objectness(channels=6, hidden=4, upscale=0)
 
 
-def test_boundaries_of_each_stage_and_of_all() -> None:
-    head = BoundaryClassifier(dimension=3, stages=2, hidden=4, upscale=2)
+def boundary_classifier(
+    stages: int = 1, hidden: int = 4, upscale: int = 2, features: bool = False
+) -> BoundaryClassifier:
+    return BoundaryClassifier(
+        dimension=3, stages=stages, channels=5, hidden=hidden, upscale=upscale, features=features
+    )
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_boundaries_of_each_stage_and_of_all(features: bool) -> None:
+    head = boundary_classifier(stages=2, features=features)
     stages = [FeatureMap(torch.randn(2, 3, 6, 8), 2), FeatureMap(torch.randn(2, 3, 3, 4), 4)]
-    single, fused = head(stages)
+    finest = FeatureMap(torch.randn(2, 5, 6, 8), 2)
+    single, fused = head(stages, finest)
     assert [one.stride for one in single] == [2, 4] and [one.values.shape for one in single] == [
         (2, 1, 6, 8),
         (2, 1, 3, 4),
     ]
     assert fused.stride == 1 and fused.values.shape == (2, 1, 12, 16) and fused.values.dtype == torch.float32
     # the coarse stage has its say in the fused map, and none in the fine one's
-    moved, again = head([stages[0], FeatureMap(stages[1].values + 1, 4)])
+    moved, again = head([stages[0], FeatureMap(stages[1].values + 1, 4)], finest)
     assert torch.equal(moved[0].values, single[0].values) and not torch.allclose(again.values, fused.values)
+    # the features count where they are asked for
+    _, other = head(stages, FeatureMap(finest.values + 1, 2))
+    assert torch.allclose(other.values, fused.values) != features
 
 
 def test_slips_of_the_boundary_classifier() -> None:
-    with pytest.raises(UserError, match=r"head.hidden and head.upscale must be >= 1, got 0 and 1"):
-        BoundaryClassifier(dimension=3, stages=1, hidden=0, upscale=1)
+    with pytest.raises(UserError, match=r"head.hidden and head.upscale must be >= 1, got 0 and 2"):
+        boundary_classifier(hidden=0)
     with pytest.raises(UserError, match=r"head.upscale must divide backbone.stride 1, got 2"):
-        BoundaryClassifier(dimension=3, stages=1, hidden=1, upscale=2)(
-            [FeatureMap(torch.zeros(1, 3, 4, 4), 1)]
+        boundary_classifier()(
+            [FeatureMap(torch.zeros(1, 3, 4, 4), 1)], FeatureMap(torch.zeros(1, 5, 4, 4), 1)
         )
 
 

@@ -40,7 +40,7 @@ def test_a_detector_embeds_and_groups_each_stage() -> None:
             for channels in backbone.channels
         ],
         MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0),
-        BoundaryClassifier(dimension=3, stages=3, hidden=4, upscale=2),
+        BoundaryClassifier(dimension=3, stages=3, channels=8, hidden=4, upscale=2, features=False),
     )
     positions = pixel_centres((16, 24), torch.device("cpu"))[:50].expand(2, -1, -1)
     found, iterates = model(torch.rand(2, 3, 16, 24), positions)
