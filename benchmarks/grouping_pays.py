@@ -1,95 +1,194 @@
-"""Measure whether loops in training pay: digits, three seeds, `grouping.iterations` 0, 1, 3.
+"""Measure whether loops in training pay, by the authors' protocol: a base without loops, then fine-tuning.
 
-Inference is the same for all.
+    python benchmarks/grouping_pays.py folder=<folder> [experiment=digits] [base=<run>] [seeds=0,1,2]
+        [loops=0,1,3] [margins=0.5] [epochs=2] [longer=0] [metrics=AR@10,ARI-modes] [key=value of train.py ..]
 
-    python benchmarks/grouping_pays.py <folder>
+For each seed, a base is trained without loops (or `base` is taken for all seeds), and then fine-tuned for
+`epochs` with each number of loops and each margin, at the paper's bandwidth (1 - margin) / 3. Inference is
+the same for all. `longer` adds a fine-tuning without loops for that many epochs, to compare at equal time.
+`from_scratch=1:0.3` also trains from scratch with one loop at bandwidth 0.3. Finished runs are read, not
+repeated, so an interrupted measurement resumes.
 
-All train for equal steps; 0 loops also for as many steps as fit into the time of 3 loops. Prints a table.
+Prints each run's test metrics, and for each setting the mean paired difference from no loops with its 95 %
+interval (Student's t over seeds). Then the sensitivity to inference: AR@10 and the adjusted Rand index of
+each run on validation images for several bandwidths, after one loop and after ten.
 """
 
+import copy
 import json
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
+from scipy import stats
 
-import rpe.run
+from rpe.data.module import collate
+from rpe.metric.average_recall import average_recall
+from rpe.run import build_data
+from rpe.run.trained import load_run
+from rpe.segment.proposer import PartitionSetting
+from rpe.sphere import concentration_of_bandwidth
+from rpe.structures import Geometry
+from rpe.task.embedding_metrics import embedding_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENES = 3200
-SEEDS = (0, 1, 2)
+BANDWIDTHS = (0.1, 0.167, 0.3, 0.5)
+LOOPS = (1, 10)
+IMAGES = 100
+OPTIONS = {
+    "experiment": "digits",
+    "seeds": "0,1,2",
+    "loops": "0,1,3",
+    "margins": "0.5",
+    "epochs": "2",
+    "longer": "0",
+    "metrics": "AR@10,ARI-modes",
+    "from_scratch": "",
+}
 
 
-def train(folder: Path, seed: int, iterations: int, scenes: int) -> tuple[float, float]:
-    """Return test AR@10 and the modes' test ARI of one run; a finished run is read, not repeated."""
+def train(folder: Path, *overrides: str) -> Path:
+    """Train one run, or find it finished."""
     if not (folder / "metrics.json").exists():
-        overrides = [
-            "experiment=digits",
-            f"seed={seed}",
-            f"grouping.iterations={iterations}",
-            f"data.train_scenes={scenes}",
-            "trainer.max_epochs=1",
+        print(f"training {folder.name}", file=sys.stderr, flush=True)
+        command = [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={folder}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def train_all(options: dict[str, str], overrides: list[str]) -> dict[str, dict[int, Path]]:
+    """Return the run of each setting and seed; the first setting is the one without loops."""
+    folder = Path(options["folder"])
+    common = [f"experiment={options['experiment']}", *overrides]
+    runs: dict[str, dict[int, Path]] = {}
+    for seed in map(int, options["seeds"].split(",")):
+        scratch = [*common, f"seed={seed}"]
+        base = options.get("base") or train(folder / f"base-{seed}", *scratch, "grouping.iterations=0")
+        tuned = [*common, f"seed={100 + seed}", f"init_from={base}", "grouping.bandwidth=null"]
+        for margin in options["margins"].split(","):
+            for loops in options["loops"].split(","):
+                name = f"{loops} loops, margin {margin}"
+                settings = [f"grouping.iterations={loops}", f"loss.pairwise.margin={margin}"]
+                target = folder / f"loops{loops}-margin{margin}-{seed}"
+                runs.setdefault(name, {})[seed] = train(
+                    target, *tuned, *settings, f"trainer.max_epochs={options['epochs']}"
+                )
+        if int(options["longer"]):
+            runs.setdefault(f"0 loops, {options['longer']} epochs", {})[seed] = train(
+                folder / f"longer-{seed}",
+                *tuned,
+                "grouping.iterations=0",
+                f"trainer.max_epochs={options['longer']}",
+            )
+        for setting in filter(None, options["from_scratch"].split(",")):
+            loops, bandwidth = setting.split(":")
+            runs.setdefault("0 loops, from scratch", {})[seed] = Path(base)
+            runs.setdefault(f"{loops} loops of {bandwidth}, from scratch", {})[seed] = train(
+                folder / f"scratch{loops}-{bandwidth}-{seed}",
+                *scratch,
+                f"grouping.iterations={loops}",
+                f"grouping.bandwidth={bandwidth}",
+            )
+    return runs
+
+
+def interval(differences: list[float]) -> str:
+    """Return the mean and the half width of the 95 % interval of paired differences."""
+    mean = statistics.mean(differences)
+    if len(differences) < 2:
+        return f"{mean:+.4f} (one seed)"
+    half = stats.t.ppf(0.975, len(differences) - 1) * statistics.stdev(differences) / len(differences) ** 0.5
+    return f"{mean:+.4f} ± {half:.4f}"
+
+
+def print_differences(runs: dict[str, dict[int, Path]], metrics: list[str]) -> None:
+    """Print the metrics of each setting, and the differences from no loops of the same start."""
+    figures = {
+        name: {seed: json.loads((run / "metrics.json").read_text())["figures"] for seed, run in seeds.items()}
+        for name, seeds in runs.items()
+    }
+    print("| training | metric | each seed | mean | minus no loops, 95 % interval |")
+    print("|---|---|---|---|---|")
+    for metric in metrics:
+        for name, seeds in figures.items():
+            reference = next(other for other in figures if ("scratch" in other) == ("scratch" in name))
+            values = {seed: found[metric] for seed, found in seeds.items() if metric in found}
+            if not values:
+                continue
+            difference = (
+                ""
+                if name == reference
+                else interval([value - figures[reference][seed][metric] for seed, value in values.items()])
+            )
+            each = ", ".join(f"{value:.3f}" for value in values.values())
+            print(f"| {name} | {metric} | {each} | {statistics.mean(values.values()):.3f} | {difference} |")
+
+
+@torch.no_grad()
+def sensitivity(run: Path) -> dict[tuple[float, int], tuple[float, float]]:
+    """Return AR@10 and ARI of the modes on validation images, by inference's bandwidth and loops."""
+    config, task = load_run(str(run))
+    dataset = build_data(config).dataset("val")
+    places = range(min(len(dataset), IMAGES))
+    found = {}
+    embedded = []
+    for place in places:
+        batch = collate([dataset[place]])
+        embedded.append((batch, task.model.embed(batch.images)))
+    ids = {batch.image_ids[0] for batch, _ in embedded}
+    truth = copy.copy(dataset.truth())
+    truth["images"] = [image for image in truth["images"] if image["id"] in ids]
+    truth["annotations"] = [one for one in truth["annotations"] if one["image_id"] in ids]
+    proposer = task.proposal
+    for bandwidth in BANDWIDTHS:
+        for loops in LOOPS:
+            gates = {setting.foreground for setting in proposer.settings}
+            kappa = concentration_of_bandwidth(bandwidth)
+            proposer.settings = [PartitionSetting(gate, kappa, loops, False) for gate in sorted(gates)]
+            results, agreements = [], []
+            for batch, output in embedded:
+                geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), batch.sizes[0])
+                proposals = proposer(output, geometry)
+                results += proposals.to_coco(batch.image_ids[0], [truth["categories"][0]["id"]])
+                metrics = embedding_metrics(
+                    output, batch.labels[0], task.model.grouping, proposer, task.loss.pairwise.margin
+                )
+                agreements.append(metrics.get("ARI-modes", float("nan")))
+            recall = average_recall(truth, results)["AR@10"]
+            known = [value for value in agreements if value == value]
+            found[bandwidth, loops] = recall, statistics.mean(known)
+    return found
+
+
+def print_sensitivity(runs: dict[str, dict[int, Path]]) -> None:
+    """Print AR@10 / ARI by inference's bandwidth and loops, the mean over seeds."""
+    columns = [(bandwidth, loops) for loops in LOOPS for bandwidth in BANDWIDTHS]
+    print(
+        "\n| training, AR@10 / ARI on validation | "
+        + " | ".join(f"b {b}, {t} loops" for b, t in columns)
+        + " |"
+    )
+    print("|---" * (len(columns) + 1) + "|")
+    for name, seeds in runs.items():
+        each = [sensitivity(run) for run in seeds.values()]
+        cells = [
+            " / ".join(f"{statistics.mean(one[column][part] for one in each):.3f}" for part in (0, 1))
+            for column in columns
         ]
-        subprocess.run(
-            [sys.executable, ROOT / "train.py", *overrides, f"hydra.run.dir={folder}"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-    metrics = json.loads((folder / "metrics.json").read_text())["figures"]
-    return metrics["AR@10"], metrics["ARI-modes"]
-
-
-def print_row(name: str, runs: list[tuple[float, float]]) -> None:
-    recall, agreement = zip(*runs, strict=True)
-    cells = [
-        f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in (recall, agreement)
-    ]
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    for iterations in (0, 1, 3):
-        print_row(
-            f"{iterations} loops, {SCENES} scenes",
-            [train(folder / f"loops{iterations}-seed{seed}", seed, iterations, SCENES) for seed in SEEDS],
-        )
-    ratio = step_ratio()
-    scenes = int(SCENES * ratio)
-    print(f"a step with 3 loops takes {ratio:.2f} times as long as one without")
-    print_row(
-        f"0 loops, {scenes} scenes (the time of 3 loops)",
-        [train(folder / f"loops0-time-seed{seed}", seed, 0, scenes) for seed in SEEDS],
-    )
-
-
-def step_ratio() -> float:
-    """Return the time of a training step with 3 loops over that without loops.
-
-    Both are medians of alternating steps, so that they see the same machine.
-    """
-    seconds: dict[int, list[float]] = {0: [], 3: []}
-    made = {}
-    for iterations in seconds:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = compose("train", ["experiment=digits", f"grouping.iterations={iterations}"])
-        task, data = rpe.run.build_task(config), rpe.run.build_data(config)
-        made[iterations] = (task, task.optimizer(task), next(iter(data.train_dataloader())))
-    for _ in range(40):
-        for iterations, (task, optimizer, batch) in made.items():
-            start = time.perf_counter()
-            positions, labels = task.loss.pairwise.choose_pixels(batch.labels, torch.Generator())
-            output, iterates = task.model(batch.images, positions)
-            optimizer.zero_grad()
-            terms = task.loss(iterates, positions, labels, output, batch)
-            torch.stack(list(terms.values())).sum().backward()
-            optimizer.step()
-            seconds[iterations].append(time.perf_counter() - start)
-    return statistics.median(seconds[3]) / statistics.median(seconds[0])
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    if "folder" not in given:
+        raise SystemExit("folder must be given, got none. Use folder=<folder>.")
+    options = OPTIONS | {key: value for key, value in given.items() if key in {*OPTIONS, "folder", "base"}}
+    overrides = [f"{key}={value}" for key, value in given.items() if key not in options]
+    runs = train_all(options, overrides)
+    print_differences(runs, options["metrics"].split(","))
+    print_sensitivity(runs)
 
 
 if __name__ == "__main__":

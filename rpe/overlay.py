@@ -1,7 +1,11 @@
-"""Draw objects or boundaries in colour over their image, a few rows at a time, as images may be large."""
+"""Draw objects or boundaries in colour over their image, a few rows at a time, as images may be large; encode
+PNG."""
+
+import io
 
 import numpy as np
 from jaxtyping import Float, Int32, Integer, UInt8
+from PIL import Image
 
 from rpe.structures import BACKGROUND, VOID
 
@@ -66,3 +70,10 @@ def overlay_boundaries(
             (1 - opaque) * image[rows] + opaque * np.array([255, 0, 0], dtype=np.float32)
         ).astype(np.uint8)
     return drawn
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return 8-bit or 16-bit pixels as PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()

@@ -1,18 +1,16 @@
 """Write a prediction image by image, so that finished images are never lost, and its tables."""
 
 import csv
-import io
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import yaml
-from PIL import Image
 
 from rpe.data.module import distinct_names, normal_name
+from rpe.overlay import encode_png
 from rpe.run_files import Node, read_yaml, write_whole
 from rpe.segment import Instances
 from rpe.structures import UserError
@@ -261,10 +259,3 @@ def file_stamp(file: Path) -> list[int]:
     """Return a file's size and modification time, which change with its content."""
     about = file.stat()
     return [about.st_size, about.st_mtime_ns]
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Return 8-bit or 16-bit pixels as PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=3)
-    return stream.getvalue()

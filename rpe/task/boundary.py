@@ -1,6 +1,5 @@
 """Boundary detection: train on the annotators' boundaries, score maps by the protocol of BSDS500."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -18,6 +16,7 @@ from rpe.data.module import SplitData, make_generator
 from rpe.loss import BoundaryLoss
 from rpe.metric.boundary.score import Scored, score_folder, score_maps
 from rpe.network.model import BoundaryDetector
+from rpe.overlay import encode_png
 from rpe.picture.curve import PUBLISHED, draw_curve
 from rpe.picture.sheet import draw_boundaries
 from rpe.segment.boundary_map import Detection, suppress_non_maxima
@@ -48,7 +47,7 @@ class BoundaryResult(Result):
 
         `evaluate.py task=boundary predictions=<maps>` computes the same metrics from the maps.
         """
-        maps = {f"maps/{name}.png": encode_map(values) for name, values in self.maps.items()}
+        maps = {f"maps/{name}.png": encode_png(values) for name, values in self.maps.items()}
         return self.scored.tables() | maps
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
@@ -188,10 +187,3 @@ class BoundaryTask(Task):
             file,
         )
         return file
-
-
-def encode_map(values: np.ndarray) -> bytes:
-    """Return a map as an 8-bit PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(values).save(stream, "PNG")
-    return stream.getvalue()

@@ -1,7 +1,7 @@
 """Draw the loops of mean shift, and the gradient through them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,6 +13,7 @@ from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table,
 from rpe.picture.gradients import draw_gradients
 from rpe.picture.sheet import sample_points
 from rpe.picture.sphere import Motion, animate_sphere, draw_sphere
+from rpe.picture.surviving import Survival, draw_survival, trace_survival
 from rpe.run import build_data
 from rpe.run.trained import load_run
 from rpe.run_files import write_whole
@@ -33,9 +34,11 @@ DEFAULTS: dict[str, Any] = {
 USAGE = """
 Draw how the loops move the pixels of one image, and the gradient through them:
 
-  python -m rpe.tools.dynamics run=<run folder> [key=value ...]     gradients.png, sphere.png, sphere.gif,
-                                                                    comparison.png, projections.png, moves.csv
-  python -m rpe.tools.dynamics output=<folder>                      gradients.png alone
+  python -m rpe.tools.dynamics run=<run folder> [key=value ...]
+      gradients.png, surviving.png, surviving.csv  the gradient on a circle, and at each pixel of the image
+      sphere.png, sphere.gif, comparison.png, projections.png, moves.csv  the moves
+  python -m rpe.tools.dynamics output=<folder>
+      gradients.png alone
 
   image      index of the image in the split (0)
   split      train, val or test (val)
@@ -78,12 +81,21 @@ def main(arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw_gradients(CIRCLE_OUTLIER, CIRCLE_MEMBERS, CIRCLE_BANDWIDTH, CIRCLE_MARGIN, folder / "gradients.png")
     if draw is not None:
-        draw_image(*draw, folder, values["animation"])
+        draw_image(draw, folder, values["animation"])
     print(f"written: {folder}")
 
 
-def compute_motions(values: dict[str, Any]) -> tuple[dict[str, Motion], Any, Any]:
-    """Return the image's pixels under both kinds of loops, the image, and its true objects.
+class Drawn(NamedTuple):
+    """One image: its pixels under both kinds of loops, itself, its true objects, and its gradients."""
+
+    motions: dict[str, Motion]
+    image: Any
+    truth: Any
+    survival: Survival
+
+
+def compute_motions(values: dict[str, Any]) -> Drawn:
+    """Return all that is drawn of the image.
 
     Raises:
         UserError: the run groups no objects, or the image does not exist.
@@ -114,16 +126,25 @@ def compute_motions(values: dict[str, Any]) -> tuple[dict[str, Motion], Any, Any
         name: Motion([iterate[0] for iterate in iterates], labels.flatten(), size)
         for name, iterates in runs.items()
     }
-    return motions, batch.images[0].permute(1, 2, 0).numpy(), colours_of(labels.numpy())
+    return Drawn(
+        motions,
+        batch.images[0].permute(1, 2, 0).numpy(),
+        colours_of(labels.numpy()),
+        trace_survival(points, labels.flatten(), kappa, trained.task.loss.pairwise.margin),
+    )
 
 
-def draw_image(motions: dict[str, Motion], image: Any, truth: Any, folder: Path, animation: bool) -> None:
-    """Draw all pictures of one image, and write its moves as a table."""
+def draw_image(drawn: Drawn, folder: Path, animation: bool) -> None:
+    """Draw all pictures of one image, and write its moves and gradients as tables."""
+    motions, image, truth, survival = drawn
     motion = motions["blurring"]
     loops = spread_loops(len(motion.iterates) - 1, MAX_ITERATES)
     table = moves_table(motions)
     write_whole(folder / "moves.csv", table)
     print(table, end="")
+    write_whole(folder / "surviving.csv", survival.table())
+    print(survival.table(), end="")
+    draw_survival(survival, image, truth, folder / "surviving.png")
     draw_sphere(motion, loops, folder / "sphere.png")
     draw_comparison(motions, loops, image, truth, folder / "comparison.png")
     draw_projections(motion, loops, image, truth, PROJECTION_SEEDS, folder / "projections.png")

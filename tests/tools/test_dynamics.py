@@ -19,6 +19,8 @@ def test_all_pictures_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[
         "projections.png",
         "sphere.gif",
         "sphere.png",
+        "surviving.csv",
+        "surviving.png",
     ]
     table = (folder / "moves.csv").read_text()
     assert table in capsys.readouterr().out and len(table.splitlines()) == 3

@@ -1,15 +1,13 @@
 """Show a run's network on a few validation images."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, collate
-from rpe.overlay import colours_of
+from rpe.overlay import colours_of, encode_png
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
 from rpe.run.trained import load_run, run_task_class
@@ -100,9 +98,7 @@ def show_example(task: InstanceTask, sample: Sample) -> GalleryImage:
 
 def encode_colours(pixels: Float[np.ndarray, "height width 3"]) -> bytes:
     """Return colours in [0, 1] as PNG."""
-    stream = io.BytesIO()
-    Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
+    return encode_png((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 
 
 def list_pictures(folder: Path) -> list[Path]:
