@@ -26,8 +26,8 @@ def test_lost_pixels_keep_the_gradient() -> None:
     rows = {line.split(",")[0]: line.split(",") for line in survival.table().splitlines()}
     assert rows["pixels"] == ["pixels", "share", *(f"gradient-{loops}" for loops in LOOPS)]
     assert float(rows["right"][1]) == pytest.approx(11 / 12, abs=1e-4)
-    # without a loop the lost pixel's gradient is the largest, and void has a position but no loss
-    assert survival.gradients[0].argmax() == 11 and survival.gradients[0, 12] == 0
+    # without a loop the farthest from their group are pulled hardest, and void has no loss of its own
+    assert set(survival.gradients[0].topk(2).indices.tolist()) == {10, 11} and survival.gradients[0, 12] == 0
 
 
 def test_gradients_are_those_of_a_step_along_the_sphere() -> None:
