@@ -39,17 +39,16 @@ def experiments_of_task(task: str) -> list[str]:
         task: an option of the group `task`, or the `_target_` of one.
     """
     targets = {name: read_option("task", name)["_target_"] for name in options_of_group("task")}
-    found = []
-    for name in options_of_group("experiment"):
-        defaults = [
-            entry for entry in read_option("experiment", name).get("defaults", []) if isinstance(entry, dict)
-        ]
-        chosen = next(
-            (entry["override /task"] for entry in defaults if "override /task" in entry), "instance"
-        )
-        if task in (chosen, targets[chosen]):
-            found.append(name)
-    return found
+    chosen = {name: task_of_experiment(name) for name in options_of_group("experiment")}
+    return [name for name, option in chosen.items() if task in (option, targets[option])]
+
+
+def task_of_experiment(name: str) -> str:
+    """Return the option of the group `task` that an experiment, or the one that it extends, chooses."""
+    defaults = read_option("experiment", name).get("defaults", [])
+    chosen = [entry["override /task"] for entry in defaults if "override /task" in entry]
+    extended = [entry for entry in defaults if entry in options_of_group("experiment")]
+    return (chosen or [task_of_experiment(other) for other in extended] or ["instance"])[0]
 
 
 def read_option(group: str, name: str) -> dict[str, Any]:
@@ -91,5 +90,5 @@ def describe_missing_data(arguments: list[str]) -> str:
     fitting = (experiments_of_task(tasks[-1]) if tasks else []) or options_of_group("experiment")
     return (
         f"experiment or data must be given, got neither. Add experiment={' or experiment='.join(fitting)}"
-        "; `python train.py` alone says what each read_needs"
+        "; `python train.py` alone says what each needs"
     )

@@ -34,7 +34,7 @@ def test_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("main", "shown", "hidden"),
     [
-        (train.main, ["resume=<run folder>", "experiment: bsds, coco"], []),
+        (train.main, ["resume=<run folder>", "experiment: bsds, bsds_scratch, coco"], []),
         (evaluate.main, ["predictions=<results.json>"], ["accumulation:"]),
     ],
 )

@@ -153,7 +153,7 @@ def test_ctrl_c_is_one_line_that_says_where_to_go_on(
 
 
 TINY = [
-    "experiment=bsds",
+    "experiment=bsds_scratch",
     "data.crop=32",
     "data.num_workers=0",
     "data.batch_size=2",

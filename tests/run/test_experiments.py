@@ -20,9 +20,8 @@ def test_train_alone_lists_each_experiment_and_what_it_needs(
 
 
 def test_experiments_of_a_task() -> None:
-    assert (
-        experiments_of_task("boundary") == ["bsds"] == experiments_of_task("rpe.task.boundary.BoundaryTask")
-    )
+    for task in ("boundary", "rpe.task.boundary.BoundaryTask"):
+        assert experiments_of_task(task) == ["bsds", "bsds_scratch"]
     assert (
         "digits_semantic" in experiments_of_task("semantic")
         and "digits" in experiments_of_task("instance")
@@ -42,7 +41,7 @@ def test_a_training_chooses_its_data() -> None:
         check_choice(arguments)
     for arguments, line in (
         (["-m", "seed=0,1"], "Add experiment=bsds or"),
-        (["task=boundary"], "Add experiment=bsds;"),
+        (["task=boundary"], "Add experiment=bsds or experiment=bsds_scratch;"),
     ):
         with pytest.raises(UserError, match=line):
             check_choice(arguments)

@@ -327,7 +327,7 @@ def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
 def test_boundary_maps(command_line: CommandLine, tmp_path: Path) -> None:
     root = write_bsds(tmp_path / "bsds", images=2)
     tiny = [
-        "experiment=bsds",
+        "experiment=bsds_scratch",
         "data.crop=32",
         "loss.pairwise.num_pixels=64",
         *FAST[:-1],

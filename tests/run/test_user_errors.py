@@ -134,7 +134,7 @@ BY_HYDRA = [
     ("task=boundary experiment=null", "Add experiment=bsds"),
     (
         "experiment=null loss.pairwise.margin=0.3",
-        "experiment or data must be given, got neither. Add experiment=bsds or experiment=coco",
+        "experiment or data must be given, got neither. Add experiment=bsds or experiment=bsds_scratch",
     ),
     ("~loss.pairwise.margin", "Interpolation key 'loss.pairwise.margin' not found"),
     ("debug=quik", "debug must be one of quick, got quik. Did you mean quick?"),

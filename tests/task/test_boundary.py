@@ -20,7 +20,7 @@ from rpe.task.boundary import BoundaryTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 SMALL = [
-    "experiment=bsds",
+    "experiment=bsds_scratch",
     "data.crop=32",
     "data.num_workers=0",
     "data.batch_size=2",

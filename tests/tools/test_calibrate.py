@@ -92,6 +92,6 @@ def test_slips(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run must be one that finds objects"):
         main(
             [
-                f"run={write_run(tmp_path / 'run', 'experiment=bsds', 'backbone.width=4', f'data.root={tmp_path}')}"
+                f"run={write_run(tmp_path / 'run', 'experiment=bsds_scratch', 'backbone.width=4', f'data.root={tmp_path}')}"
             ]
         )

@@ -62,7 +62,7 @@ def test_slips(tmp_path: Path) -> None:
     assert not (run / "dynamics").exists()
     boundaries = write_run(
         tmp_path / "bsds",
-        "experiment=bsds",
+        "experiment=bsds_scratch",
         f"data.root={tmp_path}",
         "backbone.width=4",
         "embedding.hidden=4",

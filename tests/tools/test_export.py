@@ -81,7 +81,7 @@ def test_the_loops_are_those_of_mean_shift(bandwidth: float, dimension: int, ite
 
 def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
     small = [
-        "experiment=bsds",
+        "experiment=bsds_scratch",
         f"data.root={tmp_path}",
         "backbone.width=4",
         "embedding.hidden=4",

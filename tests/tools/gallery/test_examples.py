@@ -71,7 +71,7 @@ def test_the_page_of_a_run(run: Path) -> None:
 
 def test_a_run_that_groups_nothing_has_no_examples(tmp_path: Path) -> None:
     with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
-        config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
+        config = compose("train", ["experiment=bsds_scratch", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
     assert show_examples(str(tmp_path), 2, "val", []) is None
 

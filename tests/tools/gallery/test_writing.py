@@ -100,7 +100,7 @@ def test_a_run_without_objects_shows_what_it_has_drawn(
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(Path(__file__).parent.parent.parent.parent / "conf"), version_base="1.3"):
-        config = compose("train", ["experiment=bsds", f"data.root={tmp_path}"])
+        config = compose("train", ["experiment=bsds_scratch", f"data.root={tmp_path}"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True)))
     with pytest.raises(UserError, match="run must find objects or hold pictures"):
         main([f"run={tmp_path}"])
