@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpe.structures import UserError
+from rpe.errors import UserError
 
 POLL_SECONDS = 0.5
 """Seconds between two attempts."""

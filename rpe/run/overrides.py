@@ -6,11 +6,11 @@ import re
 
 from hydra.core.config_store import ConfigStore
 
+from rpe.errors import UserError
 from rpe.older_runs import todays_override
 from rpe.run.experiments import options_of_group
 from rpe.run.sweep import sweep_folder
 from rpe.run_files import CONF, read_run
-from rpe.structures import UserError
 
 RUN_GROUPS = ("data", "ranker", "proposal", "detection", "trainer")
 """Groups that evaluate.py and predict.py take from the run unless they are overridden."""
