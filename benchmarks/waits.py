@@ -2,8 +2,8 @@
 
     python benchmarks/waits.py image=<a photograph> [repeats=3]
 
-Each row is a process of its own on one thread, and the least of the repeats counts. Where the machine does other
-work too, CPU seconds say more than wall seconds.
+Each row is a process of its own on one thread, and the least of the repeats counts. Where the machine does
+other work too, CPU seconds say more than wall seconds.
 """
 
 import os

@@ -62,8 +62,12 @@ def silence_libraries() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",
         "lightning.pytorch.callbacks",
+        "mlflow.store.db.utils",  # tells of each table that it makes
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(
+        logging.ERROR
+    )  # a new experiment is no fault
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # repeats the error in three lines
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # the number of loading processes is the user's choice, data.num_workers
