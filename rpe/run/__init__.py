@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "build_data", "build_task", "hydra_command", "run_command"]
 
-MODULES = {
+LAZY_MODULES = {
     "build": "rpe.run.building",
     "build_data": "rpe.run.building",
     "build_task": "rpe.run.building",
@@ -27,6 +27,6 @@ MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Import a function on first use, so that `--help` starts without torch."""
-    if name not in MODULES:
+    if name not in LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(MODULES[name]), name)
+    return getattr(import_module(LAZY_MODULES[name]), name)

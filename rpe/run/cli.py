@@ -67,7 +67,7 @@ def silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(
         logging.ERROR
-    )  # a new experiment is no fault
+    )  # it warns of each new experiment
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # repeats the error in three lines
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # the number of loading processes is the user's choice, data.num_workers

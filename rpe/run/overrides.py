@@ -33,7 +33,7 @@ PATH_KEYS = (
 LAUNCHER_EXTRAS = ("joblib", "submitit", "ray")
 """Launchers that are extras of this package."""
 
-LOGGER_EXTRAS = ("tensorboard", "mlflow")
+LOGGER_EXTRAS = ("wandb", "tensorboard", "mlflow")
 """Loggers that are extras of this package."""
 
 OPTIONAL_GROUPS = ("experiment", "debug", "sweep", "launcher", "precision")
