@@ -703,8 +703,8 @@ FAULTS = [
     ("rpe/run/sweep.py", "chosen = sorted(override", "chosen = list(override", "tests/run/test_sweep.py"),
     (
         "rpe/run/lock.py",
-        "fcntl.LOCK_EX | fcntl.LOCK_NB",
-        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "return lock_descriptor(descriptor, blocking=False)",
+        "return True",
         "tests/run/test_lock.py",
     ),
     (

@@ -1,8 +1,10 @@
 """Run a command of the installed package: `rpe train`, `rpe predict`, ...; `rpe` alone lists them."""
 
+import ast
 import os
 import runpy
 import sys
+from pathlib import Path
 
 COMMANDS = {
     "train": "train a network, or a sweep of them; alone it lists the experiments",
@@ -45,7 +47,20 @@ def main() -> None:
     if name not in COMMANDS:
         raise SystemExit(f"error: command must be one of {', '.join(COMMANDS)}, got {name}")
     del sys.argv[1]
+    if {"-h", "--help"} & set(sys.argv[1:]) and (usage := read_usage(name)) is not None:
+        print(usage.strip(), flush=True)
+        return
     runpy.run_module(f"rpe.tools.{name}", run_name="__main__", alter_sys=True)
+
+
+def read_usage(name: str) -> str | None:
+    """Return the constant `USAGE` of a tool without importing it, as that imports torch; None without one."""
+    tool = Path(__file__).parent / "tools" / name
+    for file in (tool.with_suffix(".py"), tool / "__main__.py", tool / "writing.py"):
+        for node in ast.parse(file.read_text()).body if file.is_file() else []:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "USAGE":
+                return str(node.value.value) if isinstance(node.value, ast.Constant) else None
+    return None
 
 
 if __name__ == "__main__":

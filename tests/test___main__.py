@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import tiny
 
-from rpe.__main__ import COMMANDS
+from rpe.__main__ import COMMANDS, read_usage
+from rpe.tools.packing import main as packing
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,6 +21,55 @@ def test_every_tool_that_runs_is_a_command() -> None:
     runs = re.compile(r"^if __name__ == .__main__.:", re.MULTILINE)
     files = [file for file in (ROOT / "rpe" / "tools").rglob("*.py") if runs.search(file.read_text())]
     assert {file.parent.name if file.stem == "__main__" else file.stem for file in files} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-c", "import rpe"],
+        ["train.py"],
+        ["train.py", "--help"],
+        ["evaluate.py", "--help"],
+        ["predict.py", "--help"],
+        ["-m", "rpe", "export", "--help"],
+        ["-m", "rpe", "doctor", "--help"],
+        ["-m", "rpe", "report", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_help_comes_without_heavy_imports(arguments: list[str]) -> None:
+    """Each of these packages takes a good part of a second, torch and Lightning several."""
+    heavy = {
+        "torch",
+        "lightning",
+        "timm",
+        "torchvision",
+        "scipy",
+        "sklearn",
+        "skimage",
+        "matplotlib",
+        "wandb",
+        "numpy",
+    }
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
+    assert "rpe" in imported and not imported & heavy
+    assert done.stdout or arguments[0] == "-c"
+
+
+def test_the_usage_of_a_tool_is_read_as_it_would_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    read = {name: read_usage(name) for name in COMMANDS}
+    assert {name for name, usage in read.items() if usage is None} == {
+        "train",
+        "evaluate",
+        "predict",
+        "calibrate",
+        "download",
+    }
+    with pytest.raises(SystemExit):
+        packing(["--help"])
+    assert capsys.readouterr().out == f"{str(read['packing']).strip()}\n"
 
 
 @pytest.mark.slow

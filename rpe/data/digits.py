@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from scipy import ndimage
-from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
@@ -41,6 +40,8 @@ SCENE_SEED = 1712
 @cache
 def enlarge_digits() -> tuple[Float[np.ndarray, "digit 28 28"], Int64[np.ndarray, " digit"]]:
     """Return scikit-learn's 8 x 8 digits in [0, 1], resized (bicubic) and shuffled, and their classes."""
+    from sklearn.datasets import load_digits  # a second to import; a prediction draws no scenes
+
     bunch = load_digits()
     small = torch.from_numpy(bunch.images)[:, None] / 16
     large = functional.interpolate(small, size=(DIGIT, DIGIT), mode="bicubic", align_corners=False)[

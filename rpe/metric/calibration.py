@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int64
 from pycocotools import mask as coco_mask
-from sklearn.isotonic import IsotonicRegression
 
 from rpe.metric.run_length import compress
 from rpe.metric.void import remove_void
@@ -127,5 +126,7 @@ def fit_calibration(
             f"calibration needs masks of 2 or more different scores, got {len(np.unique(scores))}. "
             "Calibrate on more images."
         )
+    from sklearn.isotonic import IsotonicRegression  # a second to import, and a prediction needs none
+
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, ious)
     return np.stack([fitted.X_thresholds_, fitted.y_thresholds_])

@@ -1,6 +1,7 @@
 """Run Hydra's commands: a user's mistake becomes one line on stderr, a bug keeps its stack trace."""
 
 import functools
+import gc
 import logging
 import os
 import signal
@@ -12,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.run import sweep
@@ -62,8 +62,12 @@ def silence_libraries() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",
         "lightning.pytorch.callbacks",
+        "mlflow.store.db.utils",  # tells of each table that it makes
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(
+        logging.ERROR
+    )  # it warns of each new experiment
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # repeats the error in three lines
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # the number of loading processes is the user's choice, data.num_workers
@@ -74,12 +78,33 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 
-def hydra_command(name: str, function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
-    """Return Hydra's command line for a function of the composed config `conf/<name>.yaml`."""
-    command: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(
-        function
-    )
+def hydra_command(name: str, function: str) -> Callable[[], Any]:
+    """Return Hydra's command line for a function of the composed config `conf/<name>.yaml`.
+
+    Args:
+        name: the config.
+        function: the function's dotted path. It is imported once the config is composed, so that `--help`
+            starts without torch.
+    """
+
+    def run(config: DictConfig) -> Any:
+        return import_function(function)(config)
+
+    command: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)
     return command
+
+
+def import_function(path: str) -> Callable[..., Any]:
+    """Return the function of a dotted path.
+
+    The garbage collector rests meanwhile: it would search the million objects of torch and Lightning, which
+    all stay, again and again.
+    """
+    gc.disable()
+    try:
+        return get_method(path)
+    finally:
+        gc.enable()
 
 
 def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -88,6 +113,7 @@ def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig
     Hydra would print a message of its own otherwise. A job of a sweep writes its error into its folder, and
     the sweep continues.
     """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> Any:
@@ -148,14 +174,21 @@ def evaluation_folder(run: str | None, data: str | None, split: str, now: str) -
     return str(run_folder(run) / "evaluation" / f"{data}-{split}")
 
 
+def count_gpus() -> int:
+    """Return the number of CUDA devices."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "train_folder": train_folder,
     "prediction_folder": prediction_folder,
     "evaluation_folder": evaluation_folder,
     "title": sweep.choose_title,
     "job_folder": lambda overrides, folder: sweep.job_name(list(overrides), folder),
-    "gpus": lambda least: max(least, torch.cuda.device_count()),
-    "gpus_per_job": lambda: min(1, torch.cuda.device_count()),
+    "gpus": lambda least: max(least, count_gpus()),
+    "gpus_per_job": lambda: min(1, count_gpus()),
     "job": resolve_run_name,
 }
 """The resolvers that conf/ calls as `${rpe.<name>:...}`."""

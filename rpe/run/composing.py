@@ -8,9 +8,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from rpe.errors import UserError
 from rpe.older_runs import todays_override
 from rpe.run_files import CONF
-from rpe.structures import UserError
 
 
 def compose_config(overrides: list[str], hydra: bool = False) -> DictConfig:

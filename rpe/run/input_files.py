@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from rpe.data.listed import count_suffixes
+from rpe.errors import UserError
 from rpe.run.prediction_writer import OUTPUT_FOLDERS
-from rpe.structures import UserError
 
 
 def image_files(images: Any) -> list[Path]:

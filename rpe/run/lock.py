@@ -4,7 +4,7 @@ The locks are the operating system's. They end with the process that holds them,
 """
 
 import errno
-import fcntl
+import getpass
 import os
 import tempfile
 import time
@@ -12,19 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpe.structures import UserError
+from rpe.errors import UserError
 
 POLL_SECONDS = 0.5
 """Seconds between two attempts."""
 
-LOCKLESS_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
+LOCKLESS_ERRORS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 """Errors of file systems without locks, such as some network ones. There a user must not start two commands
 on one folder."""
 
 
 @contextmanager
 def hold_folder(folder: Path, waiting: str | None) -> Iterator[None]:
-    """Hold an existing folder until the end. The folder itself is locked, so no lock file is left in it.
+    """Hold an existing folder until the end. The folder itself is locked, so no lock file is left in it;
+    on Windows `.lock` is.
 
     Args:
         folder: the folder, which exists.
@@ -34,7 +35,7 @@ def hold_folder(folder: Path, waiting: str | None) -> Iterator[None]:
     Raises:
         UserError: another process holds the folder, and `waiting` is None.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = open_folder(folder)
     try:
         told = False
         while not try_lock(descriptor):
@@ -52,12 +53,19 @@ def hold_folder(folder: Path, waiting: str | None) -> Iterator[None]:
         os.close(descriptor)
 
 
+def open_folder(folder: Path) -> int:
+    """Return a descriptor to lock: of the folder, or of a file in it on Windows, which opens no folders."""
+    if os.name == "nt":
+        return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    return os.open(folder, os.O_RDONLY)
+
+
 def try_lock(descriptor: int) -> bool:
     """Return whether the file could be locked, or its file system has no locks."""
+    from filelock import lock_descriptor  # imports asyncio; --help locks nothing
+
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_descriptor(descriptor, blocking=False)
     except OSError as error:
         if error.errno not in LOCKLESS_ERRORS:
             raise
@@ -75,7 +83,8 @@ def hold_gpu(gpus: list[str], folder: Path | None = None) -> Iterator[int]:
         gpus: an identifier of each GPU of this machine, such as its UUID, in the order of their indices.
         folder: the folder of the lock files; None is a folder of this user in the system's temporary folder.
     """
-    folder = folder or Path(tempfile.gettempdir()) / f"rpe-gpus-{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # Windows has no numbers of users
+    folder = folder or Path(tempfile.gettempdir()) / f"rpe-gpus-{user}"
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         for index, name in enumerate(gpus):

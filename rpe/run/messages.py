@@ -8,10 +8,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rpe.errors import did_you_mean
+from rpe.errors import UserError, did_you_mean
 from rpe.run.overrides import RUN_GROUPS
 from rpe.run.sweep import count_finished_jobs, started_sweeps
-from rpe.structures import UserError
 
 PATH_ERRORS = (
     errno.EACCES,

@@ -6,11 +6,11 @@ import re
 
 from hydra.core.config_store import ConfigStore
 
+from rpe.errors import UserError
 from rpe.older_runs import todays_override
 from rpe.run.experiments import options_of_group
 from rpe.run.sweep import sweep_folder
 from rpe.run_files import CONF, read_run
-from rpe.structures import UserError
 
 RUN_GROUPS = ("data", "ranker", "proposal", "detection", "trainer")
 """Groups that evaluate.py and predict.py take from the run unless they are overridden."""
@@ -32,6 +32,9 @@ PATH_KEYS = (
 
 LAUNCHER_EXTRAS = ("joblib", "submitit", "ray")
 """Launchers that are extras of this package."""
+
+LOGGER_EXTRAS = ("wandb", "tensorboard", "mlflow")
+"""Loggers that are extras of this package."""
 
 OPTIONAL_GROUPS = ("experiment", "debug", "sweep", "launcher", "precision")
 """Groups that `<group>=null` removes. Without a launcher jobs run one by one; without a precision the run
@@ -63,6 +66,7 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     if (preset := value_of(arguments, "sweep")) is not None and not multirun:
         raise UserError(f"sweep must be used with -m, got {preset} without. Add -m.")
     check_launcher(value_of(arguments, "launcher"))
+    check_loggers(value_of(arguments, "logger"))
     store_run_groups(value_of(arguments, "run"), resume)
     if resume is not None and value_of(arguments, "logger") is None:
         arguments = [*arguments, "logger=run"]
@@ -106,6 +110,19 @@ def check_launcher(launcher: str | None) -> None:
         raise UserError(
             f"launcher must be installed, got {launcher}. Install its extra: pip install 'rpe[{extra}]'"
         )
+
+
+def check_loggers(loggers: str | None) -> None:
+    """Refuse a logger whose extra is not installed; `loggers` is an option or a list such as `[csv,mlflow]`.
+
+    Raises:
+        UserError: the extra is missing.
+    """
+    for name in re.findall(r"\w+", loggers or ""):
+        if name in LOGGER_EXTRAS and importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"logger must be installed, got {name}. Install its extra: pip install 'rpe[{name}]'"
+            )
 
 
 def store_run_groups(run: str | None, resume: str | None) -> None:

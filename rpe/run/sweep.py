@@ -21,9 +21,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from rpe.errors import UserError
 from rpe.run.lock import hold_folder
 from rpe.run_files import read_yaml, write_whole
-from rpe.structures import UserError
 
 ERROR_FILE = "error.txt"
 """In a failed job's folder: one line for a user's mistake, the stack trace for a bug."""

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.callbacks.agreement import Agreement
 from rpe.callbacks.checkpoint import Checkpoint
-from rpe.callbacks.wandb_run import wandb_runs
+from rpe.callbacks.metrics_csv import MetricsCsv
+from rpe.callbacks.wandb_run import WandbRun, wandb_runs
 from rpe.data.module import SPLITS, SplitData
 from rpe.network.backbone.encoder import CHECKPOINT
 from rpe.run.building import (
@@ -247,6 +248,18 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
     return build_trainer(config, folder, callbacks, loggers)
 
 
+def log_test(trainer: lightning.Trainer, figures: dict[str, float], folder: Path) -> None:
+    """Log the test metrics as `test/<metric>`; `metrics.csv` holds those of epochs only."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_test(figures, pictures_of(folder), trainer.global_step)
+        elif not isinstance(logger, MetricsCsv):
+            logger.log_metrics(
+                {f"test/{name}": value for name, value in figures.items()}, trainer.global_step
+            )
+            logger.finalize("success")  # writes them; Lightning has closed the logger after the test
+
+
 def fit_and_test(
     config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float
 ) -> float | None:
@@ -264,8 +277,7 @@ def fit_and_test(
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             task.result.draw(pictures_of(folder), data, "test")
-            for run in wandb_runs(trainer.loggers):
-                run.log_test(task.result.figures, pictures_of(folder), trainer.global_step)
+            log_test(trainer, task.result.figures, folder)
         failed = False
     finally:
         for run in wandb_runs(trainer.loggers):

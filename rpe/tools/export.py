@@ -7,7 +7,7 @@ input of several sizes before a file is written.
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth, normalise
 from rpe.structures import UserError, check_count
 from rpe.tools.command import read_arguments, run_tool
+from rpe.tools.onnx_program import OPSET, find_missing, open_onnx, to_onnx
 
 DEFAULTS: dict[str, Any] = {
     "run": None,
@@ -33,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "iterations": None,
     "bandwidth": None,
     "pixels": 500,
+    "onnx": False,
 }
 
 USAGE = """
@@ -45,12 +47,17 @@ Write a run's network and its loops as programs of torch.export, equal to the ru
   iterations  loops of the grouping (the run's grouping.iterations); 0 exports no grouping
   bandwidth   of the grouping (the run's)
   pixels      points that the grouping is tried on (500); it takes any number
+  onnx        true also writes embedding.onnx and grouping.onnx, equal within 1e-4 in onnxruntime, for
+              programs without torch such as docs/onnx_groups.py (false)
 
 Load one where torch is installed: torch.export.load("embedding.pt2").module()(images)
 """
 
 MAX_DIFFERENCE = 1e-5
 """The largest accepted difference between a program and the run."""
+
+MAX_ONNX_DIFFERENCE = 1e-4
+"""The same for onnxruntime, whose kernels are others."""
 
 
 class ExportedNetwork(nn.Module):
@@ -91,15 +98,38 @@ class Program(NamedTuple):
         content: the file.
         any_size: height and width of the input are free.
         differences: the largest difference from the run, by size of the input.
+        max_difference: the largest accepted one.
     """
 
     content: bytes
     any_size: bool
     differences: dict[str, float]
+    max_difference: float = MAX_DIFFERENCE
+
+
+class Traced(NamedTuple):
+    """A program of torch.export, and what it is compared with.
+
+    Args:
+        program: the program.
+        inputs: inputs of several sizes, by size.
+        eager: the run's own function.
+        any_size: height and width of the input are free.
+    """
+
+    program: Any
+    inputs: dict[str, tuple[Tensor, ...]]
+    eager: Callable[..., tuple[Tensor, ...]]
+    any_size: bool
 
 
 def export_network(network: ExportedNetwork, multiple: int, height: int, width: int) -> Program:
-    """Export the network for any batch, and for any size that is a multiple where torch can trace it.
+    """Export the network, compared with itself."""
+    return compare_program(*trace_network(network, multiple, height, width))
+
+
+def trace_network(network: ExportedNetwork, multiple: int, height: int, width: int) -> Traced:
+    """Trace the network for any batch, and for any size that is a multiple where torch can trace it.
 
     Raises:
         UserError: torch cannot trace the network.
@@ -121,7 +151,7 @@ def export_network(network: ExportedNetwork, multiple: int, height: int, width: 
     sizes = [(2, height, width), (1, height, width), (3, height, width)]
     if shapes is free:
         sizes += [(1, height + multiple, 2 * width), (2, 2 * multiple, width + 3 * multiple)]
-    return compare_program(
+    return Traced(
         program,
         {
             f"{batch} x {rows} x {columns}": (torch.rand(batch, 3, rows, columns),)
@@ -133,7 +163,12 @@ def export_network(network: ExportedNetwork, multiple: int, height: int, width: 
 
 
 def export_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Program:
-    """Export the loops for any batch and number of points, compared with `mean_shift`."""
+    """Export the loops, compared with `mean_shift`."""
+    return compare_program(*trace_grouping(grouping, dimension, pixels))
+
+
+def trace_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Traced:
+    """Trace the loops for any batch and number of points."""
     batch, length = Dim("batch", min=1), Dim("pixels", min=1)
     shapes = ({0: batch, 1: length}, {0: batch, 1: length})
     program = torch.export.export(grouping, random_points(2, pixels, dimension), dynamic_shapes=shapes)
@@ -143,7 +178,7 @@ def export_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Pr
         kappa = float(grouping.concentration)
         return (mean_shift(points, kappa, grouping.iterations, step=grouping.step, mask=mask)[-1],)
 
-    return compare_program(
+    return Traced(
         program,
         {f"{images} x {count}": random_points(images, count, dimension) for images, count in sizes},
         loops,
@@ -172,13 +207,35 @@ def compare_program(
     differences = {}
     for name, given in inputs.items():
         found = loaded(*given)
-        found = found if isinstance(found, tuple | list) else (found,)
-        # NaN on either side must not pass
-        pairs = zip(found, eager(*given), strict=True)
-        differences[name] = max(
-            float((one - other).abs().nan_to_num(float("inf")).max()) for one, other in pairs
+        differences[name] = largest_difference(
+            found if isinstance(found, tuple | list) else (found,), eager(*given)
         )
     return Program(stream.getvalue(), any_size, differences)
+
+
+def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the largest difference between two lists of tensors; NaN on either side is an infinite one."""
+    pairs = zip(found, expected, strict=True)
+    return max(float((one - other).abs().nan_to_num(float("inf")).max()) for one, other in pairs)
+
+
+@torch.no_grad()
+def convert_program(traced: Traced, outputs: list[str]) -> Program:
+    """Return a traced program as ONNX, with its differences in onnxruntime.
+
+    Raises:
+        UserError: the extra is missing.
+    """
+    if missing := find_missing():
+        raise UserError(
+            f"onnx must be false, got true without {missing[0]}. Install its extra: pip install 'rpe[onnx]'"
+        )
+    content = to_onnx(traced.program, outputs)
+    run = open_onnx(content)
+    differences = {
+        name: largest_difference(run(*given), traced.eager(*given)) for name, given in traced.inputs.items()
+    }
+    return Program(content, traced.any_size, differences, MAX_ONNX_DIFFERENCE)
 
 
 def main(arguments: list[str]) -> int:
@@ -195,29 +252,36 @@ def main(arguments: list[str]) -> int:
     check_count("pixels", values["pixels"], 3, "it is the number of points that the grouping is tried on")
     torch.manual_seed(0)
     wrapped = ExportedNetwork(network)
-    embedding = export_network(wrapped, multiple, height, width)
-    size = f"multiples of {multiple}, {2 * multiple} or more" if embedding.any_size else [height, width]
+    traced = {"embedding": trace_network(wrapped, multiple, height, width)}
+    any_size = traced["embedding"].any_size
+    size = f"multiples of {multiple}, {2 * multiple} or more" if any_size else [height, width]
     about: dict[str, Any] = {
         "embedding.pt2": {
             "images": "float32 [batch, 3, height, width] in [0, 1]",
             "height, width": size,
+            "multiple": multiple,
             "outputs": wrapped.outputs,
         }
     }
-    programs = {"embedding.pt2": embedding}
     grouping = build_grouping(network, values["iterations"], values["bandwidth"])
     if grouping is None:
         print("grouping.pt2 is not written, as there are no loops; iterations=5 would write five")
     else:
         stage: Any = network.embedding if isinstance(network, PixelEmbedding) else network.embeddings[0]
         dimension = int(stage.dimension)
-        programs["grouping.pt2"] = export_grouping(grouping, dimension, values["pixels"])
+        traced["grouping"] = trace_grouping(grouping, dimension, values["pixels"])
         about["grouping.pt2"] = {
             "points": f"float32 [batch, pixel, {dimension}] of unit length",
             "mask": "bool [batch, pixel]: False for missing points",
             "outputs": [f"points after {grouping.iterations} loops"],
             "bandwidth": float(grouping.concentration) ** -0.5,
         }
+    programs = {f"{name}.pt2": compare_program(*one) for name, one in traced.items()}
+    if values["onnx"]:
+        for name, one in traced.items():
+            outputs = wrapped.outputs if name == "embedding" else ["moved"]
+            programs[f"{name}.onnx"] = convert_program(one, outputs)
+            about[f"{name}.onnx"] = about[f"{name}.pt2"] | {"opset": OPSET}
     return write_programs(programs, about, Path(values["output"] or Path(values["run"]) / "export"))
 
 
@@ -255,15 +319,15 @@ def write_programs(programs: dict[str, Program], about: dict[str, Any], folder: 
         for size, difference in program.differences.items():
             print(
                 f"{name}  {size:>16}  largest difference {difference:.1e}"
-                f"{'' if difference <= MAX_DIFFERENCE else '  TOO LARGE'}"
+                f"{'' if difference <= program.max_difference else '  TOO LARGE'}"
             )
     if not all(
-        difference <= MAX_DIFFERENCE
+        difference <= program.max_difference
         for program in programs.values()
         for difference in program.differences.values()
     ):
         print(
-            f"nothing is written: a program differs from the run by more than {MAX_DIFFERENCE:g}; "
+            "nothing is written: a program differs from the run by too much; "
             "points between two modes multiply rounding errors with each loop,"
         )
         print("more so at a small bandwidth: fewer iterations or a larger bandwidth help the grouping")

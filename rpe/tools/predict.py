@@ -1,9 +1,8 @@
 """Segment images: `rpe predict run=<folder> images=<file, folder or pattern> output=<folder>`."""
 
 import rpe.run
-from rpe.run.predict import predict
 
-main = rpe.run.hydra_command("predict", predict)
+main = rpe.run.hydra_command("predict", "rpe.run.predict.predict")
 
 if __name__ == "__main__":
     rpe.run.run_command(main)

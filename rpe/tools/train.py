@@ -3,10 +3,9 @@
 import sys
 
 import rpe.run
-import rpe.sweep
 from rpe.run.experiments import check_choice, list_experiments
 
-train_command = rpe.run.hydra_command("train", rpe.sweep.train)
+train_command = rpe.run.hydra_command("train", "rpe.sweep.train")
 
 
 def main() -> None:

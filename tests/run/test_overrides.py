@@ -1,5 +1,6 @@
 """Arguments as a user types them, prepared for Hydra."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,14 @@ def test_a_launcher_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPat
         match=r"launcher must be installed, got submitit_local. Install its extra: pip install 'rpe.submitit.'",
     ):
         prepare_overrides(["-m", "seed=1,2", "launcher=submitit_local"])
+
+
+def test_a_logger_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_overrides(["experiment=digits", "logger=[csv,wandb,mlflow]"])
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mlflow" else found(name))
+    prepare_overrides(["experiment=digits", "logger=[csv,wandb]"])
+    with pytest.raises(
+        UserError, match=r"logger must be installed, got mlflow. Install its extra: pip install 'rpe.mlflow.'"
+    ):
+        prepare_overrides(["experiment=digits", "logger=[wandb,mlflow]"])

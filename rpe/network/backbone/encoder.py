@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import math
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,7 @@ def create_feature_model(model: str, pretrained: bool) -> Any:
     Raises:
         UserError: the model is unknown, or has no features or no pretrained weights.
     """
-    import timm  # seconds to import, and only this class needs it
-
+    timm = import_timm()
     if not timm.is_model(str(model)):
         close = difflib.get_close_matches(str(model), timm.list_models(), 3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -234,13 +234,28 @@ def load_backbone_weights(network: nn.Module, file: Path) -> None:
     network.load_state_dict(found)
 
 
+def import_timm() -> Any:
+    """Import timm, which takes seconds, when a network needs it.
+
+    wandb is hidden meanwhile: timm takes half a second to import it, for its own training program alone.
+    """
+    hidden = "wandb" not in sys.modules
+    if hidden:
+        sys.modules["wandb"] = None  # type: ignore[assignment]
+    try:
+        import timm
+    finally:
+        if hidden:
+            del sys.modules["wandb"]
+    return timm
+
+
 def read_package_state(model: str, package: str) -> dict[str, Tensor]:
     """Read the ImageNet state dict of an installed package, by the names of timm's classification model.
 
     Its tensors are in timm's order under other names, so they are matched by order.
     """
-    import timm
-
+    timm = import_timm()
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.submodule_search_locations is not None
     (file,) = Path(spec.submodule_search_locations[0]).glob("models/*.pth")

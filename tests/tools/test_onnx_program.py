@@ -1,0 +1,84 @@
+"""ONNX files in the real onnxruntime, and the short program of docs/ that needs nothing else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import adjusted_rand_score
+from written_run import SMALL, write_run
+
+from rpe.data.digits import DigitScenes
+from rpe.run.trained import load_run
+from rpe.structures import UserError
+from rpe.tools.export import main
+from rpe.tools.onnx_program import OPSET, open_onnx
+
+pytestmark = pytest.mark.usefixtures("plain")
+ROOT = Path(__file__).parents[2]
+
+
+def test_sizes_that_were_not_seen_give_the_same(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", *SMALL, "embedding.coordinates=periodic", "grouping.iterations=4")
+    assert main([f"run={run}", f"output={tmp_path / 'out'}", "onnx=true", "pixels=60"]) == 0
+    files = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert sorted(files) == [
+        "embedding.onnx",
+        "embedding.pt2",
+        "export.json",
+        "grouping.onnx",
+        "grouping.pt2",
+    ]
+    about = json.loads(files["export.json"])
+    for name in ("embedding.onnx", "grouping.onnx"):
+        (opset,) = (one.version for one in onnx.load_from_string(files[name]).opset_import if not one.domain)
+        assert opset == OPSET == about[name]["opset"]
+        assert max(about[name]["differences"].values()) <= 1e-4
+    model = load_run(str(run)).task.model
+    network, grouping = open_onnx(files["embedding.onnx"]), open_onnx(files["grouping.onnx"])
+    for shape in ((1, 3, 24, 56), (1, 3, 136, 48), (5, 3, 16, 16)):
+        images = torch.rand(*shape)
+        with torch.no_grad():
+            embedded = model.embed(images)
+            cells = embedded.points.values.flatten(2).transpose(1, 2)
+            wanted = (embedded.points.values, embedded.objectness.values, model.grouping(cells)[-1])
+        found = (*network(images), *grouping(cells, torch.ones(cells.shape[:2], dtype=torch.bool)))
+        for one, other in zip(found, wanted, strict=True):
+            assert one.shape == other.shape and float((one - other).abs().max()) <= 1e-4
+
+
+def test_the_program_of_docs_finds_digits_without_torch(tmp_path: Path) -> None:
+    assert main([f"run={ROOT / 'weights' / 'digits'}", f"output={tmp_path / 'out'}", "onnx=true"]) == 0
+    picture, output, agreement = tmp_path / "scene.png", tmp_path / "labels.png", []
+    for number in range(4):
+        scene = DigitScenes("test", 4, 0)[number]
+        cut = slice(0, 64 - 6 * number)  # heights that are no multiples either
+        pixels = (scene.image.permute(1, 2, 0).numpy()[cut] * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(picture)
+        command = [sys.executable, "-X", "importtime", str(ROOT / "docs" / "onnx_groups.py")]
+        done = subprocess.run(
+            [*command, str(tmp_path / "out"), str(picture), str(output)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        )
+        imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+        assert "onnxruntime" in imported and not imported & {"torch", "rpe", "scipy", "skimage"}
+        truth = scene.labels.numpy()[cut][::2, ::2]
+        labels = np.asarray(Image.open(output))[: len(truth)]
+        assert ((labels > 0) == (truth > 0)).mean() > 0.97
+        agreement.append(adjusted_rand_score(truth[truth > 0], labels[truth > 0]))
+    assert np.mean(agreement) > 0.75
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", *SMALL)
+    monkeypatch.setattr("rpe.tools.export.find_missing", lambda: ["onnxscript"])
+    with pytest.raises(UserError, match=r"onnx must be false, got true without onnxscript. .*'rpe.onnx.'"):
+        main([f"run={run}", f"output={tmp_path / 'out'}", "onnx=true"])
