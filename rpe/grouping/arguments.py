@@ -142,7 +142,7 @@ def check_mass(mass: Tensor, least: float) -> None:
         )
 
 
-def check_values(
+def check_all_values(
     points: Float[Tensor, "batch pixel dim"],
     concentration: float | Tensor,
     mass: Float[Tensor, "batch pixel"] | None,

@@ -11,7 +11,7 @@ from rpe.grouping.arguments import (
     check_concentration_type,
     check_loops,
     check_positions,
-    check_values,
+    check_all_values,
     local_positions,
 )
 from rpe.grouping.kernel import kernel_mean
@@ -78,7 +78,7 @@ def mean_shift(
     present = torch.ones_like(points[..., 0], dtype=torch.bool) if mask is None else mask
     present = present if mass is None else present & (mass.detach() > 0)
     check_positions(positions, spatial_bandwidth, present)
-    check_values(points, concentration, None if mass is None else mass.detach(), present, positions)
+    check_all_values(points, concentration, None if mass is None else mass.detach(), present, positions)
     everywhere = mass is None and mask is None
     return unroll_loops(
         points,

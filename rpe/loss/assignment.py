@@ -7,7 +7,7 @@ from torch import Tensor
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, FeatureMap
 
-ABSENT_LOGIT = -1e9
+EMPTY_GROUP_LOGIT = -1e9
 """Logit of a group without cells: its probability is 0, and 0 times it is a number."""
 
 
@@ -42,7 +42,7 @@ def assignment_loss(
     count = member.sum(1)
     present = count > 0
     means = normalise(member.transpose(1, 2) @ cells)
-    logits = (concentration * cells @ means.transpose(1, 2)).masked_fill(~present[:, None], ABSENT_LOGIT)
+    logits = (concentration * cells @ means.transpose(1, 2)).masked_fill(~present[:, None], EMPTY_GROUP_LOGIT)
     known = (here != VOID).to(cells.dtype)
     share = member * (count.clamp(min=1) * present.sum(1, keepdim=True).clamp(min=1)).reciprocal()[:, None]
     cross_entropy = -(share * logits.log_softmax(2)).sum((1, 2))
