@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from rpe.grouping.arguments import (
+    check_all_values,
     check_concentration_type,
     check_loops,
     check_positions,
-    check_all_values,
     local_positions,
 )
 from rpe.grouping.kernel import kernel_mean
