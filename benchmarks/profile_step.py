@@ -56,19 +56,20 @@ def step(
     watch.lap("grouping, forward")
     ends = [cut(iterate) for iterate in iterates]
     terms = task.loss(ends, positions, labels, output, batch)
-    # the cross-entropy belongs to the head: its backward runs with the network's
+    # the other terms belong to the network: their backward runs with the network's
     pairwise = torch.stack([term for name, term in terms.items() if name.startswith("pairwise")]).sum()
+    others = torch.stack([term for name, term in terms.items() if not name.startswith("pairwise")]).sum()
     watch.lap("loss, forward")
     pairwise.backward()
     watch.lap("loss, backward")
     torch.autograd.backward(iterates, [end.grad for end in ends])
     watch.lap("grouping, backward")
     optimizer.zero_grad()
-    torch.autograd.backward([points, terms["objectness"]], [start.grad, torch.ones(())])
+    torch.autograd.backward([points, others], [start.grad, torch.ones_like(others)])
     watch.lap("network, backward")
     optimizer.step()
     watch.lap("optimiser")
-    return float(pairwise.detach())
+    return float((pairwise + others).detach())
 
 
 def main() -> None:

@@ -26,12 +26,24 @@ def validate_positions(
         UserError: they are not real numbers, or one in use is not finite.
     """
     check_tensor("positions", positions)
-    wrong = ~positions.isfinite().all(-1) & used
+    wrong = find_infinite(positions, used)
     if bool(wrong.any()):
         raise UserError(
             f"positions must be finite, got {int(wrong.sum())} that are not. "
             "Give the row and the column of every pixel in use."
         )
+    return float_positions(positions)
+
+
+def find_infinite(
+    positions: Real[Tensor, "*shape 2"], used: Bool[Tensor, "*shape"]
+) -> Bool[Tensor, "*shape"]:
+    """Return True for positions in use that are NaN or infinite."""
+    return ~positions.isfinite().all(-1) & used
+
+
+def float_positions(positions: Real[Tensor, "*shape 2"]) -> Float[Tensor, "*shape 2"]:
+    """Return positions in fp32 or fp64; integers in fp64."""
     return in_single(positions) if positions.is_floating_point() else positions.double()
 
 
@@ -54,7 +66,7 @@ def upper_tiles(
     order of `morton_order` skip most.
     """
     parts = [slice(top, min(top + tile, length)) for top in range(0, length, tile)]
-    if positions is None:
+    if positions is None or len(parts) == 1:  # reading distances would stop a GPU
         yield from ((rows, columns) for index, rows in enumerate(parts) for columns in parts[index:])
         return
     low = torch.stack([positions[part].amin(0) for part in parts])

@@ -86,17 +86,12 @@ def check_points(points: Tensor, **axes: int | None) -> None:
         raise UserError(f"points must have one coordinate or more, got the shape {list(points.shape)}.")
 
 
-def check_unit_length(
+def find_unscaled(
     points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None
-) -> None:
-    """Check that points are of unit length.
+) -> Bool[Tensor, "*shape"]:
+    """Return True for points that are NaN, infinite, zero or otherwise not of unit length.
 
-    Args:
-        points: to check.
-        used: False marks points that may have any value.
-
-    Raises:
-        UserError: a point is NaN, infinite, zero or otherwise not of unit length.
+    False in `used` marks points that may have any value.
     """
     error = (torch.linalg.vector_norm(in_single(points.detach()), dim=-1) - 1).abs()
     tolerance = (
@@ -104,14 +99,29 @@ def check_unit_length(
         if points.is_floating_point()
         else UNIT_TOLERANCE
     )
-    if used is not None:
-        error = torch.where(used, error, torch.zeros_like(error))
     wrong = ~(error <= tolerance)
+    return wrong if used is None else wrong & used
+
+
+def check_unit_length(
+    points: Float[Tensor, "*shape dim"], used: Bool[Tensor, "*shape"] | None = None
+) -> None:
+    """Check that points are of unit length; for the arguments see `find_unscaled`.
+
+    Raises:
+        UserError: a point is not.
+    """
+    wrong = find_unscaled(points, used)
     if bool(wrong.any()):
         raise UserError(
             f"points must be of unit length, got {int(wrong.sum())} of {wrong.numel()} that are not "
             "(NaN, zero or unscaled). Pass them through rpe.sphere.normalise."
         )
+
+
+def any_true(*flags: Bool[Tensor, "..."]) -> bool:
+    """Return whether one of the flags is True. All are read together, as each reading stops a GPU."""
+    return bool(torch.stack([some.any() for some in flags]).any())
 
 
 def check_margin(margin: float) -> float:

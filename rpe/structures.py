@@ -4,7 +4,7 @@ Labels in the program are int64 `[batch, height, width]`: -1 void (ignored by lo
 1..n objects, consecutive per image. The value 255 means void in files only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -64,6 +64,19 @@ class Batch:
     image_ids: list[int]
     sizes: list[tuple[int, int]]
 
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, from which a copy to a GPU does not stop the program.
+
+        DataLoader calls it, and would leave a dataclass without this method as it is.
+        """
+
+        def pinned(value: Any) -> Any:
+            if isinstance(value, list):
+                return [pinned(one) for one in value]
+            return value.pin_memory() if isinstance(value, Tensor) else value
+
+        return replace(self, **{name: pinned(value) for name, value in vars(self).items()})
+
 
 @dataclass
 class InstanceBatch(Batch):
@@ -111,9 +124,11 @@ class FeatureMap:
     def at(self, positions: Float[Tensor, "batch pixel 2"]) -> Float[Tensor, "batch pixel channel"]:
         """Return the values at `positions`, bilinear between cell centres, constant outside."""
         rows, columns = self.values.shape[-2:]
-        extent = torch.tensor([rows, columns], dtype=positions.dtype, device=positions.device) * self.stride
-        # grid_sample wants (x, y) in [-1, 1] from border to border
-        grid = (2 * positions / extent - 1).flip(-1)[:, None]
+        row, column = (2 * positions).unbind(-1)
+        # grid_sample wants (x, y) in [-1, 1] from border to border; a tensor of the extent would stop a GPU
+        grid = torch.stack([column / (columns * self.stride) - 1, row / (rows * self.stride) - 1], -1)[
+            :, None
+        ]
         if torch.float64 in (self.values.dtype, grid.dtype):
             grid = grid.to(self.values.dtype)
         sampled = functional.grid_sample(
@@ -147,6 +162,11 @@ class Boundaries:
     points: list[FeatureMap]
     stages: list[FeatureMap]
     fused: FeatureMap
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """Return values of the CPU on a device, without waiting for a GPU to finish its earlier work."""
+    return values.to(device, non_blocking=device.type != "mps")
 
 
 def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "pixel 2"]:

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rpe.grouping.arguments import check_concentration, check_loops
 from rpe.grouping.kernel import fused_kernel_mean
-from rpe.grouping.mean_shift import check_concentration, check_loops, mean_shift_update
+from rpe.grouping.mean_shift import mean_shift_update
 from rpe.sphere import first_axis_like
 
 

@@ -10,11 +10,11 @@ rows and its columns.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from rpe.pairs import GPU_TILE, TILE, add_products, multiply_tile, refuse_second_derivative, upper_tiles
@@ -117,68 +117,167 @@ class Logits:
         self.left[rows, -2] = relative.square().sum(1) * (-BITS / 2)
 
 
-class TiledKernelMean(torch.autograd.Function):
-    """The means O of one image in O(N D) memory: exact forward, exact backward with recomputed tiles.
+@torch.library.custom_op(
+    "rpe::tiled_kernel_mean",
+    mutates_args=(),
+    schema="(Tensor points, Tensor concentration, Tensor mass, Tensor? positions, float spatial_bandwidth)"
+    " -> (Tensor, Tensor)",
+)
+def tiled_kernel_mean(
+    points: Float[Tensor, "batch pixel dim"],
+    concentration: Float[Tensor, " batch"],
+    mass: Float[Tensor, "batch pixel"],
+    positions: Float[Tensor, "batch pixel 2"] | None,
+    spatial_bandwidth: float,
+) -> tuple[Float[Tensor, "batch pixel dim"], Float[Tensor, "batch pixel"]]:
+    """Compute the means O and the kernel's sums d in O(N D) memory; both are 0 at points of mass 0.
 
-    With u = G / d, c = (G . O) / d (G the gradient with respect to O, d the kernel's sums) and the symmetric
-    matrix M_ij = E_ij [m_i (x_i . u_j - c_j) + m_j (x_j . u_i - c_i)], the gradients are dx_i = m_i sum_j
-    E_ij u_j + kappa sum_j M_ij x_j and dkappa = 1/2 sum_ij M_ij (x_i . x_j - 1). The -1 changes nothing, as M
-    sums to zero, but removes the rounding of coinciding pairs, which would dominate dkappa. Masses and
-    positions are data and receive no gradient.
+    A custom operator, so that `torch.compile` takes it as it is. Its backward is exact and recomputes the
+    tiles. With u = G / d, c = (G . O) / d (G the gradient with respect to O) and the symmetric matrix M_ij =
+    E_ij [m_i (x_i . u_j - c_j) + m_j (x_j . u_i - c_i)], the gradients are dx_i = m_i sum_j E_ij u_j + kappa
+    sum_j M_ij x_j and dkappa = 1/2 sum_ij M_ij (x_i . x_j - 1). The -1 changes nothing, as M sums to zero,
+    but removes the rounding of coinciding pairs, which would dominate dkappa. Masses and positions are data
+    and receive no gradient.
     """
+    mean, weight = torch.zeros_like(points), torch.zeros_like(mass)
+    for image, present in iterate_present(mass):
+        x, m = points[image][present], mass[image][present]
+        place = None if positions is None else positions[image][present]
+        mean[image][present], weight[image][present] = image_mean(
+            x, concentration[image], m, place, spatial_bandwidth
+        )
+    return mean, weight
 
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        points: Float[Tensor, "pixel dim"],
-        concentration: Float[Tensor, ""],
-        mass: Float[Tensor, " pixel"],
-        positions: Float[Tensor, "pixel 2"] | None,
-        spatial_bandwidth: float,
-    ) -> Float[Tensor, "pixel dim"]:
-        length, dim = points.shape
-        logits = Logits(points, points, concentration, positions, positions, spatial_bandwidth)
-        values = mass[:, None] * torch.cat([points, torch.ones_like(mass[:, None])], 1)
-        sums = points.new_zeros(dim + 1, length)
-        tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
-        buffer = points.new_empty(tile**2)
-        spare = None if positions is None else torch.empty_like(buffer)
-        for rows, columns in upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth):
-            kernel = logits.tile(buffer, spare, rows, columns).exp2_()
-            add_products(sums, kernel, values, rows, columns)
-        weight = sums[dim]
-        mean = (sums[:dim] / weight).t().contiguous()
-        ctx.save_for_backward(points, concentration, mass, positions, mean, weight)  # type: ignore
-        ctx.spatial_bandwidth = spatial_bandwidth  # type: ignore[attr-defined]
-        return mean
 
-    @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: FunctionCtx, gradient: Float[Tensor, "pixel dim"]
-    ) -> tuple[Tensor, Tensor, None, None, None]:
-        refuse_second_derivative("the tiled mean shift")
-        points, concentration, mass, positions, mean, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        spatial_bandwidth: float = ctx.spatial_bandwidth  # type: ignore[attr-defined]
-        length, dim = points.shape
-        logits = Logits(points, points, concentration, positions, positions, spatial_bandwidth)
-        heavy = mass[:, None]
-        pull = gradient / weight[:, None]
-        offset = (pull * mean).sum(1, keepdim=True)
-        pull_left = torch.cat([heavy * points, -heavy, pull, -offset], 1)
-        pull_right = torch.cat([pull, offset, heavy * points, heavy], 1)
-        values = torch.cat([points, torch.ones_like(heavy)], 1)
-        pulled, swayed = points.new_zeros(dim, length), points.new_zeros(dim + 1, length)
-        tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
-        buffer, second = points.new_empty(2, tile**2)
-        for rows, columns in upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth):
-            kernel = logits.tile(buffer, second, rows, columns).exp2_()
-            sway = multiply_tile(second, pull_left[rows], pull_right[columns]).mul_(kernel)
-            add_products(pulled, kernel, pull, rows, columns)
-            add_products(swayed, sway, values, rows, columns)
-        to_points = heavy * pulled.t() + concentration * swayed[:dim].t()
-        along = (points.double() * swayed[:dim].t().double()).sum() - swayed[dim].double().sum()
-        to_concentration = (along / 2).to(points.dtype)
-        return to_points, to_concentration, None, None, None
+@tiled_kernel_mean.register_fake
+def shape_of_means(
+    points: Tensor, concentration: Tensor, mass: Tensor, positions: Tensor | None, spatial_bandwidth: float
+) -> tuple[Tensor, Tensor]:
+    """Return tensors of the results' shapes, for `torch.compile`."""
+    return torch.empty_like(points), torch.empty_like(mass)
+
+
+def iterate_present(mass: Float[Tensor, "batch pixel"]) -> Iterator[tuple[int, slice | Tensor]]:
+    """Yield each image, and the index of its points with a mass: all of them, or a mask."""
+    for image, here in enumerate(mass):
+        present = here > 0
+        yield image, slice(None) if bool(present.all()) else present
+
+
+def image_mean(
+    points: Float[Tensor, "pixel dim"],
+    concentration: Float[Tensor, ""],
+    mass: Float[Tensor, " pixel"],
+    positions: Float[Tensor, "pixel 2"] | None,
+    spatial_bandwidth: float,
+) -> tuple[Float[Tensor, "pixel dim"], Float[Tensor, " pixel"]]:
+    """Return the means and the kernel's sums of one image without absent points."""
+    length, dim = points.shape
+    logits = Logits(points, points, concentration, positions, positions, spatial_bandwidth)
+    values = mass[:, None] * torch.cat([points, torch.ones_like(mass[:, None])], 1)
+    sums = points.new_zeros(dim + 1, length)
+    tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
+    buffer = points.new_empty(tile**2)
+    spare = None if positions is None else torch.empty_like(buffer)
+    for rows, columns in upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth):
+        kernel = logits.tile(buffer, spare, rows, columns).exp2_()
+        add_products(sums, kernel, values, rows, columns)
+    weight = sums[dim]
+    return (sums[:dim] / weight).t(), weight
+
+
+@torch.library.custom_op(
+    "rpe::tiled_kernel_mean_backward",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor points, Tensor concentration, Tensor mass, Tensor? positions, "
+    "Tensor mean, Tensor weight, float spatial_bandwidth) -> (Tensor, Tensor)",
+)
+def tiled_kernel_mean_backward(
+    gradient: Float[Tensor, "batch pixel dim"],
+    points: Float[Tensor, "batch pixel dim"],
+    concentration: Float[Tensor, " batch"],
+    mass: Float[Tensor, "batch pixel"],
+    positions: Float[Tensor, "batch pixel 2"] | None,
+    mean: Float[Tensor, "batch pixel dim"],
+    weight: Float[Tensor, "batch pixel"],
+    spatial_bandwidth: float,
+) -> tuple[Float[Tensor, "batch pixel dim"], Float[Tensor, " batch"]]:
+    """Return the gradients of `tiled_kernel_mean` with respect to points and concentration."""
+    to_points, to_concentration = torch.zeros_like(points), torch.zeros_like(concentration)
+    for image, present in iterate_present(mass):
+        given = [one[image][present] for one in (gradient, points, mass, mean, weight)]
+        place = None if positions is None else positions[image][present]
+        to_points[image][present], to_concentration[image] = image_gradients(
+            *given, concentration[image], place, spatial_bandwidth
+        )
+    return to_points, to_concentration
+
+
+@tiled_kernel_mean_backward.register_fake
+def shape_of_gradients(
+    gradient: Tensor,
+    points: Tensor,
+    concentration: Tensor,
+    mass: Tensor,
+    positions: Tensor | None,
+    mean: Tensor,
+    weight: Tensor,
+    spatial_bandwidth: float,
+) -> tuple[Tensor, Tensor]:
+    """Return tensors of the results' shapes, for `torch.compile`."""
+    return torch.empty_like(points), torch.empty_like(concentration)
+
+
+def image_gradients(
+    gradient: Float[Tensor, "pixel dim"],
+    points: Float[Tensor, "pixel dim"],
+    mass: Float[Tensor, " pixel"],
+    mean: Float[Tensor, "pixel dim"],
+    weight: Float[Tensor, " pixel"],
+    concentration: Float[Tensor, ""],
+    positions: Float[Tensor, "pixel 2"] | None,
+    spatial_bandwidth: float,
+) -> tuple[Float[Tensor, "pixel dim"], Float[Tensor, ""]]:
+    """Return one image's gradients with respect to points and concentration."""
+    length, dim = points.shape
+    logits = Logits(points, points, concentration, positions, positions, spatial_bandwidth)
+    heavy = mass[:, None]
+    pull = gradient / weight[:, None]
+    offset = (pull * mean).sum(1, keepdim=True)
+    pull_left = torch.cat([heavy * points, -heavy, pull, -offset], 1)
+    pull_right = torch.cat([pull, offset, heavy * points, heavy], 1)
+    values = torch.cat([points, torch.ones_like(heavy)], 1)
+    pulled, swayed = points.new_zeros(dim, length), points.new_zeros(dim + 1, length)
+    tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
+    buffer, second = points.new_empty(2, tile**2)
+    for rows, columns in upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth):
+        kernel = logits.tile(buffer, second, rows, columns).exp2_()
+        sway = multiply_tile(second, pull_left[rows], pull_right[columns]).mul_(kernel)
+        add_products(pulled, kernel, pull, rows, columns)
+        add_products(swayed, sway, values, rows, columns)
+    to_points = heavy * pulled.t() + concentration * swayed[:dim].t()
+    along = (points.double() * swayed[:dim].t().double()).sum() - swayed[dim].double().sum()
+    return to_points, (along / 2).to(points.dtype)
+
+
+def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    """Keep what the backward pass needs."""
+    *tensors, ctx.spatial_bandwidth = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def differentiate_mean(
+    ctx: Any, gradient: Tensor, to_weight: Tensor | None
+) -> tuple[Tensor, Tensor, None, None, None]:
+    """Return the gradients of `tiled_kernel_mean`; the kernel's sums have none."""
+    refuse_second_derivative("the tiled mean shift")
+    to_points, to_concentration = tiled_kernel_mean_backward(
+        gradient.contiguous(), *ctx.saved_tensors, ctx.spatial_bandwidth
+    )
+    return to_points, to_concentration, None, None, None
+
+
+tiled_kernel_mean.register_autograd(differentiate_mean, setup_context=keep_for_backward)
 
 
 def fused_kernel_mean(
@@ -251,23 +350,7 @@ def kernel_mean(
         or bool((centre_positions(positions, mass > 0).abs() <= PRODUCT_RANGE * spatial_bandwidth).all())
     ):
         return fused_kernel_mean(points, concentration, mass, positions, spatial_bandwidth)
-    means = []
-    for image in range(len(points)):
-        present = mass[image] > 0
-        if bool(present.all()):
-            position = None if positions is None else positions[image]
-            means.append(
-                TiledKernelMean.apply(
-                    points[image], concentration[image], mass[image], position, spatial_bandwidth
-                )
-            )
-            continue
-        position = None if positions is None else positions[image, present]
-        mean = TiledKernelMean.apply(
-            points[image, present], concentration[image], mass[image, present], position, spatial_bandwidth
-        )
-        means.append(torch.zeros_like(points[image]).index_put((present,), mean))
-    return torch.stack(means)
+    return tiled_kernel_mean(points, concentration, mass, positions, spatial_bandwidth)[0]
 
 
 def mean_over_keys(

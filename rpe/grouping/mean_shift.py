@@ -1,131 +1,32 @@
 """Unroll T loops of blurring mean shift on the sphere, the paper's recurrent grouping network (section 4)."""
 
 import math
-from numbers import Real as RealNumber
 
 import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from rpe.grouping.arguments import (
+    check_all_values,
+    check_concentration_type,
+    check_loops,
+    check_positions,
+    local_positions,
+)
 from rpe.grouping.kernel import kernel_mean
-from rpe.pairs import validate_positions
 from rpe.sphere import (
     BANDWIDTH_RANGE,
     bandwidth_of_margin,
     check_bandwidth,
     check_points,
     check_tensor,
-    check_unit_length,
     concentration_of_bandwidth,
     first_axis_like,
     in_single,
     normalise,
 )
-from rpe.structures import Iterates, UserError, check_count, check_shape
-
-MASS_RANGE = (1e-12, 1e12)
-"""Masses whose sums and products with the kernel fp32 represents."""
-
-SPATIAL_RANGE = (1e-6, 1e6)
-"""Spatial bandwidths whose squares fp32 represents next to those of positions."""
-
-
-def check_concentration(concentration: float | Tensor, images: int) -> None:
-    """Check that the bandwidth 1 / sqrt(kappa) lies in `BANDWIDTH_RANGE`.
-
-    Raises:
-        UserError: a wrong type, NaN, a value out of range, or neither one value nor one per image.
-    """
-    if not isinstance(concentration, RealNumber):
-        if concentration is None or not isinstance(concentration, Tensor):
-            raise UserError(
-                f"concentration must be a number, or a tensor of one per image, got {concentration!r}."
-            )
-        check_tensor("concentration", concentration)
-    if isinstance(concentration, Tensor) and (
-        concentration.dim() > 1 or concentration.numel() not in (1, images)
-    ):
-        raise UserError(
-            f"concentration must be one number, or one for each of the {images} images, "
-            f"got the shape {list(concentration.shape)}."
-        )
-    low, high = (1 / bandwidth**2 for bandwidth in reversed(BANDWIDTH_RANGE))
-    values = (
-        concentration.detach().flatten().tolist() if isinstance(concentration, Tensor) else [concentration]
-    )
-    for value in values:
-        # a learned bandwidth is clamped in fp32, hence the slack
-        if not low * (1 - 1e-4) <= value <= high * (1 + 1e-4):
-            raise UserError(
-                f"concentration must be in [{low:g}, {high:g}], got {value}. "
-                f"It is 1 / bandwidth^2 with a bandwidth in {list(BANDWIDTH_RANGE)}."
-            )
-
-
-def check_loops(iterations: int, step: float) -> None:
-    """Check the number of loops and the step size.
-
-    Raises:
-        UserError: one of them is out of range.
-    """
-    check_count("iterations", iterations, 0, "0 runs no loop and returns the points")
-    if not 0 < step <= 1:
-        raise UserError(f"step must be in (0, 1], got {step}. 1 is the full mean-shift step.")
-
-
-def local_positions(
-    positions: Real[Tensor, "*batch pixel 2"] | None,
-    spatial_bandwidth: float | None,
-    present: Bool[Tensor, "*batch pixel"],
-) -> Float[Tensor, "*batch pixel 2"] | None:
-    """Return positions relative to the first present pixel of their image, 0 without present pixels.
-
-    They are in floating point, in which whole and half pixels stay exact this way.
-
-    Raises:
-        UserError: only one of the two is given, positions are not (row, column) per pixel or not finite at a
-            present pixel, or the spatial bandwidth h is out of range.
-    """
-    if (positions is None) != (spatial_bandwidth is None):
-        given = "positions" if spatial_bandwidth is None else "spatial_bandwidth"
-        raise UserError(f"positions and spatial_bandwidth must be given together, got {given} alone.")
-    if positions is None or spatial_bandwidth is None:
-        return None
-    check_tensor("positions", positions)
-    if positions.shape != (*present.shape, 2):
-        raise UserError(
-            f"positions must have the shape {[*present.shape, 2]}, a row and a column per point, "
-            f"got {list(positions.shape)}."
-        )
-    low, high = SPATIAL_RANGE
-    if not low <= spatial_bandwidth <= high:
-        raise UserError(
-            f"spatial_bandwidth must be in [{low:g}, {high:g}], got {spatial_bandwidth}. "
-            "It is a distance in the unit of the positions."
-        )
-    positions = validate_positions(positions, present)
-    if present.numel() == 0:
-        return positions
-    first = present.int().argmax(-1)[..., None, None].expand(*present.shape[:-1], 1, 2)
-    return torch.where(
-        present[..., None], positions - positions.gather(-2, first), torch.zeros_like(positions)
-    )
-
-
-def check_mass(mass: Tensor, least: float) -> None:
-    """Check that masses lie in `MASS_RANGE`, or are zero where `least` is 0.
-
-    Raises:
-        UserError: names the range.
-    """
-    low, high = MASS_RANGE
-    if bool((~((mass >= low) & (mass <= high) | (mass == least))).any()):
-        allowed = "" if least else "0 or "
-        raise UserError(
-            f"mass must be {allowed}in [{low:g}, {high:g}], got a negative, NaN or extreme value. "
-            "It tells how often a point counts."
-        )
+from rpe.structures import Iterates, UserError, check_shape
 
 
 def mean_shift(
@@ -165,7 +66,7 @@ def mean_shift(
     """
     check_points(points, batch=None, pixel=None, dim=None)
     check_loops(iterations, step)
-    check_concentration(concentration, len(points))
+    check_concentration_type(concentration, len(points))
     for name, values in (("mass", mass), ("mask", mask)):
         if values is not None:
             check_tensor(name, values)
@@ -174,26 +75,56 @@ def mean_shift(
         raise UserError(
             f"mask must be boolean, got {mask.dtype}. Compare it, so that True marks present pixels."
         )
+    present = torch.ones_like(points[..., 0], dtype=torch.bool) if mask is None else mask
+    present = present if mass is None else present & (mass.detach() > 0)
+    check_positions(positions, spatial_bandwidth, present)
+    check_all_values(points, concentration, None if mass is None else mass.detach(), present, positions)
+    everywhere = mass is None and mask is None
+    return unroll_loops(
+        points,
+        concentration,
+        iterations,
+        step,
+        None if mass is None else mass.detach(),
+        None if everywhere else present,
+        None if positions is None else local_positions(positions, present),
+        1.0 if spatial_bandwidth is None else spatial_bandwidth,
+    )
+
+
+def unroll_loops(
+    points: Float[Tensor, "batch pixel dim"],
+    concentration: float | Tensor,
+    iterations: int,
+    step: float,
+    mass: Float[Tensor, "batch pixel"] | None = None,
+    present: Bool[Tensor, "batch pixel"] | None = None,
+    positions: Float[Tensor, "batch pixel 2"] | None = None,
+    spatial_bandwidth: float = 1.0,
+) -> Iterates:
+    """Return the iterates of `mean_shift` for arguments that are right; it reads no value of a tensor.
+
+    Args:
+        points, concentration, iterations, step, mass, spatial_bandwidth: see `mean_shift`.
+        present: False marks absent pixels; None means that all are present.
+        positions: of `local_positions`.
+    """
     with torch.autocast(points.device.type, enabled=False):
-        mass = torch.ones_like(points[..., 0]) if mass is None else mass.detach()
-        check_mass(mass, least=0)
-        present = mass > 0 if mask is None else mask & (mass > 0)
-        check_unit_length(points, present)
         points = to_unit_length(points)
-        mass = mass.to(points.dtype) * present
-        kappa = torch.as_tensor(concentration, dtype=points.dtype, device=points.device).expand(len(points))
-        positions = local_positions(positions, spatial_bandwidth, present)
+        mass = torch.ones_like(points[..., 0]) if mass is None else mass.to(points.dtype)
+        mass = mass if present is None else mass * present
+        kappa = (
+            concentration.to(points).expand(len(points))
+            if isinstance(concentration, Tensor)
+            else points.new_full((len(points),), concentration)
+        )
         positions = None if positions is None else positions.to(points.dtype)
-        everywhere = bool(present.all())
         # absent points may have any value, which must not enter a product with a gradient
-        here = points if everywhere else torch.where(present[..., None], points, first_axis_like(points))
+        here = points if present is None else torch.where(present[..., None], points, first_axis_like(points))
         iterates = [points]
         for _ in range(iterations if points.numel() else 0):
-            mean = kernel_mean(
-                here, kappa, mass, positions, 1.0 if spatial_bandwidth is None else spatial_bandwidth
-            )
-            here = mean_shift_update(here, mean, step)
-            iterates.append(here if everywhere else torch.where(present[..., None], here, points))
+            here = mean_shift_update(here, kernel_mean(here, kappa, mass, positions, spatial_bandwidth), step)
+            iterates.append(here if present is None else torch.where(present[..., None], here, points))
     return iterates if points.numel() else [points] * (iterations + 1)
 
 
@@ -276,5 +207,11 @@ class MeanShift(nn.Module):
         mass: Float[Tensor, "batch pixel"] | None = None,
         mask: Bool[Tensor, "batch pixel"] | None = None,
     ) -> Iterates:
-        """Return all T + 1 iterates; see `mean_shift`."""
+        """Return all T + 1 iterates; see `mean_shift`.
+
+        Points that a network normalised need no check. On the CPU it costs nothing and names a network whose
+        output is NaN; on a GPU it would stop each step, and in a compiled step it would cut the graph.
+        """
+        if mass is None and mask is None and (points.is_cuda or torch.compiler.is_compiling()):
+            return unroll_loops(points, self.concentration, self.iterations, self.step)
         return mean_shift(points, self.concentration, self.iterations, step=self.step, mass=mass, mask=mask)

@@ -4,11 +4,19 @@ import torch
 from jaxtyping import Float, Int64, Real
 from torch import Tensor
 
+from rpe.grouping.arguments import (
+    MASS_RANGE,
+    check_concentration,
+    check_loops,
+    check_mass,
+    check_positions,
+    local_positions,
+)
 from rpe.grouping.greedy import assign_leaders, order_by_mass
 from rpe.grouping.kernel import kernel_mean, mean_over_keys
-from rpe.grouping.mean_shift import MASS_RANGE, check_concentration, check_loops, check_mass, local_positions
 from rpe.grouping.parts import label_components
 from rpe.grouping.weighted_points import WeightedPoints, merge_close, sample_keys, sort_by_pixel, start_points
+from rpe.pairs import validate_positions
 from rpe.sphere import check_points, check_tensor, check_unit_length, cosine_distance, in_single, normalise
 from rpe.structures import Modes, UserError, check_count, check_shape
 
@@ -56,7 +64,9 @@ def find_modes(
         # the length may be off by more than a small merge tolerance
         points = normalise(in_single(points))
         weights = torch.ones_like(points[:, 0]) if mass is None else mass.to(points.dtype)
-        positions = local_positions(positions, spatial_bandwidth, weights > 0)
+        check_positions(positions, spatial_bandwidth, weights > 0)
+        if positions is not None:
+            positions = local_positions(validate_positions(positions, weights > 0), weights > 0)
         if len(points) == 0:
             return Modes(points, weights, torch.arange(0, device=points.device), points.new_zeros(0))
         weighted = start_points(

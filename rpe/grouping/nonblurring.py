@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rpe.grouping.arguments import check_concentration, check_loops
 from rpe.grouping.kernel import mean_over_keys
-from rpe.grouping.mean_shift import check_concentration, check_loops, mean_shift_update, to_unit_length
+from rpe.grouping.mean_shift import mean_shift_update, to_unit_length
 from rpe.sphere import check_points, check_unit_length
 from rpe.structures import Iterates
 

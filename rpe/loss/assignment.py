@@ -3,14 +3,19 @@
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from rpe.sphere import normalise
 from rpe.structures import BACKGROUND, VOID, FeatureMap
 
+EMPTY_GROUP_LOGIT = -1e9
+"""Logit of a group without cells: its probability is 0, and 0 times it is a number."""
+
 
 def assignment_loss(
-    points: FeatureMap, labels: Int64[Tensor, "batch height width"], concentration: float
+    points: FeatureMap,
+    labels: Int64[Tensor, "batch height width"],
+    concentration: float,
+    groups: int | None = None,
 ) -> Float[Tensor, ""]:
     """Return cross-entropy plus Dice loss of the soft assignment of cells to groups, averaged over images.
 
@@ -25,23 +30,27 @@ def assignment_loss(
         points: of unit length; each cell takes the label at its centre.
         labels: -1 void (ignored), 0 background, 1..n objects.
         concentration: kappa > 0.
+        groups: labels are below this number; None reads it from the labels, which stops a GPU.
     """
     stride = points.stride
-    losses = []
-    for cells, truth in zip(points.values, labels, strict=True):
-        rows, columns = truth.shape[0] // stride, truth.shape[1] // stride
-        here = truth[stride // 2 :: stride, stride // 2 :: stride][:rows, :columns].flatten()
-        known = (here != VOID).nonzero()[:, 0]
-        present, group, count = torch.unique(here[known], return_inverse=True, return_counts=True)
-        if len(present) < 2:
-            continue
-        count = count.to(cells.dtype)
-        x = cells[:, :rows, :columns].flatten(1).T[known]
-        sums = torch.zeros(len(present), x.shape[1], dtype=x.dtype, device=x.device).index_add(0, group, x)
-        logits = concentration * x @ normalise(sums).T
-        cross_entropy = functional.cross_entropy(logits, group, weight=len(known) / len(present) / count)
-        probability, objects = logits.softmax(1), present > BACKGROUND
-        inside = torch.zeros_like(sums[:, 0]).index_add(0, group, probability.gather(1, group[:, None])[:, 0])
-        dice = 1 - 2 * inside / (probability.sum(0) + count)
-        losses.append(cross_entropy + dice[objects].mean())
-    return torch.stack(losses).mean() if losses else points.values.sum() * 0
+    rows, columns = labels.shape[1] // stride, labels.shape[2] // stride
+    here = labels[:, stride // 2 :: stride, stride // 2 :: stride][:, :rows, :columns].flatten(1)
+    # all shapes depend on the number of groups alone, which the host knows
+    number = torch.arange(int(labels.max()) + 1 if groups is None else groups, device=labels.device)
+    cells = points.values[:, :, :rows, :columns].flatten(2).transpose(1, 2)
+    member = (here[..., None] == number).to(cells.dtype)
+    count = member.sum(1)
+    present = count > 0
+    means = normalise(member.transpose(1, 2) @ cells)
+    logits = (concentration * cells @ means.transpose(1, 2)).masked_fill(~present[:, None], EMPTY_GROUP_LOGIT)
+    known = (here != VOID).to(cells.dtype)
+    share = member * (count.clamp(min=1) * present.sum(1, keepdim=True).clamp(min=1)).reciprocal()[:, None]
+    cross_entropy = -(share * logits.log_softmax(2)).sum((1, 2))
+    probability = logits.softmax(2) * known[..., None]
+    inside = (probability * member).sum(1)
+    # a group without cells would divide by nothing
+    dice = 1 - 2 * inside / torch.where(present, probability.sum(1) + count, 1)
+    objects = present & (number > BACKGROUND)
+    losses = cross_entropy + (dice * objects).sum(1) / objects.sum(1).clamp(min=1)
+    several = present.sum(1) >= 2
+    return (losses * several).sum() / several.sum().clamp(min=1)

@@ -7,7 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rpe.loss.sampled import SampledPairwiseLoss, check_weight
-from rpe.structures import VOID, Boundaries, BoundaryBatch, FeatureMap, Iterates, UserError, pixel_centres
+from rpe.structures import (
+    VOID,
+    Boundaries,
+    BoundaryBatch,
+    FeatureMap,
+    Iterates,
+    UserError,
+    pixel_centres,
+    upload,
+)
 
 
 class BoundaryLoss(nn.Module):
@@ -45,9 +54,10 @@ class BoundaryLoss(nn.Module):
         """Return the labels of the pairwise loss; the generator draws an annotator for each image."""
         if self.grouping_target == "boundary":
             return batch.labels
-        annotators = (batch.segments != VOID).any(-1).any(-1).sum(1).clamp(min=1).cpu()
-        drawn = (torch.rand(len(annotators), generator=generator) * annotators).long()
-        return batch.segments[torch.arange(len(annotators)), drawn]
+        annotators = (batch.segments != VOID).any(-1).any(-1).sum(1).clamp(min=1)
+        chance = upload(torch.rand(len(annotators), generator=generator), annotators.device)
+        images = torch.arange(len(annotators), device=annotators.device)
+        return batch.segments[images, (chance * annotators).long()]
 
     def forward(
         self,

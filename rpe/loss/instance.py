@@ -74,7 +74,8 @@ class InstanceLoss(nn.Module):
         terms: dict[str, Tensor] = self.pairwise(iterates, positions, labels)
         terms["objectness"] = self.objectness_weight * objectness_loss(output.objectness, batch.labels)
         if self.assignment_weight:
-            assignment = assignment_loss(output.points, batch.labels, self.assignment_concentration)
+            groups = max(len(categories) for categories in batch.categories)
+            assignment = assignment_loss(output.points, batch.labels, self.assignment_concentration, groups)
             terms["assignment"] = self.assignment_weight * assignment
         return terms
 

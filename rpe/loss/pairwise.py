@@ -2,82 +2,144 @@
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Real
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional
 
 from rpe.pairs import (
     GPU_TILE,
     TILE,
     add_products,
+    find_infinite,
+    float_positions,
     multiply_tile,
     refuse_second_derivative,
     upper_tiles,
     validate_positions,
 )
 from rpe.sphere import (
+    any_true,
     check_margin,
     check_points,
     check_tensor,
     check_unit_length,
     cosine_of_margin,
+    find_unscaled,
     in_single,
 )
 from rpe.structures import VOID, UserError, check_shape
 
 
-class TiledHinge(torch.autograd.Function):
-    """The hinge of one image: sum over different-group pairs of w_i w_j max(0, s_ij - alpha).
+@torch.library.custom_op(
+    "rpe::tiled_hinge",
+    mutates_args=(),
+    schema="(Tensor points, Tensor labels, Tensor weights, float threshold, Tensor? positions, "
+    "float max_distance, bool squared) -> (Tensor, Tensor)",
+)
+def tiled_hinge(
+    points: Float[Tensor, "batch pixel dim"],
+    labels: Int64[Tensor, "batch pixel"],
+    weights: Float[Tensor, "batch pixel"],
+    threshold: float,
+    positions: Float[Tensor, "batch pixel 2"] | None,
+    max_distance: float,
+    squared: bool,
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch pixel dim"]]:
+    """Compute the hinge of each image and its gradient with respect to the points.
 
-    Pixels are sorted by label, pairs are ordered. A pair counts where x_i . x_j > t = 2 alpha - 1. With A the
-    0/1 matrix of these pairs, G = A (w x) and n = A w, the sum is 1/2 sum_i w_i (x_i . G_i - t n_i), and its
-    gradient is w_i G_i. One pass over the tiles gives both, and only the gradient is kept. If squared, the
-    terms are max(0, s_ij - alpha)^2 / 2 and A holds x_i . x_j - t instead of 1. The sum then has the factor
-    1/8, and its gradient 1/2.
+    The hinge is the sum over different-group pairs of w_i w_j max(0, s_ij - alpha). A custom operator, so
+    that `torch.compile` takes it as it is. Pixels are sorted by label, pairs are ordered. A pair counts where
+    x_i . x_j > t = 2 alpha - 1. With A the 0/1 matrix of these pairs, G = A (w x) and n = A w, the sum is 1/2
+    sum_i w_i (x_i . G_i - t n_i), and its gradient is w_i G_i. One pass over the tiles gives both, and only
+    the gradient is kept. If squared, the terms are max(0, s_ij - alpha)^2 / 2 and A holds x_i . x_j - t
+    instead of 1. The sum then has the factor 1/8, and its gradient 1/2. Void pixels come first and have
+    weight 0.
     """
+    hinge, gradient = points.new_zeros(len(points)), torch.zeros_like(points)
+    for image, (x, group, weight) in enumerate(zip(points, labels, weights, strict=True)):
+        place = None if positions is None else positions[image]
+        # skipping void pixels and images of one group saves work, but counting them would stop a GPU
+        start = 0 if points.is_cuda else int((group == VOID).sum())
+        if start == len(group) or (not points.is_cuda and bool(group[start] == group[-1])):
+            continue
+        hinge[image], gradient[image, start:] = image_hinge(
+            x[start:],
+            group[start:],
+            weight[start:],
+            threshold,
+            None if place is None else place[start:],
+            max_distance,
+            squared,
+        )
+    return hinge, gradient
 
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        points: Float[Tensor, "pixel dim"],
-        labels: Int64[Tensor, " pixel"],
-        weights: Float[Tensor, " pixel"],
-        threshold: float,
-        positions: Float[Tensor, "pixel 2"] | None,
-        max_distance: float,
-        squared: bool,
-    ) -> Float[Tensor, ""]:
-        length, dim = points.shape
-        values = weights[:, None] * torch.cat([points, torch.ones_like(weights[:, None])], 1)
-        sums = points.new_zeros(dim + 1, length)
-        tile = min(length, GPU_TILE if points.is_cuda else TILE)
-        buffer = points.new_empty(tile**2)
-        for rows, columns in upper_tiles(length, tile, positions, max_distance):
-            active = multiply_tile(buffer, points[rows], points[columns])
-            active = active.sub_(threshold).clamp_(min=0) if squared else active.gt_(threshold)
-            if bool(labels[rows][-1] >= labels[columns][0]):
-                active.mul_(labels[rows, None] != labels[columns])
-            if positions is not None:
-                # Without a division by the range, distances between pixel centres are exact, so that a pair
-                # just
-                # at the range counts.
-                offsets = positions[rows, None] - positions[columns]
-                active.mul_(offsets.square().sum(-1) <= max_distance**2)
-            add_products(sums, active, values, rows, columns)
-        weighted_points, weight = sums[:dim].t(), sums[dim]
-        gradient = weights[:, None] * weighted_points / (2 if squared else 1)
-        ctx.save_for_backward(gradient)  # type: ignore[attr-defined]
-        excess = (points * weighted_points).sum(1) - threshold * weight
-        return (weights.double() * excess.double()).sum().to(points.dtype) / (8 if squared else 2)
 
-    @staticmethod
-    def backward(
-        ctx: FunctionCtx, gradient: Float[Tensor, ""]
-    ) -> tuple[Tensor, None, None, None, None, None, None]:  # type: ignore[override]
-        (to_points,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * to_points, None, None, None, None, None, None
+@tiled_hinge.register_fake
+def shape_of_hinge(
+    points: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    threshold: float,
+    positions: Tensor | None,
+    max_distance: float,
+    squared: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return tensors of the results' shapes, for `torch.compile`."""
+    return points.new_empty(points.shape[0]), torch.empty_like(points)
+
+
+def image_hinge(
+    points: Float[Tensor, "pixel dim"],
+    labels: Int64[Tensor, " pixel"],
+    weights: Float[Tensor, " pixel"],
+    threshold: float,
+    positions: Float[Tensor, "pixel 2"] | None,
+    max_distance: float,
+    squared: bool,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "pixel dim"]]:
+    """Return the hinge and its gradient of one image."""
+    length, dim = points.shape
+    values = weights[:, None] * torch.cat([points, torch.ones_like(weights[:, None])], 1)
+    sums = points.new_zeros(dim + 1, length)
+    tile = min(length, GPU_TILE if points.is_cuda else TILE)
+    buffer = points.new_empty(tile**2)
+    for rows, columns in upper_tiles(length, tile, positions, max_distance):
+        active = multiply_tile(buffer, points[rows], points[columns])
+        active = active.sub_(threshold).clamp_(min=0) if squared else active.gt_(threshold)
+        # labels are sorted, so most tiles hold no pair of one group; reading that would stop a GPU
+        if rows == columns or points.is_cuda or bool(labels[rows][-1] >= labels[columns][0]):
+            active.mul_(labels[rows, None] != labels[columns])
+        if positions is not None:
+            # without a division by the range, distances between pixel centres are exact, so that a pair just
+            # at the range counts
+            offsets = positions[rows, None] - positions[columns]
+            active.mul_(offsets.square().sum(-1) <= max_distance**2)
+        add_products(sums, active, values, rows, columns)
+    weighted_points, weight = sums[:dim].t(), sums[dim]
+    gradient = weights[:, None] * weighted_points / (2 if squared else 1)
+    excess = (points * weighted_points).sum(1) - threshold * weight
+    return (weights.double() * excess.double()).sum().to(points.dtype) / (8 if squared else 2), gradient
+
+
+def keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    """Keep the gradient that the forward pass computed."""
+    ctx.save_for_backward(output[1])
+
+
+def differentiate_hinge(
+    ctx: Any, gradient: Tensor, of_gradient: Tensor | None
+) -> tuple[Tensor, None, None, None, None, None, None]:
+    """Return the gradient of `tiled_hinge` with respect to the points."""
+    (to_points,) = ctx.saved_tensors
+    return gradient[:, None, None] * to_points, None, None, None, None, None, None
+
+
+tiled_hinge.register_autograd(differentiate_hinge, setup_context=keep_gradient)
 
 
 class OnceDifferentiable(torch.autograd.Function):
@@ -96,77 +158,109 @@ class OnceDifferentiable(torch.autograd.Function):
         return gradient
 
 
-def pair_weights(labels: Int64[Tensor, " pixel"], weighting: str) -> Float[Tensor, " pixel"]:
-    """Return w_i in fp64: 1 / (pixels of i's group), or 1 if uniform; 0 on void."""
-    labelled = labels != VOID
-    if weighting == "uniform":
-        return labelled.double()
-    counts = torch.bincount(labels[labelled], minlength=1)
-    return torch.where(labelled, 1 / counts[labels.clamp(min=0)].double(), 0.0)
+def pair_weights(labels: Int64[Tensor, "batch pixel"]) -> Float[Tensor, "batch pixel"]:
+    """Return w_i = 1 / (pixels of i's group) in fp64; 0 on void.
+
+    Labels are at most the number of pixels, as those of a `Batch`. The table of counts has the size of the
+    image, as its own size would be read from the values.
+    """
+    batch, length = labels.shape
+    rows = torch.arange(batch, device=labels.device)[:, None] * (length + 2)
+    table = torch.zeros(batch * (length + 2), dtype=torch.float64, device=labels.device)
+    place = (labels + 1 + rows).flatten()
+    counts = table.index_add(0, place, table.new_ones(1).expand(len(place)))[place].reshape(labels.shape)
+    return torch.where(labels == VOID, 0.0, 1 / counts)
 
 
 @dataclass
 class SortedGroups:
-    """The labelled pixels of one image, sorted by group once for all iterates.
+    """The pixels of each image sorted by group, once for all iterates; void pixels come first.
 
-    `pixels` are their indices, `labels` their groups 0..g-1 without gaps, `counts` the pixels of each group,
-    and `weights` the w_i, with sum 1.
+    All shapes are those of the labels, so that no value is read. `pixels` are the pixels' indices, `groups`
+    number the groups without gaps (the void pixels have one too), `labels` are VOID or equal to `groups`,
+    `counts` the pixels of each pixel's group, and `weights` the w_i, with sum 1, and 0 on void.
     """
 
-    pixels: Int64[Tensor, " pixel"]
-    labels: Int64[Tensor, " pixel"]
-    counts: Float[Tensor, " group"]
-    weights: Float[Tensor, " pixel"]
+    pixels: Int64[Tensor, "batch pixel"]
+    groups: Int64[Tensor, "batch pixel"]
+    labels: Int64[Tensor, "batch pixel"]
+    counts: Float[Tensor, "batch pixel"]
+    weights: Float[Tensor, "batch pixel"]
+
+    def take(self, values: Float[Tensor, "batch pixel number"]) -> Float[Tensor, "batch pixel number"]:
+        """Return values of the pixels in sorted order; those of void pixels become 0."""
+        chosen = values.gather(1, self.pixels[..., None].expand(-1, -1, values.shape[-1]))
+        return torch.where((self.labels == VOID)[..., None], 0.0, chosen)
 
 
-def sort_groups(labels: Int64[Tensor, " pixel"], weighting: str) -> SortedGroups:
-    """Sort the labelled pixels of one image by group."""
-    order = torch.argsort(labels, stable=True)
-    order = order[int((labels == VOID).sum()) :]
-    _, group, counts = torch.unique_consecutive(labels[order], return_inverse=True, return_counts=True)
-    weights = pair_weights(group, weighting)
-    return SortedGroups(order, group, counts.double(), weights / weights.sum())
+def sort_groups(labels: Int64[Tensor, "batch pixel"], weighting: str) -> SortedGroups:
+    """Sort the pixels of each image by group."""
+    here, order = torch.sort(labels, dim=1, stable=True)
+    changes = functional.pad((here[:, 1:] != here[:, :-1]).long(), (1, 0))[:, : here.shape[1]]
+    groups, void = changes.cumsum(1), here == VOID
+    ends = (torch.searchsorted(here, here, right=right) for right in (True, False))
+    counts = torch.sub(*ends).double()
+    weights = torch.where(void, 0.0, torch.ones_like(counts) if weighting == "uniform" else 1 / counts)
+    # the sum is 1 or more, unless all pixels are void
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
+    return SortedGroups(order, groups, torch.where(void, VOID, groups), counts, weights)
 
 
-def sum_attraction(points: Float[Tensor, "pixel dim"], groups: SortedGroups) -> Float[Tensor, ""]:
-    """Return the sum over same-group pairs of w_i w_j (1 - s_ij).
+def sum_attraction(points: Float[Tensor, "batch pixel dim"], groups: SortedGroups) -> Float[Tensor, " batch"]:
+    """Return each image's sum over same-group pairs of w_i w_j (1 - s_ij).
 
     It equals sum_c w_c^2 |c| / 2 sum_{i in c} |x_i - mean_c|^2, a form that keeps its digits when groups are
     tight. The means need no gradient: to first order it is zero.
     """
     with torch.no_grad():
-        total = points.new_zeros(len(groups.counts), points.shape[1], dtype=torch.float64)
-        mean = total.index_add(0, groups.labels, points.double()) / groups.counts[:, None]
-        factor = (groups.weights.square() * groups.counts[groups.labels] / 2).to(points.dtype)
-    return (factor * (points - mean.to(points.dtype)[groups.labels]).square().sum(1)).sum()
+        factor = (groups.weights.square() * groups.counts / 2).to(points.dtype)
+    return (factor * centre_groups(points, groups).square().sum(2)).sum(1)
 
 
-def sum_squared_attraction(points: Float[Tensor, "pixel dim"], groups: SortedGroups) -> Float[Tensor, ""]:
-    """Return the sum over same-group pairs of w_i w_j (1 - s_ij)^2 / 2.
+def centre_groups(
+    points: Float[Tensor, "batch pixel dim"], groups: SortedGroups
+) -> Float[Tensor, "batch pixel dim"]:
+    """Return x_i - mean of i's group, without gradient of the mean."""
+    with torch.no_grad():
+        batch, length, dim = points.shape
+        member = groups.groups + torch.arange(batch, device=points.device)[:, None] * length
+        total = points.new_zeros(batch * length, dim, dtype=torch.float64)
+        total = total.index_add(0, member.flatten(), points.double().flatten(0, 1))
+        mean = total[member] / groups.counts[..., None]
+    return points - mean.to(points.dtype)
+
+
+def sum_squared_attraction(
+    points: Float[Tensor, "batch pixel dim"], groups: SortedGroups
+) -> Float[Tensor, " batch"]:
+    """Return each image's sum over same-group pairs of w_i w_j (1 - s_ij)^2 / 2.
 
     On the sphere |x_i - x_j|^2 = 4 (1 - s_ij). With y = x - mean_c and a = |y|^2, sum_ij |x_i - x_j|^4 =
-    2 |c| sum a^2 + 2 (sum a)^2 + 4 |Y^T Y|^2. No term cancels another.
+    2 |c| sum a^2 + 2 (sum a)^2 + 4 |Y^T Y|^2. No term cancels another. The sizes of the groups are read,
+    which stops a GPU.
     """
-    terms = []
-    for part, weight in zip(
-        points.split(groups.counts.int().tolist()),
-        groups.weights.split(groups.counts.int().tolist()),
-        strict=True,
-    ):
-        centred = part - part.mean(dim=0)
-        length = centred.square().sum(1)
-        fourth = (
-            2 * len(part) * length.square().sum()
-            + 2 * length.sum().square()
-            + 4 * (centred.t() @ centred).square().sum()
-        )
-        terms.append(weight[0].square().to(points.dtype) * fourth / 32)
-    return torch.stack(terms).sum()
+    sums = []
+    for image, labels in enumerate(groups.labels.tolist()):
+        terms, start = [points[image, :0].sum()], 0
+        for label, run in groupby(labels):
+            part = slice(start, start := start + len(list(run)))
+            if label == VOID:
+                continue
+            centred = points[image, part] - points[image, part].mean(dim=0)
+            length = centred.square().sum(1)
+            fourth = (
+                2 * len(length) * length.square().sum()
+                + 2 * length.sum().square()
+                + 4 * (centred.t() @ centred).square().sum()
+            )
+            terms.append(groups.weights[image, part.start].square().to(points.dtype) * fourth / 32)
+        sums.append(torch.stack(terms).sum())
+    return torch.stack(sums)
 
 
 def sorted_margin_loss(
     points: Float[Tensor, "batch pixel dim"],
-    groups: list[SortedGroups],
+    groups: SortedGroups,
     margin: float,
     negative_weight: float,
     positions: Float[Tensor, "batch pixel 2"] | None,
@@ -174,32 +268,28 @@ def sorted_margin_loss(
     squared: bool,
 ) -> Float[Tensor, ""]:
     """Return `pairwise_margin_loss` for labels that are already sorted."""
-    threshold = cosine_of_margin(margin)
     with torch.autocast(points.device.type, enabled=False):
-        points = in_single(points)
-        losses = []
-        for image, here in enumerate(groups):
-            if len(here.pixels) == 0:
-                continue
-            chosen = points[image, here.pixels]
-            loss = sum_attraction(chosen, here)
-            if squared:  # (1 - s^2) / 2 = (1 - s) - (1 - s)^2 / 2
-                loss = loss - sum_squared_attraction(chosen, here)
-            if negative_weight and len(here.counts) > 1:
-                offsets = None
-                if negative_range is not None and positions is not None:
-                    offsets = positions[image, here.pixels]
-                    # relative to one pixel, which keeps whole and half pixels exact
-                    offsets = (offsets - offsets[0]).to(points.dtype)
-                max_distance = math.inf if negative_range is None else negative_range
-                weights = here.weights.to(points.dtype)
-                hinge = TiledHinge.apply(
-                    chosen, here.labels, weights, threshold, offsets, max_distance, squared
-                )
-                loss = loss + negative_weight * hinge
-            losses.append(loss)
-        # the empty sum is 0 and its gradient is 0, even where void points are not finite
-        return OnceDifferentiable.apply(torch.stack(losses).mean() if losses else points[..., :0].sum())
+        points = groups.take(in_single(points))
+        losses = sum_attraction(points, groups)
+        if squared:  # (1 - s^2) / 2 = (1 - s) - (1 - s)^2 / 2
+            losses = losses - sum_squared_attraction(points, groups)
+        if negative_weight:
+            offsets = None
+            if negative_range is not None and positions is not None:
+                offsets = groups.take(float_positions(positions))
+                # relative to the last pixel, which is void last, so that whole and half pixels stay exact
+                offsets = (offsets - offsets[:, -1:]).to(points.dtype)
+            max_distance = math.inf if negative_range is None else negative_range
+            weights = groups.weights.to(points.dtype)
+            hinge, _ = tiled_hinge(
+                points, groups.labels, weights, cosine_of_margin(margin), offsets, max_distance, squared
+            )
+            losses = losses + negative_weight * hinge
+        # images without a labelled pixel have a loss of 0 and no part in the mean
+        labelled = (groups.labels != VOID).any(1).sum().clamp(min=1)
+        mean = losses.sum() / labelled
+        # a compiled function refuses a second derivative itself
+        return mean if torch.compiler.is_compiling() else OnceDifferentiable.apply(mean)
 
 
 def pairwise_margin_loss(
@@ -252,15 +342,20 @@ def pairwise_margin_loss(
     check_pair_options(weighting, negative_weight, negative_range)
     if negative_range is not None and positions is None:
         raise UserError(f"positions must be given with negative_range {negative_range}, got None.")
-    if labels.numel() and int(labels.min()) < VOID:
-        raise UserError(
-            f"labels must be >= -1, got {int(labels.min())}. "
-            "Use -1 for void, 0 for background, 1..n for objects."
-        )
-    check_unit_length(points, labels != VOID)
+    used = labels != VOID
+    flags = [labels < VOID, find_unscaled(points, used)]
     if positions is not None and negative_range is not None:
-        positions = validate_positions(positions, labels != VOID)
-    groups = [sort_groups(image, weighting) for image in labels]
+        flags.append(find_infinite(positions, used))
+    if any_true(*flags):
+        if int(labels.min()) < VOID:
+            raise UserError(
+                f"labels must be >= -1, got {int(labels.min())}. "
+                "Use -1 for void, 0 for background, 1..n for objects."
+            )
+        check_unit_length(points, used)
+        if positions is not None:
+            validate_positions(positions, used)
+    groups = sort_groups(labels, weighting)
     return sorted_margin_loss(points, groups, margin, negative_weight, positions, negative_range, squared)
 
 
@@ -281,7 +376,7 @@ def check_pair_options(weighting: str, negative_weight: float, negative_range: f
 def weigh_negative_pairs(labels: Int64[Tensor, " pixel"]) -> Float[Tensor, "pixel pixel"]:
     """Return the weight of each different-group pair, by group as in the loss; 0 for other pairs."""
     _, labels = torch.unique(labels, return_inverse=True)
-    weights = pair_weights(labels, "group").float()
+    weights = pair_weights(labels[None])[0].float()
     return weights[:, None] * weights * (labels[:, None] != labels)
 
 

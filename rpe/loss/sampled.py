@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rpe.loss.pairwise import check_pair_options, pair_weights, sort_groups, sorted_margin_loss
 from rpe.sphere import check_margin
-from rpe.structures import Iterates, UserError, pixel_centres
+from rpe.structures import Iterates, UserError, pixel_centres, upload
 
 
 class SampledPairwiseLoss(nn.Module):
@@ -77,10 +77,9 @@ class SampledPairwiseLoss(nn.Module):
             return everywhere.expand(batch, -1, -1), flat
         # The smallest of exponential waiting times of rate w are a weighted draw without replacement
         # (Efraimidis and Spirakis, 2006).
-        waiting = torch.empty(flat.shape).exponential_(generator=generator).to(labels.device)
+        waiting = upload(torch.empty(flat.shape).exponential_(generator=generator), labels.device)
         if self.sampling == "group":
-            rates = torch.stack([pair_weights(image, "group") for image in flat])
-            waiting = waiting / rates  # infinite for void
+            waiting = waiting / pair_weights(flat)  # infinite for void
         chosen = waiting.topk(self.num_pixels, dim=1, largest=False).indices
         return everywhere[chosen], flat.gather(1, chosen)
 
@@ -91,7 +90,7 @@ class SampledPairwiseLoss(nn.Module):
         labels: Int64[Tensor, "batch pixel"],
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the weighted loss of each iterate: `pairwise_0` .. `pairwise_T`."""
-        groups = [sort_groups(image, self.weighting) for image in labels]
+        groups = sort_groups(labels, self.weighting)
         factor = self.weight
         if self.iterate_weights == "mean" and iterates:
             factor /= len(iterates)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.callbacks.agreement import Agreement
 from rpe.callbacks.checkpoint import Checkpoint
+from rpe.callbacks.compile import CompileTraining
 from rpe.callbacks.metrics_csv import MetricsCsv
 from rpe.callbacks.wandb_run import WandbRun, wandb_runs
 from rpe.data.module import SPLITS, SplitData
@@ -239,6 +240,7 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
     callbacks = [
         *build_named(config, "callbacks"),
         Agreement(fingerprint_of(to_plain(config))),
+        *([CompileTraining(config.compile)] if config.get("compile") else []),  # older runs lack the key
         *checkpoints,
     ]
     loggers = build_named(config, "logger", save_dir=str(folder))

@@ -42,10 +42,12 @@ def select_image(output: NetworkOutput, index: int) -> NetworkOutput:
     return NetworkOutput(part(output.points), part(output.objectness), part(output.features), classes)
 
 
-def detach_output(output: NetworkOutput) -> NetworkOutput:
-    """Return the output without gradient, and without the classes, which no ranker uses."""
+def detach_output(output: NetworkOutput, device: torch.device) -> NetworkOutput:
+    """Return the output on a device without gradient, and without the classes, which no ranker uses."""
     maps = (output.points, output.objectness, output.features)
-    return NetworkOutput(*(FeatureMap(feature.values.detach().float(), feature.stride) for feature in maps))
+    return NetworkOutput(
+        *(FeatureMap(feature.values.detach().float().to(device), feature.stride) for feature in maps)
+    )
 
 
 def cell_centres(feature: FeatureMap) -> Float[Tensor, "cell 2"]:

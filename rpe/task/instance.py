@@ -25,6 +25,7 @@ from rpe.network.head import Classifier
 from rpe.network.model import PixelEmbedding
 from rpe.picture.sheet import draw_sheet
 from rpe.segment import (
+    GroupFeatures,
     Proposer,
     Segmenter,
     compute_best_ious,
@@ -33,7 +34,7 @@ from rpe.segment import (
     select_image,
     truth_on_grid,
 )
-from rpe.structures import Geometry, InstanceBatch, NetworkOutput, UserError
+from rpe.structures import Geometry, InstanceBatch, NetworkOutput, UserError, upload
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassEvaluator, ClassReport, NoClasses
 from rpe.task.embedding_metrics import embedding_metrics, mean_of_images
@@ -181,16 +182,20 @@ class InstanceTask(Task):
         """Return the ranker's loss on the groups of one image, by one of inference's settings.
 
         Images and settings take turns: grouping every image by all of them would take longer than the
-        network.
+        network. The image is grouped on the CPU, as the number of groups, and much on the way to it, depends
+        on values: read one by one from a GPU, they would stop it a hundred times.
         """
         with torch.autocast(self.device.type, enabled=False):
             turn, image = divmod(index // RANKER_INTERVAL, len(batch.images))
-            one = select_image(detach_output(output), image)
+            one = detach_output(select_image(output, image), torch.device("cpu"))
             size = (batch.images.shape[2], batch.images.shape[3])
             setting = self.proposal.settings[turn % len(self.proposal.settings)]
             groups = self.proposal.group_cells(one, size, setting)
-            quality = compute_best_ious(groups, truth_on_grid(batch.labels[image], one.points))
-            return self.proposal.ranker.loss(compute_group_features(groups, one), quality)
+            quality = compute_best_ious(groups, truth_on_grid(batch.labels[image].cpu(), one.points))
+            features = GroupFeatures(
+                *(upload(part, self.device) for part in compute_group_features(groups, one))
+            )
+            return self.proposal.ranker.loss(features, upload(quality, self.device))
 
     def configure_gradient_clipping(
         self,

@@ -24,7 +24,10 @@ def test_image_of_a_batch() -> None:
 def test_detached_carries_no_gradient() -> None:
     output = painted(squares())
     output.points.values.requires_grad_()
-    assert output.points.values.requires_grad and not detach_output(output).points.values.requires_grad
+    assert (
+        output.points.values.requires_grad
+        and not detach_output(output, torch.device("cpu")).points.values.requires_grad
+    )
 
 
 def test_cells_whose_centre_lies_beyond_the_image_are_outside() -> None:
