@@ -205,10 +205,15 @@ def tiled_kernel_mean_backward(
     """Return the gradients of `tiled_kernel_mean` with respect to points and concentration."""
     to_points, to_concentration = torch.zeros_like(points), torch.zeros_like(concentration)
     for image, present in iterate_present(mass):
-        given = [one[image][present] for one in (gradient, points, mass, mean, weight)]
-        place = None if positions is None else positions[image][present]
         to_points[image][present], to_concentration[image] = image_gradients(
-            *given, concentration[image], place, spatial_bandwidth
+            gradient[image][present],
+            points[image][present],
+            mass[image][present],
+            mean[image][present],
+            weight[image][present],
+            concentration[image],
+            None if positions is None else positions[image][present],
+            spatial_bandwidth,
         )
     return to_points, to_concentration
 

@@ -154,6 +154,19 @@ class Task(lightning.LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
         return total
 
+    def on_train_epoch_end(self) -> None:
+        """Stop a training that has diverged, before its weights replace the last checkpoint.
+
+        Raises:
+            UserError: the epoch's mean loss is NaN or infinite.
+        """
+        loss = self.trainer.callback_metrics["train/loss"]
+        if not loss.isfinite():
+            raise UserError(
+                f"the loss must stay finite, got {float(loss)} in epoch {self.current_epoch + 1}. "
+                "Lower optimizer.lr and train again, or set precision=full if it was another."
+            )
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.optimizer(self)
         total = self.total_steps()

@@ -174,3 +174,21 @@ def test_any_timm_backbone(root: Path) -> None:
     with torch.no_grad():
         task.evaluate_batch(batch)
     assert list(task.maps) == ["3000"] and task.maps["3000"].shape == (64, 48)
+
+
+def test_a_diverged_training_ends_with_the_epoch(
+    root: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    line = refused(
+        train.main,
+        *SMALL,
+        f"data.root={root}",
+        "loss.pairwise.weight=0",
+        "optimizer.lr=1e30",
+        "clipping=none",
+        "trainer.max_epochs=3",
+        f"hydra.run.dir={run}",
+    )
+    assert "the loss must stay finite, got nan in epoch" in line and "Lower optimizer.lr" in line
+    assert not (run / "checkpoints" / "best.ckpt").exists()
