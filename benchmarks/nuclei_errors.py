@@ -2,8 +2,8 @@
 
     python benchmarks/nuclei_errors.py evaluation=<folder> [split=val] [score_threshold=0.4]
 
-The evaluation is a folder that evaluate.py run=<run> split=<split> wrote. Its proposals.json is read, with the
-run's score threshold. Each true nucleus gets the first of these names that holds:
+The evaluation is a folder that evaluate.py run=<run> split=<split> wrote. Its proposals.json is read, with
+the run's score threshold. Each true nucleus gets the first of these names that holds:
 
 - exact: matched with a mask at IoU 0.9;
 - boundary inexact: matched at IoU 0.5, but not at 0.9;
