@@ -1,17 +1,23 @@
 """Compare prediction in tiles with prediction on whole images: nuclei test images, alone and in one mosaic.
 
-    python benchmarks/mosaic.py [run=weights/nuclei] [side=4000] [folder=outputs/mosaic] [seed=0] [tile=1024]
-        [overlap=256]
+    python benchmarks/mosaic.py [run=weights/nuclei] [side=4000] [split=test] [folder=outputs/mosaic]
+        [seed=0] [tile=auto] [overlap=256] [whole=false]
 
-The mosaic holds the test images with the intensities that the network sees, at random offsets on black: each
-image once, then more copies while they fit. It is predicted on the command line, in a process of its own,
-whose peak memory (VmHWM) is printed. AP is TP / (TP + FP + FN) at IoU 0.5 (and 0.75), of all objects pooled,
-and as the mean over the images after the mosaic is cut up again. A tile cuts an object that lies partly in
-it. The table compares these objects on the mosaic and on the single images. Reads RPE_DATA_DIR/nuclei.
+The mosaic holds the split's images with the intensities that the network sees, at random offsets on black:
+each image once, then more copies while they fit. It is predicted on the command line, in a process of its
+own, whose peak memory (VmHWM) is printed. AP is TP / (TP + FP + FN) at IoU 0.5, 0.55 .. 0.9, of all objects
+pooled, and as the mean over the images after the mosaic is cut up again. A tile cuts an object that lies
+partly in it. The table compares these objects on the mosaic and on the single images. Reads
+RPE_DATA_DIR/nuclei.
+
+`whole=true` also predicts the mosaic in one piece, in about 0.6 GiB a megapixel. Its difference to the
+mosaic in tiles is what cutting and stitching cost. The rest of the difference to the single images is the
+network's: its group norm averages over all it sees at once.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,15 +32,18 @@ from rpe.metric.instance_ap import compute_overlaps, count_matches, instance_fig
 from rpe.run import build_data
 from rpe.run_files import read_run
 from rpe.segment import Tile, cut_tiles
+from rpe.segment.tiles import Side
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = {
     "run": "weights/nuclei",
     "side": "4000",
+    "split": "test",
     "folder": "outputs/mosaic",
     "seed": "0",
-    "tile": "1024",
+    "tile": "auto",
     "overlap": "256",
+    "whole": "false",
 }
 MULTIPLE = 128
 """Tiles of this run start at multiples of it, its longest period."""
@@ -50,14 +59,14 @@ print("peak kB", next(line.split()[1] for line in lines if line.startswith("VmHW
 """
 
 
-def read_test_images(run: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
-    """Return file, pixels as the network sees them, and truth of each test image."""
+def read_images(run: str, split: str) -> list[tuple[Path, np.ndarray, np.ndarray]]:
+    """Return file, pixels as the network sees them, and truth of each image of a split."""
     data = build_data(OmegaConf.create(read_run(run)))
     root = data_root() / "nuclei"
-    truth = json.loads((root / "annotations" / "instances_test.json").read_text())
+    truth = json.loads((root / "annotations" / f"instances_{split}.json").read_text())
     images = []
     for image in truth["images"]:
-        file = root / "test" / image["file_name"]
+        file = root / split / image["file_name"]
         annotations = [one for one in truth["annotations"] if one["image_id"] == image["id"]]
         pixels = data.reader.read(file).permute(1, 2, 0).numpy()
         images.append((file, pixels, true_labels(annotations, (image["height"], image["width"]))))
@@ -138,7 +147,7 @@ def main() -> None:
     options = OPTIONS | dict(argument.split("=", 1) for argument in sys.argv[1:])
     side, folder = int(options["side"]), Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    images = read_test_images(options["run"])
+    images = read_images(options["run"], options["split"])
     placed = place_images(
         [truth.shape for _, _, truth in images], side, np.random.default_rng(int(options["seed"]))
     )
@@ -152,15 +161,14 @@ def main() -> None:
         truth[top : top + height, left : left + width] = np.where(labels > 0, labels + first[-1], labels)
     Image.fromarray(mosaic).save(folder / "mosaic.png")
     single = predict(options, str(images[0][0].parent), folder / "single")
-    whole = predict(
-        options,
-        str(folder / "mosaic.png"),
-        folder / "whole",
-        "data.percentile_range=null",
-        f"tile={options['tile']}",
-        f"overlap={options['overlap']}",
-    )
-    found = read_labels(folder / "whole" / "labels" / "mosaic.png")
+    cuts = {"mosaic": [f"tile={options['tile']}", f"overlap={options['overlap']}"]}
+    if options["whole"] == "true":
+        cuts["mosaic in one piece"] = ["tile=null"]
+    spent, maps = {"single images": single}, {}
+    for name, cut in cuts.items():
+        output = folder / name.replace(" ", "_")
+        spent[name] = predict(options, str(folder / "mosaic.png"), output, "data.percentile_range=null", *cut)
+        maps[name] = read_labels(output / "labels" / "mosaic.png")
     alone = {
         file.stem: read_labels(folder / "single" / "labels" / f"{file.stem}.png") for file, _, _ in images
     }
@@ -168,36 +176,44 @@ def main() -> None:
         (index, slice(top, top + images[index][2].shape[0]), slice(left, left + images[index][2].shape[1]))
         for index, top, left in placed
     ]
-    one_by_one = instance_figures([(images[index][2], alone[images[index][0].stem]) for index, _, _ in cells])
-    cut_up = instance_figures([(images[index][2], found[rows, columns]) for index, rows, columns in cells])
-    tiles = cut_tiles((side, side), int(options["tile"]), int(options["overlap"]), MULTIPLE)
-    cut = find_cut_labels(tiles, truth.clip(min=0))
-    counts = {"single images": np.zeros(3), "mosaic": np.zeros(3)}
-    for (index, rows, columns), before in zip(cells, first, strict=True):
-        labels = images[index][2]
-        chosen = cut[np.where(np.arange(labels.max() + 1) > 0, np.arange(labels.max() + 1) + before, 0)]
-        counts["single images"] += count_chosen(labels, alone[images[index][0].stem], chosen)
-        counts["mosaic"] += count_chosen(labels, found[rows, columns], chosen)
-    everything = count_chosen(truth, found, np.ones(int(truth.max()) + 1, dtype=bool))
+    tile: Side = "auto" if options["tile"] == "auto" else int(options["tile"])
+    tiles = cut_tiles((side, side), tile, int(options["overlap"]), MULTIPLE)
+    cut_labels = find_cut_labels(tiles, truth.clip(min=0))
+    pairs = {"single images": [(images[index][2], alone[images[index][0].stem]) for index, _, _ in cells]}
+    pairs |= {
+        name: [(images[index][2], found[rows, columns]) for index, rows, columns in cells]
+        for name, found in maps.items()
+    }
+    figures = {name: instance_figures(some) for name, some in pairs.items()}
+    counts = {name: np.zeros(3) for name in pairs}
+    for number, before in enumerate(first):
+        labels = pairs["single images"][number][0]
+        number_in_mosaic = np.arange(labels.max() + 1) + before
+        number_in_mosaic[0] = 0
+        for name, some in pairs.items():
+            counts[name] += count_chosen(*some[number], cut_labels[number_in_mosaic])
+    everything = np.ones(int(truth.max()) + 1, dtype=bool)
+    as_one = {name: count_chosen(truth, found, everything) for name, found in maps.items()}
     print(
         f"{len(placed)} cells of {len(images)} images, {int(truth.max()):,} objects, "
-        f"{int(cut.sum()):,} of them cut by a tile; {len(tiles)} tiles"
+        f"{int(cut_labels.sum()):,} of them cut by a tile; {len(tiles)} tiles"
     )
-    print("| metric | single images | mosaic |\n|---|---|---|")
-    for name in ("AP50", "AP75", "AP50-pooled", "AP75-pooled"):
-        print(f"| {name} of the cells | {one_by_one[name]:.4f} | {cut_up[name]:.4f} |")
-    whole_score = everything[0] / everything.sum()
-    print(f"| AP50-pooled of the mosaic as one image | {one_by_one['AP50-pooled']:.4f} | {whole_score:.4f} |")
     rows = {
-        name: (values[0] / values.sum(), values[0] / (values[0] + values[2]))
-        for name, values in counts.items()
+        f"{name} of the cells": [f"{one[name]:.4f}" for one in figures.values()]
+        for name in figures["single images"]
+        if re.fullmatch(r"AP\d+(-pooled)?", name)
     }
-    print(
-        f"| AP50 of objects cut by tile borders | {rows['single images'][0]:.4f} | {rows['mosaic'][0]:.4f} |"
-    )
-    print(f"| recall at IoU 0.5 of these | {rows['single images'][1]:.4f} | {rows['mosaic'][1]:.4f} |")
-    print(f"| seconds, including the start | {single[0]:.1f} ({len(images)} images) | {whole[0]:.1f} |")
-    print(f"| peak memory, GiB | {single[1]:.2f} | {whole[1]:.2f} |")
+    rows["AP50-pooled of the mosaic as one image"] = [
+        f"{figures['single images']['AP50-pooled']:.4f}",
+        *(f"{one[0] / one.sum():.4f}" for one in as_one.values()),
+    ]
+    rows["AP50 of objects cut by tile borders"] = [f"{one[0] / one.sum():.4f}" for one in counts.values()]
+    rows["recall at IoU 0.5 of these"] = [f"{one[0] / (one[0] + one[2]):.4f}" for one in counts.values()]
+    rows["seconds, including the start"] = [f"{one[0]:.1f}" for one in spent.values()]
+    rows["peak memory, GiB"] = [f"{one[1]:.2f}" for one in spent.values()]
+    print(f"| metric | {' | '.join(pairs)} |\n|{'---|' * (1 + len(pairs))}")
+    for label, values in rows.items():
+        print(f"| {label} | {' | '.join(values)} |")
 
 
 if __name__ == "__main__":

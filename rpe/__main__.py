@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "look at a dataset before a training",
     "ranking": "fit a trained run's ranker again",
     "calibrate": "map a run's scores to expected IoUs",
+    "tune": "choose a run's inference settings on its validation split",
     "export": "write network and loops for torch.export.load",
     "weights": "make a small copy of a run for a repository",
     "download": "fetch a public dataset",

@@ -12,6 +12,7 @@ Lists = Callable[[Path], Iterable[Path]]
 YEAR = Path("VOCdevkit/VOC2012")
 SBD = Path("benchmark_RELEASE/dataset")
 BSDS = Path("BSR/BSDS500/data")
+DSB2018 = Path("dsb2018")
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*"([^"\\]+)"')
 
 
@@ -101,6 +102,14 @@ def list_bsds_files(root: Path) -> Iterator[Path]:
         for name in {path.stem for path in [*images.glob("*.jpg"), *truth.glob("*.mat")]}:
             yield images / f"{name}.jpg"
             yield truth / f"{name}.mat"
+
+
+def list_dsb2018_files(root: Path) -> Iterator[Path]:
+    """Yield image and label map of each name that has one of them, as StarDist's archive has no lists."""
+    for split in ("train", "test"):
+        folders = [root / DSB2018 / split / part for part in ("images", "masks")]
+        for name in {path.name for folder in folders for path in folder.glob("*.tif")}:
+            yield from (folder / name for folder in folders)
 
 
 def list_no_files(root: Path) -> Iterable[Path]:

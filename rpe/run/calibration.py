@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,8 @@ from rpe.task.base import Task
 from rpe.task.instance import InstanceTask
 
 FILE = "calibration.json"
+
+Content = TypeVar("Content")
 
 
 def fit_settings(run: DictConfig, checkpoint: Path) -> dict[str, Any]:
@@ -33,6 +36,69 @@ def write_calibration(
     write_whole(folder / FILE, json.dumps(content, indent=2) + "\n")
 
 
+def read_fitted(
+    config: DictConfig,
+    run: DictConfig,
+    checkpoint: Path,
+    key: str,
+    file: Path,
+    tool: str,
+    read: Callable[[dict[str, Any]], Content],
+) -> Content | None:
+    """Return what a tool has fitted to a run's validation split; None where `config` does not request it.
+
+    Args:
+        config: of the command.
+        run: the run's config with the command's overrides.
+        checkpoint: the weights in use.
+        key: the option of `config` that requests it.
+        file: what the tool wrote.
+        tool: its name in `rpe.tools`.
+        read: returns the content, and raises ValueError, TypeError or KeyError where it is broken.
+
+    Raises:
+        UserError: the file is missing or broken, or was fitted for other weights or another ranker.
+    """
+    requested = config[key]
+    if not isinstance(requested, bool):
+        raise UserError(f"{key} must be true or false, got {requested}.")
+    if not requested:
+        return None
+    command = f"python -m rpe.tools.{tool} run={config.run}"
+    if not file.is_file():
+        raise UserError(f"{key} must be false without {file}, got true. Run {command} first.")
+    try:
+        content = json.loads(file.read_text())
+        fitted = content["fitted_for"]
+        found = read(content)
+    except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} must be as rpe.tools.{tool} wrote it, got {type(error).__name__} ({error}). "
+            "Write it again."
+        ) from error
+    now = fit_settings(run, checkpoint)
+    if different := [name for name in now if not isinstance(fitted, dict) or fitted.get(name) != now[name]]:
+        raise UserError(
+            f"{key} must be false with other {' and '.join(different)} than {file} was fitted for, "
+            f"got true. Leave it out, or run {command} again."
+        )
+    return found
+
+
+def read_knots(content: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Return a calibration's scores and IoUs.
+
+    Raises:
+        ValueError, TypeError, KeyError: they are missing, differ in length, or are no rising curve.
+    """
+    scores, ious = [[float(value) for value in content[key]] for key in ("scores", "ious")]
+    if len(scores) != len(ious) or len(scores) < 2 or not np.isfinite([scores, ious]).all():
+        raise ValueError("scores and ious differ in length, or are not finite")
+    if np.diff(scores).min() <= 0 or np.diff(ious).min() < 0:
+        raise ValueError("scores or ious fall")
+    return scores, ious
+
+
 def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, task: Task) -> dict[str, Any]:
     """Calibrate the task's scores where `config.calibrated` is true.
 
@@ -40,40 +106,14 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
         The setting for the provenance: `{"calibration": {scores, ious}}`, or {} where the scores stay raw.
 
     Raises:
-        UserError: the run folder holds no calibration, or one of other weights or of another ranker, or the
-            task has no scores.
+        UserError: see `read_fitted`, or the task has no scores.
     """
-    if not isinstance(config.calibrated, bool):
-        raise UserError(f"calibrated must be true or false, got {config.calibrated}.")
-    if not config.calibrated:
-        return {}
-    if not isinstance(task, InstanceTask) or not task.groups:
+    if config.calibrated is True and (not isinstance(task, InstanceTask) or not task.groups):
         raise UserError("calibrated must be false for a run without grouping, got true. Leave it out.")
-    file = Path(config.run) / FILE
-    if not file.is_file():
-        raise UserError(
-            f"calibrated must be false without {file}, got true. "
-            f"Run python -m rpe.tools.calibrate run={config.run} first."
-        )
-    try:
-        content = json.loads(file.read_text())
-        scores, ious = [[float(value) for value in content[key]] for key in ("scores", "ious")]
-        fitted = content["fitted_for"]
-        if len(scores) != len(ious) or len(scores) < 2 or not np.isfinite([scores, ious]).all():
-            raise ValueError("scores and ious differ in length, or are not finite")
-        if np.diff(scores).min() <= 0 or np.diff(ious).min() < 0:
-            raise ValueError("scores or ious fall")
-    except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file} must be as rpe.tools.calibrate wrote it, got {type(error).__name__} ({error}). "
-            "Write it again."
-        ) from error
-    now = fit_settings(run, checkpoint)
-    if different := [key for key in now if not isinstance(fitted, dict) or fitted.get(key) != now[key]]:
-        raise UserError(
-            f"calibrated must be false with other {' and '.join(different)} than {file} was fitted for, "
-            "got true. "
-            f"Leave it out, or run python -m rpe.tools.calibrate run={config.run} again."
-        )
-    task.proposal.ranker = CalibratedRanker(task.proposal.ranker, scores, ious)
-    return {"calibration": {"scores": scores, "ious": ious}}
+    file = Path(str(config.run)) / FILE
+    knots = read_fitted(config, run, checkpoint, "calibrated", file, "calibrate", read_knots)
+    if knots is None:
+        return {}
+    assert isinstance(task, InstanceTask)
+    task.proposal.ranker = CalibratedRanker(task.proposal.ranker, *knots)
+    return {"calibration": {"scores": knots[0], "ious": knots[1]}}

@@ -15,6 +15,7 @@ from rpe.run.cli import report_errors
 from rpe.run.folder import checkpoint_of, provenance, restore_weights, write_metrics
 from rpe.run.overrides import RUN_GROUPS
 from rpe.run.train import disable_downloads
+from rpe.run.tuning import apply_tuning
 from rpe.run_files import pictures_of, read_run, write_whole
 from rpe.structures import UserError, check_count
 from rpe.task.base import Result, Scoring, Task
@@ -37,10 +38,11 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         raise UserError(
             f"names must be null beside run=, got {config.names}. A run is evaluated on its whole split."
         )
-    if config.calibrated and config.predictions is not None:
-        raise UserError(
-            "calibrated must be false beside predictions=, got true. Predict with calibrated=true instead."
-        )
+    for key in ("calibrated", "tuned"):
+        if config[key] and config.predictions is not None:
+            raise UserError(
+                f"{key} must be false beside predictions=, got true. Predict with {key}=true instead."
+            )
     if "_target_" not in config.data:
         raise UserError("data must be given beside predictions=, got none. Add data=coco data.root=<folder>.")
     if config.predictions is not None:
@@ -128,6 +130,8 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     if any(key.split(".")[0] == "task" for key in changed):
         raise UserError("task must be that of the run. Remove task= beside run=.")
     run = override_run(config)
+    checkpoint = choose_checkpoint(config)
+    apply_tuning(config, run, checkpoint, changed)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])
     data: SplitData = build_data(run)
@@ -136,7 +140,6 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     backend = choose_backend(config, task_class(run))
     task = build_task(run)
     task.backend = backend
-    checkpoint = choose_checkpoint(config)
     task.on_load_checkpoint(restore_weights(task, checkpoint))
     calibration = apply_calibration(config, run, checkpoint, task)
     task.check_dataset(dataset)

@@ -34,6 +34,7 @@ from rpe.run.input_files import count_other_files, image_files
 from rpe.run.overrides import RUN_GROUPS
 from rpe.run.prediction_writer import PredictionWriter, list_objects
 from rpe.run.trained import half_precision
+from rpe.run.tuning import apply_tuning
 from rpe.segment import Segmenter, Tile, check_step, cut_tiles, network_period, relative_slice
 from rpe.structures import UserError, check_count
 from rpe.task.boundary import BoundaryTask
@@ -77,6 +78,8 @@ def predict(config: DictConfig) -> dict[str, float]:
     files = image_files(config.images)
     run = override_run(config)
     checkpoint = choose_checkpoint(config)
+    changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
+    apply_tuning(config, run, checkpoint, changed)
     data, task = load_data_and_task(run, checkpoint, choose_device(config.device))
     if config.tile not in (None, "auto"):
         check_step(config.tile, config.overlap, network_period(task))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.run.building import build_data, build_task, check_config, task_class
+from rpe.data.module import InstanceData
+from rpe.run.building import build_data, build_task, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, restore_weights
 from rpe.run.train import disable_downloads
 from rpe.run_files import read_run
@@ -45,6 +46,25 @@ def load_run(folder: str | None) -> LoadedRun:
     task = build_task(config)
     task.on_load_checkpoint(restore_weights(task, checkpoint))
     return LoadedRun(config, task.eval())
+
+
+def load_grouping_run(folder: str | None) -> tuple[DictConfig, InstanceTask, InstanceData]:
+    """Load a run that groups pixels, with its data, to fit something to its masks.
+
+    Raises:
+        UserError: see `load_run`, or the run finds no objects or does not group pixels.
+    """
+    if folder is not None and not issubclass(run_task_class(str(folder)), InstanceTask):
+        raise UserError(f"run must be one that finds objects, got {folder}. Its results are no scored masks.")
+    config, task = load_run(folder)
+    data = build_data(config)
+    check_pair(type(task), data, config)
+    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
+    if not task.groups:
+        raise UserError(
+            f"run must be one that groups pixels, got {folder}. Its masks are components of the class map."
+        )
+    return config, task, data
 
 
 def load(run: str | Path, device: str | torch.device | None = None) -> Segmenter:

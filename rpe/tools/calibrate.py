@@ -8,12 +8,10 @@ import torch
 from jaxtyping import Float
 
 from rpe.data.module import InstanceData, SplitDataset, Truth, collate
-from rpe.errors import UserError
 from rpe.metric.calibration import fit_calibration, reliability, scored_ious
-from rpe.run.building import build_data, check_pair
 from rpe.run.calibration import FILE, fit_settings, write_calibration
 from rpe.run.folder import checkpoint_of
-from rpe.run.trained import load_run, run_task_class
+from rpe.run.trained import load_grouping_run
 from rpe.structures import Geometry
 from rpe.task.instance import InstanceTask
 from rpe.tools.command import read_arguments, run_tool
@@ -36,21 +34,8 @@ def main(arguments: list[str]) -> None:
         UserError: the run does not group pixels, has no validation data, or has too few masks.
     """
     options = read_arguments(arguments, {"run": None}, USAGE)
-    if options["run"] is None:
-        raise UserError("run must be a run folder, got none. Add run=outputs/digits/<time>.")
+    config, task, data = load_grouping_run(options["run"])
     folder = Path(str(options["run"]))
-    if not issubclass(run_task_class(str(folder)), InstanceTask):
-        raise UserError(
-            f"run must be one that finds objects, got {folder}. Its results have no scores to calibrate."
-        )
-    config, task = load_run(str(folder))
-    data = build_data(config)
-    check_pair(type(task), data, config)
-    assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
-    if not task.groups:
-        raise UserError(
-            f"run must be one that groups pixels, got {folder}. Its masks are components of the class map."
-        )
     truth, results = validation_masks(task, data)
     scores, ious = scored_ious(truth, results)
     knots = fit_calibration(scores, ious)

@@ -22,6 +22,7 @@ from rpe.data.listed import (
     Lists,
     list_bsds_files,
     list_coco_files,
+    list_dsb2018_files,
     list_missing_files,
     list_no_files,
     list_sbd_files,
@@ -38,6 +39,7 @@ PAUSE = 2.0
 
 TIMEOUT = 30.0
 CHUNK = 1 << 20
+MD5_DIGITS = 32
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,14 @@ class Archive:
 
     Args:
         name: the file's name.
-        md5: its checksum; None where its authors publish none and no second source is known.
+        checksum: its md5 or sha256; None where its authors publish none and no second source is known.
         urls: its addresses.
         holds: paths under the root that exist once it is unpacked.
         lists: names all files that its reader opens.
     """
 
     name: str
-    md5: str | None
+    checksum: str | None
     urls: tuple[str, ...]
     holds: tuple[str, ...]
     lists: Lists
@@ -137,6 +139,18 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
             list_bsds_files,
         ),
     ),
+    "nuclei": (
+        Archive(
+            "dsb2018.zip",
+            "e44921950edce378063aa4457e625581ba35b4c2dbd9a07c19d48900129f386f",
+            tuple(
+                f"https://github.com/{owner}/stardist/releases/download/0.1.0/dsb2018.zip"
+                for owner in ("stardist", "mpicbg-csbd")
+            ),
+            tuple(f"dsb2018/{split}/{part}" for split in ("train", "test") for part in ("images", "masks")),
+            list_dsb2018_files,
+        ),
+    ),
 }
 
 
@@ -149,7 +163,7 @@ def provide_dataset(name: str, root: Path, mirror: str | None) -> None:
     """Download what a data set lacks under `root`.
 
     Args:
-        name: voc, sbd, coco or bsds.
+        name: a key of `DATASETS`.
         root: the reader's `data.root`.
         mirror: an address with the archives under their own names; it is tried first.
 
@@ -289,20 +303,21 @@ def describe_error(error: Exception) -> str:
 
 def find_fault(archive: Archive, file: Path) -> str | None:
     """Return what is wrong with the file; None where it is correct."""
-    if archive.md5 is None:
+    if archive.checksum is None:
         print_line(
             f"{archive.name}: no checksum is published; its size is the server's, "
             "and unpacking checks the archive's own"
         )
         return None if tarfile.is_tarfile(file) or zipfile.is_zipfile(file) else "it is not an archive"
-    digest = hashlib.md5(usedforsecurity=False)
+    algorithm = "md5" if len(archive.checksum) == MD5_DIGITS else "sha256"
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with file.open("rb") as content:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
     return (
         None
-        if digest.hexdigest() == archive.md5
-        else f"it has the md5 {digest.hexdigest()}, not {archive.md5}"
+        if digest.hexdigest() == archive.checksum
+        else f"it has the {algorithm} {digest.hexdigest()}, not {archive.checksum}"
     )
 
 
@@ -353,9 +368,10 @@ USAGE = f"python -m rpe.tools.download name={'|'.join(DATASETS)} [root=<folder>]
 HELP = f"""{USAGE}
 
 Download a public data set and unpack it under root, the reader's data.root. The default is $RPE_DATA_DIR,
-for coco its folder coco. Existing files stay; missing files of the data set's own lists are downloaded.
-The same command resumes an interrupted download. mirror is an address with the archives under their names,
-which is tried first. An archive may also be put into <root>/.download by hand."""
+for coco its folder coco. nuclei is StarDist's selection of DSB2018, which data=dsb2018 reads. Existing files
+stay; missing files of the data set's own lists are downloaded. The same command resumes an interrupted
+download. mirror is an address with the archives under their names, which is tried first. An archive may also
+be put into <root>/.download by hand."""
 
 
 def parse_settings(arguments: list[str]) -> tuple[str, Path, str | None]:

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import re
 import runpy
 import shutil
 import sys
@@ -13,13 +14,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from miniature import write_miniature
 from miniature_voc import write_sbd, write_voc
 
 from rpe.data.coco import CocoImages
 from rpe.data.module import data_root
 from rpe.data.voc import Voc
+from rpe.run import build_data
+from rpe.run.composing import compose_config
 from rpe.structures import UserError
 from rpe.tools import download
 from rpe.tools.download import DATASETS, Archive, download_rest, main, merge_folders
@@ -111,7 +116,12 @@ def serve(
         urls = tuple(f"{server.address}{mirror}/{archive.name}" for mirror in mirrors)
         for mirror in mirrors:
             server.files[f"{mirror}/{archive.name}"] = content
-        archives.append(replace(archive, urls=urls, md5=archive.md5 and hashlib.md5(content).hexdigest()))
+        # of the same kind as the archive's own
+        digest = (
+            archive.checksum
+            and (hashlib.md5(content) if len(archive.checksum) == 32 else hashlib.sha256(content)).hexdigest()
+        )
+        archives.append(replace(archive, urls=urls, checksum=digest))
     monkeypatch.setitem(DATASETS, name, tuple(archives))
 
 
@@ -165,6 +175,40 @@ def test_each_data_set_lands_where_its_reader_looks(
     assert (root / "BSR/BSDS500/data/groundTruth/test").is_dir()
     assert "no checksum is published" in capsys.readouterr().err
     assert not (root / ".download").exists() and not (root / "coco" / ".download").exists()
+
+
+def test_stardists_nuclei_are_read_with_their_split(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 7), ("test", 2)):
+        for part in ("images", "masks"):
+            (tmp_path / "archive/dsb2018" / split / part).mkdir(parents=True)
+        for number in range(count):
+            labels = np.zeros((40, 48), dtype=np.uint16)
+            labels[4:20, 5:25], labels[22:36, 8:40] = 1, 2
+            name = f"{split}{number:02d}.tif"
+            pixels = (100 * (labels > 0) + random.integers(0, 40, labels.shape)).astype(np.uint8)
+            for part, content in (("images", pixels), ("masks", labels)):
+                tifffile.imwrite(tmp_path / "archive/dsb2018" / split / part / name, content)
+    content = zipped(tmp_path / "archive", "dsb2018")
+    serve(server, monkeypatch, "nuclei", content)
+    root = tmp_path / "data"
+    main(["name=nuclei", f"root={root}"])
+    data = build_data(compose_config(["experiment=nuclei", "data=dsb2018", f"data.root={root / 'dsb2018'}"]))
+    names = {
+        split: {image["file_name"] for image in data.truth(split)["images"]}
+        for split in ("train", "val", "test")
+    }
+    assert names["test"] == {"test00.tif", "test01.tif"} and len(names["val"]) == 1
+    assert names["train"] | names["val"] == {f"train{number:02d}.tif" for number in range(7)}
+    assert len(data.truth("test")["annotations"]) == 4 and data.reader.percentile_range == (1, 99.8)
+
+    (root / "dsb2018/test/masks/test01.tif").unlink()
+    main(["name=nuclei", f"root={root}"])
+    assert "test01.tif is missing (1 such), existing files stay" in capsys.readouterr().err
+    server.files["/dsb2018.zip"] = content[:-1] + b"?"
+    assert "it has the sha256" in refused(capsys, "name=nuclei", f"root={tmp_path / 'other'}")
 
 
 def test_what_is_there_is_left_alone(
@@ -235,7 +279,7 @@ def test_a_list_that_is_not_the_archives_is_named(
 def test_real_data_are_left_alone(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     if not (data_root() / "BSR").is_dir():
         pytest.skip(f"{data_root() / 'BSR'} is absent: set RPE_DATA_DIR to the real data")
-    for name in DATASETS:
+    for name in ("voc", "sbd", "coco", "bsds"):
         main([f"name={name}", f"mirror={server.address}"])
     assert capsys.readouterr().err.count("nothing to do") == 6 and server.asked == []
 
@@ -454,9 +498,9 @@ def test_no_room(
     [
         (
             [],
-            "name must be one of voc, sbd, coco, bsds, got none: python -m rpe.tools.download name=voc|sbd|coco|bsds",
+            "name must be one of voc, sbd, coco, bsds, nuclei, got none: python -m rpe.tools.download name=voc|sbd|coco|bsds|nuclei",
         ),
-        (["name=imagenet"], "name must be one of voc, sbd, coco, bsds, got imagenet"),
+        (["name=imagenet"], "name must be one of voc, sbd, coco, bsds, nuclei, got imagenet"),
         (["name=voc", "rot=x"], "arguments must be name=, root= or mirror=, got 'rot=x'"),
         (["voc"], "arguments must be name=, root= or mirror=, got 'voc'"),
         (["name=voc", "root=a", "root=b"], "root must be given once, got two: python -m rpe.tools.download"),
@@ -471,7 +515,7 @@ def test_help_is_not_an_error(flag: str, capsys: pytest.CaptureFixture[str]) -> 
     main([flag])
     told = capsys.readouterr()
     assert (
-        told.out.startswith("python -m rpe.tools.download name=voc|sbd|coco|bsds")
+        told.out.startswith("python -m rpe.tools.download name=voc|sbd|coco|bsds|nuclei")
         and "mirror" in told.out
         and not told.err
     )
@@ -499,6 +543,7 @@ def test_checksums_and_addresses_are_well_formed() -> None:
             assert all(
                 url.startswith(("http://", "https://")) and url.endswith(archive.name) for url in archive.urls
             )
-            assert archive.md5 is None if name == "bsds" else len(archive.md5 or "") == 32
+            digits = {"bsds": 0, "nuclei": 64}.get(name, 32)
+            assert re.fullmatch(f"[0-9a-f]{{{digits}}}", archive.checksum or "")
     with pytest.raises(UserError):
         download.parse_settings(["name=x"])
