@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from rpe.data.module import Split, SplitData
+from rpe.structures import UserError
 
 Value = TypeVar("Value")
 

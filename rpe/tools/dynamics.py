@@ -7,7 +7,6 @@ import torch
 
 from rpe.data.module import SplitDataset, collate
 from rpe.grouping import mean_shift, nonblurring_mean_shift
-from rpe.network.model import PixelEmbedding
 from rpe.overlay import colours_of
 from rpe.picture.dynamics import draw_comparison, draw_projections, moves_table, spread_loops
 from rpe.picture.gradients import draw_gradients
@@ -19,6 +18,7 @@ from rpe.run.trained import load_run
 from rpe.run_files import write_whole
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
 from rpe.structures import UserError, check_count
+from rpe.task.instance import InstanceTask
 from rpe.tools.command import read_arguments, run_tool
 
 DEFAULTS: dict[str, Any] = {
@@ -101,9 +101,9 @@ def compute_motions(values: dict[str, Any]) -> Drawn:
         UserError: the run groups no objects, or the image does not exist.
     """
     trained = load_run(values["run"])
-    model = getattr(trained.task, "model", None)
-    if not isinstance(model, PixelEmbedding):
+    if not isinstance(trained.task, InstanceTask):
         raise UserError(f"run must group pixels into objects, got {values['run']}, which detects boundaries.")
+    model = trained.task.model
     dataset = build_data(trained.config).dataset(str(values["split"]))
     assert isinstance(dataset, SplitDataset)
     check_count("image", values["image"], 0, f"it is the index of one of the split's {len(dataset)} images")
