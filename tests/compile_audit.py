@@ -15,7 +15,6 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import rpe.run
-import train
 from rpe.run_files import CONF
 from rpe.sphere import normalise
 from rpe.task.base import Task
@@ -91,6 +90,9 @@ def train_loss(folder: Path, backend: str) -> float:
         f"compile={backend}",
         f"hydra.run.dir={folder}",
     ]
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    import train
+
     rpe.run.run_command(train.main)
     return float(next(csv.DictReader((folder / "metrics.csv").open()))["train/loss"])
 

@@ -288,6 +288,7 @@ def audit_experiment(experiment: str, folder: Path, audit: Audit, steps_only: bo
     `first` is the first step of the second epoch, which measures the terms' gradients and trains the ranker.
     `later` are the steps with index 1, 2, .. of both epochs. `places` are those of all these steps.
     """
+    sys.path.insert(0, str(Path(__file__).parent.parent))
     import rpe.run.train
     import train
 

@@ -66,6 +66,7 @@ def test_the_usage_of_a_tool_is_read_as_it_would_be_printed(capsys: pytest.Captu
         "predict",
         "calibrate",
         "download",
+        "tune",
     }
     with pytest.raises(SystemExit):
         packing(["--help"])

@@ -130,16 +130,17 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     if any(key.split(".")[0] == "task" for key in changed):
         raise UserError("task must be that of the run. Remove task= beside run=.")
     run = override_run(config)
-    checkpoint = choose_checkpoint(config)
-    apply_tuning(config, run, checkpoint, changed)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])
     data: SplitData = build_data(run)
     check_pair(task_class(run), data, run)
     dataset = data.dataset(config.split)
     backend = choose_backend(config, task_class(run))
+    if config.tuned is not False:
+        apply_tuning(config, run, choose_checkpoint(config), changed)
     task = build_task(run)
     task.backend = backend
+    checkpoint = choose_checkpoint(config)
     task.on_load_checkpoint(restore_weights(task, checkpoint))
     calibration = apply_calibration(config, run, checkpoint, task)
     task.check_dataset(dataset)

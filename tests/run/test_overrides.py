@@ -73,7 +73,7 @@ def test_a_null_group_is_its_option_none_or_left_out() -> None:
     ]
     assert replace_null_groups(["-m", "ranker=null,random"]) == ["-m", "ranker=none,random"]
     with pytest.raises(
-        UserError, match="data must be one of bsds, coco, digits, folder, nuclei, voc, got null"
+        UserError, match="data must be one of bsds, coco, digits, dsb2018, folder, nuclei, voc, got null"
     ):
         replace_null_groups(["data=null"])
 

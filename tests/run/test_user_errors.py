@@ -125,7 +125,7 @@ WHILE_BUILDING = [
 """Refused by the parts of the network, before a file of the data is read."""
 
 BY_HYDRA = [
-    ("data=null", "data must be one of bsds, coco, digits, folder, nuclei, voc, got null"),
+    ("data=null", "data must be one of bsds, coco, digits, dsb2018, folder, nuclei, voc, got null"),
     (
         "backbone.widht=8",
         "Could not override 'backbone.widht'. Key 'widht' is not in struct. Did you mean width?",
