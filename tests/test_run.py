@@ -332,7 +332,7 @@ def refuse_train(refused: Refused, tmp_path: Path, *arguments: str) -> str:
         ("loss.pairwise.marginn=0.3", "Key 'marginn' is not in struct. Did you mean margin?"),
         ("loss.marginn=0.3", "Key 'marginn' is not in struct. Did you mean loss.pairwise.margin?"),
         ("backbone=resnet", "backbone must be one of efficientnet_lite0, timm, unet"),
-        ("experiment=imagenet", "experiment must be one of bsds, coco, digits"),
+        ("experiment=imagenet", "experiment must be one of bsds, bsds_scratch, coco, digits"),
         ("loss.pairwise.weighting=pixel", "weighting must be group or uniform, got 'pixel'."),
         (
             "embedding.coordinates=polar",

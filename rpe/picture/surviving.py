@@ -16,7 +16,7 @@ from rpe.loss import pairwise_margin_loss
 from rpe.sphere import normalise
 from rpe.structures import VOID
 
-LOOPS = (0, 1, 3, 5)
+SHOWN_LOOPS = (0, 1, 3, 5)
 
 FATES = {"right": "#d0d0d0", "repaired": "#009e73", "lost": "#d55e00"}
 """What becomes of a pixel by the last loop, with its colour (Okabe and Ito); see `Survival`."""
@@ -29,7 +29,7 @@ class Survival(NamedTuple):
     """The gradient of the loss on X_T alone, by X_0, and what becomes of each pixel.
 
     Args:
-        gradients: its length at each pixel, for each T of `LOOPS`.
+        gradients: its length at each pixel, for each T of `SHOWN_LOOPS`.
         fates: index into `FATES` of each pixel. A pixel is right at X_t if the nearest mean direction of the
             true groups at X_t is that of its own: "right" at X_0 and at the last T, "repaired" at the last T
             alone, "lost" at neither, or no longer. -1 where the truth is void.
@@ -43,7 +43,7 @@ class Survival(NamedTuple):
 
         1 means an average gradient.
         """
-        lines = ["pixels,share," + ",".join(f"gradient-{loops}" for loops in LOOPS)]
+        lines = ["pixels,share," + ",".join(f"gradient-{loops}" for loops in SHOWN_LOOPS)]
         known = self.fates >= 0
         for fate, name in enumerate(FATES):
             chosen = self.fates == fate
@@ -68,15 +68,15 @@ def trace_survival(
 ) -> Survival:
     """Move one image's points by the loops, and differentiate the loss on each iterate alone by X_0."""
     start = points.detach().clone().requires_grad_()
-    iterates = mean_shift(start, concentration, max(LOOPS))
+    iterates = mean_shift(start, concentration, max(SHOWN_LOOPS))
     gradients = []
-    for loops in LOOPS:
+    for loops in SHOWN_LOOPS:
         loss = pairwise_margin_loss(iterates[loops], labels[None], margin)
         (gradient,) = torch.autograd.grad(loss, start, retain_graph=True)
         # along the sphere: a change of length is undone by the normalisation
         along = gradient - (gradient * start).sum(-1, keepdim=True) * start
         gradients.append(along[0].norm(dim=-1).detach())
-    first, last = (nearest_is_own(iterates[loops][0].detach(), labels) for loops in (0, max(LOOPS)))
+    first, last = (nearest_is_own(iterates[loops][0].detach(), labels) for loops in (0, max(SHOWN_LOOPS)))
     fates = torch.where(last & first, 0, torch.where(last, 1, 2))
     return Survival(torch.stack(gradients), torch.where(labels == VOID, -1, fates))
 
@@ -87,7 +87,7 @@ def draw_survival(
     truth: Float[np.ndarray, "rows columns 3"],
     file: Path,
 ) -> None:
-    """Draw the image, its true groups, the fate of each pixel, and the gradient for each T of `LOOPS`."""
+    """Draw the image, its true groups, the fate of each pixel, and the gradient for each T of `SHOWN_LOOPS`."""
     rows, columns = truth.shape[:2]
     figure = Figure(figsize=(12, 12 * 2.05 * rows / columns / 4 + 0.8), layout="constrained")
     axes = figure.subplots(2, 4)
@@ -97,7 +97,9 @@ def draw_survival(
     axes[0, 2].imshow(
         fates, cmap=ListedColormap(list(FATES.values())), vmin=0, vmax=2, interpolation="nearest"
     )
-    for axis, title in zip(axes[0], ("image", "true groups", f"after {max(LOOPS)} loops", ""), strict=True):
+    for axis, title in zip(
+        axes[0], ("image", "true groups", f"after {max(SHOWN_LOOPS)} loops", ""), strict=True
+    ):
         axis.set_title(title, fontsize=10)
     known = survival.fates >= 0
     names = {
@@ -110,7 +112,7 @@ def draw_survival(
         for fate, (name, colour) in enumerate(FATES.items())
     ]
     axes[0, 3].legend(handles=handles, loc="center", fontsize=9, frameon=False)
-    for axis, loops, gradient in zip(axes[1], LOOPS, survival.gradients, strict=True):
+    for axis, loops, gradient in zip(axes[1], SHOWN_LOOPS, survival.gradients, strict=True):
         brightest = max(float(np.percentile(gradient.numpy(), BRIGHTEST)), 1e-12)
         axis.imshow(gradient.reshape(rows, columns).numpy(), cmap="magma", vmin=0, vmax=brightest)
         share = float(gradient[survival.fates == 2].sum() / gradient.sum().clamp(min=1e-12))

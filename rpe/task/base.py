@@ -161,8 +161,8 @@ class Task(lightning.LightningModule):
         Raises:
             UserError: the epoch's mean loss is NaN or infinite.
         """
-        loss = self.trainer.callback_metrics["train/loss"]
-        if not loss.isfinite():
+        loss = self.trainer.callback_metrics.get("train/loss")  # none where the epoch was interrupted
+        if loss is not None and not loss.isfinite():
             raise UserError(
                 f"the loss must stay finite, got {float(loss)} in epoch {self.current_epoch + 1}. "
                 "Lower optimizer.lr and train again, or set precision=full if it was another."

@@ -5,7 +5,7 @@ import torch
 
 from rpe.grouping import mean_shift
 from rpe.loss import pairwise_margin_loss
-from rpe.picture.surviving import LOOPS, trace_survival
+from rpe.picture.surviving import SHOWN_LOOPS, trace_survival
 from rpe.sphere import concentration_of_bandwidth
 from rpe.structures import VOID
 
@@ -24,7 +24,7 @@ def test_lost_pixels_keep_the_gradient() -> None:
     survival = trace_survival(circle(ANGLES), torch.tensor(LABELS), concentration_of_bandwidth(0.25), 0.5)
     assert survival.fates.tolist()[:10] == [0] * 10 and survival.fates.tolist()[11:] == [2, -1]
     rows = {line.split(",")[0]: line.split(",") for line in survival.table().splitlines()}
-    assert rows["pixels"] == ["pixels", "share", *(f"gradient-{loops}" for loops in LOOPS)]
+    assert rows["pixels"] == ["pixels", "share", *(f"gradient-{loops}" for loops in SHOWN_LOOPS)]
     assert float(rows["right"][1]) == pytest.approx(11 / 12, abs=1e-4)
     # without a loop the farthest from their group are pulled hardest, and void has no loss of its own
     assert set(survival.gradients[0].topk(2).indices.tolist()) == {10, 11} and survival.gradients[0, 12] == 0
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_a_step_along_the_sphere() -> None:
         degrees[pixel] += math.degrees(turn)
         return float(pairwise_margin_loss(mean_shift(circle(degrees), kappa, loops)[-1], labels[None], 0.5))
 
-    for number, loops in enumerate(LOOPS):
+    for number, loops in enumerate(SHOWN_LOOPS):
         for pixel in (0, 10, 11):
             slope = (loss(pixel, 1e-5, loops) - loss(pixel, -1e-5, loops)) / 2e-5
             assert float(survival.gradients[number, pixel]) == pytest.approx(abs(slope), rel=1e-4, abs=1e-9)
