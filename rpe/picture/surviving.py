@@ -97,9 +97,8 @@ def draw_survival(
     axes[0, 2].imshow(
         fates, cmap=ListedColormap(list(FATES.values())), vmin=0, vmax=2, interpolation="nearest"
     )
-    for axis, title in zip(
-        axes[0], ("image", "true groups", f"after {max(SHOWN_LOOPS)} loops", ""), strict=True
-    ):
+    titles = ("image", "true groups", f"after {max(SHOWN_LOOPS)} loops", "")
+    for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     known = survival.fates >= 0
     names = {
