@@ -87,7 +87,7 @@ def draw_survival(
     truth: Float[np.ndarray, "rows columns 3"],
     file: Path,
 ) -> None:
-    """Draw the image, its true groups, the fate of each pixel, and the gradient for each T of `SHOWN_LOOPS`."""
+    """Draw the image, its true groups, the fate of each pixel, and the gradient for each T shown."""
     rows, columns = truth.shape[:2]
     figure = Figure(figsize=(12, 12 * 2.05 * rows / columns / 4 + 0.8), layout="constrained")
     axes = figure.subplots(2, 4)
