@@ -10,9 +10,9 @@ from rpe.run.calibration import fit_settings, read_fitted
 from rpe.run_files import write_whole
 from rpe.structures import UserError
 
-FILE = "tuned.json"
+TUNED_FILE = "tuned.json"
 
-KEYS = ("foreground_thresholds", "bandwidths", "min_area", "score_threshold")
+TUNED_KEYS = ("foreground_thresholds", "bandwidths", "min_area", "score_threshold")
 """The settings of `proposal` that `rpe.tools.tune` chooses."""
 
 
@@ -21,7 +21,7 @@ def write_tuning(
 ) -> None:
     """Write the chosen settings into the run folder."""
     content = {"proposal": settings, "fitted_for": fit_settings(run, checkpoint), "about": about}
-    write_whole(folder / FILE, json.dumps(content, indent=2) + "\n")
+    write_whole(folder / TUNED_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def read_settings(content: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def read_settings(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, KeyError: some are missing; their values are checked where they are used.
     """
-    return {key: content["proposal"][key] for key in KEYS}
+    return {key: content["proposal"][key] for key in TUNED_KEYS}
 
 
 def apply_tuning(config: DictConfig, run: DictConfig, checkpoint: Path, overridden: list[str]) -> None:
@@ -49,7 +49,7 @@ def apply_tuning(config: DictConfig, run: DictConfig, checkpoint: Path, overridd
         raise UserError(
             "tuned must be false beside calibrated=true, got true. It was tuned for scores as they are."
         )
-    file = Path(str(config.run)) / FILE
+    file = Path(str(config.run)) / TUNED_FILE
     settings = read_fitted(config, run, checkpoint, "tuned", file, "tune", read_settings)
     for key, value in (settings or {}).items():
         if f"proposal.{key}" not in overridden:

@@ -16,7 +16,7 @@ from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import compute_overlaps, count_matches, true_labels
 from rpe.run.folder import checkpoint_of
 from rpe.run.trained import load_grouping_run
-from rpe.run.tuning import FILE, KEYS, write_tuning
+from rpe.run.tuning import TUNED_FILE, TUNED_KEYS, write_tuning
 from rpe.segment import Proposer, detach_output, select_instances
 from rpe.segment.groups import GroupMap
 from rpe.segment.proposer import PartitionSetting
@@ -28,7 +28,7 @@ METRICS = ("AP50", "AP", "AR@10")
 
 USAGE = f"""
 Choose a run's objectness gate, bandwidth, least area and score threshold on its validation split.
-Writes {FILE} into the run's folder.
+Writes {TUNED_FILE} into the run's folder.
 
     python -m rpe.tools.tune run=<run folder> [metric=AP50] [images=100]
 
@@ -59,10 +59,10 @@ class Setting(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return the settings as `Proposer` takes them."""
-        return dict(zip(KEYS, (*map(list, self[:2]), self.min_area), strict=False))
+        return dict(zip(TUNED_KEYS, (*map(list, self[:2]), self.min_area), strict=False))
 
 
-class Scene(NamedTuple):
+class TuningImage(NamedTuple):
     """A validation image: id, the network's output, and sizes. `truth` is its label map."""
 
     image_id: int
@@ -80,7 +80,7 @@ class Choice(NamedTuple):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `proposal`."""
-        return self.setting.options() | {KEYS[3]: self.score_threshold}
+        return self.setting.options() | {TUNED_KEYS[3]: self.score_threshold}
 
 
 class RememberingProposer(Proposer):
@@ -114,7 +114,7 @@ class Tuner:
         scores: the score thresholds to try.
     """
 
-    scenes: list[Scene]
+    scenes: list[TuningImage]
     truth: Truth
     proposal: dict[str, Any]
     metric: str
@@ -207,7 +207,7 @@ def candidates(own: Setting) -> dict[str, list[Any]]:
 
 
 @torch.no_grad()
-def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> Iterable[Scene]:
+def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> Iterable[TuningImage]:
     """Yield evenly spaced images of a split; the network sees each once."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = task.to(device)
@@ -219,7 +219,7 @@ def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> 
         batch = collate([dataset[place]])
         geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), batch.sizes[0])
         output = detach_output(task.segmenter.embed(batch.images))
-        yield Scene(
+        yield TuningImage(
             batch.image_ids[0], output, geometry, true_labels(rows[batch.image_ids[0]], batch.sizes[0])
         )
 
@@ -245,10 +245,12 @@ def main(arguments: list[str]) -> None:
     dataset = data.dataset("val")
     assert isinstance(dataset, SplitDataset)
     truth = dataset.truth()
-    proposal: dict[str, Any] = OmegaConf.to_container(config.proposal, resolve=True)  # type: ignore[assignment]
-    del proposal["_target_"]
-    own = Setting(tuple(proposal[KEYS[0]]), tuple(proposal[KEYS[1]]), int(proposal[KEYS[2]]))
-    score = float(proposal[KEYS[3]])
+    plain: Any = OmegaConf.to_container(config.proposal, resolve=True)
+    proposal = {str(key): value for key, value in plain.items() if key != "_target_"}
+    own = Setting(
+        tuple(proposal[TUNED_KEYS[0]]), tuple(proposal[TUNED_KEYS[1]]), int(proposal[TUNED_KEYS[2]])
+    )
+    score = float(proposal[TUNED_KEYS[3]])
     scenes = list(read_scenes(task, dataset, truth, int(options["images"])))
     scores = sorted({score, *SCORES})
     tuner = Tuner(scenes, truth, proposal | {"ranker": task.proposal.ranker}, options["metric"], scores)
@@ -269,7 +271,7 @@ def main(arguments: list[str]) -> None:
         f"on; chosen on one half and measured on the other, both ways: {about['before_apart']:.4f} before, "
         f"{about['apart']:.4f} after"
     )
-    print(f"{folder / FILE}: {best.settings()}. Use them with tuned=true")
+    print(f"{folder / TUNED_FILE}: {best.settings()}. Use them with tuned=true")
 
 
 def measure_apart(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.run.tuning import FILE, apply_tuning, write_tuning
+from rpe.run.tuning import TUNED_FILE, apply_tuning, write_tuning
 from rpe.structures import UserError
 
 SETTINGS = {"foreground_thresholds": [0.4], "bandwidths": [0.3], "min_area": 5, "score_threshold": 0.2}
@@ -47,8 +47,8 @@ def test_other_weights_and_broken_files_are_refused(weights: Path) -> None:
         apply_tuning(*configs(weights.parent), weights.parent / "other.ckpt", [])
     with pytest.raises(UserError, match="tuned must be true or false, got 1"):
         apply_tuning(*configs(weights.parent, 1), weights, [])
-    content = json.loads((weights.parent / FILE).read_text())
+    content = json.loads((weights.parent / TUNED_FILE).read_text())
     del content["proposal"]["min_area"]
-    (weights.parent / FILE).write_text(json.dumps(content))
+    (weights.parent / TUNED_FILE).write_text(json.dumps(content))
     with pytest.raises(UserError, match="tuned.json must be as rpe.tools.tune wrote it, got KeyError"):
         apply_tuning(*configs(weights.parent), weights, [])
