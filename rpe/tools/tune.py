@@ -62,7 +62,7 @@ class Setting(NamedTuple):
         return dict(zip(TUNED_KEYS, (*map(list, self[:2]), self.min_area), strict=False))
 
 
-class EmbeddedScene(NamedTuple):
+class TuningImage(NamedTuple):
     """A validation image: id, the network's output, and sizes. `truth` is its label map."""
 
     image_id: int
@@ -114,7 +114,7 @@ class Tuner:
         scores: the score thresholds to try.
     """
 
-    scenes: list[EmbeddedScene]
+    scenes: list[TuningImage]
     truth: Truth
     proposal: dict[str, Any]
     metric: str
@@ -207,7 +207,7 @@ def candidates(own: Setting) -> dict[str, list[Any]]:
 
 
 @torch.no_grad()
-def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> Iterable[EmbeddedScene]:
+def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> Iterable[TuningImage]:
     """Yield evenly spaced images of a split; the network sees each once."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = task.to(device)
@@ -218,8 +218,8 @@ def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> 
     for place in torch.linspace(0, len(dataset) - 1, count).round().long().tolist():
         batch = collate([dataset[place]])
         geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), batch.sizes[0])
-        output = detach_output(task.segmenter.embed(batch.images), device)
-        yield EmbeddedScene(
+        output = detach_output(task.segmenter.embed(batch.images))
+        yield TuningImage(
             batch.image_ids[0], output, geometry, true_labels(rows[batch.image_ids[0]], batch.sizes[0])
         )
 
@@ -245,8 +245,8 @@ def main(arguments: list[str]) -> None:
     dataset = data.dataset("val")
     assert isinstance(dataset, SplitDataset)
     truth = dataset.truth()
-    proposal: Any = OmegaConf.to_container(config.proposal, resolve=True)
-    del proposal["_target_"]
+    plain: Any = OmegaConf.to_container(config.proposal, resolve=True)
+    proposal = {str(key): value for key, value in plain.items() if key != "_target_"}
     own = Setting(
         tuple(proposal[TUNED_KEYS[0]]), tuple(proposal[TUNED_KEYS[1]]), int(proposal[TUNED_KEYS[2]])
     )

@@ -20,7 +20,7 @@ IMAGES = 20
 
 
 def stardist_counts(truth: np.ndarray, found: np.ndarray, threshold: float) -> np.ndarray:
-    """TP, FP and FN of two label maps by the rules of stardist.matching: optimal, with the IoU as tie-breaker."""
+    """TP, FP and FN of two label maps by stardist.matching: an optimal assignment, ties by IoU."""
     shared = np.zeros((truth.max() + 1, found.max() + 1))
     np.add.at(shared, (truth, found), 1)
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
