@@ -218,7 +218,7 @@ def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> 
     for place in torch.linspace(0, len(dataset) - 1, count).round().long().tolist():
         batch = collate([dataset[place]])
         geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), batch.sizes[0])
-        output = detach_output(task.segmenter.embed(batch.images))
+        output = detach_output(task.segmenter.embed(batch.images), device)
         yield TuningImage(
             batch.image_ids[0], output, geometry, true_labels(rows[batch.image_ids[0]], batch.sizes[0])
         )
