@@ -29,7 +29,6 @@ from torch.nn.functional import normalize
 
 from rpe.grouping import find_modes, mean_shift
 from rpe.grouping.kernel import mean_over_keys
-from rpe.grouping.seeds import find_modes_from_seeds
 from rpe.loss import pairwise_margin_loss
 from rpe.sphere import cosine_distance, normalise
 
@@ -47,11 +46,8 @@ MATRICES = {"dense": 3, "authors": 6, "dense loss": 8}
 PAIRWISE = ("ours", "dense", "authors", "our loss", "dense loss", "ten loops")
 """Methods whose time grows with N^2, so that a smaller row predicts a larger one."""
 
-ONCE_A_SIZE = {"sklearn": 16, "merging": 32, "ten loops": 32, "whole image": 64, "seeds": 64}
+ONCE_A_SIZE = {"sklearn": 16, "merging": 32, "ten loops": 32, "whole image": 64}
 """Methods that are measured at one dimension only, with that dimension."""
-
-WHOLE = ("whole image", "seeds")
-"""Methods that label one image of 640 x 480 pixels."""
 
 METHODS = (
     "ours",
@@ -63,9 +59,7 @@ METHODS = (
     "ten loops",
     "sklearn",
     "whole image",
-    "seeds",
 )
-SEEDS = 100
 KEYS = 4096
 TOLERANCE = {"merge_tolerance": 0.01, "move_tolerance": 1e-6}
 
@@ -120,27 +114,17 @@ def ten_loops(points: torch.Tensor, member: torch.Tensor) -> Row:
     return {"ARI to merging": adjusted_rand_score(merged, labels)}
 
 
-def whole_image(seeds: int | None) -> tuple[Callable[[], object], Callable[[], Row]]:
-    """Return the call for 640 x 480 pixels (64 dimensions, 40 groups, 2 % noise), and its quality.
-
-    With seeds, the modes are those of so many seeds that climb.
-    """
+def whole_image() -> tuple[Callable[[], object], Callable[[], Row]]:
+    """Return the call for 640 x 480 pixels (64 dimensions, 40 groups, 2 % noise), and its quality."""
     points, member = clustered(307200, 64, groups=40)
     generator = torch.Generator().manual_seed(1)
     noise = torch.rand(len(points), generator=generator) < 0.02
     points[noise] = normalize(torch.randn(int(noise.sum()), 64, generator=generator), dim=-1)
 
     def call() -> torch.Tensor:
-        if seeds is not None:
-            return find_modes_from_seeds(
-                points, KAPPA, seeds=seeds, iterations=10, keys=KEYS, **TOLERANCE
-            ).labels
         return find_modes(points, KAPPA, iterations=10, keys=KEYS, **TOLERANCE).labels
 
     def quality() -> Row:
-        planted_ari = {"ARI over planted pixels": adjusted_rand_score(member[~noise], call()[~noise])}
-        if seeds is not None:
-            return planted_ari
         some = torch.randperm(len(points), generator=generator)[:16384]
         drawn = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:KEYS]
         ones = torch.ones(len(points))
@@ -148,7 +132,8 @@ def whole_image(seeds: int | None) -> tuple[Callable[[], object], Callable[[], R
         sampled = normalise(mean_over_keys(points[some], points[drawn], ones[:KEYS], KAPPA))
         planted = ~noise[some]
         angle = torch.rad2deg(torch.acos(1 - cosine_distance(exact, sampled)))
-        return planted_ari | {
+        return {
+            "ARI over planted pixels": adjusted_rand_score(member[~noise], call()[~noise]),
             "degrees to the exact step, planted": [
                 float(angle[planted].median()),
                 float(angle[planted].max()),
@@ -220,8 +205,8 @@ def measure(method: str, pixels: int, dim: int) -> Row:
     """Measure one row in this process."""
     quality: Callable[[], Row] | None = None
     both: Callable[[], object] | None = None
-    if method in WHOLE:
-        forward, quality = whole_image(SEEDS if method == "seeds" else None)
+    if method == "whole image":
+        forward, quality = whole_image()
     else:
         points, member = clustered(pixels, dim)
         forward, both = build_calls(method, points, member)
@@ -364,7 +349,7 @@ def list_rows(sizes: list[int], dimensions: list[int], methods: list[str]) -> li
         for pixels in sizes
         for method in methods
         for dim in ([ONCE_A_SIZE[method]] if method in ONCE_A_SIZE else dimensions)
-        if method not in WHOLE or pixels == 307200
+        if method != "whole image" or pixels == 307200
     ]
 
 
