@@ -51,6 +51,14 @@ def check_count(name: str, value: Any, least: int, remedy: str) -> None:
         raise UserError(f"{name} must be an integer >= {least}, got {value}. {sentence}.")
 
 
+def reflect_indices(
+    start: int, count: int, length: int, device: torch.device | None = None
+) -> Int64[Tensor, " count"]:
+    """Return the indices start .. start + count - 1, reflected at both ends of an axis of `length` pixels."""
+    index = torch.arange(start, start + count, device=device) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)
+
+
 @dataclass
 class Batch:
     """Images for the network, and their origin.

@@ -9,6 +9,7 @@ from rpe.structures import (
     encode_labels,
     encode_mask,
     pixel_centres,
+    reflect_indices,
 )
 
 
@@ -64,3 +65,8 @@ def test_masks_of_a_label_map_in_one_pass_are_those_one_by_one() -> None:
     for _ in range(20):
         labels = generator.integers(0, 4, size=tuple(generator.integers(1, 9, size=2)))
         assert encode_labels(labels, np.arange(4)) == [encode_mask(labels == label) for label in range(4)]
+
+
+def test_reflection_mirrors_at_both_ends() -> None:
+    assert reflect_indices(-2, 9, 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0]
+    assert reflect_indices(1, 2, 3).tolist() == [1, 2]

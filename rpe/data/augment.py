@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
-from rpe.structures import VOID, UserError
+from rpe.structures import VOID, UserError, reflect_indices
 
 
 class Chance(NamedTuple):
@@ -224,12 +224,6 @@ def crop_inside(image: Tensor, corner: list[int], window: int) -> Tensor:
     """Return the part of a window that lies inside the image. It may be empty."""
     top, left = (max(0, start) for start in corner)
     return image[..., top : max(top, corner[0] + window), left : max(left, corner[1] + window)]
-
-
-def reflect_indices(start: int, count: int, length: int) -> Int64[Tensor, " count"]:
-    """Return the indices start .. start + count - 1, reflected at both ends of an axis of `length` pixels."""
-    index = torch.arange(start, start + count) % (2 * length)
-    return torch.minimum(index, 2 * length - 1 - index)
 
 
 def pad_to_window(part: Tensor, corner: list[int], window: int, fill: float) -> Tensor:

@@ -16,13 +16,12 @@ from scipy import ndimage, sparse
 from torch import Tensor
 from torch.nn import functional
 
-from rpe.data.augment import reflect_indices
 from rpe.data.image import read_image
 from rpe.data.listed import name_similar_file, suffixes_in
 from rpe.data.mat import read_mat
 from rpe.data.module import Split, SplitData, Truth, make_generator
 from rpe.data.view import Annotation, View
-from rpe.structures import VOID, BoundaryBatch, UserError
+from rpe.structures import VOID, BoundaryBatch, UserError, reflect_indices
 
 
 class BoundarySample(NamedTuple):

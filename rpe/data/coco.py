@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.annotation import compact, keep_categories, read_split, read_truth
 from rpe.data.annotation_check import empty_mask_error
-from rpe.data.augment import Augment, crop_inside, draw_start, pad_to_window, reflect_indices
+from rpe.data.augment import Augment, crop_inside, draw_start, pad_to_window
 from rpe.data.image import (
     check_percentile_range,
     check_sides,
@@ -33,7 +33,7 @@ from rpe.data.module import (
     make_generator,
     normal_name,
 )
-from rpe.structures import BACKGROUND, VOID, UserError
+from rpe.structures import BACKGROUND, VOID, UserError, reflect_indices
 
 HEADERS_READ = 5000
 """Up to this many images, all sizes are compared with the annotations before training starts (0.1 ms each).

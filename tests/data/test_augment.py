@@ -17,7 +17,6 @@ from rpe.data.augment import (
     compute_extents,
     draw_start,
     parse_chance,
-    reflect_indices,
 )
 from rpe.data.coco import Coco, prepare_image
 from rpe.structures import UserError
@@ -203,11 +202,6 @@ def test_outside_is_the_reflection_and_void(change: dict) -> None:
             1,
         }
         assert (moved > 0.999).all(), "no black anywhere"
-
-
-def test_reflection_mirrors_at_both_ends() -> None:
-    assert reflect_indices(-2, 9, 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0]
-    assert reflect_indices(1, 2, 3).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

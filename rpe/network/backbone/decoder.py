@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.structures import FeatureMap, UserError
+from rpe.structures import FeatureMap, UserError, reflect_indices
 
 
 @runtime_checkable
@@ -32,12 +32,17 @@ def check_backbone_integer(name: str, value: object, least: int) -> None:
 
 
 def pad_images(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Float[Tensor, "batch 3 _ _"]:
-    """Repeat the last row and column up to a multiple.
+    """Continue the image below and to the right by its reflection, up to a multiple.
 
-    The maps then extend beyond the image, which `FeatureMap.at` takes into account.
+    The maps then extend beyond the image, which `FeatureMap.at` takes into account. Training crops continue
+    by reflection too. A repeated last row or column is a texture that no photograph has: it drew a false
+    boundary along it (docs/results.md).
     """
-    height, width = images.shape[-2:]
-    return functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    for axis in (2, 3):
+        length = images.shape[axis]
+        indices = reflect_indices(0, length + -length % multiple, length, images.device)
+        images = images.index_select(axis, indices)
+    return images
 
 
 def resize_map(

@@ -5,14 +5,19 @@ from rpe.network.backbone.decoder import Decoder, check_backbone_integer, pad_im
 from rpe.structures import UserError
 
 
-def test_padding_repeats_the_border_below_and_to_the_right() -> None:
+def test_padding_continues_the_image_by_its_reflection_below_and_to_the_right() -> None:
     images = torch.rand(1, 3, 5, 7)
     wider = pad_images(images, 4)
     assert wider.shape == (1, 3, 8, 8)
     assert torch.equal(wider[..., :5, :7], images)
-    assert torch.equal(wider[..., 5:, :7], images[..., 4:5, :].expand(-1, -1, 3, -1)) and torch.equal(
-        wider[..., :5, 7:], images[..., :, 6:7]
-    )
+    assert torch.equal(wider[..., 5:, :7], images[..., 2:, :].flip(-2))
+    assert torch.equal(wider[..., :5, 7:], images[..., 6:])
+
+
+def test_padding_of_less_than_the_multiple_reflects_at_both_ends() -> None:
+    column = torch.tensor([1.0, 2.0]).reshape(1, 1, 2, 1).expand(1, 3, 2, 1)
+    assert pad_images(column, 8)[0, 0, :, 0].tolist() == [1, 2, 2, 1, 1, 2, 2, 1]
+    assert pad_images(column, 8)[0, 0, 0].tolist() == [1] * 8
 
 
 def test_a_resized_ramp_keeps_its_positions() -> None:
