@@ -1,7 +1,8 @@
 """Measure whether loops in training pay, by the authors' protocol: a base without loops, then fine-tuning.
 
     python benchmarks/grouping_pays.py folder=<folder> [experiment=digits] [base=<run>] [seeds=0,1,2]
-        [loops=0,1,3] [margins=0.5] [epochs=2] [longer=0] [metrics=AR@10,ARI-modes] [key=value of train.py ..]
+        [loops=0,1,3] [margins=0.5] [epochs=2] [longer=0] [metrics=AR@10,ARI-modes] [images=100]
+        [key=value of train.py ..]
 
 For each seed, a base is trained without loops (or `base` is taken for all seeds), and then fine-tuned for
 `epochs` with each number of loops and each margin, at the paper's bandwidth (1 - margin) / 3. Inference is
@@ -11,7 +12,7 @@ repeated, so an interrupted measurement resumes.
 
 Prints each run's test metrics, and for each setting the mean paired difference from no loops with its 95 %
 interval (Student's t over seeds). Then the sensitivity to inference: AR@10 and the adjusted Rand index of
-each run on validation images for several bandwidths, after one loop and after ten.
+each run on `images` validation images for several bandwidths, after one loop and after ten.
 """
 
 import copy
@@ -36,7 +37,6 @@ from rpe.task.embedding_metrics import embedding_metrics
 ROOT = Path(__file__).resolve().parent.parent
 BANDWIDTHS = (0.1, 0.167, 0.3, 0.5)
 LOOPS = (1, 10)
-IMAGES = 100
 OPTIONS = {
     "experiment": "digits",
     "seeds": "0,1,2",
@@ -46,6 +46,7 @@ OPTIONS = {
     "longer": "0",
     "metrics": "AR@10,ARI-modes",
     "from_scratch": "",
+    "images": "100",
 }
 
 
@@ -54,7 +55,8 @@ def train(folder: Path, *overrides: str) -> Path:
     if not (folder / "metrics.json").exists():
         print(f"training {folder.name}", file=sys.stderr, flush=True)
         command = [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={folder}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            raise SystemExit(f"{folder.name} must train, but train.py ended with the error above.")
     return folder
 
 
@@ -127,16 +129,16 @@ def print_differences(runs: dict[str, dict[int, Path]], metrics: list[str]) -> N
 
 
 @torch.no_grad()
-def sensitivity(run: Path) -> dict[tuple[float, int], tuple[float, float]]:
+def sensitivity(run: Path, images: int) -> dict[tuple[float, int], tuple[float, float]]:
     """Return AR@10 and ARI of the modes on validation images, by inference's bandwidth and loops."""
     config, task = load_run(str(run))
     dataset = build_data(config).dataset("val")
-    places = range(min(len(dataset), IMAGES))
+    places = range(min(len(dataset), images))
     found = {}
     embedded = []
     for place in places:
         batch = collate([dataset[place]])
-        embedded.append((batch, task.model.embed(batch.images)))
+        embedded.append((batch, task.segmenter.embed(batch.images)))
     ids = {batch.image_ids[0] for batch, _ in embedded}
     truth = copy.copy(dataset.truth())
     truth["images"] = [image for image in truth["images"] if image["id"] in ids]
@@ -162,7 +164,7 @@ def sensitivity(run: Path) -> dict[tuple[float, int], tuple[float, float]]:
     return found
 
 
-def print_sensitivity(runs: dict[str, dict[int, Path]]) -> None:
+def print_sensitivity(runs: dict[str, dict[int, Path]], images: int) -> None:
     """Print AR@10 / ARI by inference's bandwidth and loops, the mean over seeds."""
     columns = [(bandwidth, loops) for loops in LOOPS for bandwidth in BANDWIDTHS]
     print(
@@ -172,7 +174,7 @@ def print_sensitivity(runs: dict[str, dict[int, Path]]) -> None:
     )
     print("|---" * (len(columns) + 1) + "|")
     for name, seeds in runs.items():
-        each = [sensitivity(run) for run in seeds.values()]
+        each = [sensitivity(run, images) for run in seeds.values()]
         cells = [
             " / ".join(f"{statistics.mean(one[column][part] for one in each):.3f}" for part in (0, 1))
             for column in columns
@@ -188,7 +190,8 @@ def main() -> None:
     overrides = [f"{key}={value}" for key, value in given.items() if key not in options]
     runs = train_all(options, overrides)
     print_differences(runs, options["metrics"].split(","))
-    print_sensitivity(runs)
+    if int(options["images"]):
+        print_sensitivity(runs, int(options["images"]))
 
 
 if __name__ == "__main__":

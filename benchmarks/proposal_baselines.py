@@ -130,7 +130,7 @@ def propose(name: str, task: Any, data: Any, split: str) -> list[Row]:
 @torch.no_grad()
 def read_scenes(task: Any, data: Any, split: str) -> Iterator[Scene]:
     for batch in data.loader(split, training=False):
-        output = task.model.embed(batch.images)
+        output = task.segmenter.embed(batch.images)
         for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
             yield (
                 image_id,

@@ -81,6 +81,8 @@ RANKERS = {
 ADDED: dict[str, Settings] = {
     "rpe.loss.InstanceLoss": {"assignment_weight": 0.0, "assignment_concentration": 10.0},
     "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
+    "rpe.segment.Proposer": {"views": 1},
+    "rpe.network.backbone.UNet": {"norm_window": None},
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0},
     "rpe.network.head.BoundaryClassifier": {"features": False},
     "rpe.callbacks.pictures.Pictures": {"images_in_training": 0},

@@ -59,6 +59,8 @@ class Proposer(nn.Module):
             original size.
         foreground_thresholds: probabilities of objectness above which a pixel is grouped, in (0, 1). Each has
             its own partitions, since no single threshold fits every object.
+        views: average objectness and classes over the image (1), also its mirror image (2), or all eight
+            mirror images and quarter turns (8), at as many passes of the network.
         min_area: groups of fewer original pixels are dropped.
         nms_iou: two masks with a larger IoU are duplicates; the one with the better score is kept.
         max_proposals: most masks of an image.
@@ -79,6 +81,7 @@ class Proposer(nn.Module):
         spatial_bandwidth: float | None,
         split_components: bool,
         foreground_thresholds: list[float],
+        views: int,
         min_area: int,
         nms_iou: float,
         max_proposals: int,
@@ -96,30 +99,32 @@ class Proposer(nn.Module):
                 raise UserError(
                     f"proposal.{name} must hold one or more numbers, got []. Use e.g. [{example}]."
                 )
-        if min(iterations) < 0:
-            raise UserError(f"proposal.iterations must be >= 0, got {iterations}.")
-        if not 0 < min(foreground_thresholds) <= max(foreground_thresholds) < 1:
-            raise UserError(f"proposal.foreground_thresholds must be in (0, 1), got {foreground_thresholds}.")
-        if spatial_bandwidth is not None and not spatial_bandwidth > 0:
-            raise UserError(
-                f"proposal.spatial_bandwidth must be > 0 pixels, or null, got {spatial_bandwidth}."
-            )
-        for name, value, least in (
-            ("max_proposals", max_proposals, 1),
-            ("max_keys", max_keys, 1),
-            ("min_area", min_area, 0),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"proposal.{name} must be >= {least}, got {value}.")
-        shares = {
-            "nms_iou": nms_iou,
-            "merge_tolerance": merge_tolerance,
-            "move_tolerance": move_tolerance,
-            "score_threshold": score_threshold,
-        }
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise UserError(f"proposal.{name} must be in [0, 1], got {share}.")
+        limits = (
+            ("iterations", min(iterations) >= 0, ">= 0", iterations),
+            (
+                "foreground_thresholds",
+                0 < min(foreground_thresholds) <= max(foreground_thresholds) < 1,
+                "in (0, 1)",
+                foreground_thresholds,
+            ),
+            (
+                "spatial_bandwidth",
+                spatial_bandwidth is None or spatial_bandwidth > 0,
+                "> 0 pixels, or null",
+                spatial_bandwidth,
+            ),
+            ("views", views in (1, 2, 8), "1, 2 or 8", views),
+            ("max_proposals", max_proposals >= 1, ">= 1", max_proposals),
+            ("max_keys", max_keys is None or max_keys >= 1, ">= 1", max_keys),
+            ("min_area", min_area >= 0, ">= 0", min_area),
+            ("nms_iou", 0 <= nms_iou <= 1, "in [0, 1]", nms_iou),
+            ("merge_tolerance", 0 <= merge_tolerance <= 1, "in [0, 1]", merge_tolerance),
+            ("move_tolerance", 0 <= move_tolerance <= 1, "in [0, 1]", move_tolerance),
+            ("score_threshold", 0 <= score_threshold <= 1, "in [0, 1]", score_threshold),
+        )
+        for name, holds, constraint, value in limits:
+            if not holds:
+                raise UserError(f"proposal.{name} must be {constraint}, got {value}.")
         self.settings = [
             PartitionSetting(foreground, concentration_of_bandwidth(check_bandwidth(bandwidth)), loops, split)
             for foreground in foreground_thresholds
@@ -129,7 +134,7 @@ class Proposer(nn.Module):
         ]
         self.merge_tolerance, self.move_tolerance, self.max_keys = merge_tolerance, move_tolerance, max_keys
         self.spatial_bandwidth = spatial_bandwidth
-        self.min_area = min_area
+        self.views, self.min_area = views, min_area
         self.nms_iou, self.max_proposals, self.score_threshold = nms_iou, max_proposals, score_threshold
         self.ranker = ranker
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.image import Reader
+from rpe.network.backbone.decoder import pad_images
 from rpe.network.embedding import Embedding
 from rpe.network.model import PixelEmbedding
 from rpe.segment.classes import Probability, average_inside, class_components, class_probability
@@ -129,13 +130,13 @@ class Segmenter:
 
     @torch.no_grad()
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> NetworkOutput:
-        """Return the network's output for images in [0, 1]."""
+        """Return the network's output for images in [0, 1], with the objectness of the proposer's views."""
         device = next(self.network.parameters()).device
         half: AbstractContextManager[object] = nullcontext()
         if self.precision is not None:
             half = torch.autocast(device.type, dtype=self.precision)
         with half:
-            return self.network.embed(images.to(device))
+            return embed_views(self.network, images.to(device), self.proposer.views)
 
     @torch.no_grad()
     def propose(self, output: NetworkOutput, geometry: Geometry) -> tuple[Proposals, Probability | None]:
@@ -166,6 +167,39 @@ class Segmenter:
             classes = means[:, 1:].argmax(1) + 1
         modes = compute_modes(labels, len(chosen), output.points, geometry)
         return Piece(labels.astype(np.int32), scores, modes, classes, proposals)
+
+
+def embed_views(
+    network: PixelEmbedding, images: Float[Tensor, "batch 3 height width"], views: int
+) -> NetworkOutput:
+    """Return the output, with objectness and classes averaged over the first of an image's eight views.
+
+    The views are the image, its mirror image, and their quarter turns. The points stay those of the image,
+    since the embedding of a turned image is another one, whose codes cannot be averaged with these.
+    """
+    if views == 1:
+        return network.embed(images)
+    # whole cells, so that a view's grid is the image's, mirrored and turned
+    images = pad_images(images, network.backbone.multiple)
+    output = network.embed(images)
+    totals = [each.values for each in averaged_maps(output)]
+    for view in range(1, views):
+        mirrored, turns = view % 2, view // 2
+        seen = network.embed(torch.rot90(images.flip(-1) if mirrored else images, turns, (-2, -1)))
+        backs = [torch.rot90(each.values, -turns, (-2, -1)) for each in averaged_maps(seen)]
+        totals = [
+            total + (back.flip(-1) if mirrored else back) for total, back in zip(totals, backs, strict=True)
+        ]
+    means = [
+        FeatureMap(total / views, each.stride)
+        for total, each in zip(totals, averaged_maps(output), strict=True)
+    ]
+    return replace(output, objectness=means[0], classes=means[1] if len(means) > 1 else None)
+
+
+def averaged_maps(output: NetworkOutput) -> list[FeatureMap]:
+    """Return the maps that are averaged over views: objectness and, where there are any, classes."""
+    return [output.objectness] if output.classes is None else [output.objectness, output.classes]
 
 
 def network_period(network: torch.nn.Module) -> int:

@@ -68,7 +68,7 @@ def validation_masks(task: InstanceTask, data: InstanceData) -> tuple[Truth, lis
     for index in range(len(dataset)):
         batch = collate([dataset[index]])
         size = (batch.images.shape[2], batch.images.shape[3])
-        embedded = task.model.embed(batch.images.to(device))
+        embedded = task.segmenter.embed(batch.images)
         results += task.proposal(embedded, Geometry(size, batch.sizes[0])).to_coco(batch.image_ids[0], [1])
     return dataset.truth(), results
 

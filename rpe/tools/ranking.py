@@ -70,7 +70,7 @@ def describe_groups(
     count = min(len(dataset), images)
     for place in torch.linspace(0, len(dataset) - 1, count).long().tolist():
         batch = collate([dataset[place]])
-        embedded = task.model.embed(batch.images)
+        embedded = task.segmenter.embed(batch.images)
         size = (batch.images.shape[2], batch.images.shape[3])
         truth = truth_on_grid(batch.labels[0], embedded.points)
         found = []

@@ -12,7 +12,7 @@ from rpe.structures import pixel_centres
 
 def make_model(stride: int = 2) -> PixelEmbedding:
     return PixelEmbedding(
-        UNet(width=8, levels=2, stride=stride),
+        UNet(width=8, levels=2, stride=stride, norm_window=None),
         Embedding(channels=8, dimension=4, hidden=8, coordinates="none", periods=[]),
         MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=True, step=1.0),
         Objectness(channels=8, hidden=8, upscale=1),
@@ -32,7 +32,7 @@ def test_forward_is_the_figure() -> None:
 
 
 def test_a_detector_embeds_and_groups_each_stage() -> None:
-    backbone = UNet(width=8, levels=2, stride=2)
+    backbone = UNet(width=8, levels=2, stride=2, norm_window=None)
     model = BoundaryDetector(
         backbone,
         [

@@ -35,7 +35,9 @@ def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypa
     proposer = Proposer(
         [0.3], [3], 0.01, 1e-6, None, None, False, [0.5], 1, 0.9, 10, 0.5, HeuristicRanker(3, 20.0)
     )
-    network = PixelEmbedding(UNet(4, 1, 1), Embedding(4, 3, 4, "none", []), grouping, Objectness(4, 4, 1))
+    network = PixelEmbedding(
+        UNet(4, 1, 1, None), Embedding(4, 3, 4, "none", []), grouping, Objectness(4, 4, 1)
+    )
     monkeypatch.setattr(network, "embed", lambda images: output)
     titles, saved = [], Figure.savefig
     monkeypatch.setattr(

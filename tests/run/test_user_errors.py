@@ -102,6 +102,7 @@ BY_RANGE = [
     ("schedule.warmup=1", "schedule.warmup must be in [0, 1), got 1"),
     ("schedule.start=-1", "schedule.start must be in [0, 1], got -1"),
     ("schedule.power=-1 schedule=poly", "schedule.power must be >= 0, got -1"),
+    ("proposal.views=4", "proposal.views must be 1, 2 or 8, got 4."),
     ("proposal.max_proposals=-1", "proposal.max_proposals must be >= 1, got -1."),
     ("proposal.max_keys=0", "proposal.max_keys must be >= 1, got 0."),
     ("proposal.min_area=-1", "proposal.min_area must be >= 0, got -1."),

@@ -18,6 +18,7 @@ OPTIONS = dict(
     spatial_bandwidth=None,
     split_components=False,
     foreground_thresholds=[0.5],
+    views=1,
     min_area=1,
     nms_iou=0.9,
     max_proposals=1000,

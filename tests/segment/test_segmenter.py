@@ -9,6 +9,7 @@ from PIL import Image
 
 import rpe.run
 from rpe.data.image import Reader
+from rpe.network.backbone.decoder import pad_images
 from rpe.network.embedding import Embedding
 from rpe.segment import Segmenter, cut_tiles, network_period
 from rpe.segment.segmenter import compute_modes
@@ -104,6 +105,44 @@ def test_a_batch_of_tiles_has_the_objects_of_its_tiles_one_by_one() -> None:
         assert np.mean((one.labels > 0) == (other.labels > 0)) > 0.99 and len(one.scores) == pytest.approx(
             len(other.scores), rel=0.1
         )
+
+
+@pytest.mark.parametrize("task", ["task=instance", "task=semantic"])
+def test_views_average_the_objectness_of_mirror_images_and_quarter_turns(task: str) -> None:
+    segmenter = make_segmenter("experiment=digits_semantic", task)
+    images = torch.rand(1, 3, 33, 46)  # not whole cells: 34 x 46 once padded
+    once = segmenter.embed(images)
+    for views in (2, 8):
+        segmenter.proposer.views = views
+        found = segmenter.embed(images)
+        padded = pad_images(images, segmenter.network.backbone.multiple)
+        turned = [
+            (torch.rot90(padded.flip(-1) if mirror else padded, turns, (-2, -1)), mirror, turns)
+            for turns in range(views // 2)
+            for mirror in (False, True)
+        ]
+        each = [segmenter.network.embed(image).objectness.values for image, _, _ in turned]
+        # undone in the reverse order, by torch's own inverse: a view and its map are turned alike
+        back = [
+            torch.rot90(values, 4 - turns, (-2, -1)).flip(-1)
+            if mirror
+            else torch.rot90(values, 4 - turns, (-2, -1))
+            for values, (_, mirror, turns) in zip(each, turned, strict=True)
+        ]
+        torch.testing.assert_close(found.objectness.values, torch.stack(back).mean(0))
+        assert torch.equal(found.points.values, once.points.values), "the embedding is the image's own"
+        assert (found.classes is None) == (once.classes is None)
+
+
+@pytest.mark.parametrize("views", [2, 8])
+def test_views_make_the_objectness_of_a_mirror_image_the_mirror_image(views: int) -> None:
+    segmenter = make_segmenter(f"proposal.views={views}")
+    images = torch.rand(1, 3, 32, 48)
+    found, mirrored = segmenter.embed(images).objectness, segmenter.embed(images.flip(-1)).objectness
+    torch.testing.assert_close(mirrored.values.flip(-1), found.values, atol=1e-5, rtol=1e-4)
+    segmenter.proposer.views = 1
+    alone = segmenter.embed(images.flip(-1)).objectness.values.flip(-1)
+    assert not torch.allclose(alone, segmenter.embed(images).objectness.values, atol=1e-3)
 
 
 def test_arrays_pictures_and_files_of_the_same_pixels_have_the_same_objects(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Define the backbone protocol and what both backbones use: padding, convolution block, decoder."""
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rpe.network.backbone.norm import GroupNorm
 from rpe.structures import FeatureMap, UserError, reflect_indices
 
 
@@ -59,29 +61,34 @@ def resize_map(
 class ConvolutionBlock(nn.Sequential):
     """Two times 3 x 3 convolution, group norm and ReLU.
 
-    Group norm, as batches are small and several ranks must agree with one process.
+    Group norm, as batches are small and several ranks must agree with one process. For `window` see
+    `GroupNorm`.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, window: int | None = None) -> None:
         # groups of 8 channels where that divides
         groups = next(count for count in range(max(1, outputs // 8), 0, -1) if outputs % count == 0)
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-            nn.GroupNorm(groups, outputs),
+            GroupNorm(groups, outputs, window),
             nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.GroupNorm(groups, outputs),
+            GroupNorm(groups, outputs, window),
             nn.ReLU(inplace=True),
         )
 
 
 class Decoder(nn.Module):
-    """From the coarsest map to the finest: upsample, concatenate the encoder's map, convolve."""
+    """From the coarsest map to the finest: upsample, concatenate the encoder's map, convolve.
 
-    def __init__(self, channels: list[int]) -> None:
+    `windows` are those of `GroupNorm` for each map, finest first.
+    """
+
+    def __init__(self, channels: list[int], windows: Sequence[int | None] = ()) -> None:
         super().__init__()
         self.joins = nn.ModuleList(
-            ConvolutionBlock(fine + coarse, fine) for fine, coarse in pairwise(channels)
+            ConvolutionBlock(fine + coarse, fine, window=window)
+            for (fine, coarse), window in zip_longest(pairwise(channels), windows[:-1])
         )
 
     def forward(self, maps: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:

@@ -17,12 +17,14 @@ class UNet(nn.Module):
         levels: number of halvings of the resolution below the output.
         stride: of the output, 1 or 2. 2 starts with a strided convolution; a training step of the digits then
             takes 0.6 of the time.
+        norm_window: side in pixels of the window of group norm's statistics at inference: that of the
+            training crops, at least 2 cells of the coarsest map. None takes the whole image.
 
     Raises:
         UserError: an option is out of range.
     """
 
-    def __init__(self, width: int, levels: int, stride: int) -> None:
+    def __init__(self, width: int, levels: int, stride: int, norm_window: int | None) -> None:
         super().__init__()
         check_backbone_integer("width", width, 1)
         check_backbone_integer("levels", levels, 0)
@@ -31,13 +33,17 @@ class UNet(nn.Module):
             raise UserError(f"backbone.stride must be 1 or 2, got {stride}. For 4 use backbone=timm.")
         self.stride, self.levels = stride, levels
         self.multiple = stride * 2**levels
+        if norm_window is not None:
+            check_backbone_integer("norm_window", norm_window, 2 * self.multiple)
+        strides = [stride * 2**level for level in range(levels + 1)]
+        windows = [norm_window and round(norm_window / here) for here in strides]
         self.channels = [width * min(2**level, 8) for level in range(levels + 1)]
         inputs = [3, *self.channels[:-1]]
         self.encoder = nn.ModuleList(
-            ConvolutionBlock(coming, going, stride=stride if level == 0 else 1)
-            for level, (coming, going) in enumerate(zip(inputs, self.channels, strict=True))
+            ConvolutionBlock(coming, going, stride if level == 0 else 1, window)
+            for level, (coming, going, window) in enumerate(zip(inputs, self.channels, windows, strict=True))
         )
-        self.decoder = Decoder(self.channels)
+        self.decoder = Decoder(self.channels, windows)
         # a training step on 2 cores takes 0.7 of the time of the other layout
         self.to(memory_format=torch.channels_last)
 

@@ -7,7 +7,7 @@ from rpe.structures import UserError
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_unet_pyramid_has_the_strides_and_channels_it_says(stride: int) -> None:
-    backbone = UNet(width=8, levels=2, stride=stride)
+    backbone = UNet(width=8, levels=2, stride=stride, norm_window=None)
     maps = backbone(torch.rand(2, 3, 30, 21))
     assert [feature.stride for feature in maps] == [stride, 2 * stride, 4 * stride]
     assert [feature.values.shape[1] for feature in maps] == backbone.channels == [8, 16, 32]
@@ -16,11 +16,24 @@ def test_unet_pyramid_has_the_strides_and_channels_it_says(stride: int) -> None:
 
 
 def test_unet_sees_the_whole_image_and_learns_everywhere() -> None:
-    backbone = UNet(width=8, levels=2, stride=1)
+    backbone = UNet(width=8, levels=2, stride=1, norm_window=None)
     images = torch.rand(1, 3, 16, 16, requires_grad=True)
     backbone(images)[0].values[0, :, 8, 8].sum().backward()
     assert (images.grad.abs().sum(1) > 0).float().mean() > 0.9
     assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+def test_with_a_norm_window_a_large_image_has_the_features_of_its_parts() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 96, 224)
+    images[..., 128:] *= 0.1
+    difference = []
+    for window in (None, 32):
+        torch.manual_seed(1)
+        backbone = UNet(width=8, levels=2, stride=1, norm_window=window).eval()
+        whole, part = backbone(images)[0].values, backbone(images[..., :128])[0].values
+        difference.append(float((whole[..., :64] - part[..., :64]).abs().max()))
+    assert difference[0] > 0.05 and difference[1] < 0.01 * difference[0]
 
 
 @pytest.mark.parametrize(
@@ -29,9 +42,10 @@ def test_unet_sees_the_whole_image_and_learns_everywhere() -> None:
         ({"stride": 4}, r"backbone\.stride must be 1 or 2, got 4\. For 4 use backbone=timm"),
         ({"stride": 0}, r"backbone\.stride must be an integer >= 1, got 0"),
         ({"width": 0}, r"backbone\.width must be an integer >= 1, got 0"),
+        ({"norm_window": 15}, r"backbone\.norm_window must be an integer >= 16, got 15"),
         ({"levels": -1}, r"backbone\.levels must be an integer >= 0, got -1"),
     ],
 )
 def test_wrong_unet_options(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        UNet(**({"width": 8, "levels": 2, "stride": 1} | options))
+        UNet(**({"width": 8, "levels": 2, "stride": 1, "norm_window": None} | options))
