@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LOGITS, HINGE = "rpe/grouping/logits.py", "rpe/loss/hinge.py"
 KERNEL, SHIFT, MODES = "rpe/grouping/kernel.py", "rpe/grouping/mean_shift.py", "rpe/grouping/modes.py"
 LOSS, INSTANCE_LOSS, SAMPLED_LOSS = (f"rpe/loss/{name}.py" for name in ("pairwise", "instance", "sampled"))
 GREEDY, WEIGHTED, PARTS = (f"rpe/grouping/{name}.py" for name in ("greedy", "weighted_points", "parts"))
@@ -66,7 +67,7 @@ FAULTS = [
         "tests/test_pairs.py",
     ),
     ("rpe/pairs.py", "    if rows != columns:\n", "    if rows == columns:\n", "tests/test_pairs.py"),
-    (KERNEL, "BITS = math.log2(math.e)", "BITS = 1.44", "tests/grouping/test_kernel.py"),
+    (LOGITS, "BITS = math.log2(math.e)", "BITS = 1.44", "tests/grouping/test_kernel.py"),
     (
         KERNEL,
         "values = mass[:, None] * torch.cat([points",
@@ -157,9 +158,9 @@ FAULTS = [
         "groups.counts).to",
         "tests/loss/test_pairwise.py",
     ),
-    (LOSS, "- threshold * weight", "+ threshold * weight", "tests/loss/test_pairwise.py"),
+    (HINGE, "- threshold * weight", "+ threshold * weight", "tests/loss/test_pairwise.py"),
     (
-        LOSS,
+        HINGE,
         "active.mul_(labels[rows, None] != labels[columns])",
         "active.mul_(labels[rows, None] == labels[columns])",
         "tests/loss/test_pairwise.py",
@@ -171,8 +172,8 @@ FAULTS = [
         "losses = losses - negative_weight * hinge",
         "tests/loss/test_pairwise.py",
     ),
-    (LOSS, "/ (8 if squared else 2)", "/ (4 if squared else 2)", "tests/loss/test_pairwise.py"),
-    (LOSS, "weighted_points / (2 if squared else 1)", "weighted_points", "tests/loss/test_pairwise.py"),
+    (HINGE, "/ (8 if squared else 2)", "/ (4 if squared else 2)", "tests/loss/test_pairwise.py"),
+    (HINGE, "weighted_points / (2 if squared else 1)", "weighted_points", "tests/loss/test_pairwise.py"),
     (LOSS, "2 * length.sum().square()", "length.sum().square()", "tests/loss/test_pairwise.py"),
     (LOSS, "part.start].square()", "part.start]", "tests/loss/test_pairwise.py"),
     (

@@ -6,7 +6,7 @@ from dense_loss import dense_loss
 
 from rpe.loss import pairwise_margin_loss, share_over_margin
 from rpe.sphere import normalise
-from rpe.structures import UserError, pixel_centres
+from rpe.structures import UserError
 
 
 def scene(
@@ -34,7 +34,7 @@ def scene(
 def test_value_and_tangential_gradient_equal_dense(
     options: dict, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpe.loss.pairwise.TILE", tile)
+    monkeypatch.setattr("rpe.loss.hinge.TILE", tile)
     vectors, labels, positions = scene()
     if "negative_range" in options:
         options = {**options, "positions": positions}
@@ -43,36 +43,6 @@ def test_value_and_tangential_gradient_equal_dense(
     assert abs(float(ours - reference)) <= 1e-12
     (found,), (wanted,) = torch.autograd.grad(ours, [vectors]), torch.autograd.grad(reference, [vectors])
     assert torch.allclose(found, wanted, atol=1e-12)
-
-
-def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.loss.pairwise.TILE", 8)
-    points = normalise(torch.randn(1, 24, 3, dtype=torch.float64))
-    labels = torch.arange(24)[None] // 8
-    positions = torch.rand(1, 24, 2, dtype=torch.float64)
-    positions[..., 1] += 1.5 * labels
-    for reach in (0.4, 1.2, 2.2):
-        options = {"positions": positions, "negative_range": reach}
-        assert float(pairwise_margin_loss(points, labels, 0.2, **options)) == pytest.approx(
-            float(dense_loss(points, labels, 0.2, **options)), abs=1e-12
-        )
-
-
-@pytest.mark.parametrize("max_distance", [3.0, 5.0, 10.0])
-@pytest.mark.parametrize("far", [0.0, 2048.0])
-def test_a_pair_just_at_the_range_counts(max_distance: float, far: float) -> None:
-    # equal points, each pixel a group of its own: the hinge is half the share of the pairs within range
-    positions = pixel_centres((32, 32), torch.device("cpu")) + far
-    squares = (positions[:, None] - positions).long().square().sum(-1)
-    within = int((squares <= int(max_distance) ** 2).sum()) - 1024
-    loss = pairwise_margin_loss(
-        torch.eye(3)[:1].expand(1, 1024, 3),
-        torch.arange(1024)[None],
-        0.5,
-        positions=positions[None],
-        negative_range=max_distance,
-    )
-    assert float(loss) * 2 * 1024**2 == pytest.approx(within, abs=0.5)
 
 
 def test_large_image_in_single_precision_equals_dense(clustered) -> None:
