@@ -70,7 +70,7 @@ def train_all(options: dict[str, str], overrides: list[str]) -> dict[str, dict[i
         base = options.get("base") or train(folder / f"base-{seed}", *scratch, "grouping.iterations=0")
         tuned = [*common, f"seed={100 + seed}", f"init_from={base}", "grouping.bandwidth=null"]
         for margin in options["margins"].split(","):
-            for loops in options["loops"].split(","):
+            for loops in filter(None, options["loops"].split(",")):
                 name = f"{loops} loops, margin {margin}"
                 settings = [f"grouping.iterations={loops}", f"loss.pairwise.margin={margin}"]
                 target = folder / f"loops{loops}-margin{margin}-{seed}"

@@ -55,7 +55,9 @@ def reflect_indices(
     start: int, count: int, length: int, device: torch.device | None = None
 ) -> Int64[Tensor, " count"]:
     """Return the indices start .. start + count - 1, reflected at both ends of an axis of `length` pixels."""
-    index = torch.arange(start, start + count, device=device) % (2 * length)
+    index = torch.arange(start, start + count, device=device)
+    # a tensor, as ONNX has no remainder by a length that is known at run time alone
+    index = index % index.new_full((), 2 * length)
     return torch.minimum(index, 2 * length - 1 - index)
 
 

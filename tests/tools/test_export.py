@@ -38,7 +38,13 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rpe", "light
 
 def test_programs_run_where_this_package_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, output = (
-        write_run(tmp_path / "run", *SMALL, "embedding.coordinates=periodic", "grouping.iterations=4"),
+        write_run(
+            tmp_path / "run",
+            *SMALL,
+            "backbone.norm_window=32",
+            "embedding.coordinates=periodic",
+            "grouping.iterations=4",
+        ),
         tmp_path / "a folder",
     )
     assert main([f"run={run}", f"output={output}", "pixels=60"]) == 0

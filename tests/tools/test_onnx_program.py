@@ -24,7 +24,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_sizes_that_were_not_seen_give_the_same(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", *SMALL, "embedding.coordinates=periodic", "grouping.iterations=4")
+    run = write_run(
+        tmp_path / "run",
+        *SMALL,
+        "backbone.norm_window=32",
+        "embedding.coordinates=periodic",
+        "grouping.iterations=4",
+    )
     assert main([f"run={run}", f"output={tmp_path / 'out'}", "onnx=true", "pixels=60"]) == 0
     files = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     assert sorted(files) == [
