@@ -12,7 +12,7 @@ RPE_DATA_DIR/nuclei.
 
 `whole=true` also predicts the mosaic in one piece, in about 0.6 GiB a megapixel. Its difference to the
 mosaic in tiles is what cutting and stitching cost. The rest of the difference to the single images is the
-network's, probably by its group norm, which averages over all it sees at once.
+network's, as an image's border has other neighbours in a mosaic.
 """
 
 import json

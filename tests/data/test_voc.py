@@ -444,6 +444,7 @@ def test_real_samples() -> None:
     assert average_recall(truth, results_of(truth))["AR@1000"] == 1.0
 
 
+@pytest.mark.slow
 def test_real_samples_train_from_the_command_line(command_line: Callable[..., None], tmp_path: Path) -> None:
     run = tmp_path / "run"
     command_line(

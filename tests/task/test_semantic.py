@@ -396,7 +396,10 @@ def test_coco_with_ids_that_have_gaps(command_line: CommandLine, coco_folder: Pa
     )
 
 
-@pytest.mark.parametrize(("layout", "experiment"), [("miniature", "voc_semantic"), ("real", "voc_instance")])
+@pytest.mark.parametrize(
+    ("layout", "experiment"),
+    [("miniature", "voc_semantic"), pytest.param("real", "voc_instance", marks=pytest.mark.slow)],
+)
 def test_voc_and_sbd_train_and_evaluate(
     layout: str, experiment: str, command_line: CommandLine, tmp_path: Path
 ) -> None:

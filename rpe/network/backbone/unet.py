@@ -18,7 +18,7 @@ class UNet(nn.Module):
         stride: of the output, 1 or 2. 2 starts with a strided convolution; a training step of the digits then
             takes 0.6 of the time.
         norm_window: side in pixels of the window of group norm's statistics at inference: that of the
-            training crops, at least 2 cells of the coarsest map. None takes the whole image.
+            training crops. None takes the whole image.
 
     Raises:
         UserError: an option is out of range.
@@ -34,9 +34,9 @@ class UNet(nn.Module):
         self.stride, self.levels = stride, levels
         self.multiple = stride * 2**levels
         if norm_window is not None:
-            check_backbone_integer("norm_window", norm_window, 2 * self.multiple)
+            check_backbone_integer("norm_window", norm_window, 1)
         strides = [stride * 2**level for level in range(levels + 1)]
-        windows = [norm_window and round(norm_window / here) for here in strides]
+        windows = [norm_window and max(1, round(norm_window / here)) for here in strides]
         self.channels = [width * min(2**level, 8) for level in range(levels + 1)]
         inputs = [3, *self.channels[:-1]]
         self.encoder = nn.ModuleList(

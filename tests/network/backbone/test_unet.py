@@ -42,7 +42,7 @@ def test_with_a_norm_window_a_large_image_has_the_features_of_its_parts() -> Non
         ({"stride": 4}, r"backbone\.stride must be 1 or 2, got 4\. For 4 use backbone=timm"),
         ({"stride": 0}, r"backbone\.stride must be an integer >= 1, got 0"),
         ({"width": 0}, r"backbone\.width must be an integer >= 1, got 0"),
-        ({"norm_window": 15}, r"backbone\.norm_window must be an integer >= 16, got 15"),
+        ({"norm_window": 0}, r"backbone\.norm_window must be an integer >= 1, got 0"),
         ({"levels": -1}, r"backbone\.levels must be an integer >= 0, got -1"),
     ],
 )
