@@ -18,8 +18,10 @@ def draw_recall(
 
     Published results are hollow marks without a line.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(11, 4.2))
+    left, right = figure.subplots(
+        1, 2, gridspec_kw={"left": 0.06, "right": 0.99, "bottom": 0.12, "top": 0.97, "wspace": 0.16}
+    )
     for curve in against_overlap:
         left.plot(curve.x, curve.y, label=curve.name)
     for curve in against_number:

@@ -13,8 +13,14 @@ def draw_reliability(bins: Reliability, file: Path) -> None:
 
     Points below the diagonal are masks whose scores are too high.
     """
-    figure = Figure(figsize=(4.6, 5.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure = Figure(figsize=(4.6, 5.4))
+    upper, lower = figure.subplots(
+        2,
+        1,
+        sharex=True,
+        height_ratios=[3, 1],
+        gridspec_kw={"left": 0.14, "right": 0.97, "bottom": 0.09, "top": 0.94, "hspace": 0.06},
+    )
     low, high = bins.edges[0], bins.edges[-1]
     filled = bins.masks > 0
     upper.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--", label="score = IoU")

@@ -78,8 +78,12 @@ def draw_sheet(batch: Batch, segmenter: Segmenter, file: Path) -> None:
     ]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
     panels += [("instances", colours_of(segmenter.piece(output, geometry).labels))]
-    figure = Figure(figsize=(1.8 * len(panels), 2.4), layout="constrained")
-    for axis, (title, panel) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    # fixed places take half the time of a layout engine
+    figure = Figure(figsize=(1.8 * len(panels), 2.4))
+    axes = figure.subplots(
+        1, len(panels), gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0, "top": 0.84, "wspace": 0.03}
+    )
+    for axis, (title, panel) in zip(axes, panels, strict=True):
         axis.imshow(panel, interpolation="nearest")
         axis.set_title(title, fontsize=9)
         axis.axis("off")
