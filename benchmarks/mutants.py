@@ -67,6 +67,30 @@ FAULTS = [
         "tests/test_pairs.py",
     ),
     ("rpe/pairs.py", "    if rows != columns:\n", "    if rows == columns:\n", "tests/test_pairs.py"),
+    (
+        "rpe/structures.py",
+        "2 * length - 1 - index",
+        "2 * length - 2 - index",
+        "tests/test_structures.py",
+    ),
+    (
+        "rpe/network/backbone/norm.py",
+        "square - (mean - centre",
+        "square + (mean - centre",
+        "tests/network/backbone/test_norm.py",
+    ),
+    (
+        "rpe/network/backbone/norm.py",
+        "- side // 2).clamp(0,",
+        "- side // 2).clamp(-side,",
+        "tests/network/backbone/test_norm.py",
+    ),
+    (
+        "rpe/segment/segmenter.py",
+        "torch.rot90(each.values, -turns,",
+        "torch.rot90(each.values, turns,",
+        "tests/segment/test_segmenter.py",
+    ),
     (LOGITS, "BITS = math.log2(math.e)", "BITS = 1.44", "tests/grouping/test_kernel.py"),
     (
         KERNEL,
@@ -419,8 +443,8 @@ FAULTS = [
     ("rpe/data/module.py", "+ self.epoch * self.length", "", "tests/data/test_module.py"),
     (
         "rpe/network/backbone/decoder.py",
-        'mode="replicate"',
-        'mode="constant"',
+        "length + -length % multiple",
+        "length + multiple",
         "tests/network/backbone/test_decoder.py",
     ),
     (
