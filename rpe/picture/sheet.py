@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from rpe.grouping import MeanShift
 from rpe.overlay import colours_of
 from rpe.picture.colour import project_on_principal_axes
+from rpe.picture.panels import draw_panels
 from rpe.segment import Segmenter
 from rpe.sphere import cosine_distance, normalise
 from rpe.structures import Batch, Geometry, NetworkOutput, pixel_centres
@@ -78,16 +78,7 @@ def draw_sheet(batch: Batch, segmenter: Segmenter, file: Path) -> None:
     ]
     panels += [(f"groups {number}", colours_of(labels)) for number, labels in enumerate(partitions, start=1)]
     panels += [("instances", colours_of(segmenter.piece(output, geometry).labels))]
-    # fixed places take half the time of a layout engine
-    figure = Figure(figsize=(1.8 * len(panels), 2.4))
-    axes = figure.subplots(
-        1, len(panels), gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0, "top": 0.84, "wspace": 0.03}
-    )
-    for axis, (title, panel) in zip(axes, panels, strict=True):
-        axis.imshow(panel, interpolation="nearest")
-        axis.set_title(title, fontsize=9)
-        axis.axis("off")
-    figure.savefig(file, dpi=110)
+    draw_panels(panels, len(panels), 200, file)
 
 
 def draw_boundaries(
@@ -110,14 +101,4 @@ def draw_boundaries(
         colour = project_on_principal_axes([points.flatten(1).T])[0]
         panels.append((f"stage {number}", colour.reshape(*points.shape[1:], 3)))
     panels += [("map", strength), ("crests", crests)]
-    columns = -(-len(panels) // 2)
-    figure = Figure(
-        figsize=(3.2 * columns, 6.4 * image.shape[1] / image.shape[2] + 0.6), layout="constrained"
-    )
-    axes = figure.subplots(2, columns).ravel()
-    for axis in axes:
-        axis.axis("off")
-    for axis, (title, panel) in zip(axes, panels, strict=False):
-        axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(title, fontsize=9)
-    figure.savefig(file, dpi=110)
+    draw_panels(panels, -(-len(panels) // 2), 350, file)

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from rpe.grouping import MeanShift
@@ -10,6 +9,7 @@ from rpe.network.backbone import UNet
 from rpe.network.embedding import Embedding
 from rpe.network.head import Objectness
 from rpe.network.model import PixelEmbedding
+from rpe.picture.panels import draw_panels
 from rpe.picture.sheet import LONGEST_SIDE, draw_boundaries, draw_sheet, sample_points
 from rpe.segment import HeuristicRanker, Proposer, Segmenter
 from rpe.sphere import cosine_distance, normalise
@@ -39,15 +39,13 @@ def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypa
         UNet(4, 1, 1, None), Embedding(4, 3, 4, "none", []), grouping, Objectness(4, 4, 1)
     )
     monkeypatch.setattr(network, "embed", lambda images: output)
-    titles, saved = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure,
-        "savefig",
-        lambda figure, *given, **options: (
-            titles.extend(a.get_title() for a in figure.axes),
-            saved(figure, *given, **options),
-        ),
-    )
+    titles: list[str] = []
+
+    def noted(panels: list[tuple[str, np.ndarray]], columns: int, width: int, file: Path) -> None:
+        titles.extend(title for title, _ in panels)
+        draw_panels(panels, columns, width, file)
+
+    monkeypatch.setattr("rpe.picture.sheet.draw_panels", noted)
     draw_sheet(batch, Segmenter(network, proposer), tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert pixels.shape[1] > 5 * pixels.shape[0] and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
