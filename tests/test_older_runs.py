@@ -52,7 +52,11 @@ def test_shipped_weights_have_every_option_of_today(folder: Path) -> None:
 
 def test_options_that_were_added_change_nothing_and_options_of_today_stay() -> None:
     old = {"_target_": "rpe.proposal.Proposer", "foreground": 0.3}
-    assert with_todays_targets(old) == {"_target_": "rpe.segment.Proposer", "foreground_thresholds": [0.3]}
+    assert with_todays_targets(old) == {
+        "_target_": "rpe.segment.Proposer",
+        "foreground_thresholds": [0.3],
+        "views": 1,
+    }
     optimizer = {"_target_": "torch.optim.SGD", "lr": 0.5}
     assert with_todays_targets(optimizer) == {
         "_target_": "rpe.task.optimizer.sgd",
