@@ -34,7 +34,7 @@ test-all: $(INSTALLED)  ## all tests, also the slow ones: kill and resume, mutan
 mutants: $(INSTALLED)  ## mutation tests: one-line faults that a test must catch
 	$(BIN)/python benchmarks/mutants.py
 
-demo: $(INSTALLED)  ## train on handwritten digits for some five minutes, test, draw
+demo: $(INSTALLED)  ## train on handwritten digits for five to seven minutes, test, draw
 	$(BIN)/python train.py experiment=digits hydra.run.dir=outputs/demo/$$(date +%Y-%m-%d_%H-%M-%S)
 
 sweep: $(INSTALLED)  ## dimension x margin on digits, 12 jobs, two at a time, and a report; the same command resumes
