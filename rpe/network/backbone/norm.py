@@ -4,13 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rpe.sphere import in_single
+
 
 class GroupNorm(nn.GroupNorm):
     """Group norm (Wu and He, ECCV 2018), at inference over windows of the map.
 
     Statistics of a whole image differ from those of the crops that a network was trained on: in an image of
     few and one of many objects the same object has other features. With a window, the features of a position
-    depend on its surroundings alone, so tiles, mosaics and single images agree.
+    depend on its surroundings alone. Half precision is computed in fp32, as by torch.
 
     Args:
         groups, channels: see torch.
@@ -26,14 +28,15 @@ class GroupNorm(nn.GroupNorm):
         if self.training or self.window is None:
             return super().forward(input)
         batch, channels, rows, columns = input.shape
-        grouped = input.reshape(batch, self.num_groups, channels // self.num_groups, rows, columns)
+        grouped = in_single(input).reshape(batch, self.num_groups, channels // self.num_groups, rows, columns)
         mean = window_mean(grouped.mean(2), self.window)
         # about the map's own mean, as the difference of two large squares would lose the digits
         centre = grouped.mean((2, 3, 4), keepdim=True)
         square = window_mean((grouped - centre).square().mean(2), self.window)
         variance = square - (mean - centre[:, :, 0]).square()
         scaled = (grouped - mean[:, :, None]) * (variance.clamp(min=0) + self.eps).rsqrt()[:, :, None]
-        return scaled.reshape(input.shape) * self.weight[:, None, None] + self.bias[:, None, None]
+        scaled = scaled.reshape(input.shape) * self.weight[:, None, None] + self.bias[:, None, None]
+        return scaled.to(input.dtype)
 
 
 def window_mean(

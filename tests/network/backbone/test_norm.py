@@ -47,3 +47,13 @@ def test_the_mean_of_a_window_is_exact_far_from_zero() -> None:
     values = 1e4 + torch.rand(3, 40, 50)
     wanted = nn.functional.avg_pool2d(values.double(), 5, 1)
     torch.testing.assert_close(window_mean(values, 5)[:, 2:-2, 2:-2].double(), wanted, atol=2e-3, rtol=0)
+
+
+def test_half_precision_is_computed_in_single() -> None:
+    norm = with_random_weights(GroupNorm(2, 6, 8))
+    plain = nn.GroupNorm(2, 6)
+    plain.load_state_dict(norm.state_dict())
+    values = (20 + torch.randn(1, 6, 8, 8)).bfloat16()
+    found = norm(values)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), plain(values.float()), atol=1e-2, rtol=1e-2)
