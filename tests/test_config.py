@@ -102,11 +102,12 @@ def test_every_experiment_trains_and_validates(
         "trainer.limit_test_batches=1",
         "data.batch_size=2",
         "data.num_workers=0",
+        "callbacks.pictures=null",
     ]
     if not experiment.startswith("digits"):
         small.append("data.crop=32")
     if experiment.startswith("voc_"):
-        small.append("backbone.model=resnet10t")
+        small += ["backbone=timm", "backbone.model=resnet10t"]
     command_line(
         train.main,
         f"experiment={experiment}",

@@ -32,6 +32,7 @@ from rpe.task.semantic import SemanticTask
 CONF = Path(__file__).parent.parent.parent / "conf"
 TINY = tiny(4, 3, 3, experiment="digits_semantic")
 VOC = [
+    "backbone=timm",
     "backbone.model=resnet10t",
     "backbone.width=8",
     "data.batch_size=2",

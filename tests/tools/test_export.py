@@ -1,6 +1,3 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,58 +21,6 @@ from rpe.tools.export import (
 
 pytestmark = pytest.mark.usefixtures("plain")
 """Checks of shapes compare them, and what is traced through a comparison holds for these shapes alone."""
-
-ALONE = """
-import sys, torch
-embedding, grouping = (torch.export.load(f"{name}.pt2").module() for name in ("embedding", "grouping"))
-given = torch.load("given.pt")
-points, objectness = embedding(given["images"])
-cells = points.flatten(2).transpose(1, 2)
-torch.save((points, objectness, grouping(cells, torch.ones(cells.shape[:2], dtype=torch.bool))), "found.pt")
-assert not [name for name in sys.modules if name.split(".")[0] in ("rpe", "lightning", "hydra")]
-"""
-
-
-def test_programs_run_where_this_package_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, output = (
-        write_run(
-            tmp_path / "run",
-            *SMALL,
-            "backbone.norm_window=32",
-            "embedding.coordinates=periodic",
-            "grouping.iterations=4",
-        ),
-        tmp_path / "a folder",
-    )
-    assert main([f"run={run}", f"output={output}", "pixels=60"]) == 0
-    assert sorted(file.name for file in output.iterdir()) == [
-        "embedding.pt2",
-        "export.json",
-        "grouping.pt2",
-    ], "no partial files"
-    about = json.loads((output / "export.json").read_text())
-    assert about["embedding.pt2"]["outputs"] == ["points", "objectness"] and about["embedding.pt2"][
-        "height, width"
-    ].startswith("multiples of 8")
-    assert (
-        all(0 <= one <= 1e-5 for part in about.values() for one in part["differences"].values())
-        and "largest difference" in capsys.readouterr().out
-    )
-    images = torch.rand(3, 3, 40, 72)
-    torch.save({"images": images}, output / "given.pt")
-    subprocess.run([sys.executable, "-c", ALONE], cwd=output, check=True, timeout=120)
-    points, objectness, moved = torch.load(output / "found.pt")
-    model = load_run(str(run)).task.model
-    with torch.no_grad():
-        embedded = model.embed(images)
-        wanted = model.grouping(embedded.points.values.flatten(2).transpose(1, 2))[-1]
-    for found, expected in (
-        (points, embedded.points.values),
-        (objectness, embedded.objectness.values),
-        (moved, wanted),
-    ):
-        assert found.shape == expected.shape and float((found - expected).abs().max()) <= 1e-5
-    assert float((moved - points.flatten(2).transpose(1, 2)).abs().max()) > 1e-3, "the loops move something"
 
 
 @pytest.mark.parametrize(("bandwidth", "dimension", "iterations"), [(0.1, 3, 4), (0.3, 64, 5), (2.0, 8, 3)])

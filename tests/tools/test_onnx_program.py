@@ -23,7 +23,21 @@ pytestmark = pytest.mark.usefixtures("plain")
 ROOT = Path(__file__).parents[2]
 
 
-def test_sizes_that_were_not_seen_give_the_same(tmp_path: Path) -> None:
+ALONE = """
+import sys, torch
+embedding, grouping = (torch.export.load(f"{name}.pt2").module() for name in ("embedding", "grouping"))
+found = []
+for images in torch.load("given.pt"):
+    points, objectness = embedding(images)
+    cells = points.flatten(2).transpose(1, 2)
+    found.append((points, objectness, grouping(cells, torch.ones(cells.shape[:2], dtype=torch.bool))))
+torch.save(found, "found.pt")
+assert not [name for name in sys.modules if name.split(".")[0] in ("rpe", "lightning", "hydra")]
+"""
+
+
+def test_the_programs_find_what_the_network_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both kinds of files, on sizes that were not seen; torch's in a process without this package."""
     run = write_run(
         tmp_path / "run",
         *SMALL,
@@ -31,31 +45,39 @@ def test_sizes_that_were_not_seen_give_the_same(tmp_path: Path) -> None:
         "embedding.coordinates=periodic",
         "grouping.iterations=4",
     )
-    assert main([f"run={run}", f"output={tmp_path / 'out'}", "onnx=true", "pixels=60"]) == 0
-    files = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    assert sorted(files) == [
-        "embedding.onnx",
-        "embedding.pt2",
-        "export.json",
-        "grouping.onnx",
-        "grouping.pt2",
-    ]
-    about = json.loads(files["export.json"])
+    output = tmp_path / "a folder"
+    assert main([f"run={run}", f"output={output}", "onnx=true", "pixels=60"]) == 0
+    names = ["embedding.onnx", "embedding.pt2", "export.json", "grouping.onnx", "grouping.pt2"]
+    assert sorted(file.name for file in output.iterdir()) == names, "no partial files"
+    about = json.loads((output / "export.json").read_text())
+    assert about["embedding.pt2"]["outputs"] == ["points", "objectness"]
+    assert about["embedding.pt2"]["height, width"].startswith("multiples of 8")
+    for name, part in about.items():
+        most = 1e-4 if name.endswith("onnx") else 1e-5
+        assert part["differences"] and all(0 <= one <= most for one in part["differences"].values()), name
+    assert "largest difference" in capsys.readouterr().out
     for name in ("embedding.onnx", "grouping.onnx"):
-        (opset,) = (one.version for one in onnx.load_from_string(files[name]).opset_import if not one.domain)
+        loaded = onnx.load(output / name)
+        (opset,) = (one.version for one in loaded.opset_import if not one.domain)
         assert opset == OPSET == about[name]["opset"]
-        assert max(about[name]["differences"].values()) <= 1e-4
     model = load_run(str(run)).task.model
-    network, grouping = open_onnx(files["embedding.onnx"]), open_onnx(files["grouping.onnx"])
-    for shape in ((1, 3, 24, 56), (1, 3, 136, 48), (5, 3, 16, 16)):
-        images = torch.rand(*shape)
+    network, grouping = (
+        open_onnx((output / name).read_bytes()) for name in ("embedding.onnx", "grouping.onnx")
+    )
+    images = [torch.rand(*shape) for shape in ((1, 3, 24, 56), (1, 3, 136, 48), (5, 3, 16, 16))]
+    torch.save(images, output / "given.pt")
+    subprocess.run([sys.executable, "-c", ALONE], cwd=output, check=True, timeout=120)
+    for image, alone in zip(images, torch.load(output / "found.pt"), strict=True):
         with torch.no_grad():
-            embedded = model.embed(images)
+            embedded = model.embed(image)
             cells = embedded.points.values.flatten(2).transpose(1, 2)
             wanted = (embedded.points.values, embedded.objectness.values, model.grouping(cells)[-1])
-        found = (*network(images), *grouping(cells, torch.ones(cells.shape[:2], dtype=torch.bool)))
-        for one, other in zip(found, wanted, strict=True):
-            assert one.shape == other.shape and float((one - other).abs().max()) <= 1e-4
+        by_onnx = (*network(image), *grouping(cells, torch.ones(cells.shape[:2], dtype=torch.bool)))
+        for one, other, expected in zip(by_onnx, alone, wanted, strict=True):
+            assert one.shape == other.shape == expected.shape
+            assert float((one - expected).abs().max()) <= 1e-4
+            assert float((other - expected).abs().max()) <= 1e-5
+        assert float((wanted[2] - cells).abs().max()) > 1e-3, "the loops move something"
 
 
 def test_the_program_of_docs_finds_digits_without_torch(tmp_path: Path) -> None:
