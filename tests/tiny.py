@@ -2,7 +2,7 @@
 
 
 def tiny(train: int, val: int, test: int, batch: int = 2, experiment: str = "digits") -> list[str]:
-    """A small network on so many scenes of each split."""
+    """A small network on so many scenes of each split, with one partition and no search for the limiting stage."""
     scenes = [
         f"data.{split}_scenes={number}" for split, number in (("train", train), ("val", val), ("test", test))
     ]
@@ -13,4 +13,6 @@ def tiny(train: int, val: int, test: int, batch: int = 2, experiment: str = "dig
         f"data.batch_size={batch}",
         *scenes,
         "loss.pairwise.num_pixels=64",
+        "proposal.bandwidths=[0.4]",
+        "callbacks.limits.images=0",
     ]

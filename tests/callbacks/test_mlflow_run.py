@@ -35,7 +35,7 @@ def test_both_trackers_hold_what_the_run_has_logged(
         "ranker=none",
         f"hydra.run.dir={run}",
         "logger=[tensorboard,mlflow]",
-        "callbacks=none",
+        "callbacks.pictures=null",
     ]
     command_line(train.main, *arguments, "trainer.max_epochs=1")
     figures = json.loads((run / "metrics.json").read_text())["figures"]

@@ -234,12 +234,12 @@ def check_ranks(folder: Path, margin: float, ranks: int) -> None:
     assert (folder / "metrics.json").is_file()
 
 
-def test_two_jobs_of_two_ranks_each_train_their_point(tmp_path: Path) -> None:
+def test_a_job_of_two_ranks_trains_its_point(tmp_path: Path) -> None:
     done = command(
         tmp_path,
         "-m",
         "sweep=margin",
-        "loss.pairwise.margin=0.3,0.5",
+        "loss.pairwise.margin=0.3",
         *DDP,
         f"hydra.sweep.dir={tmp_path / 's'}",
         *witness(),
@@ -247,9 +247,8 @@ def test_two_jobs_of_two_ranks_each_train_their_point(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for margin, folder in by_margin(tmp_path / "s").items():
         check_ranks(folder, margin, 2)
-    assert sum(path.is_dir() for path in (tmp_path / "s").iterdir()) == 2 and [
-        path.name for path in tmp_path.iterdir()
-    ] == ["s"]
+    assert sum(path.is_dir() for path in (tmp_path / "s").iterdir()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
 @pytest.mark.slow
