@@ -82,7 +82,8 @@ def train_run(config: DictConfig, folder: Path, resuming: bool) -> float | None:
             restore_weights(task, checkpoint_of(config.init_from))
         else:
             first = data.dataset("train", training=True)
-            task.calibrate([first[index] for index in range(min(data.batch_size, len(first)))])
+            batch = data.batch_size * trainer.world_size  # of all ranks, so two start as one process does
+            task.calibrate([first[index] for index in range(min(batch, len(first)))])
         if not resuming and is_first_rank():  # settings, data and weights are valid: the run begins here
             write_whole(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
         return fit_and_test(config, folder, trainer, data, task, started)
