@@ -131,12 +131,13 @@ class Segmenter:
     @torch.no_grad()
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> NetworkOutput:
         """Return the network's output for images in [0, 1], with the objectness of the proposer's views."""
-        device = next(self.network.parameters()).device
+        weight = next(self.network.parameters())
         half: AbstractContextManager[object] = nullcontext()
         if self.precision is not None:
-            half = torch.autocast(device.type, dtype=self.precision)
+            half = torch.autocast(weight.device.type, dtype=self.precision)
         with half:
-            return embed_views(self.network, images.to(device), self.proposer.views)
+            # precision=double has double weights
+            return embed_views(self.network, images.to(weight.device, weight.dtype), self.proposer.views)
 
     @torch.no_grad()
     def propose(self, output: NetworkOutput, geometry: Geometry) -> tuple[Proposals, Probability | None]:

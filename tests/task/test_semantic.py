@@ -30,7 +30,7 @@ from rpe.structures import UserError
 from rpe.task.semantic import SemanticTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
-TINY = tiny(4, 3, 3, experiment="digits_semantic")
+TINY = [*tiny(4, 3, 3, experiment="digits_semantic"), "grouping.iterations=1"]
 VOC = [
     "backbone=timm",
     "backbone.model=resnet10t",

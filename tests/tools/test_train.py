@@ -49,7 +49,9 @@ def test_a_sweeper_gets_the_best_validation_score(
     Plugins.instance().register(Climber)
     climbing = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra.sweep.dir={tmp_path}"]
     for _ in range(2):  # the second time both jobs are done
-        command_line(train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callbacks.pictures=null", *climbing)
+        command_line(
+            train.main, "-m", *tiny(4, 2, 1), "trainer.max_epochs=1", "callbacks.pictures=null", *climbing
+        )
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
     assert (
         sorted(point["loss.pairwise.margin"] for point in record["points"].values()) == [0.3, 0.6]
