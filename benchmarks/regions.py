@@ -1,7 +1,7 @@
 """Score the groups of an embedding as segmentations of BSDS500: covering, probabilistic Rand index, VI.
 
-    python benchmarks/regions.py run=<run> [split=val] [images=200] [bandwidths=0.2,0.3,0.4,0.5,0.7,1]
-        [min_area=200] [draw=<file>]
+    python benchmarks/regions.py run=<run> [split=val] [images=200] [bandwidths=0.15,0.2,0.25,0.3,0.35,0.45]
+        [min_area=1500] [draw=<file>]
 
 The run is one of `experiment=bsds loss.grouping_target=segments`, whose finest embedding separates the
 segments of an annotator. Its points, averaged over cells of 4 x 4 pixels, are grouped by mean shift at each
@@ -34,8 +34,8 @@ from rpe.task.boundary import BoundaryTask
 OPTIONS = {
     "split": "val",
     "images": "200",
-    "bandwidths": "0.2,0.3,0.4,0.5,0.7,1",
-    "min_area": "200",
+    "bandwidths": "0.15,0.2,0.25,0.3,0.35,0.45",
+    "min_area": "1500",
     "draw": "",
 }
 STRIDE = 4

@@ -300,7 +300,7 @@ def audit_experiment(experiment: str, folder: Path, audit: Audit, steps_only: bo
 
     digits = experiment.startswith("digits")
     small = ["data.train_scenes=4", "data.val_scenes=1", "data.test_scenes=1"] if digits else ["data.crop=32"]
-    small += ["backbone.model=resnet10t"] if experiment.startswith("voc_") else []
+    small += ["backbone=timm", "backbone.model=resnet10t"] if experiment.startswith("voc_") else []
     small += ["backbone.width=8", "backbone.levels=2"] if digits else []
     sys.argv = [
         "train.py", f"experiment={experiment}", "trainer.accelerator=far", "+trainer.strategy=far",

@@ -74,6 +74,10 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # epochs without a validation have no metric by which the best checkpoint could be chosen
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+    # a cluster's login node has srun too, and launcher=submitit calls it
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
+    # frozen norms stay in evaluation mode while the network trains
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # a resumed run has checkpoints
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 

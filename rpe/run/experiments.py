@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from rpe.errors import UserError
+from rpe.errors import UserError, did_you_mean
 from rpe.run_files import CONF
 
 DATA_KEYS = ("experiment", "data", "resume", "sweep")
@@ -88,7 +88,9 @@ def describe_missing_data(arguments: list[str]) -> str:
     """Return the message for a training without data; the experiments are those of a given task."""
     tasks = [argument.removeprefix("task=") for argument in arguments if argument.startswith("task=")]
     fitting = (experiments_of_task(tasks[-1]) if tasks else []) or options_of_group("experiment")
+    keys = [argument.partition("=")[0] for argument in arguments]
+    similar = next(filter(None, (did_you_mean(key, DATA_KEYS) for key in keys)), "")
     return (
-        f"experiment or data must be given, got neither. Add experiment={' or experiment='.join(fitting)}"
+        f"experiment or data must be given, got neither{similar or '.'} Add experiment={' or experiment='.join(fitting)}"
         "; `python train.py` alone says what each needs"
     )

@@ -118,6 +118,27 @@ def provenance(config: Node, split: str, started: float) -> Node:
     }
 
 
+SHOWN = (
+    "mIoU",
+    "accuracy",
+    "ODS",
+    "OIS",
+    "AR@10",
+    "AR@100",
+    "AP50",
+    "AP",
+    "components-AP",
+    "PQ",
+    "recall50-touching",
+    "ARI-modes",
+    "masks-per-image",
+    "images",
+)
+"""Metrics that the table at the end of a run shows, the first `MAX_SHOWN` that the run has."""
+
+MAX_SHOWN = 8
+
+
 def write_metrics(
     folder: Path,
     figures: dict[str, float],
@@ -126,7 +147,7 @@ def write_metrics(
     notes: Sequence[str] = (),
     monitored: float | None = None,
 ) -> None:
-    """Write `metrics.json` and print its metrics as a table.
+    """Write `metrics.json` and print the metrics of `SHOWN` that are among them as a table.
 
     Args:
         folder: the run folder.
@@ -144,10 +165,14 @@ def write_metrics(
     )
     write_whole(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     table = Table("metric", "value", title=title)
-    for name, value in figures.items():
+    shown = [name for name in SHOWN if name in figures][:MAX_SHOWN]
+    for name in shown:
+        value = figures[name]
         table.add_row(name, f"{value:g}" if float(value).is_integer() else f"{value:.4f}")
     console = Console()
     console.print(table)
+    if len(shown) < len(figures):
+        console.print(f"{len(shown)} of {len(figures)} metrics; all are in metrics.json", highlight=False)
     for line in notes:
         console.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"written: {folder}", soft_wrap=True, highlight=False)

@@ -1,6 +1,7 @@
 """Turn exceptions into the one line that a user reads."""
 
 import errno
+import sys
 from difflib import get_close_matches
 from typing import Any
 
@@ -74,10 +75,9 @@ def summarize_error(error: BaseException) -> str:
             return reason
         remedy = ""
         if "is not in struct" in reason:
-            remedy = (
-                f"{suggest_key(error.__cause__)}; `--cfg job` prints all keys; "
-                f"of a run, evaluate.py changes {', '.join(RUN_GROUPS)} alone"
-            )
+            remedy = f"{suggest_key(error.__cause__)}; `--cfg job` prints all keys"
+            if any(argument.startswith("run=") for argument in sys.argv):
+                remedy += f"; of a run, {', '.join(RUN_GROUPS)} alone can be changed"
         return f"{text.splitlines()[0]} {reason}{remedy}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")

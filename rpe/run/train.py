@@ -273,7 +273,7 @@ def fit_and_test(
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
-        # before Lightning restores a checkpoint: it would round double weights to the module's single precision
+        # before Lightning restores a checkpoint, as it would round double weights to single precision
         trainer.precision_plugin.convert_module(task)
         trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
         if trainer.is_global_zero and not last.exists():

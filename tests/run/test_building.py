@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from made_classes import Broken, Edges
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
@@ -14,35 +15,15 @@ from rpe.run.building import (
     build_named,
     build_task,
     build_trainer,
+    call_constructor,
     check_config,
     check_pair,
     task_class,
 )
 from rpe.run.train import build_training
 from rpe.structures import UserError
-from rpe.task.base import Task
 
 CONF = Path(__file__).parent.parent.parent / "conf"
-
-
-class Edges(Task):
-    """A task without a model, with a loss alone and a number of its own."""
-
-    monitor, shown, takes = "val/ODS", ("ODS",), SplitData
-
-    def __init__(self, loss: Any, optimizer: Any, schedule: Any, thin: int) -> None:
-        super().__init__(optimizer, schedule)
-        self.loss, self.thin = loss, thin
-
-
-class Broken:
-    """A class of ours with a fault."""
-
-    def __init__(self, depth: int) -> None:
-        raise TypeError(f"our fault {depth}")
-
-
-Broken.__module__ = "rpe.made_up"
 
 
 def config(*overrides: str) -> DictConfig:
@@ -53,16 +34,13 @@ def config(*overrides: str) -> DictConfig:
 def of_class(group: str, target: str, **options: Any) -> DictConfig:
     whole = config()
     OmegaConf.set_struct(whole, False)
-    whole[group] = {"_target_": f"{__name__}.{target}", **options}
+    whole[group] = {"_target_": f"made_classes.{target}", **options}
     return whole
 
 
-def test_another_task_is_built_of_what_its_constructor_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rpe.run.building.target_of", found(Edges, "task"))
+def test_another_task_is_built_of_what_its_constructor_names(tmp_path: Path) -> None:
     whole = of_class("task", "Edges", thin=3)
-    task = build_task_of(whole, monkeypatch)
+    task = build_task(whole)
     assert (
         isinstance(task, Edges)
         and task.thin == 3
@@ -74,39 +52,13 @@ def test_another_task_is_built_of_what_its_constructor_names(
     assert [callback.monitor for callback in trainer.checkpoint_callbacks] == ["val/ODS", None]
 
 
-def found(target: Any, path: str) -> Any:
-    """Classes of tests cannot be imported by name; all others are found as ever."""
-    from rpe.run import building
-
-    ever = building.target_of
-    return lambda whole, where: target if where == path else ever(whole, where)
-
-
-def build_task_of(whole: DictConfig, monkeypatch: pytest.MonkeyPatch) -> Task:
-    from rpe.run import building
-
-    ever = building.instantiate
-
-    def by_name(options: Any, **given: Any) -> Any:
-        if options["_target_"].endswith(".Edges"):
-            kept = {name: value for name, value in options.items() if not name.startswith("_")}
-            given.pop("_convert_")
-            return Edges(**kept, **given)
-        return ever(options, **given)
-
-    monkeypatch.setattr(building, "instantiate", by_name)
-    return build_task(whole)
-
-
-def test_a_fault_of_ours_stays_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rpe.run import building
-
+def test_a_fault_of_ours_stays_a_fault() -> None:
     with pytest.raises(TypeError, match="our fault 3"):
-        building.call_constructor(lambda: Broken(3), "backbone", Broken)
+        call_constructor(lambda: Broken(3), "backbone", Broken)
     with pytest.raises(UserError, match="trainer: no such thing"):
-        building.call_constructor(refusing, "trainer", torch.nn.Linear)
+        call_constructor(refusing, "trainer", torch.nn.Linear)
     with pytest.raises(ZeroDivisionError):
-        building.call_constructor(lambda: 1 // 0, "trainer", torch.nn.Linear)
+        call_constructor(lambda: 1 // 0, "trainer", torch.nn.Linear)
 
 
 def refusing() -> None:

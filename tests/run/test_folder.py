@@ -30,15 +30,19 @@ def test_weights(tmp_path: Path) -> None:
             restore_weights(other, tmp_path / "b.ckpt")
 
 
-def test_figures_that_are_no_number_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_few_metrics_also_those_that_are_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_metrics(
         tmp_path,
-        {"AR@10": 0.123456, "images": 5.0, "none": float("nan")},
+        {f"AP{percent}": 0.2 for percent in range(50, 95)}
+        | {"AR@10": 0.123456, "images": 5.0, "PQ": float("nan")},
         provenance({"data": {}}, "val", 0.0),
         "digits val",
     )
     text = capsys.readouterr().out
     assert "0.1235" in text and "│ 5 " in text and "nan" in text
+    assert "4 of 48 metrics; all are in metrics.json" in text and "AP51" not in text
     assert len(provenance({"data": {}}, "val", 0.0)["commit"]) >= 7
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 from written_run import SMALL, write_run
 
+import rpe
 from rpe.data.digits import DigitScenes
 from rpe.run.trained import load_run
 from rpe.structures import UserError
@@ -81,12 +82,15 @@ def test_the_programs_find_what_the_network_finds(tmp_path: Path, capsys: pytest
 
 
 def test_the_program_of_docs_finds_digits_without_torch(tmp_path: Path) -> None:
-    assert main([f"run={ROOT / 'weights' / 'digits'}", f"output={tmp_path / 'out'}", "onnx=true"]) == 0
-    picture, output, agreement = tmp_path / "scene.png", tmp_path / "labels.png", []
-    for number in range(4):
-        scene = DigitScenes("test", 4, 0)[number]
-        cut = slice(0, 64 - 6 * number)  # heights that are no multiples either
-        pixels = (scene.image.permute(1, 2, 0).numpy()[cut] * 255).astype(np.uint8)
+    """On four scenes it groups true digits as well as `rpe.load` does; on one of another height it runs."""
+    weights = ROOT / "weights" / "digits"
+    assert main([f"run={weights}", f"output={tmp_path / 'out'}", "onnx=true"]) == 0
+    segmenter = rpe.load(weights, device="cpu")
+    picture, output, pairs = tmp_path / "scene.png", tmp_path / "labels.png", []
+    for number in range(5):
+        scene = DigitScenes("test", 4, 0)[number % 4]
+        height = 64 if number < 4 else 46
+        pixels = (scene.image.permute(1, 2, 0).numpy()[:height] * 255).astype(np.uint8)
         Image.fromarray(pixels).save(picture)
         command = [sys.executable, "-X", "importtime", str(ROOT / "docs" / "onnx_groups.py")]
         done = subprocess.run(
@@ -98,11 +102,14 @@ def test_the_program_of_docs_finds_digits_without_torch(tmp_path: Path) -> None:
         )
         imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
         assert "onnxruntime" in imported and not imported & {"torch", "rpe", "scipy", "skimage"}
-        truth = scene.labels.numpy()[cut][::2, ::2]
-        labels = np.asarray(Image.open(output))[: len(truth)]
-        assert ((labels > 0) == (truth > 0)).mean() > 0.97
-        agreement.append(adjusted_rand_score(truth[truth > 0], labels[truth > 0]))
-    assert np.mean(agreement[:3]) > 0.75  # the fourth is cut through its digits
+        labels = np.asarray(Image.open(output))
+        assert labels.any()
+        if number < 4:
+            truth = scene.labels.numpy()[::2, ::2]
+            digits, found = truth > 0, segmenter(pixels).labels[::2, ::2]
+            pairs.append([adjusted_rand_score(truth[digits], one[digits]) for one in (labels, found)])
+    program, own = np.mean(pairs, axis=0)
+    assert own > 0.5 and program > own - 0.05, pairs
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

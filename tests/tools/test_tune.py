@@ -61,8 +61,8 @@ def test_tuned_settings_have_the_figure_that_was_printed(
         figures[tuned] = float(np.mean(over)) if metric == "AP" else found.get(metric, 0.0)
     assert figures["false"] == pytest.approx(about["before"], abs=1e-6)
     assert figures["true"] == pytest.approx(about["chosen"], abs=1e-6)
-    assert figures["true"] > (0.1 if metric == "AR@10" else figures["false"] + 0.1)
-    assert metric == "AR@10" or chosen["score_threshold"] < 1
+    if metric == "AP":  # before, no mask has a score over the threshold of 1
+        assert figures["true"] > figures["false"] == 0 and chosen["score_threshold"] < 1
 
 
 @pytest.mark.usefixtures("few")
