@@ -91,6 +91,7 @@ def describe_missing_data(arguments: list[str]) -> str:
     keys = [argument.partition("=")[0] for argument in arguments]
     similar = next(filter(None, (did_you_mean(key, DATA_KEYS) for key in keys)), "")
     return (
-        f"experiment or data must be given, got neither{similar or '.'} Add experiment={' or experiment='.join(fitting)}"
+        f"experiment or data must be given, got neither{similar or '.'} "
+        f"Add experiment={' or experiment='.join(fitting)}"
         "; `python train.py` alone says what each needs"
     )
