@@ -53,9 +53,10 @@ def main(arguments: list[str]) -> optuna.Study:
         storage=f"sqlite:///{folder / 'study.db'}",
         study_name="rpe",
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=int(settings["seed"])),
         load_if_exists=True,
     )
+    # a sampler with the seed of the first command would suggest its first trials again
+    study.sampler = optuna.samplers.TPESampler(seed=int(settings["seed"]) + len(study.trials))
     for trial in study.get_trials(
         states=[TrialState.RUNNING]
     ):  # of a killed process; its parameters are tried first

@@ -61,3 +61,5 @@ def test_a_study_that_is_finished_trains_nothing(tmp_path: Path, monkeypatch: py
     assert all(one[2].startswith("loss.pairwise.margin=") for one in asked) and asked[0] != asked[1]
     script.main(["trials=2", f"folder={tmp_path}", "experiment=digits"])
     assert len(asked) == 2
+    script.main(["trials=4", f"folder={tmp_path}", "experiment=digits"])
+    assert len(asked) == 4 == len({tuple(one[2:]) for one in asked}), "it suggests its first trials again"

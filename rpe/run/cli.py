@@ -119,6 +119,8 @@ def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from rpe.run.log import remove_unused
+
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> Any:
         hydra_config = HydraConfig.get()
@@ -152,6 +154,8 @@ def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig
                 print(f"{folder.name} failed: {line or traceback.format_exc()}", file=sys.stderr)
             if multirun or line is None:
                 raise
+            if folder.is_dir() and not any(folder.iterdir()):
+                remove_unused(folder)  # Hydra makes the folder before anything is checked
             print(f"error: {line}", file=sys.stderr)
             raise SystemExit(1) from None
 

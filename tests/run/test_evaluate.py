@@ -8,6 +8,7 @@ import pytest
 from bsds_miniature import write_bsds
 
 import evaluate
+import predict
 import train
 from rpe.data.module import SplitData
 from rpe.run import building
@@ -56,6 +57,16 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
     )
     (run / "config.yaml").write_text("seed: 0")
     assert "trainer must have a _target_" in refused(evaluate.main, f"run={run}", "data=digits")
+
+
+def test_a_refused_command_leaves_no_folder(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(evaluate.main)
+    refused(predict.main, "run=nowhere", "images=nothing")
+    assert not list(tmp_path.iterdir())
+
 
 
 def test_predictions_are_scored_by_the_task(
