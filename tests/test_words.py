@@ -43,7 +43,7 @@ def test_no_line_is_long(file: Path) -> None:
     lines = file.read_text().splitlines()
     if file.suffix == ".md":
         lines = [line for line in lines if not line.startswith(("|", "    ")) and "](" not in line]
-    lines = [line for line in lines if "python train.py" not in line]
+        lines = [line for line in lines if "python train.py" not in line]
     assert not [line for line in lines if len(line) > COLUMNS]
 
 

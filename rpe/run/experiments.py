@@ -20,15 +20,13 @@ def options_of_group(group: str) -> list[str]:
 def read_needs() -> dict[str, str]:
     """Return the data that each experiment needs.
 
-    They are the brackets of its first comment: `# python train.py ...  (COCO 2017)`.
+    It is in a comment: `# Needs: COCO 2017`.
     """
     found = {}
     for name in options_of_group("experiment"):
-        comments = re.findall(
-            r"^# (python .*)$", (CONF / "experiment" / f"{name}.yaml").read_text(), re.MULTILINE
-        )
-        brackets = re.search(r"\((.*)\)\s*$", comments[0]) if comments else None
-        found[name] = brackets[1] if brackets else ""
+        text = (CONF / "experiment" / f"{name}.yaml").read_text()
+        needs = re.search(r"^# Needs: (.*)$", text, re.MULTILINE)
+        found[name] = needs[1] if needs else ""
     return found
 
 
