@@ -42,6 +42,8 @@ def test_a_training_chooses_its_data() -> None:
     for arguments, line in (
         (["-m", "seed=0,1"], "Add experiment=bsds or"),
         (["task=boundary"], "Add experiment=bsds or experiment=bsds_scratch;"),
+        (["experimnt=digits"], r"got neither\. Did you mean experiment\? Add"),
+        (["dta=coco"], r"got neither\. Did you mean data\? Add"),
     ):
         with pytest.raises(UserError, match=line):
             check_choice(arguments)
