@@ -22,6 +22,7 @@ ORDER = [
     "errors",
     "older_runs",
     "run_files",
+    "progress",
     "structures",
     "overlay",
     "sphere",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from rpe.progress import clock
 from rpe.task.base import Task
 
 
@@ -17,11 +18,6 @@ def name_line(trainer: lightning.Trainer, line: str) -> str:
     """Return the line, prefixed with the job's name in a sweep, whose jobs may run at the same time."""
     folder = Path(trainer.default_root_dir)
     return f"{folder.name}: {line}" if (folder.parent / "sweep.yaml").is_file() else line
-
-
-def clock(seconds: float) -> str:
-    """Return minutes and seconds, such as 2:05."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 class Progress(lightning.Callback):

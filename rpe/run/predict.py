@@ -20,16 +20,15 @@ from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from rpe.callbacks.progress import clock
 from rpe.data.image import Reader, describe_fault
 from rpe.data.module import SplitData
 from rpe.overlay import overlay_boundaries
+from rpe.progress import ImageProgress, clock
 from rpe.run.building import build_data, build_task, check_pair, task_class
 from rpe.run.calibration import apply_calibration
 from rpe.run.cli import report_errors
 from rpe.run.evaluate import choose_checkpoint, override_run
 from rpe.run.folder import provenance, restore_weights
-from rpe.run.image_progress import ImageProgress
 from rpe.run.input_files import count_other_files, image_files
 from rpe.run.overrides import RUN_GROUPS
 from rpe.run.prediction_writer import PredictionWriter, list_objects
@@ -246,29 +245,28 @@ def predict_images(
     todo = {name: file for name, file in names.items() if not writer.is_done(name, file)}
     if len(todo) < len(names):
         print(f"{len(names) - len(todo)} of {len(names)} images are done already", flush=True)
-    progress = ImageProgress(len(todo))
     written = time.monotonic()
     try:
-        for number, (name, file) in enumerate(todo.items()):
-            try:
-                image = reader.read(file)
-                if (fault := describe_fault(image)) is not None:
-                    faults[name] = fault
-                maps, rows, proposals = answer(
-                    image, lambda share, number=number, name=name: progress.show(number + share, name)
-                )
-                writer.write(name, file, maps, rows, (image.shape[1], image.shape[2]), proposals)
-            except UserError as error:
-                failed[file] = str(error)
-            except OSError as error:
-                if error.errno in DISK_ERRORS and os.access(file, os.R_OK):
-                    raise
-                failed[file] = f"cannot be read, or its output not be written ({error.strerror or error})"
-            progress.show(number + 1.0, name)
-            if time.monotonic() - written > TABLE_SECONDS:
-                writer.write_tables()
-                written = time.monotonic()
+        with ImageProgress(len(todo)) as progress:
+            for number, (name, file) in enumerate(todo.items()):
+                try:
+                    image = reader.read(file)
+                    if (fault := describe_fault(image)) is not None:
+                        faults[name] = fault
+                    maps, rows, proposals = answer(
+                        image, lambda share, number=number, name=name: progress.show(number + share, name)
+                    )
+                    writer.write(name, file, maps, rows, (image.shape[1], image.shape[2]), proposals)
+                except UserError as error:
+                    failed[file] = str(error)
+                except OSError as error:
+                    if error.errno in DISK_ERRORS and os.access(file, os.R_OK):
+                        raise
+                    failed[file] = f"cannot be read, or its output not be written ({error.strerror or error})"
+                progress.show(number + 1.0, name)
+                if time.monotonic() - written > TABLE_SECONDS:
+                    writer.write_tables()
+                    written = time.monotonic()
     finally:
-        progress.stop()
         writer.write_tables()
     return failed, faults

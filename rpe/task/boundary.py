@@ -174,7 +174,7 @@ class BoundaryTask(Task):
         """Draw image, truth, each stage's embedding, and the map before and after non-maximum suppression."""
         batch = collate_boundaries([sample])
         with torch.no_grad():
-            image = batch.images[0].to(self.device, self.dtype)
+            image = batch.images[0].to(next(self.detector.parameters()))
             found = self.detector.detect(image[None])
             strength = self.detection.probability(self.detector.detect, image)
         file = folder / f"val-{sample.name}.png"

@@ -5,11 +5,6 @@ from pathlib import Path
 import pytest
 
 import train
-from rpe.callbacks.progress import clock
-
-
-def test_clock() -> None:
-    assert clock(61.9) == "1:01" and clock(3600) == "60:00"
 
 
 def test_plain_lines_with_the_time_left_and_one_per_epoch(

@@ -68,7 +68,6 @@ def test_a_refused_command_leaves_no_folder(
     assert not list(tmp_path.iterdir())
 
 
-
 def test_predictions_are_scored_by_the_task(
     command_line: Callable[..., None], refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

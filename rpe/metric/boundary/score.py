@@ -18,15 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from rpe.data.bsds import read_annotations
 from rpe.data.module import resolve_names
@@ -48,14 +39,12 @@ from rpe.metric.boundary.reading import (
     find_predictions,
     read_prediction,
 )
+from rpe.progress import ImageProgress
 from rpe.run_files import write_whole
 from rpe.structures import UserError
 
 VERSION = 1
 """Version of the counting; journals of another version are ignored."""
-
-PLAIN_LINES = 10.0
-"""Seconds between two progress lines without a terminal."""
 
 CountTable = list[list[int]]
 
@@ -139,7 +128,7 @@ def score_maps(
         for name in names
     )
     done = {}
-    with Bar(len(names) if progress else None) as bar:
+    with ImageProgress(len(names) if progress else None) as bar:
         for name, table in count_images(inputs, len(names), thresholds, workers or count_cores()):
             done[name] = table
             bar.advance()
@@ -190,7 +179,7 @@ def score_folder(
     if done and waiting:
         print(f"{len(done)} of {len(chosen)} images are read from the journal", flush=True)
     inputs = ((name, *read_inputs(files[name], truths[name])) for name in waiting)
-    with Bar(len(waiting)) as bar:
+    with ImageProgress(len(waiting)) as bar:
         for name, table in count_images(inputs, len(waiting), thresholds, workers or count_cores()):
             done[name] = table
             write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
@@ -277,43 +266,3 @@ def exit_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-class Bar:
-    """Progress over images: a bar on a terminal, a line now and then elsewhere, nothing without a total."""
-
-    def __init__(self, total: int | None) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
-        self.last = self.start
-        columns = (
-            TextColumn("images"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self.bar = (
-            Progress(*columns, console=Console()) if total is not None and sys.stdout.isatty() else None
-        )
-
-    def __enter__(self) -> "Bar":
-        if self.bar:
-            self.bar.start()
-            self.line = self.bar.add_task("images", total=self.total)
-        return self
-
-    def advance(self) -> None:
-        """Count one more image as done."""
-        self.done += 1
-        now = time.monotonic()
-        if self.bar:
-            self.bar.advance(self.line)
-        elif self.total is not None and now - self.last > PLAIN_LINES:
-            self.last = now
-            left = (now - self.start) / self.done * (self.total - self.done)
-            print(f"{self.done}/{self.total} images, {int(left) // 60}:{int(left) % 60:02d} left", flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
