@@ -73,8 +73,8 @@ def load(run: str | Path, device: str | torch.device | None = None) -> Segmenter
         segmenter = rpe.load("weights/nuclei")
         instances = segmenter(image)
 
-    `image` is a file, a Pillow image, or an array [height, width] or [height, width, channel] of 8 or 16 bits,
-    or floating point in [0, 1]. `instances` is an `Instances`: `labels` int32 [height, width], `scores`
+    `image` is a file, a Pillow image, or an array [height, width] or [height, width, channel] of 8 or 16
+    bits, or floating point in [0, 1]. `instances` is an `Instances`: `labels` int32 [height, width], `scores`
     [object] in [0, 1], `boxes` [object, 4] as left, top, width and height in pixels, `areas` in pixels,
     `classes`, `masks` as COCO's run lengths, `overlay(image)` and `to_coco(image_id)`.
 
