@@ -23,7 +23,7 @@ from rpe.task.instance import InstanceTask
 NETWORKS: dict[str, list[str]] = {
     "digits": ["backbone.width=8"],
     "voc": ["backbone.weights=null"],
-    "bsds": [],
+    "bsds_scratch": ["backbone.width=4"],
 }
 LOSSES: dict[str, list[str]] = {
     "plain": [],
