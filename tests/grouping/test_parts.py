@@ -1,10 +1,12 @@
-"""Connected parts against a flood over the dense matrices, and the order of the labels."""
+"""Connected parts against their definition, and the order of the labels."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
+from scipy.spatial import cKDTree
 
 from rpe.grouping import find_modes, parts
 from rpe.grouping.parts import find_components, label_components
@@ -12,22 +14,19 @@ from rpe.grouping.weighted_points import WeightedPoints
 from rpe.sphere import normalise
 
 
-def flooded(
+def define_components(
     points: torch.Tensor, positions: torch.Tensor, tolerance: float, max_distance: float = 1.0
 ) -> torch.Tensor:
-    """The lowest pixel that each pixel hangs together with, by spreading until nothing changes."""
-    merge_components = (points @ points.T >= 1 - tolerance) & (
-        (positions[:, None] - positions).square().sum(-1) <= max_distance**2
-    )
-    lowest = torch.arange(len(points))
-    while True:
-        spread = torch.where(merge_components, lowest, len(points)).min(1).values
-        if torch.equal(spread, lowest):
-            return lowest
-        lowest = spread
+    """Return an id of the component of each pixel: all near pairs, and a library's components of the graph."""
+    pairs = cKDTree(positions.numpy()).query_pairs(max_distance, output_type="ndarray")
+    one, other = torch.from_numpy(pairs).T
+    alike = (points[one] * points[other]).sum(-1) >= 1 - tolerance
+    ends = (one[alike].numpy(), other[alike].numpy())
+    graph = sparse.coo_matrix((np.ones(len(ends[0]), dtype=bool), ends), shape=(len(points), len(points)))
+    return torch.from_numpy(sparse.csgraph.connected_components(graph, directed=False)[1])
 
 
-def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
+def test_parts_equal_their_definition_and_come_heaviest_first(monkeypatch) -> None:
     monkeypatch.setattr(parts, "PAIRS_AT_ONCE", 32)
     points = normalise(torch.randn(150, 3, dtype=torch.float64))
     positions, weights = (
@@ -37,7 +36,7 @@ def test_parts_equal_a_flood_and_come_heaviest_first(monkeypatch) -> None:
     labels, heads = label_components(
         WeightedPoints(points, weights, positions, torch.arange(150)), positions, weights, 0.5
     )
-    reference = flooded(points, positions, 0.5)
+    reference = define_components(points, positions, 0.5)
     # the same partition: as many parts, and as many pairs of the two labels
     both = torch.stack([labels, reference], 1).unique(dim=0)
     assert len(both) == len(labels.unique()) == len(reference.unique()) == len(heads) < 140
@@ -64,7 +63,7 @@ def test_points_that_stand_for_many_pixels_give_the_parts_of_the_pixels(
     ).double()
     weighted = WeightedPoints(points, torch.rand(9, dtype=torch.float64), positions[:9], owner, max_distance)
     labels, heads = label_components(weighted, positions, torch.ones(400), 0.2)
-    reference = flooded(points[owner], positions, 0.2, max_distance)
+    reference = define_components(points[owner], positions, 0.2, max_distance)
     assert (
         len(torch.stack([labels, reference], 1).unique(dim=0))
         == len(labels.unique())
