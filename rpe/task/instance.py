@@ -168,11 +168,13 @@ class InstanceTask(Task):
 
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         positions, labels = self.choose_pixels(batch, index)
-        output, iterates = self.model(batch.images, positions)
+        output, iterates = (
+            self.model(batch.images, positions) if self.groups else (self.model.embed(batch.images), [])
+        )
         terms = self.loss(iterates, positions, labels, output, batch)
         if index == 0:  # once an epoch, as each term costs a backward pass of its own
             self.log_term_gradients(terms, output.features.values)
-        if self.proposal.ranker.learns and index % RANKER_INTERVAL == 0:
+        if self.groups and self.proposal.ranker.learns and index % RANKER_INTERVAL == 0:
             terms["ranking"] = self.compute_ranking_loss(output, batch, index)
         return self.log_loss(terms, len(batch.images))
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate, distinct_names
@@ -14,7 +13,7 @@ from rpe.metric.class_map import read_png
 from rpe.network.model import PixelEmbedding
 from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
-from rpe.structures import Geometry, InstanceBatch
+from rpe.structures import Geometry
 from rpe.task.base import Result, Scoring
 from rpe.task.classes import (
     BACKGROUND_NAME,
@@ -105,13 +104,6 @@ class SemanticTask(InstanceTask):
             report,
             explain_zero_precision(truth, results),
         )
-
-    def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
-        if self.groups:
-            return super().training_step(batch, index)
-        positions, labels = self.choose_pixels(batch, index)
-        output = self.model.embed(batch.images)
-        return self.log_loss(self.loss([], positions, labels, output, batch), len(batch.images))
 
     def compute_metrics(self, truth: Truth) -> None:
         if self.groups:
