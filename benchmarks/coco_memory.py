@@ -181,7 +181,8 @@ def measure_evaluation(root: Path, file: Path, masks: int) -> None:
         recalls = ", ".join(f"{name} {metrics[name]:.6f}" for name in ("AR@10", "AR@100", "AR@1000"))
         print(
             f"{masks} masks per image, {file.stat().st_size / 1e6:.0f} MB, {backend}: "
-            f"{time.monotonic() - started:.0f} s, peak {usage.ru_maxrss / 1024:.0f} MB, {recalls}",
+            f"{time.monotonic() - started:.0f} s ({usage.ru_utime + usage.ru_stime:.0f} s of CPU), "
+            f"peak {usage.ru_maxrss / 1024:.0f} MB, {recalls}",
             flush=True,
         )
 
