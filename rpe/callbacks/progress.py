@@ -33,7 +33,7 @@ class Progress(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         self.start = self.last = time.monotonic()
-        self.first_step = trainer.current_epoch * int(trainer.num_training_batches)
+        self.first_step: int | None = None
         self.total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
         if trainer.is_global_zero and sys.stdout.isatty():
             columns = (
@@ -45,7 +45,8 @@ class Progress(lightning.Callback):
             )
             self.bar = Bar(*columns, console=Console())
             self.bar.start()
-            self.line = self.bar.add_task("training", total=self.total, completed=self.first_step)
+            begun = trainer.current_epoch * int(trainer.num_training_batches)
+            self.line = self.bar.add_task("training", total=self.total, completed=begun)
 
     def on_train_batch_end(
         self,
@@ -58,6 +59,8 @@ class Progress(lightning.Callback):
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch * int(trainer.num_training_batches) + index + 1
+        if self.first_step is None:  # a resumed run may begin in the middle of an epoch
+            self.first_step = done - 1
         where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         if self.bar:
             self.bar.update(self.line, completed=done, description=where)

@@ -1,6 +1,7 @@
 """Define the base DataModules, samples and batches, and an order that depends on seed and epoch alone."""
 
 import os
+import signal
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,11 +104,17 @@ class EpochSampler(Sampler[int]):
 
     Training shuffles and drops the last items if they do not fill all ranks. Otherwise each item occurs once,
     on one rank. Lightning calls `set_epoch`, so a resumed run continues in the same order.
+
+    Args:
+        begun: an epoch, and the number of its items that were trained before an interruption and are skipped.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool, rank: int, ranks: int) -> None:
+    def __init__(
+        self, length: int, seed: int, shuffle: bool, rank: int, ranks: int, begun: tuple[int, int] = (0, 0)
+    ) -> None:
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.ranks = rank, ranks
+        self.begun = begun
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -123,7 +130,8 @@ class EpochSampler(Sampler[int]):
         if not self.shuffle:
             return iter(range(self.rank, self.length, self.ranks))
         order = make_generator(self.seed, self.epoch).permutation(self.length) + self.epoch * self.length
-        return iter(order[self.rank :: self.ranks][: len(self)].tolist())
+        skipped = self.begun[1] if self.epoch == self.begun[0] else 0
+        return iter(order[self.rank :: self.ranks][skipped : len(self)].tolist())
 
 
 def list_classes(truth: Truth) -> dict[int, str]:
@@ -150,9 +158,13 @@ def collate(samples: list[Sample]) -> InstanceBatch:
     )
 
 
-def use_one_thread(_: int) -> None:
-    """Limit a worker to one thread, so that it does not compete with training for cores."""
+def prepare_loading(_: int) -> None:
+    """Prepare a loading process: one thread, so that it does not compete with training for cores.
+
+    It ignores SIGTERM, which a scheduler may send to all processes. The training saves and ends it.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class SplitData(lightning.LightningDataModule):
@@ -191,6 +203,19 @@ class SplitData(lightning.LightningDataModule):
             seed,
         )
         self.datasets: dict[tuple[str, bool], Split] = {}
+        self.position = {"epoch": 0, "batches": 0}
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how far an epoch has come, for a checkpoint in its middle; nothing at its end."""
+        assert self.trainer is not None
+        batches = self.trainer.fit_loop.batch_idx + 1
+        if not 0 < batches < self.trainer.num_training_batches:
+            return {}
+        return {"epoch": self.trainer.current_epoch, "batches": batches, "ranks": self.trainer.world_size}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Set the position from which the loader of training continues."""
+        self.position = state
 
     @staticmethod
     def collate(samples: list[Any]) -> Any:
@@ -218,7 +243,8 @@ class SplitData(lightning.LightningDataModule):
         """Return a loader in the order of `EpochSampler`."""
         dataset = self.dataset(split, training)
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(len(dataset), self.seed, training, rank, ranks)
+        begun = (self.position["epoch"], self.position["batches"] * self.batch_size)
+        sampler = EpochSampler(len(dataset), self.seed, training, rank, ranks, begun)
         if training and len(sampler) < self.batch_size:
             raise UserError(
                 f"data.batch_size must be at most the images of {self.name} {split} on each of {ranks} "
@@ -238,12 +264,21 @@ class SplitData(lightning.LightningDataModule):
             num_workers=self.num_workers,
             drop_last=training,
             persistent_workers=self.num_workers > 0 and training,
-            worker_init_fn=use_one_thread,
+            worker_init_fn=prepare_loading,
             pin_memory=torch.cuda.is_available(),
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self.loader("train", training=True)
+        """Return the loader of the epoch in which training starts.
+
+        Lightning sets a resumed run's epoch only after the workers have begun to load.
+        """
+        loader = self.loader("train", training=True)
+        if self.trainer:
+            assert isinstance(loader.sampler, EpochSampler)
+            progress = self.trainer.fit_loop.epoch_progress.current
+            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
+        return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self.loader("val", training=False)

@@ -78,6 +78,8 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
     # frozen norms stay in evaluation mode while the network trains
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+    # its sampler starts at the checkpoint's position (SplitData.load_state_dict)
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
     # a resumed run has checkpoints
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.callbacks.agreement import Agreement
-from rpe.callbacks.checkpoint import Checkpoint
+from rpe.callbacks.checkpoint import Checkpoint, LastCheckpoint
 from rpe.callbacks.compile import CompileTraining
 from rpe.callbacks.metrics_csv import MetricsCsv
 from rpe.callbacks.wandb_run import WandbRun, wandb_runs
@@ -74,7 +74,8 @@ def train_run(config: DictConfig, folder: Path, resuming: bool) -> float | None:
         for split in SPLITS:
             task.check_dataset(data.dataset(split, training=split == "train"))
         if resuming:
-            check_progress(restore_weights(task, last_checkpoint(folder)), config.trainer.max_epochs)
+            checkpoint = restore_weights(task, last_checkpoint(folder))
+            check_progress(checkpoint, config.trainer.max_epochs, data, trainer.world_size)
             if is_first_rank():
                 remember_changes(folder, changes)
                 (folder / "metrics.json").unlink(missing_ok=True)  # it belongs to earlier weights
@@ -212,16 +213,22 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def check_progress(checkpoint: dict[str, Any], epochs: int) -> None:
-    """Refuse to resume with fewer epochs than are done.
+def check_progress(checkpoint: dict[str, Any], epochs: int, data: SplitData, ranks: int) -> None:
+    """Refuse to resume with fewer epochs than are done, or with another number of ranks within an epoch.
 
     Raises:
-        UserError: `trainer.max_epochs` is too small.
+        UserError: `trainer.max_epochs` is too small, or `trainer.devices` is another one.
     """
     done = int(checkpoint["epoch"]) + 1
     if epochs < done:
         raise UserError(
             f"trainer.max_epochs must be >= {done}, got {epochs}. The run has trained {done} epochs."
+        )
+    before = checkpoint.get(type(data).__qualname__, {}).get("ranks", ranks)  # Lightning's name of its state
+    if ranks != before:
+        raise UserError(
+            f"trainer.devices must give {before} ranks, got {ranks}. "
+            "The run stopped in the middle of an epoch, whose images its ranks share."
         )
 
 
@@ -236,7 +243,7 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
     # two, as save_last writes only when the best is written; each overwrites its file
     checkpoints = [
         Checkpoint(folder / "checkpoints", filename="best", monitor=task_class(config).monitor),
-        Checkpoint(folder / "checkpoints", filename="last", monitor=None),
+        LastCheckpoint(folder / "checkpoints", config.get("checkpoint_minutes")),  # older runs lack the key
     ]
     callbacks = [
         *build_named(config, "callbacks"),

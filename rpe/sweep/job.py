@@ -44,8 +44,8 @@ IN_SWEEP = "RPE_JOB_OF_A_SWEEP"
 """Environment variable of the command that trains a job of several ranks, and of its ranks: they resume as a
 job does."""
 
-UNCHECKED_GROUPS = ("logger", "callbacks")
-"""Groups that change no metric, and so may differ when a job is resumed."""
+UNCHECKED_GROUPS = ("logger", "callbacks", "checkpoint_minutes")
+"""Groups and keys that change no metric, and so may differ when a job is resumed."""
 
 TAIL_LINES = 400
 """Last lines of a process's stderr that are kept as its reason."""

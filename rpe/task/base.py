@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from rpe.data.module import Split, SplitData
+from rpe.data.module import Split, SplitData, make_generator
 from rpe.structures import UserError
+from rpe.task.epoch_means import EpochMeans
 
 Value = TypeVar("Value")
+
+MEANS = "epoch_means"
+"""Key in a checkpoint, written in the middle of an epoch: each rank's sums of the values to log."""
 
 
 @dataclass
@@ -72,6 +76,9 @@ class Task(lightning.LightningModule):
     backends: ClassVar[tuple[str, ...]] = ("own",)
     """Implementations of its metrics; the first is the default."""
 
+    seed: int
+    """Seed of everything that a training step draws."""
+
     def __init__(
         self, optimizer: Callable[[nn.Module], Optimizer], schedule: Callable[[float], float]
     ) -> None:
@@ -80,6 +87,7 @@ class Task(lightning.LightningModule):
         self.schedule = schedule
         self.result = Result({})
         self.backend = self.backends[0]
+        self.means = EpochMeans()
 
     def check_dataset(self, dataset: Split) -> None:
         """Check that this network can be trained and evaluated on a split, before either starts.
@@ -142,18 +150,34 @@ class Task(lightning.LightningModule):
         for name, term in learned.items():
             (gradient,) = torch.autograd.grad(term, at, retain_graph=True, allow_unused=True)
             norm = at.new_zeros(()) if gradient is None else torch.linalg.vector_norm(gradient)
-            self.log(
-                f"term-gradient/{name}", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
-            )
+            self.means.add({f"term-gradient/{name}": norm}, 1)
 
     def log_loss(self, terms: dict[str, Float[Tensor, ""]], images: int) -> Float[Tensor, ""]:
         """Log the terms of the loss and their sum; return the sum."""
         total = torch.stack(list(terms.values())).sum()
-        logged = {f"train/{name}": value.detach() for name, value in terms.items()} | {
-            "train/loss": total.detach()
-        }
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
+        self.means.add(
+            {f"train/{name}": value for name, value in terms.items()} | {"train/loss": total}, images
+        )
         return total
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Seed what a network draws, such as dropout, by the step. A resumed run then draws the same."""
+        seed = make_generator(self.seed, 2, self.current_epoch, index, self.global_rank).integers(2**62)
+        torch.manual_seed(int(seed))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        """Log the epoch's means with its last step."""
+        if self.trainer.is_last_batch:
+            means = self.means.pop(self.device)
+            self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.means.sums:
+            checkpoint[MEANS] = self.gather_ranks(self.means.state())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if MEANS in checkpoint:
+            self.means.sums = checkpoint[MEANS][self.global_rank]
 
     def on_train_epoch_end(self) -> None:
         """Stop a training that has diverged, before its weights replace the last checkpoint.

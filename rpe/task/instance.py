@@ -119,10 +119,12 @@ class InstanceTask(Task):
         self.class_evaluator.check_classes(dataset.classes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         if self.class_evaluator.categories:
             checkpoint[CLASSES] = self.class_evaluator.categories
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         learned = checkpoint.get(CLASSES, {})
         self.class_evaluator.categories = (
             learned if isinstance(learned, dict) else dict(enumerate(learned, start=1))

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,8 @@ from rpe.data.module import (
     distinct_names,
     list_classes,
     make_generator,
+    prepare_loading,
     resolve_names,
-    use_one_thread,
 )
 from rpe.structures import UserError
 
@@ -93,10 +94,11 @@ def test_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RPE_DATA_DIR", "/somewhere")
     assert str(data_root()) == "/somewhere"
     assert make_generator(1, 2).random() == make_generator(1, 2).random() != make_generator(2, 1).random()
-    threads = torch.get_num_threads()
-    use_one_thread(0)
-    assert torch.get_num_threads() == 1
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    prepare_loading(0)
+    assert torch.get_num_threads() == 1 and signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, handler)
     sample = make_digits().dataset("val")[0]
     batch = collate([sample, sample])
     assert batch.labels.shape == batch.classes().shape == (2, 64, 64) and torch.equal(

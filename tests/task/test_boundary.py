@@ -55,7 +55,6 @@ def make_task(root: Path, *overrides: str) -> tuple[BoundaryTask, Bsds]:
 )
 def test_training_steps_lower_the_loss(root: Path, change: str) -> None:
     task, data = make_task(root, change, "optimizer.lr=0.01")
-    task.log_dict = lambda *arguments, **options: None  # type: ignore[method-assign]
     batch = next(iter(data.loader("train", training=True)))
     optimizer = task.optimizer(task)
     task._trainer = type("Trainer", (), {"current_epoch": 0, "global_rank": 0})()  # type: ignore[assignment]
