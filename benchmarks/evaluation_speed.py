@@ -18,15 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 from skimage.segmentation import felzenszwalb
 
 from rpe.data.annotation import read_truth
-from rpe.data.annotation_check import to_run_length
 from rpe.data.module import data_root
 from rpe.metric.average_recall import AREAS, BACKENDS, COCO_LIMITS, average_recall
 from rpe.metric.reference import BACKEND_CLASSES
-from rpe.structures import encode_mask
+from rpe.rle import compress, decode_mask, encode_mask
 from rpe.task.predictions import read_results
 
 MASKS = 1000
@@ -69,11 +67,7 @@ def write_results(truth: dict, images: Path, file: Path) -> None:
             for a in truth["annotations"]
             if a["image_id"] == image["id"] and not a["iscrowd"]
         ]
-        objects = [
-            mask
-            for mask in (coco_mask.decode(to_run_length(code, *size)).astype(bool) for code in codes)
-            if mask.any()
-        ]
+        objects = [mask for mask in (decode_mask(compress(code, size)) for code in codes) if mask.any()]
         pixels = np.asarray(Image.open(images / image["file_name"]).convert("RGB"))
         for counts in make_masks(pixels, objects, random):
             score = round(float(random.random()), 2)

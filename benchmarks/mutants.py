@@ -292,8 +292,8 @@ FAULTS = [
     ),
     (
         "rpe/metric/void.py",
-        "coco_mask.encode(1 - void)",
-        "coco_mask.encode(void)",
+        "encode_mask(~void)",
+        "encode_mask(void)",
         "tests/metric/test_void.py",
     ),
     (
@@ -336,18 +336,18 @@ FAULTS = [
     ),
     ("rpe/metric/matching.py", "sure = ~contested & ", "sure = ", "tests/metric/test_matching.py"),
     (
-        "rpe/metric/run_length.py",
+        "rpe/rle.py",
         "digit if digit < MORE // 2 else digit - MORE",
         "digit",
-        "tests/metric/test_run_length.py",
+        "tests/test_rle.py",
     ),
     (
-        "rpe/metric/run_length.py",
+        "rpe/rle.py",
         "outside[mine[1:][runs % 2 == 0] - 1] = 0",
         "",
-        "tests/metric/test_run_length.py",
+        "tests/test_rle.py",
     ),
-    ("rpe/metric/run_length.py", "both[mine[:-1]] += leading", "", "tests/metric/test_run_length.py"),
+    ("rpe/rle.py", "both[mine[:-1]] += leading", "", "tests/test_rle.py"),
     (
         "rpe/metric/results.py",
         "masks.pixels != wanted",
@@ -382,8 +382,8 @@ FAULTS = [
     ),
     (
         "rpe/data/coco.py",
-        "-int(coco_mask.area(codes[annotation]))",
-        "int(coco_mask.area(codes[annotation]))",
+        "-mask_area(codes[annotation])",
+        "mask_area(codes[annotation])",
         "tests/data/test_coco.py",
     ),
     (

@@ -41,11 +41,12 @@ from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.object_count import recall_by_object_count
 from rpe.network.backbone.decoder import pad_images, resize_map
+from rpe.rle import encode_mask
 from rpe.run.folder import checkpoint_of
 from rpe.run_files import read_run
 from rpe.segment import select_image, select_instances
 from rpe.sphere import normalise
-from rpe.structures import FeatureMap, NetworkOutput, encode_mask, pixel_centres
+from rpe.structures import FeatureMap, NetworkOutput, pixel_centres
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SCALES = (10, 30, 100, 300, 1000)

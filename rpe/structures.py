@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
-from pycocotools import mask as coco_mask
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -241,36 +240,3 @@ class Proposals:
             }
             for mask, score, number in zip(self.masks, self.scores, numbers, strict=True)
         ]
-
-
-def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
-    """Encode a mask as COCO's compressed run lengths with textual counts, as JSON holds no bytes."""
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode()}
-
-
-def encode_labels(
-    labels: Int64[np.ndarray, "height width"], chosen: Int64[np.ndarray, " mask"]
-) -> list[RunLength]:
-    """Encode the mask of each chosen label as `encode_mask` does, in one pass over the label map."""
-    height, width = labels.shape
-    flat = labels.ravel(order="F")
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
-    ends = np.append(starts[1:], len(flat))
-    by_label = np.argsort(flat[starts], kind="stable")
-    runs = flat[starts][by_label]
-    masks = []
-    for label in chosen:
-        mine = by_label[np.searchsorted(runs, label) : np.searchsorted(runs, label, side="right")]
-        # background and object alternate, background first
-        borders = np.stack([starts[mine], ends[mine]], 1).ravel()
-        ends_at = int(borders[-1]) if len(borders) else 0
-        counts = np.diff(borders, prepend=0).tolist() + ([len(flat) - ends_at] if ends_at < len(flat) else [])
-        encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-        masks.append({"size": [height, width], "counts": encoded["counts"].decode()})
-    return masks
-
-
-def decode_mask(mask: RunLength) -> Bool[np.ndarray, "height width"]:
-    """Decode a mask that `encode_mask` wrote."""
-    return coco_mask.decode(mask).astype(bool)

@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rpe.structures import decode_mask, encode_mask
+from rpe.rle import decode_mask, encode_mask
 
 
 def oracle(truth: dict) -> list[dict]:

@@ -24,6 +24,7 @@ ORDER = [
     "run_files",
     "progress",
     "structures",
+    "rle",
     "overlay",
     "sphere",
     "sphere_packing",
@@ -53,6 +54,7 @@ FORBIDDEN = {
     ("segment", "metric"),
 }
 MAY_USE = {
+    "pycocotools": {"rle", "metric"},  # masks go through `rle`; the metrics compare with COCOeval
     "lightning": {"data", "task", "callbacks", "run"},
     "hydra": {"run", "sweep"},
     "omegaconf": {"run", "sweep", "tools"},

@@ -24,6 +24,7 @@ import train
 from benchmarks import proposal_baselines
 from rpe.metric import average_recall
 from rpe.metric.reference import reference_table
+from rpe.rle import compress
 
 ROOT = Path(__file__).parent.parent
 TINY = tiny(4, 3, 3)
@@ -135,12 +136,11 @@ def test_evaluate_takes_data_and_proposal_from_the_run(run: Path, command_line: 
 
 def test_evaluate_anybodys_results(command_line: CommandLine, coco_folder: Path, tmp_path: Path) -> None:
     truth = json.loads((coco_folder / "annotations" / "instances_val2017.json").read_text())
-    from rpe.data.annotation_check import to_run_length
 
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     rows = []
     for a in truth["annotations"]:
-        mask = to_run_length(a["segmentation"], *sizes[a["image_id"]])
+        mask = compress(a["segmentation"], sizes[a["image_id"]])
         counts = mask["counts"] if isinstance(mask["counts"], str) else mask["counts"].decode()
         segmentation = {"size": list(mask["size"]), "counts": counts}
         rows.append(

@@ -1,16 +1,8 @@
 import numpy as np
 import torch
 
-from rpe.structures import (
-    FeatureMap,
-    Geometry,
-    Proposals,
-    decode_mask,
-    encode_labels,
-    encode_mask,
-    pixel_centres,
-    reflect_indices,
-)
+from rpe.rle import encode_mask
+from rpe.structures import FeatureMap, Geometry, Proposals, pixel_centres, reflect_indices
 
 
 def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
@@ -34,13 +26,6 @@ def test_pixel_centres_go_row_by_row() -> None:
     ]
 
 
-def test_masks_survive_their_code() -> None:
-    mask = np.random.default_rng(0).random((7, 11)) > 0.5
-    code = encode_mask(mask)
-    assert code["size"] == [7, 11] and isinstance(code["counts"], str)
-    assert (decode_mask(code) == mask).all()
-
-
 def test_proposals_as_results_rows() -> None:
     proposals = Proposals([encode_mask(np.ones((2, 2), dtype=bool))], np.array([0.5]), (2, 2))
     (row,) = proposals.to_coco(7, [3, 4])
@@ -58,13 +43,6 @@ def test_original_pixels_lie_in_the_networks_image() -> None:
     geometry = Geometry((4, 6), (2, 3))
     assert geometry.ratio(torch.device("cpu")).tolist() == [2, 2]
     assert geometry.centres(torch.device("cpu")).tolist() == [[1, 1], [1, 3], [1, 5], [3, 1], [3, 3], [3, 5]]
-
-
-def test_masks_of_a_label_map_in_one_pass_are_those_one_by_one() -> None:
-    generator = np.random.default_rng(0)
-    for _ in range(20):
-        labels = generator.integers(0, 4, size=tuple(generator.integers(1, 9, size=2)))
-        assert encode_labels(labels, np.arange(4)) == [encode_mask(labels == label) for label in range(4)]
 
 
 def test_reflection_mirrors_at_both_ends() -> None:

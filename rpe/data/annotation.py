@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from rpe.data.annotation_check import (
-    check_truth,
-    measure_areas,
-    note_wrong_areas,
-    refuse_empty,
-    to_run_length,
-)
+from rpe.data.annotation_check import check_truth, measure_areas, note_wrong_areas, refuse_empty
 from rpe.data.module import Truth, normal_name
 from rpe.errors import note
+from rpe.rle import compress
 from rpe.structures import RunLength, UserError
 
 
@@ -48,7 +43,7 @@ class Annotations:
         """Return the mask of an annotation."""
         code = json.loads(self.codes[self.starts[annotation] : self.starts[annotation + 1]].tobytes())
         height, width = (int(length) for length in self.sizes[image])
-        return to_run_length(code, height, width)
+        return compress(code, (height, width))
 
 
 def read_truth(file: Path) -> Truth:

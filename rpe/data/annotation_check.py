@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from rpe.data.module import normal_name
-from rpe.errors import note
-from rpe.structures import RunLength, UserError
+from rpe.errors import UserError, note
+from rpe.rle import compress, count_pixels, mask_area
 
 MAX_OVERHANG = 0.1
 """Largest extent of a polygon beyond its image, as a fraction of the longer side. The image cuts it off."""
@@ -35,15 +34,6 @@ ID_LIMIT = 2**63
 """Ids must be below it, as they are kept in 64 bits."""
 
 Entry = dict[str, Any]
-
-
-def to_run_length(segmentation: Any, height: int, width: int) -> RunLength:
-    """Convert polygons or run lengths, compressed or not, to compressed run lengths."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 def check_truth(truth: Entry, file: Path) -> None:
@@ -293,28 +283,6 @@ def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "polyg
             )
 
 
-def count_pixels(counts: Any) -> int:
-    """Count the pixels that run lengths cover, compressed or not. Invalid ones give -1."""
-    if isinstance(counts, list):
-        return sum(counts) if all(type(count) is int and count >= 0 for count in counts) else -1
-    if not isinstance(counts, str) or not counts.isascii():
-        return -1
-    # rleFrString in maskApi.c: groups of five bits, lowest first; bit 5: more follow; bit 4 of the last: sign
-    code = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((code & 32) == 0)
-    if not len(ends) or ends[-1] != len(code) - 1 or code.min() < 0 or code.max() > 63:
-        return -1
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    bits = 5 * (ends - starts + 1)
-    if bits.max() > 60:
-        return -1
-    digits = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
-    runs = np.add.reduceat((code & 31) << (5 * digits), starts) - np.where(code[ends] & 16, 1 << bits, 0)
-    # from the fourth on, a run is coded as its difference to the last but one
-    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
-    return int(runs.sum()) if (runs >= 0).all() else -1
-
-
 def measure_areas(truth: Entry) -> dict[int, int]:
     """Return the pixels of masks by their index in the list.
 
@@ -332,7 +300,7 @@ def measure_areas(truth: Entry) -> dict[int, int]:
     areas: dict[int, int] = {}
     for index in sorted(chosen):
         one = annotations[index]
-        areas[index] = int(coco_mask.area(to_run_length(one["segmentation"], *sizes[one["image_id"]])))
+        areas[index] = mask_area(compress(one["segmentation"], sizes[one["image_id"]]))
     return areas
 
 

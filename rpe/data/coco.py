@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
@@ -33,6 +32,7 @@ from rpe.data.module import (
     make_generator,
     normal_name,
 )
+from rpe.rle import decode_mask, mask_area, mask_box
 from rpe.structures import BACKGROUND, VOID, UserError, reflect_indices
 
 HEADERS_READ = 5000
@@ -180,7 +180,7 @@ class CocoImages:
             members,
             key=lambda annotation: (
                 not annotations.crowds[annotation],
-                -int(coco_mask.area(codes[annotation])),
+                -mask_area(codes[annotation]),
                 annotation,
             ),
         )
@@ -189,7 +189,7 @@ class CocoImages:
         class_of = {category: number for number, category in enumerate(self.classes, start=1)}
         for annotation in order:
             code = codes[annotation]
-            left, top, width, height = (int(value) for value in coco_mask.toBbox(code))
+            left, top, width, height = mask_box(code)
             if not width and not self.skip_empty:
                 raise empty_mask_error(int(annotations.ids[annotation]), self.file)
             if not annotations.crowds[annotation]:
@@ -197,9 +197,7 @@ class CocoImages:
                 categories.append(class_of[int(annotations.categories[annotation])])
             # only inside its box, as an image may have hundreds of small objects
             box = (slice(top, top + height), slice(left, left + width))
-            labels[box][coco_mask.decode(code)[box].astype(bool)] = (
-                VOID if annotations.crowds[annotation] else number
-            )
+            labels[box][decode_mask(code)[box]] = VOID if annotations.crowds[annotation] else number
         seen = np.unique(labels[labels > BACKGROUND])
         return renumber(labels), np.array(categories, dtype=np.int64)[np.append(BACKGROUND, seen)]
 

@@ -14,7 +14,8 @@ from scipy import ndimage
 from torch.nn import functional
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
-from rpe.structures import BACKGROUND, UserError, encode_mask
+from rpe.rle import encode_mask
+from rpe.structures import BACKGROUND, UserError
 
 SCENE_SIDE = 64
 DIGIT = 28

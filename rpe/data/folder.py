@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
 from rpe.data.annotation import find_category_ids, keep_categories
 from rpe.data.augment import Augment
 from rpe.data.coco import CocoImages
@@ -35,6 +33,7 @@ from rpe.data.folder_mask import (
 )
 from rpe.data.image import check_percentile_range, check_sides, open_image
 from rpe.data.module import InstanceData, SplitDataset, Truth, normal_name
+from rpe.rle import mask_area, mask_box
 from rpe.structures import UserError
 
 
@@ -215,7 +214,7 @@ class Folder(InstanceData):
                 }
             )
             for name, mask, where in self.read_objects(pair).objects:
-                area = int(coco_mask.area(mask))
+                area = mask_area(mask)
                 if not area and not self.skip_empty:
                     raise UserError(
                         f"{where} must cover a pixel, got none. "
@@ -224,7 +223,7 @@ class Folder(InstanceData):
                 if area:
                     void = {"iscrowd": 1, "void": True} if name is None else {"iscrowd": 0}
                     category = 1 if name is None else 1 + self.names.index(name)
-                    box = [float(value) for value in coco_mask.toBbox(mask)]
+                    box = [float(value) for value in mask_box(mask)]
                     annotations.append(
                         {
                             "id": len(annotations) + 1,

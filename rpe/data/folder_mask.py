@@ -12,12 +12,12 @@ import numpy as np
 import yaml
 from jaxtyping import Int64
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from rpe.data.annotation_check import check_mask, to_run_length
+from rpe.data.annotation_check import check_mask
 from rpe.data.image import decode, open_image
 from rpe.data.pixels import check_single
-from rpe.structures import RunLength, UserError, encode_labels, encode_mask
+from rpe.rle import compress, encode_labels, encode_mask, merge_masks
+from rpe.structures import RunLength, UserError
 
 OBJECT = "object"
 """The only category of formats without names."""
@@ -208,9 +208,7 @@ def merge_parts(parts: list[MaskObject]) -> MaskObject:
     name = None if parts[0].name == "__ignore__" else parts[0].name
     return MaskObject(
         name,
-        parts[0].mask
-        if len(parts) == 1
-        else with_text_counts(coco_mask.merge([part.mask for part in parts])),
+        merge_masks([part.mask for part in parts]),
         parts[0].where,
     )
 
@@ -265,12 +263,7 @@ def decode_png_mask(text: Any, corner: np.ndarray, size: Size, where: str) -> Ru
 def fill_polygons(rings: list[list[float]], size: Size, where: str) -> RunLength:
     """Return the mask of polygons [x, y, x, y, ..] in pixels, filled as pycocotools fills them."""
     check_mask({"segmentation": rings, "image_id": "of this file"}, size, where)
-    return with_text_counts(to_run_length(rings, *size))
-
-
-def with_text_counts(mask: RunLength) -> RunLength:
-    """Return run lengths with counts as text, as JSON cannot hold bytes."""
-    return {"size": [int(length) for length in mask["size"]], "counts": mask["counts"].decode()}
+    return compress(rings, size)
 
 
 def read_text(file: Path) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torchvision import tv_tensors
 
 from rpe.data.augment import Augment, check_probability
@@ -17,7 +16,8 @@ from rpe.data.listed import name_similar_file
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
 from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, LabelsAndClasses, check_headers, combine_maps, read_mask
-from rpe.structures import BACKGROUND, VOID, UserError, encode_mask
+from rpe.rle import encode_mask, mask_box
+from rpe.structures import BACKGROUND, VOID, UserError
 
 SBD_READ = 300
 """Up to this many images, SBD's files are read before training (9 ms each; 9,000 take over a minute)."""
@@ -219,7 +219,7 @@ def parse_image_id(name: str) -> int:
 def make_annotation(number: int, image_id: int, category: int, mask: np.ndarray) -> dict[str, Any]:
     """Return a mask as a COCO annotation."""
     code = encode_mask(mask)
-    box = [float(value) for value in coco_mask.toBbox(code)]
+    box = [float(value) for value in mask_box(code)]
     return {
         "id": number,
         "image_id": image_id,

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from rpe.metric.matching import Pairs, matched_rank
 from rpe.metric.reference import reference_table
 from rpe.metric.results import check_results, check_rows, read_categories, read_masks
-from rpe.metric.run_length import compress, find_close_masks, offsets, parse, slice_masks
 from rpe.metric.void import remove_void
+from rpe.rle import compress, find_close_masks, offsets, parse, slice_masks
 from rpe.structures import UserError
 
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}

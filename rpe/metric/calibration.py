@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
-from pycocotools import mask as coco_mask
 
-from rpe.metric.run_length import compress
 from rpe.metric.void import remove_void
+from rpe.rle import compress, mask_area, pairwise_iou
 from rpe.structures import UserError
 
 BINS = 10
@@ -76,24 +75,14 @@ def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.
     ious = np.zeros(len(results))
     for image_id, mine in rows.items():
         masks = [compress(cleared[row]["segmentation"], sizes[image_id]) for row in mine]
-        best = best_mask_ious(masks, objects.get((image_id, False), []), crowd=False)
-        inside = best_mask_ious(masks, objects.get((image_id, True), []), crowd=True)
-        # one mask per call: pycocotools counts the masks of a list in 8 bits
-        empty = np.array([coco_mask.area(mask) == 0 for mask in masks])
+        best, inside = (
+            pairwise_iou(masks, objects.get((image_id, crowd), []), crowd).max(1, initial=0)
+            for crowd in (False, True)
+        )
+        empty = np.array([mask_area(mask) == 0 for mask in masks])
         ignored = ((inside >= ABSORBED) & (best < ABSORBED)) | empty
         ious[mine] = np.where(ignored, np.nan, best)
     return ious
-
-
-def best_mask_ious(masks: list[Any], others: list[Any], crowd: bool) -> Float[np.ndarray, " mask"]:
-    """Return each mask's largest IoU with one of the others; for crowds, its largest share inside one.
-
-    0 where there are no others.
-    """
-    if not others:
-        return np.zeros(len(masks))
-    overlap: Float[np.ndarray, " mask"] = coco_mask.iou(masks, others, [int(crowd)] * len(others)).max(1)
-    return overlap
 
 
 def scored_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.ndarray, "2 mask"]:

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pycocotools import mask as coco_mask
 
 from rpe.metric.average_recall import COCO_THRESHOLDS
 from rpe.metric.reference import reference_precision
 from rpe.metric.results import check_results
-from rpe.metric.run_length import compress
 from rpe.metric.void import remove_void
+from rpe.rle import compress, mask_area
 from rpe.structures import UserError
 
 MASKS_PER_CLASS = 100
@@ -64,7 +63,7 @@ def class_precision(
 
 def count_mask_pixels(row: dict[str, Any]) -> int:
     """Return the number of pixels of a row's mask."""
-    return int(coco_mask.area(compress(row["segmentation"], row["segmentation"]["size"])))
+    return mask_area(compress(row["segmentation"], row["segmentation"]["size"]))
 
 
 def at_thresholds(table: Float[np.ndarray, "threshold class"]) -> dict[str, Float[np.ndarray, " class"]]:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from pycocotools import mask as coco_mask
 
-from rpe.metric.run_length import compress
 from rpe.metric.void import remove_void
-from rpe.structures import BACKGROUND, VOID, Proposals, decode_mask
+from rpe.rle import compress, decode_mask, mask_area
+from rpe.structures import BACKGROUND, VOID, Proposals
 
 THRESHOLDS = np.round(np.linspace(0.5, 0.9, 9), 2)
 """IoU thresholds, rounded to the exact decimals.
@@ -279,7 +278,7 @@ def painting_order(annotations: list[dict[str, Any]], size: tuple[int, int]) -> 
 
     The field `area` is not used, as it may be a placeholder.
     """
-    pixels = [int(coco_mask.area(compress(annotation["segmentation"], size))) for annotation in annotations]
+    pixels = [mask_area(compress(annotation["segmentation"], size)) for annotation in annotations]
     order = sorted(
         range(len(annotations)), key=lambda index: (not annotations[index].get("iscrowd", 0), -pixels[index])
     )

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from pycocotools import mask as coco_mask
 
 from rpe.metric.average_recall import COCO_THRESHOLDS, CocoTruth, ResultRow, find_overlaps, sort_objects
 from rpe.metric.instance_ap import TOUCHING_GAP
 from rpe.metric.matching import matched_rank
-from rpe.metric.run_length import compress
 from rpe.metric.void import remove_void
+from rpe.rle import compress, mask_box
 
 MASKS_PER_IMAGE = 10
 """Masks of an image that count, best score first."""
@@ -63,7 +62,7 @@ def find_touching_objects(
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in truth["images"]}
     boxes = np.zeros((len(objects), 4))
     for index, annotation in enumerate(objects):
-        boxes[index] = coco_mask.toBbox(compress(annotation["segmentation"], sizes[annotation["image_id"]]))
+        boxes[index] = mask_box(compress(annotation["segmentation"], sizes[annotation["image_id"]]))
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     close = np.zeros(len(objects), dtype=bool)
     for image in range(int(image_index.max(initial=-1)) + 1):

@@ -15,7 +15,7 @@ import pycocotools.cocoeval
 from jaxtyping import Float
 
 from rpe.metric.results import read_categories
-from rpe.metric.run_length import compress
+from rpe.rle import compress
 
 BACKEND_CLASSES = {
     "pycocotools": (pycocotools.coco.COCO, pycocotools.cocoeval.COCOeval),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from rpe.metric.run_length import MaskRuns, compress, parse
+from rpe.rle import MaskRuns, compress, parse
 from rpe.structures import UserError
 
 KEYS = ("image_id", "segmentation", "score")

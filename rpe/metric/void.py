@@ -3,10 +3,8 @@
 from collections import defaultdict
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
 from rpe.metric.results import read_masks
-from rpe.metric.run_length import compress
+from rpe.rle import compress, decode_mask, encode_mask, merge_masks
 from rpe.structures import RunLength
 
 
@@ -24,8 +22,8 @@ def find_known_areas(truth: dict[str, Any]) -> dict[int, RunLength]:
             )
     known = {}
     for image, masks in voids.items():
-        void = coco_mask.decode(coco_mask.merge(masks))
-        known[image] = coco_mask.encode(1 - void)
+        void = decode_mask(merge_masks(masks))
+        known[image] = encode_mask(~void)
     return known
 
 
@@ -51,8 +49,5 @@ def remove_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[di
         read_masks(results, rows)
         for row in rows:
             mask = compress(results[row]["segmentation"], results[row]["segmentation"]["size"])
-            rest = coco_mask.merge([mask, known[image]], intersect=True)
-            cleared[row] = results[row] | {
-                "segmentation": {"size": list(rest["size"]), "counts": rest["counts"].decode()}
-            }
+            cleared[row] = results[row] | {"segmentation": merge_masks([mask, known[image]], intersect=True)}
     return cleared

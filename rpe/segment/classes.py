@@ -5,8 +5,9 @@ import torch
 from jaxtyping import Float
 from skimage.measure import label as connected_regions
 
+from rpe.rle import decode_mask, encode_labels
 from rpe.segment.groups import PIXELS_PER_CHUNK
-from rpe.structures import BACKGROUND, FeatureMap, Geometry, Proposals, RunLength, decode_mask, encode_labels
+from rpe.structures import BACKGROUND, FeatureMap, Geometry, Proposals, RunLength
 
 Probability = Float[np.ndarray, "class height width"]
 """Probability of each class at each pixel of the original image, background first."""

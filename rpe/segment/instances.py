@@ -8,7 +8,8 @@ from jaxtyping import Float, Int32, Int64, UInt8
 from scipy.ndimage import find_objects
 
 from rpe.overlay import overlay
-from rpe.structures import Proposals, RunLength, UserError, encode_labels
+from rpe.rle import encode_labels
+from rpe.structures import Proposals, RunLength, UserError
 
 
 @dataclass

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
 from rpe.grouping import find_modes
+from rpe.rle import encode_labels, pairwise_iou
 from rpe.segment.features import compute_group_features
 from rpe.segment.groups import (
     UNGROUPED,
@@ -24,7 +24,7 @@ from rpe.segment.groups import (
 )
 from rpe.segment.ranker import Ranker
 from rpe.sphere import check_bandwidth, concentration_of_bandwidth
-from rpe.structures import Geometry, Modes, NetworkOutput, Proposals, UserError, encode_labels
+from rpe.structures import Geometry, Modes, NetworkOutput, Proposals, UserError
 
 
 class PartitionSetting(NamedTuple):
@@ -239,7 +239,7 @@ def drop_duplicates(masks: list[dict[str, object]], iou: float) -> list[int]:
 
     A mask is dropped if its IoU with an earlier kept mask exceeds `iou`.
     """
-    overlap = coco_mask.iou(masks, masks, [0] * len(masks)) if masks else np.zeros((0, 0))
+    overlap = pairwise_iou(masks, masks)
     kept: list[int] = []
     for index in range(len(masks)):
         if not kept or overlap[index, kept].max() <= iou:

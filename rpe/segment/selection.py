@@ -2,9 +2,9 @@
 
 import numpy as np
 from jaxtyping import Int64
-from pycocotools import mask as coco_mask
 
-from rpe.structures import BACKGROUND, Proposals, decode_mask
+from rpe.rle import decode_mask, mask_area, mask_box
+from rpe.structures import BACKGROUND, Proposals
 
 
 def select_instances(proposals: Proposals, threshold: float) -> Int64[np.ndarray, "height width"]:
@@ -27,8 +27,8 @@ def select_proposals(
         if score < threshold:
             continue
         # work inside the mask's box only, as an image may have a thousand masks
-        area = int(coco_mask.area(mask))
-        left, top, width, height = coco_mask.toBbox(mask).astype(np.int64).tolist()
+        area = mask_area(mask)
+        left, top, width, height = mask_box(mask)
         box = (slice(top, top + height), slice(left, left + width))
         unclaimed = label[box] == BACKGROUND
         if 2 * np.count_nonzero(unclaimed) < area:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rpe.data.annotation import compact, find_category_ids, keep_categories, read_split, read_truth
-from rpe.data.annotation_check import to_run_length
 from rpe.errors import note
-from rpe.structures import UserError, decode_mask
+from rpe.rle import compress, decode_mask
+from rpe.structures import UserError
 
 
 def file_of(coco_folder: Path) -> Path:
@@ -30,7 +30,7 @@ def test_arrays_give_back_every_mask(coco_folder: Path) -> None:
     by_image = sorted(truth["annotations"], key=lambda annotation: annotation["image_id"])
     for index, annotation in enumerate(by_image):
         image = int(np.searchsorted(arrays.first, index, side="right")) - 1
-        wanted = decode_mask(to_run_length(annotation["segmentation"], *sizes[annotation["image_id"]]))
+        wanted = decode_mask(compress(annotation["segmentation"], sizes[annotation["image_id"]]))
         assert (decode_mask(arrays.mask(index, image)) == wanted).all() and wanted.sum() == annotation["area"]
 
 

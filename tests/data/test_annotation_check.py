@@ -1,52 +1,16 @@
-"""Run lengths against pycocotools; wrong entries are refused through the reader in tests/data/test_coco.py."""
+"""Borders of polygons and areas; wrong entries are refused through the reader in tests/data/test_coco.py."""
 
 import json
 import math
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
 
 from rpe.data import annotation_check
 from rpe.data.annotation import read_split, read_truth
-from rpe.data.annotation_check import check_ring, count_pixels, find_duplicate, measure_areas, to_run_length
+from rpe.data.annotation_check import check_ring, find_duplicate, measure_areas
 from rpe.structures import UserError
-
-
-def test_pixels_of_run_lengths() -> None:
-    random = np.random.default_rng(0)
-    for _ in range(200):
-        height, width = random.integers(1, 400, 2)
-        mask = random.random((height, width)) < random.choice([0.001, 0.1, 0.5, 0.99])
-        counts = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
-        assert count_pixels(counts) == height * width
-        if len(counts) > 4:
-            assert count_pixels(counts[:-2]) != height * width
-    assert (
-        count_pixels([3, 4, 5]) == 12
-        and count_pixels(
-            coco_mask.frPyObjects({"size": [3, 4], "counts": [3, 4, 5]}, 3, 4)["counts"].decode()
-        )
-        == 12
-    )
-    for wrong in ([-1, 13], [1.5], "", "P", "\x01", "\u00e4", None, 3, "o" * 20 + "0"):
-        assert count_pixels(wrong) == -1 or count_pixels(wrong) == 0
-
-
-def test_three_ways_to_write_a_mask() -> None:
-    mask = np.zeros((20, 30), dtype=np.uint8)
-    mask[4:10, 5:15] = 1
-    compressed = coco_mask.encode(np.asfortranarray(mask))
-    flat = mask.flatten(order="F")
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1, [flat.size]])
-    for code in (
-        [[5, 4, 15, 4, 15, 10, 5, 10]],
-        {"size": [20, 30], "counts": np.diff(edges).tolist()},
-        {"size": [20, 30], "counts": compressed["counts"].decode()},
-    ):
-        assert (coco_mask.decode(to_run_length(code, 20, 30)) == mask).all()
 
 
 def test_the_border_of_the_border() -> None:

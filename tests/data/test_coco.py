@@ -11,11 +11,11 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from benchmarks.coco_memory import write_dataset
-from rpe.data.annotation_check import to_run_length
 from rpe.data.coco import Coco, CocoImages, crop_randomly, renumber
 from rpe.data.image import WARNED_FOLDERS
 from rpe.data.module import data_root
 from rpe.metric.average_recall import average_recall
+from rpe.rle import compress
 from rpe.structures import UserError
 
 
@@ -308,7 +308,7 @@ def test_real_truth_as_results_recalls_everything(name: str, split: str, images:
     results = []
     for a in truth["annotations"]:
         if not a.get("iscrowd"):
-            mask = to_run_length(a["segmentation"], *sizes[a["image_id"]])
+            mask = compress(a["segmentation"], sizes[a["image_id"]])
             counts = mask["counts"].decode() if isinstance(mask["counts"], bytes) else mask["counts"]
             results.append(
                 {

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from rpe.data.digits import MIN_VISIBLE, DigitScenes, are_adjacent, enlarge_digits
-from rpe.structures import decode_mask
+from rpe.rle import decode_mask
 
 
 def test_same_seed_same_scene_and_new_ones_each_epoch() -> None:

@@ -13,9 +13,10 @@ from scene_forms import FORMS, make_scene, pixels_of, save, size_of
 
 import evaluate
 from rpe.data.folder import Folder
+from rpe.rle import encode_mask
 from rpe.run.building import build_data
 from rpe.run.composing import compose_config
-from rpe.structures import UserError, encode_mask
+from rpe.structures import UserError
 
 
 def make_folder(root: Path, **change: object) -> Folder:

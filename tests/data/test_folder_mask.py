@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from rpe.data.folder_mask import find_class_names, read_label_map, read_labelme, read_object_masks, read_yolo
-from rpe.structures import UserError, decode_mask
+from rpe.rle import decode_mask
+from rpe.structures import UserError
 
 SIZE = (20, 30)
 

@@ -34,8 +34,9 @@ from rpe.data.voc import Voc, VocImages
 from rpe.data.voc_mask import CATEGORIES
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.rle import decode_mask, encode_mask
 from rpe.segment import select_instances
-from rpe.structures import UserError, decode_mask, encode_mask
+from rpe.structures import UserError
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from rpe.metric.average_recall import (
     average_recall,
     recall_table,
 )
-from rpe.structures import UserError, decode_mask, encode_mask
+from rpe.rle import decode_mask, encode_mask
+from rpe.structures import UserError
 
 SIZES = {"all": (0, 1e10), "small": (0, 150), "medium": (150, 300), "large": (300, 1e10)}
 

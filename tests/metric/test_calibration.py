@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rpe.metric.calibration import fit_calibration, mask_ious, reliability, scored_ious
-from rpe.structures import UserError, encode_mask
+from rpe.rle import encode_mask
+from rpe.structures import UserError
 
 
 def box(top: int, left: int, height: int, width: int) -> np.ndarray:

@@ -6,7 +6,8 @@ from classed_results import by_hand, noisy, oracle
 
 from rpe.data.digits import DigitScenes
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
-from rpe.structures import UserError, decode_mask, encode_mask
+from rpe.rle import decode_mask, encode_mask
+from rpe.structures import UserError
 
 CATEGORIES = {digit + 1: str(digit) for digit in range(10)}
 

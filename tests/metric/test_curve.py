@@ -10,7 +10,7 @@ from rpe.metric.curve import (
     recall_against_overlap,
     select_published,
 )
-from rpe.structures import encode_mask
+from rpe.rle import encode_mask
 
 
 def scene() -> tuple[dict, list[dict]]:

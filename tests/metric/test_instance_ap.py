@@ -21,8 +21,9 @@ from rpe.metric.instance_ap import (
     match_labels,
     true_labels,
 )
+from rpe.rle import encode_mask
 from rpe.segment import select_instances
-from rpe.structures import Proposals, encode_mask
+from rpe.structures import Proposals
 
 NUCLEI = data_root() / "nuclei" / "annotations" / "instances_val.json"
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rpe.metric.object_count import recall_by_object_count
-from rpe.structures import encode_mask
+from rpe.rle import encode_mask
 
 
 def box(top: int, left: int, bottom: int, right: int) -> dict:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rpe.metric.reference import BACKEND_CLASSES, reference_table
-from rpe.structures import encode_mask
+from rpe.rle import encode_mask
 
 AREAS = [(0.0, 1e10), (0.0, 20.0)]
 

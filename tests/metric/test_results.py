@@ -5,7 +5,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from rpe.metric.results import check_results, read_categories, read_masks
-from rpe.structures import UserError, encode_mask
+from rpe.rle import encode_mask
+from rpe.structures import UserError
 
 SIZE = (6, 9)
 TRUTH = {"images": [{"id": 5, "height": 6, "width": 9}], "annotations": [], "categories": []}

@@ -6,7 +6,7 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from rpe.metric.semantic import class_ious, empty_confusion, semantic_figures, true_class_maps
-from rpe.structures import encode_mask
+from rpe.rle import encode_mask
 
 NAMES = ["background", "a", "b", "c"]
 

@@ -11,8 +11,9 @@ from pycocotools.cocoeval import COCOeval
 from rpe.metric.average_recall import BACKENDS, VOC_THRESHOLDS, average_recall, recall_table
 from rpe.metric.instance_ap import instance_figures, label_maps
 from rpe.metric.void import find_known_areas, remove_void
+from rpe.rle import decode_mask, encode_mask
 from rpe.segment import select_instances
-from rpe.structures import UserError, decode_mask, encode_mask
+from rpe.structures import UserError
 
 SIZE = (24, 30)
 

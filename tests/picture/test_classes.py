@@ -5,7 +5,8 @@ from PIL import Image
 
 from rpe.data.voc_mask import palette
 from rpe.picture.classes import class_colours, draw_class_sheet, draw_classes, draw_confusion
-from rpe.structures import Proposals, encode_mask
+from rpe.rle import encode_mask
+from rpe.structures import Proposals
 
 
 def pixels_of(file: Path) -> np.ndarray:

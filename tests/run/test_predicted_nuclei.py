@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 import evaluate
 import predict
 from rpe.data.module import data_root
-from rpe.structures import decode_mask
+from rpe.rle import decode_mask
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "nuclei"
 NUCLEI = data_root() / "nuclei"

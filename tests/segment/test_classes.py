@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from rpe.rle import decode_mask, encode_mask
 from rpe.segment import class_components, class_probability, classify_masks
 from rpe.segment.classes import average_inside
-from rpe.structures import FeatureMap, Geometry, Proposals, decode_mask, encode_mask
+from rpe.structures import FeatureMap, Geometry, Proposals
 
 
 def box(*corners: int) -> np.ndarray:

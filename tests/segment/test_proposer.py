@@ -4,10 +4,11 @@ import torch
 from painted import painted, squares
 from skimage.measure import label as connected_regions
 
+from rpe.rle import decode_mask, encode_mask
 from rpe.segment import HeuristicRanker, Proposer
 from rpe.segment.groups import split_masks
 from rpe.segment.proposer import drop_duplicates
-from rpe.structures import Geometry, NetworkOutput, Proposals, UserError, decode_mask, encode_mask
+from rpe.structures import Geometry, NetworkOutput, Proposals, UserError
 
 OPTIONS = dict(
     bandwidths=[0.2],

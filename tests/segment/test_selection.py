@@ -1,7 +1,8 @@
 import numpy as np
 
+from rpe.rle import encode_mask
 from rpe.segment import select_instances
-from rpe.structures import Proposals, encode_mask
+from rpe.structures import Proposals
 
 
 def rectangle(rows: slice, columns: slice) -> dict:

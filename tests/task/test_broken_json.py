@@ -12,7 +12,8 @@ from mutated import broken
 from PIL import Image
 
 from rpe.data.coco import Coco
-from rpe.structures import UserError, encode_mask
+from rpe.rle import encode_mask
+from rpe.structures import UserError
 from rpe.task.base import Scoring
 from rpe.task.instance import InstanceTask
 from rpe.task.semantic import SemanticTask

@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 
 import rpe.run
 from rpe.data.digits import DigitScenes
+from rpe.rle import encode_labels
 from rpe.segment import class_probability
-from rpe.structures import FeatureMap, Geometry, InstanceBatch, Proposals, UserError, encode_labels
+from rpe.structures import FeatureMap, Geometry, InstanceBatch, Proposals, UserError
 from rpe.task.classes import (
     ClassEvaluator,
     ClassReport,

@@ -9,7 +9,7 @@ import pytest
 import rpe.run
 import rpe.task.instance_result
 from rpe.data.module import SplitData
-from rpe.structures import encode_mask
+from rpe.rle import encode_mask
 from rpe.task.instance_result import InstanceResult
 
 

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from rpe.data.annotation_check import to_run_length
 from rpe.data.module import Truth
+from rpe.rle import compress, mask_area, pairwise_iou
 
 SIZE_LIMITS = (32, 96)
 """Sides in pixels of the squares that separate COCO's small, medium and large objects."""
@@ -46,8 +45,8 @@ def examine_annotations(truth: Truth) -> Part:
     """Return the metrics of a truth in COCO's format."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     objects = [entry for entry in truth["annotations"] if not entry["iscrowd"]]
-    masks = [to_run_length(entry["segmentation"], *sizes[entry["image_id"]]) for entry in objects]
-    areas = np.array([int(coco_mask.area(mask)) for mask in masks], dtype=np.int64)  # of a list, 255 at most
+    masks = [compress(entry["segmentation"], sizes[entry["image_id"]]) for entry in objects]
+    areas = np.array([mask_area(mask) for mask in masks], dtype=np.int64)
     held = Counter(entry["image_id"] for entry in objects)
     counts = [held[image] for image in sizes]
     classes = np.bincount(np.searchsorted(np.square(SIZE_LIMITS), areas, side="right"), minlength=3)
@@ -103,7 +102,7 @@ def find_twins(objects: list[dict[str, Any]], masks: list[Any]) -> list[str]:
     found = []
     for image, places in by_image.items():
         mine = [masks[place] for place in places]
-        overlap = np.triu(coco_mask.iou(mine, mine, [0] * len(mine)), 1)
+        overlap = np.triu(pairwise_iou(mine, mine), 1)
         found += [
             f"{objects[places[one]]['id']} and {objects[places[other]]['id']} (image {image})"
             for one, other in np.argwhere(overlap >= TWIN_IOU)

@@ -4,8 +4,22 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from rpe.metric.run_length import compress, cumsum_by_part, find_close_masks, offsets, parse, slice_masks
-from rpe.structures import decode_mask, encode_mask
+from rpe.rle import (
+    compress,
+    count_pixels,
+    cumsum_by_part,
+    decode_mask,
+    encode_labels,
+    encode_mask,
+    find_close_masks,
+    mask_area,
+    mask_box,
+    merge_masks,
+    offsets,
+    pairwise_iou,
+    parse,
+    slice_masks,
+)
 
 SIZES = ((1, 1), (1, 40), (40, 1), (23, 31), (200, 300))
 
@@ -86,6 +100,25 @@ def test_every_way_to_write_a_mask() -> None:
         assert (decode_mask(compress(code, (12, 10))) == wanted).all()
 
 
+def test_measures_are_those_of_the_pixels() -> None:
+    masks = some_masks((23, 31))
+    codes = [encode_mask(mask) for mask in masks]
+    flat = np.stack(masks).reshape(len(masks), -1).astype(int)
+    shared, areas = flat @ flat.T, flat.sum(1)
+    union = areas[:, None] + areas - shared
+    assert np.allclose(pairwise_iou(codes, codes), shared / np.maximum(union, 1))
+    assert np.allclose(pairwise_iou(codes, codes, crowd=True), shared / np.maximum(areas, 1)[:, None])
+    assert pairwise_iou([], codes).shape == (0, 12) and pairwise_iou(codes, []).shape == (12, 0)
+    for mask, code in zip(masks, codes, strict=True):
+        rows, columns = np.nonzero(mask)
+        corners = (
+            (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) if len(rows) else (0,) * 4
+        )
+        assert mask_area(code) == mask.sum() and mask_box(code) == corners
+    assert (decode_mask(merge_masks(codes[2:6])) == np.any(masks[2:6], axis=0)).all()
+    assert (decode_mask(merge_masks(codes[8:], intersect=True)) == np.all(masks[8:], axis=0)).all()
+
+
 def test_sums_by_part() -> None:
     assert offsets(np.array([2, 0, 3])).tolist() == [0, 2, 2, 5]
     assert (
@@ -99,3 +132,37 @@ def test_a_code_with_empty_runs_means_what_it_paints() -> None:
     uncompressed = {"size": [4, 5], "counts": [3, 2, 0, 4, 1, 0, 10]}
     code = coco_mask.frPyObjects(uncompressed, 4, 5)
     assert parse([code["counts"].decode()]).areas.tolist() == [coco_mask.decode(code).sum()] == [6]
+
+
+def test_masks_survive_their_code() -> None:
+    mask = np.random.default_rng(0).random((7, 11)) > 0.5
+    code = encode_mask(mask)
+    assert code["size"] == [7, 11] and isinstance(code["counts"], str)
+    assert (decode_mask(code) == mask).all()
+
+
+def test_masks_of_a_label_map_in_one_pass_are_those_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        labels = generator.integers(0, 4, size=tuple(generator.integers(1, 9, size=2)))
+        assert encode_labels(labels, np.arange(4)) == [encode_mask(labels == label) for label in range(4)]
+
+
+def test_pixels_of_run_lengths() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = random.integers(1, 400, 2)
+        mask = random.random((height, width)) < random.choice([0.001, 0.1, 0.5, 0.99])
+        counts = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+        assert count_pixels(counts) == height * width
+        if len(counts) > 4:
+            assert count_pixels(counts[:-2]) != height * width
+    assert (
+        count_pixels([3, 4, 5]) == 12
+        and count_pixels(
+            coco_mask.frPyObjects({"size": [3, 4], "counts": [3, 4, 5]}, 3, 4)["counts"].decode()
+        )
+        == 12
+    )
+    for wrong in ([-1, 13], [1.5], "", "P", "\x01", "\u00e4", None, 3, "o" * 20 + "0"):
+        assert count_pixels(wrong) == -1 or count_pixels(wrong) == 0

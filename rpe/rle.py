@@ -1,4 +1,8 @@
-"""Check, measure and intersect COCO's run-length masks without decoding them, a thousand at a time."""
+"""Encode, decode, measure and compare COCO's run-length masks, one by one or a thousand at a time.
+
+A mask is {"size": [height, width], "counts": text}. Its pixels are counted column by column: so many of the
+background, so many of the mask, and so on. `parse` reads many masks without decoding them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from pycocotools import mask as coco_mask
 
-from rpe.structures import RunLength, UserError
+from rpe.errors import UserError
+from rpe.structures import RunLength
 
 FIRST_SYMBOL = 48
 """ASCII code of symbol 0.
@@ -45,6 +50,103 @@ class MaskRuns:
     pixels: Int64[np.ndarray, " mask"]
 
 
+def encode_mask(mask: Bool[np.ndarray, "height width"]) -> RunLength:
+    """Encode a mask as COCO's compressed run lengths with textual counts, as JSON holds no bytes."""
+    return as_text(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+
+
+def encode_labels(
+    labels: Int64[np.ndarray, "height width"], chosen: Int64[np.ndarray, " mask"]
+) -> list[RunLength]:
+    """Encode the mask of each chosen label as `encode_mask` does, in one pass over the label map."""
+    height, width = labels.shape
+    flat = labels.ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    ends = np.append(starts[1:], len(flat))
+    by_label = np.argsort(flat[starts], kind="stable")
+    runs = flat[starts][by_label]
+    masks = []
+    for label in chosen:
+        mine = by_label[np.searchsorted(runs, label) : np.searchsorted(runs, label, side="right")]
+        # background and object alternate, background first
+        borders = np.stack([starts[mine], ends[mine]], 1).ravel()
+        ends_at = int(borders[-1]) if len(borders) else 0
+        counts = np.diff(borders, prepend=0).tolist() + ([len(flat) - ends_at] if ends_at < len(flat) else [])
+        masks.append(compress({"size": [height, width], "counts": counts}, (height, width)))
+    return masks
+
+
+def decode_mask(mask: RunLength) -> Bool[np.ndarray, "height width"]:
+    """Return the pixels of a mask, in column-major order."""
+    return coco_mask.decode(mask).view(bool)
+
+
+def as_text(mask: RunLength) -> RunLength:
+    """Return a mask of pycocotools with its counts as text."""
+    return {"size": [int(length) for length in mask["size"]], "counts": mask["counts"].decode()}
+
+
+def compress(code: Any, size: Sequence[int]) -> RunLength:
+    """Return polygons or run lengths, compressed or not, as compressed run lengths.
+
+    Args:
+        code: of one mask, as in an annotation.
+        size: (height, width) of its image.
+    """
+    if isinstance(code, list):
+        return as_text(coco_mask.merge(coco_mask.frPyObjects(code, *size)))
+    if isinstance(code["counts"], list):
+        return as_text(coco_mask.frPyObjects(code, *size))
+    return code
+
+
+def count_pixels(counts: Any) -> int:
+    """Count the pixels of the image that run lengths cover, compressed or not. Invalid ones give -1."""
+    if isinstance(counts, list):
+        return sum(counts) if all(type(count) is int and count >= 0 for count in counts) else -1
+    if not isinstance(counts, str) or not counts.isascii():
+        return -1
+    code = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - FIRST_SYMBOL
+    ends = np.flatnonzero((code & MORE) == 0)
+    if not len(ends) or ends[-1] != len(code) - 1 or code.min() < 0 or code.max() >= 2 * MORE:
+        return -1
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    bits = 5 * (ends - starts + 1)
+    if bits.max() > 60:
+        return -1
+    digits = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
+    runs = np.add.reduceat((code % MORE) << (5 * digits), starts) - np.where(code[ends] & 16, 1 << bits, 0)
+    # from the fourth on, a run is coded as its difference to the last but one
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    return int(runs.sum()) if (runs >= 0).all() else -1
+
+
+def merge_masks(masks: list[RunLength], intersect: bool = False) -> RunLength:
+    """Return the union of masks of one image, or their intersection."""
+    return as_text(coco_mask.merge(masks, intersect))
+
+
+def mask_area(mask: RunLength) -> int:
+    """Return the number of pixels. One mask per call, as pycocotools counts the masks of a list in 8 bits."""
+    return int(coco_mask.area(mask))
+
+
+def mask_box(mask: RunLength) -> tuple[int, int, int, int]:
+    """Return the bounding box (left, top, width, height) in pixels; all 0 for an empty mask."""
+    left, top, width, height = coco_mask.toBbox(mask).astype(np.int64).tolist()
+    return left, top, width, height
+
+
+def pairwise_iou(
+    masks: list[RunLength], others: list[RunLength], crowd: bool = False
+) -> Float[np.ndarray, "mask other"]:
+    """Return the IoU of all pairs of masks of one image; for crowds, the share of a mask inside the other."""
+    if not masks or not others:
+        return np.zeros((len(masks), len(others)))
+    overlap: Float[np.ndarray, "mask other"] = coco_mask.iou(masks, others, [int(crowd)] * len(others))
+    return overlap
+
+
 def offsets(
     lengths: Bool[np.ndarray, " part"] | Int[np.ndarray, " part"],
 ) -> Int64[np.ndarray, " part_and_one"]:
@@ -59,20 +161,6 @@ def cumsum_by_part(
     values = values.copy()
     values[first[1:]] -= np.add.reduceat(values, first)[:-1] if len(first) else 0
     return np.cumsum(values, out=values)
-
-
-def compress(code: Any, size: Sequence[int]) -> RunLength:
-    """Return polygons or run lengths as compressed run lengths in text.
-
-    Args:
-        code: of one mask.
-        size: (height, width) of its image.
-    """
-    if isinstance(code, dict) and not isinstance(code["counts"], list):
-        return code
-    written = coco_mask.frPyObjects(code, *size)
-    whole = coco_mask.merge(written) if isinstance(code, list) else written
-    return {"size": list(size), "counts": whole["counts"].decode()}
 
 
 def parse(codes: Sequence[str]) -> MaskRuns:
