@@ -52,7 +52,7 @@ PATIENCE = 60.0
 """Seconds for which a kill waits for a file that is being written."""
 
 SUFFIXES = (".json", ".csv", ".png", ".ckpt")
-UNFINISHED = ("*.partial", "*.writing")
+UNFINISHED = "*.partial"
 Commands = Callable[[Path], list[str]]
 Files = Callable[[Path], Iterator[Path]]
 
@@ -192,7 +192,7 @@ def unfinished_files(folder: Path) -> dict[Path, float]:
     """The files that are being written, or were when a command was killed, and when they were changed
     last."""
     found = {}
-    for file in (file for pattern in UNFINISHED for file in folder.rglob(pattern)):
+    for file in folder.rglob(UNFINISHED):
         with suppress(FileNotFoundError):  # it is finished now
             found[file] = file.stat().st_mtime
     return found

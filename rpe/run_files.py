@@ -1,8 +1,10 @@
 """Read and write a run folder's text files. Does not import torch, so light commands start fast."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -88,9 +90,21 @@ def read_yaml(file: Path) -> Node:
 
 def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file so that it is never seen half written."""
+    with open_whole(file, "wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_whole(file: Path, mode: str) -> Iterator[IO[Any]]:
+    """Open a file for writing. It replaces the old one only once it is complete."""
     partial = file.with_name(file.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, file)
+    try:
+        with partial.open(mode, newline=None if "b" in mode else "") as stream:
+            yield stream
+        os.replace(partial, file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def pictures_of(folder: Path) -> Path:

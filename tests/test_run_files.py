@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rpe.errors import UserError
-from rpe.run_files import changed_at_resume, read_run, remember_changes, run_folder, write_whole
+from rpe.run_files import changed_at_resume, open_whole, read_run, remember_changes, run_folder, write_whole
 
 
 def test_a_run_is_its_config_and_what_resuming_changed(tmp_path: Path) -> None:
@@ -39,6 +39,9 @@ def test_folders_and_configs_that_are_none(tmp_path: Path) -> None:
 
 def test_write_whole_leaves_no_half(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", "text")
+    with pytest.raises(KeyboardInterrupt), open_whole(tmp_path / "file", "w") as stream:
+        stream.write("half")
+        raise KeyboardInterrupt
     assert (tmp_path / "file").read_text() == "text" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rpe.callbacks.metrics_csv import MetricsCsv
 from rpe.older_runs import with_todays_weights
+from rpe.run_files import open_whole
 from rpe.structures import UserError
 
 
@@ -34,12 +35,10 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> None:
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".partial")
-        with partial.open("wb") as stream:
+        with open_whole(file, "wb") as stream:
             torch.save(checkpoint, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(partial, file)
 
 
 class Checkpoint(ModelCheckpoint):

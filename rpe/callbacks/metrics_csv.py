@@ -1,13 +1,14 @@
 """Write metrics.csv in the run folder: one row per epoch, continued when a run resumes."""
 
 import csv
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
+
+from rpe.run_files import open_whole
 
 
 class MetricsCsv(Logger):
@@ -44,9 +45,7 @@ class MetricsCsv(Logger):
         epoch = int(metrics["epoch"])
         self.rows.setdefault(epoch, {}).update(metrics | {"epoch": epoch, "step": float(step or 0)})
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch", "step"})
-        partial = self.file.with_suffix(".partial")
-        with partial.open("w", newline="") as stream:
+        with open_whole(self.file, "w") as stream:
             writer = csv.DictWriter(stream, ["epoch", "step", *names])
             writer.writeheader()
             writer.writerows(self.rows[epoch] for epoch in sorted(self.rows))
-        os.replace(partial, self.file)

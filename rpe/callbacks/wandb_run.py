@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from rpe.run_files import write_whole
 from rpe.structures import UserError
 
 MODES = ("offline", "online", "disabled")
@@ -76,9 +77,7 @@ class WandbRun(WandbLogger):
         """
         import wandb
 
-        partial = self.file.with_name(f"{self.file.name}.partial")
-        partial.write_text(f"{self.version}\n")
-        os.replace(partial, self.file)
+        write_whole(self.file, f"{self.version}\n")
         self.environment = wandb_variables(os.environ)
         try:
             _ = self.experiment

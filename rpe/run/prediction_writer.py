@@ -11,7 +11,7 @@ import yaml
 
 from rpe.data.module import distinct_names, normal_name
 from rpe.overlay import encode_png
-from rpe.run_files import Node, read_yaml, write_whole
+from rpe.run_files import Node, open_whole, read_yaml, write_whole
 from rpe.segment import Instances
 from rpe.structures import UserError
 from rpe.task.classes import BACKGROUND_NAME
@@ -26,6 +26,10 @@ OUTPUT_FOLDERS = ("labels", "boundaries", "overlays", "objects")
 
 MAX_NAME_BYTES = 255 - len(".json.partial")
 """Bytes of an image's name that leave room for the suffixes in a file name."""
+
+
+class TiledImageError(Exception):
+    """An image was cut into tiles, so there are no ranked masks of the whole image."""
 
 
 class PredictionWriter:
@@ -153,9 +157,11 @@ class PredictionWriter:
             return
         files = file_names(self.images)
         ids, self.objects = number_images(files), 0
-        results, table = (self.folder / f"{name}.writing" for name in ("results.json", "objects.csv"))
         self.write_proposals(ids, files)
-        with results.open("w") as rows, table.open("w", newline="") as lines:
+        with (
+            open_whole(self.folder / "results.json", "w") as rows,
+            open_whole(self.folder / "objects.csv", "w") as lines,
+        ):
             writer, before = csv.writer(lines), "["
             writer.writerow(CSV_COLUMNS)
             for piece in self.read_pieces():
@@ -180,25 +186,21 @@ class PredictionWriter:
                         ]
                     )
             rows.write("]" if before != "[" else "[]")
-        for file in (results, table):
-            file.replace(file.with_suffix(""))
 
     def write_proposals(self, ids: dict[str, int], files: dict[str, str]) -> None:
         """Write `proposals.json` of all finished images, or remove it where an image has none."""
-        file, complete, before = self.folder / "proposals.json", True, "["
-        partial = file.with_suffix(".json.writing")
-        with partial.open("w") as rows:
-            for piece in self.read_pieces():
-                complete &= piece.get("proposals") is not None
-                named = {"image_id": ids[piece["name"]], "file_name": files[piece["name"]]}
-                for one in piece.get("proposals") or []:
-                    rows.write(before + json.dumps(one | named))
-                    before = ",\n"
-            rows.write("]" if before != "[" else "[]")
-        if complete:
-            partial.replace(file)
-        else:
-            partial.unlink()
+        file, before = self.folder / "proposals.json", "["
+        try:
+            with open_whole(file, "w") as rows:
+                for piece in self.read_pieces():
+                    if piece.get("proposals") is None:
+                        raise TiledImageError(piece["name"])
+                    named = {"image_id": ids[piece["name"]], "file_name": files[piece["name"]]}
+                    for one in piece["proposals"]:
+                        rows.write(before + json.dumps(one | named))
+                        before = ",\n"
+                rows.write("]" if before != "[" else "[]")
+        except TiledImageError:
             file.unlink(missing_ok=True)
 
 
