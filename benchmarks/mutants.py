@@ -29,8 +29,8 @@ SEMANTIC, CLASS_AP, CLASSIFIED, SEMANTIC_LOSS = (
 FAULTS = [
     (
         "rpe/sphere.py",
-        "return (1 + (one * other).sum(-1)) / 2",
-        "return (1 - (one * other).sum(-1)) / 2",
+        "return (one - other).square().sum(-1) / 2",
+        "return (one + other).square().sum(-1) / 2",
         "tests/test_sphere.py",
     ),
     (
@@ -627,13 +627,13 @@ FAULTS = [
         "tests/metric/boundary/test_score.py",
     ),
     (
-        "rpe/metric/region.py",
+        "benchmarks/region_metrics.py",
         "2 * entropy(shared.ravel()) - entropy",
         "entropy(shared.ravel()) - entropy",
-        "tests/metric/test_region.py",
+        "tests/test_region_metrics.py",
     ),
-    ("rpe/metric/region.py", "[1::2, 1::2]", "[2::2, 2::2]", "tests/metric/test_region.py"),
-    ("rpe/metric/region.py", "covered.max(1).sum()", "covered.max()", "tests/metric/test_region.py"),
+    ("benchmarks/region_metrics.py", "[1::2, 1::2]", "[2::2, 2::2]", "tests/test_region_metrics.py"),
+    ("benchmarks/region_metrics.py", "covered.max(1).sum()", "covered.max()", "tests/test_region_metrics.py"),
     ("rpe/data/bsds.py", "votes >= needed, 1", "votes > needed, 1", "tests/data/test_bsds.py"),
     ("rpe/data/bsds.py", "np.where(votes > 0, VOID, 0)", "np.zeros_like(votes)", "tests/data/test_bsds.py"),
     ("rpe/data/bsds.py", "labels[segments[0] == VOID] = VOID", "pass", "tests/data/test_bsds.py"),

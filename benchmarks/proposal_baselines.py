@@ -31,6 +31,7 @@ import lightning
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from object_count import recall_by_object_count
 from omegaconf import OmegaConf
 from scipy import ndimage
 from skimage.segmentation import felzenszwalb
@@ -39,7 +40,6 @@ from sklearn.cluster import MeanShift
 import rpe.run
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_figures, label_maps
-from rpe.metric.object_count import recall_by_object_count
 from rpe.network.backbone.decoder import pad_images, resize_map
 from rpe.rle import encode_mask
 from rpe.run.folder import checkpoint_of

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from region_metrics import RegionCounts, Segments, count_regions, region_figures
 from scipy import ndimage
 from skimage.segmentation import mark_boundaries
 from torch.nn import functional
 
 from rpe.data.bsds import BsdsImages
 from rpe.grouping import find_modes
-from rpe.metric.region import RegionCounts, Segments, count_regions, region_figures
 from rpe.overlay import encode_png
 from rpe.run import build_data
 from rpe.run.trained import load_run

@@ -1,6 +1,5 @@
 """Geometry of the unit sphere S^(D-1), where pixel embeddings live: margin, similarity, bandwidth."""
 
-import math
 from numbers import Real
 from typing import Any
 
@@ -47,13 +46,6 @@ def first_axis_like(vectors: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*sha
 def in_single(values: Tensor) -> Tensor:
     """Return values in fp32, or unchanged in fp64: the precision of all computations."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-def calibrated_cosine(
-    one: Float[Tensor, "*shape dim"], other: Float[Tensor, "*shape dim"]
-) -> Float[Tensor, "*shape"]:
-    """Return s = (1 + x . y) / 2 in [0, 1] (paper, section 3.1)."""
-    return (1 + (one * other).sum(-1)) / 2
 
 
 def cosine_distance(
@@ -160,10 +152,5 @@ def concentration_of_bandwidth(bandwidth: float) -> float:
 
 
 def cosine_of_margin(margin: float) -> float:
-    """Return the cosine at which the calibrated similarity equals the margin: 2 alpha - 1."""
+    """Return the cosine at which the calibrated similarity (1 + x . y) / 2 equals the margin."""
     return 2 * check_margin(margin) - 1
-
-
-def angle_of_margin(margin: float) -> float:
-    """Return the angle in degrees at which the calibrated similarity equals the margin."""
-    return math.degrees(math.acos(cosine_of_margin(margin)))

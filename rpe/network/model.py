@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from rpe.grouping import MeanShift
 from rpe.network.backbone import Backbone
 from rpe.network.embedding import Embedding
-from rpe.network.head import BoundaryClassifier, Classifier, Objectness
+from rpe.network.head import BoundaryClassifier, Objectness
 from rpe.sphere import normalise
-from rpe.structures import Boundaries, FeatureMap, Iterates, NetworkOutput
+from rpe.structures import Boundaries, Iterates, NetworkOutput
 
 
 class PixelEmbedding(nn.Module):
@@ -32,11 +32,6 @@ class PixelEmbedding(nn.Module):
         finest = self.backbone(images)[0]
         objectness, classes = self.objectness.read(finest)
         return NetworkOutput(self.embedding(finest), objectness, finest, classes)
-
-    def classify(self, images: Float[Tensor, "batch 3 height width"]) -> FeatureMap:
-        """Return the class logits only; skips the embedding."""
-        assert isinstance(self.objectness, Classifier)
-        return self.objectness(self.backbone(images)[0])
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], positions: Float[Tensor, "batch pixel 2"]

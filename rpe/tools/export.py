@@ -123,11 +123,6 @@ class Traced(NamedTuple):
     any_size: bool
 
 
-def export_network(network: ExportedNetwork, multiple: int, height: int, width: int) -> Program:
-    """Export the network, compared with itself."""
-    return compare_program(*trace_network(network, multiple, height, width))
-
-
 def trace_network(network: ExportedNetwork, multiple: int, height: int, width: int) -> Traced:
     """Trace the network for any batch, and for any size that is a multiple where torch can trace it.
 
@@ -160,11 +155,6 @@ def trace_network(network: ExportedNetwork, multiple: int, height: int, width: i
         network,
         shapes is free,
     )
-
-
-def export_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Program:
-    """Export the loops, compared with `mean_shift`."""
-    return compare_program(*trace_grouping(grouping, dimension, pixels))
 
 
 def trace_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Traced:

@@ -12,10 +12,10 @@ from rpe.tools.export import (
     ExportedNetwork,
     Program,
     compare_program,
-    export_grouping,
-    export_network,
     main,
     random_points,
+    trace_grouping,
+    trace_network,
     write_programs,
 )
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(("bandwidth", "dimension", "iterations"), [(0.1, 3, 4), (0.3, 64, 5), (2.0, 8, 3)])
 def test_the_loops_are_those_of_mean_shift(bandwidth: float, dimension: int, iterations: int) -> None:
     grouping = FixedMeanShift(bandwidth**-2, iterations, 0.7)
-    exported = export_grouping(grouping, dimension, 90)
+    exported = compare_program(*trace_grouping(grouping, dimension, 90))
     assert len(exported.differences) == 3 and max(exported.differences.values()) <= 1e-5
 
 
@@ -41,7 +41,7 @@ def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
     detector = load_run(str(write_run(tmp_path / "run", *small))).task.detector
     network = ExportedNetwork(detector)
     multiple = detector.backbone.multiple
-    exported = export_network(network, multiple, 2 * multiple, 3 * multiple)
+    exported = compare_program(*trace_network(network, multiple, 2 * multiple, 3 * multiple))
     assert exported.any_size and max(exported.differences.values()) <= 1e-5
     assert network.outputs == [
         "fused",

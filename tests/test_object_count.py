@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from object_count import recall_by_object_count
 
-from rpe.metric.object_count import recall_by_object_count
 from rpe.rle import encode_mask
 
 

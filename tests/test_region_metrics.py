@@ -2,14 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import io
-from skimage.metrics import variation_of_information as reference_information
-from sklearn.metrics import rand_score
-
-from rpe.data.bsds import read_annotations
-from rpe.data.module import data_root
-from rpe.metric.boundary import even_thresholds
-from rpe.metric.region import (
+from region_metrics import (
     best_segment_ious,
     count_overlaps,
     count_regions,
@@ -19,6 +12,13 @@ from rpe.metric.region import (
     threshold_contours,
     variation_of_information,
 )
+from scipy import io
+from skimage.metrics import variation_of_information as reference_information
+from sklearn.metrics import rand_score
+
+from rpe.data.bsds import read_annotations
+from rpe.data.module import data_root
+from rpe.metric.boundary import even_thresholds
 
 EXAMPLE = data_root() / "BSR" / "bench" / "data"
 real = pytest.mark.skipif(not (EXAMPLE / "test_5").is_dir(), reason="RPE_DATA_DIR has no BSR/bench/data")
