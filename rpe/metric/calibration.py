@@ -1,7 +1,5 @@
 """Compare the scores of masks with their IoU, and fit the map from score to expected IoU."""
 
-import csv
-import io
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +7,7 @@ from jaxtyping import Float, Int64
 
 from rpe.metric.void import remove_void
 from rpe.rle import compress, mask_area, pairwise_iou
+from rpe.run_files import rows_to_csv
 from rpe.structures import UserError
 
 BINS = 10
@@ -44,12 +43,9 @@ class Reliability(NamedTuple):
 
     def as_csv(self) -> str:
         """Return the bins as CSV text, one row per bin."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["from", "to", "masks", "mean_score", "mean_iou"])
-        for row in zip(self.edges[:-1], self.edges[1:], self.masks, self.score, self.iou, strict=True):
-            writer.writerow(["" if np.isnan(value) else f"{value:.6g}" for value in row])
-        return stream.getvalue()
+        bins = zip(self.edges[:-1], self.edges[1:], self.masks, self.score, self.iou, strict=True)
+        rows = (["" if np.isnan(value) else f"{value:.6g}" for value in row] for row in bins)
+        return rows_to_csv([["from", "to", "masks", "mean_score", "mean_iou"], *rows])
 
 
 def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.ndarray, " result"]:

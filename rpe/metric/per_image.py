@@ -1,7 +1,5 @@
 """Count matched, missed, split and merged objects of each image, to find the images worth looking at."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rpe.metric.instance_ap import LabelPair, Labels, compute_overlaps, match_labels
+from rpe.run_files import rows_to_csv
 
 
 @dataclass
@@ -97,11 +96,7 @@ def record_images(
 
 def images_csv(rows: list[ImageRow]) -> str:
     """Return the table as CSV text, the worst image first."""
-    stream = io.StringIO()
     names = [field.name for field in fields(ImageRow)]
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
-    for row in sorted(rows, key=ImageRow.badness):
-        values = [getattr(row, name) for name in names]
-        writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
-    return stream.getvalue()
+    table = [[getattr(row, name) for name in names] for row in sorted(rows, key=ImageRow.badness)]
+    cells = ([f"{value:.4f}" if isinstance(value, float) else value for value in row] for row in table)
+    return rows_to_csv([names, *cells])

@@ -14,7 +14,7 @@ from rpe.picture.colour import project_on_principal_axes
 from rpe.picture.panels import draw_panels
 from rpe.segment import Segmenter
 from rpe.sphere import cosine_distance, normalise
-from rpe.structures import Batch, Geometry, NetworkOutput, pixel_centres
+from rpe.structures import Batch, NetworkOutput, pixel_centres
 
 LONGEST_SIDE = 128
 """Longest side of the drawn iterates. It is small because all their pixels pass through the loops."""
@@ -56,9 +56,7 @@ def draw_sheet(batch: Batch, segmenter: Segmenter, file: Path) -> None:
 
     X_0 .. X_T share one projection. Their titles name the largest move (cosine distance) of each loop.
     """
-    height, width = batch.labels.shape[1:]
-    geometry = Geometry((height, width), batch.sizes[0])
-    output = segmenter.embed(batch.images)
+    output, geometry = segmenter.embed_one(batch)
     points, small = sample_points(output, batch.labels)
     with torch.no_grad():
         iterates = [iterate[0] for iterate in segmenter.network.grouping(points)]

@@ -10,12 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from rpe.data.module import SplitData
 from rpe.run.building import build_data, build_task, build_trainer, check_config, check_pair, task_class
-from rpe.run.calibration import apply_calibration
 from rpe.run.cli import report_errors
+from rpe.run.fitted import apply_calibration, apply_tuning
 from rpe.run.folder import checkpoint_of, provenance, restore_weights, write_metrics
 from rpe.run.overrides import RUN_GROUPS
 from rpe.run.train import disable_downloads
-from rpe.run.tuning import apply_tuning
 from rpe.run_files import pictures_of, read_run, write_whole
 from rpe.structures import UserError, check_count
 from rpe.task.base import Result, Scoring, Task

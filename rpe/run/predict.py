@@ -25,15 +25,14 @@ from rpe.data.module import SplitData
 from rpe.overlay import overlay_boundaries
 from rpe.progress import ImageProgress, clock
 from rpe.run.building import build_data, build_task, check_pair, task_class
-from rpe.run.calibration import apply_calibration
 from rpe.run.cli import report_errors
 from rpe.run.evaluate import choose_checkpoint, override_run
+from rpe.run.fitted import apply_calibration, apply_tuning
 from rpe.run.folder import provenance, restore_weights
 from rpe.run.input_files import count_other_files, image_files
 from rpe.run.overrides import RUN_GROUPS
 from rpe.run.prediction_writer import PredictionWriter, list_objects
 from rpe.run.trained import half_precision
-from rpe.run.tuning import apply_tuning
 from rpe.segment import Segmenter, Tile, check_step, cut_tiles, network_period, relative_slice
 from rpe.structures import UserError, check_count
 from rpe.task.boundary import BoundaryTask

@@ -1,5 +1,6 @@
 """Load a trained run: its config, and its task with its weights."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -7,13 +8,13 @@ from typing import NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.data.module import InstanceData
+from rpe.data.module import InstanceData, SplitDataset, collate
 from rpe.run.building import build_data, build_task, check_config, check_pair, task_class
 from rpe.run.folder import checkpoint_of, restore_weights
 from rpe.run.train import disable_downloads
 from rpe.run_files import read_run
 from rpe.segment import Segmenter
-from rpe.structures import UserError
+from rpe.structures import Geometry, InstanceBatch, NetworkOutput, UserError
 from rpe.task.base import Task
 from rpe.task.instance import InstanceTask
 
@@ -65,6 +66,16 @@ def load_grouping_run(folder: str | None) -> tuple[DictConfig, InstanceTask, Ins
             f"run must be one that groups pixels, got {folder}. Its masks are components of the class map."
         )
     return config, task, data
+
+
+def iterate_outputs(
+    task: InstanceTask, dataset: SplitDataset, images: int
+) -> Iterator[tuple[InstanceBatch, NetworkOutput, Geometry]]:
+    """Yield evenly spaced images of a split, as batches of one, with the network's output and the sizes."""
+    count = min(images, len(dataset))
+    for place in torch.linspace(0, len(dataset) - 1, count).round().long().tolist():
+        batch = collate([dataset[place]])
+        yield batch, *task.segmenter.embed_one(batch)
 
 
 def load(run: str | Path, device: str | torch.device | None = None) -> Segmenter:

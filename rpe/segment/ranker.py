@@ -5,12 +5,17 @@ The authors never released their ranking (geometric features and a regressor). T
 
 import hashlib
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rpe.segment.features import HANDCRAFTED, GroupFeatures
+
+SLOPE = 1e-6
+"""Share of the raw score in the calibrated one. Isotonic maps are flat in places. The share keeps the raw
+order there, so average recall stays the same to the last digit."""
 
 
 class Ranker(nn.Module):
@@ -108,3 +113,22 @@ class RandomRanker(Ranker):
         seed = int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
         uniform = torch.rand(len(shapes), generator=torch.Generator().manual_seed(seed))
         return uniform.to(features.handcrafted)
+
+
+class CalibratedRanker(Ranker):
+    """A ranker that maps another ranker's scores to expected IoUs and keeps their order.
+
+    Args:
+        ranker: gives the raw scores.
+        scores, ious: knots of the piecewise linear map, ascending.
+    """
+
+    def __init__(self, ranker: Ranker, scores: list[float], ious: list[float]) -> None:
+        super().__init__()
+        self.ranker, self.scores, self.ious = ranker, scores, ious
+
+    def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return the expected IoU of each group, in double precision because single would lose the order."""
+        raw = self.ranker(features).double()
+        mapped = torch.from_numpy(np.interp(raw.cpu().numpy(), self.scores, self.ious)).to(raw)
+        return mapped + SLOPE * (raw - mapped)

@@ -26,7 +26,7 @@ from rpe.segment.selection import select_proposals
 from rpe.segment.stitching import Piece, resize_labels, stitch_tiles
 from rpe.segment.tiles import Side, Tile, cut_tiles
 from rpe.sphere import normalise
-from rpe.structures import FeatureMap, Geometry, NetworkOutput, Proposals
+from rpe.structures import Batch, FeatureMap, Geometry, NetworkOutput, Proposals
 
 GRID = 64
 """Tiles start at multiples of these pixels, so that a network's grids (a stride of 2, halved five times) lie
@@ -138,6 +138,11 @@ class Segmenter:
         with half:
             # precision=double has double weights
             return embed_views(self.network, images.to(weight.device, weight.dtype), self.proposer.views)
+
+    def embed_one(self, batch: Batch) -> tuple[NetworkOutput, Geometry]:
+        """Return the network's output for a batch of one image, and the image's sizes."""
+        network_size = (batch.images.shape[2], batch.images.shape[3])
+        return self.embed(batch.images), Geometry(network_size, batch.sizes[0])
 
     @torch.no_grad()
     def propose(self, output: NetworkOutput, geometry: Geometry) -> tuple[Proposals, Probability | None]:

@@ -12,7 +12,7 @@ from rpe.metric.average_recall import average_recall
 from rpe.metric.calibration import mask_ious
 from rpe.segment import Segmenter, truth_on_grid
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, FeatureMap, Geometry, NetworkOutput
+from rpe.structures import BACKGROUND, FeatureMap, NetworkOutput
 from rpe.task.predictions import Row, keep_images
 
 CERTAIN = 20.0
@@ -77,8 +77,7 @@ def measure_limits(segmenter: Segmenter, samples: list[Sample], truth: Truth) ->
     rows: dict[str, list[Row]] = {"trained": [], "objectness": [], "embedding": [], "both": []}
     for sample in samples:
         batch = collate([sample])
-        geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), sample.size)
-        output = segmenter.embed(batch.images)
+        output, geometry = segmenter.embed_one(batch)
         labels = batch.labels[0].to(output.points.values.device)
         gate = with_true_objectness(output, labels)
         outputs = {

@@ -13,7 +13,6 @@ from rpe.metric.class_map import read_png
 from rpe.network.model import PixelEmbedding
 from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
-from rpe.structures import Geometry
 from rpe.task.base import Result, Scoring
 from rpe.task.classes import (
     BACKGROUND_NAME,
@@ -120,8 +119,7 @@ class SemanticTask(InstanceTask):
         """Draw image, true classes, predicted classes and, where pixels are grouped, groups with classes."""
         assert isinstance(self.class_evaluator, ClassEvaluator)
         batch = collate([sample])
-        geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), sample.size)
-        proposals, probability = self.segmenter.propose(self.segmenter.embed(batch.images), geometry)
+        proposals, probability = self.segmenter.propose(*self.segmenter.embed_one(batch))
         assert probability is not None
         classes = self.class_evaluator.evaluate_image(probability, proposals if self.groups else None)
         file = folder / f"val-{sample.image_id}.png"

@@ -7,18 +7,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from rpe.data.module import InstanceData, SplitDataset, Truth, collate
+from rpe.data.module import InstanceData, SplitDataset, Truth
 from rpe.metric.calibration import fit_calibration, reliability, scored_ious
-from rpe.run.calibration import FILE, fit_settings, write_calibration
+from rpe.run.fitted import CALIBRATION_FILE, write_fitted
 from rpe.run.folder import checkpoint_of
-from rpe.run.trained import load_grouping_run
-from rpe.structures import Geometry
+from rpe.run.trained import iterate_outputs, load_grouping_run
 from rpe.task.instance import InstanceTask
 from rpe.tools.command import read_arguments, run_tool
 
 USAGE = f"""
 Fit the scores of a run's masks to their IoU, by isotonic regression on the validation split.
-Writes {FILE} into the run's folder.
+Writes {CALIBRATION_FILE} into the run's folder.
 
   python -m rpe.tools.calibrate run=outputs/digits/<time>
 
@@ -47,8 +46,9 @@ def main(arguments: list[str]) -> None:
         "masks": len(scores),
     }
     about |= {"ECE": before, "ECE_calibrated": after}
-    write_calibration(folder, knots, fit_settings(config, checkpoint_of(str(folder))), about)
-    print(f"{len(scores):,} masks of {len(truth['images']):,} images of {data.name} val: {folder / FILE}")
+    file, curve = folder / CALIBRATION_FILE, dict(zip(("scores", "ious"), knots.tolist(), strict=True))
+    write_fitted(file, curve, config, checkpoint_of(str(folder)), about)
+    print(f"{len(scores):,} masks of {len(truth['images']):,} images of {data.name} val: {file}")
     halves = (
         ""
         if after is None
@@ -65,11 +65,8 @@ def validation_masks(task: InstanceTask, data: InstanceData) -> tuple[Truth, lis
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = task.to(device)
     results: list[dict[str, Any]] = []
-    for index in range(len(dataset)):
-        batch = collate([dataset[index]])
-        size = (batch.images.shape[2], batch.images.shape[3])
-        embedded = task.segmenter.embed(batch.images)
-        results += task.proposal(embedded, Geometry(size, batch.sizes[0])).to_coco(batch.image_ids[0], [1])
+    for batch, output, geometry in iterate_outputs(task, dataset, len(dataset)):
+        results += task.proposal(output, geometry).to_coco(batch.image_ids[0], [1])
     return dataset.truth(), results
 
 

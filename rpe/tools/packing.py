@@ -1,6 +1,5 @@
 """Tabulate how many groups fit on a sphere, and which margins and dimensions follow."""
 
-import csv
 import io
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from rpe.run.building import build_data
 from rpe.run.composing import compose_config
-from rpe.run_files import write_whole
+from rpe.run_files import rows_to_csv, write_whole
 from rpe.sphere_packing import Meeting, loss_floor, similarity_bound, smallest_margin
 from rpe.structures import UserError, check_count
 from rpe.tools.advice import count_groups, format_advice, format_recommendation
@@ -200,11 +199,7 @@ def main(arguments: list[str]) -> None:
         compute_rows(parse_numbers("groups", given["groups"]), dimensions, margin, starts, given["seed"])
     )
     print_table(table)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(PackingRow._fields)
-    writer.writerows(table)
-    write_whole(output.with_suffix(".csv"), text.getvalue())
+    write_whole(output.with_suffix(".csv"), rows_to_csv([PackingRow._fields, *table]))
     draw_margins(table, margin, output.with_suffix(".png"))
     print(f"written: {output.with_suffix('.csv')}, {output.with_suffix('.png')}")
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rpe.callbacks.checkpoint import WholeCheckpoints
-from rpe.data.module import SplitDataset, collate
+from rpe.data.module import SplitDataset
 from rpe.run.building import build_data
 from rpe.run.folder import checkpoint_of, read_checkpoint
-from rpe.run.trained import load_run
+from rpe.run.trained import iterate_outputs, load_run
 from rpe.segment import LearnedRanker, compute_best_ious, compute_group_features, truth_on_grid
 from rpe.structures import UserError, check_count
 from rpe.task.instance import InstanceTask
@@ -67,17 +67,12 @@ def describe_groups(
 ) -> tuple[Float[Tensor, "group feature"], Tensor, Tensor]:
     """Return features, quality and weight of the groups of evenly spaced images; images weigh the same."""
     features, qualities, weights = [], [], []
-    count = min(len(dataset), images)
-    for place in torch.linspace(0, len(dataset) - 1, count).long().tolist():
-        batch = collate([dataset[place]])
-        embedded = task.segmenter.embed(batch.images)
-        size = (batch.images.shape[2], batch.images.shape[3])
+    for batch, embedded, geometry in iterate_outputs(task, dataset, images):
         truth = truth_on_grid(batch.labels[0], embedded.points)
         found = []
         for setting in task.proposal.settings:
-            grouped = task.proposal.group_cells(
-                embedded, size, setting, task.proposal.min_area / embedded.points.stride**2
-            )
+            small = task.proposal.min_area / embedded.points.stride**2
+            grouped = task.proposal.group_cells(embedded, geometry.network_size, setting, small)
             found.append(
                 (torch.cat(compute_group_features(grouped, embedded), 1), compute_best_ious(grouped, truth))
             )

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from omegaconf import OmegaConf
 
-from rpe.data.module import SplitDataset, Truth, collate
+from rpe.data.module import SplitDataset, Truth
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import compute_overlaps, count_matches, true_labels
+from rpe.run.fitted import TUNED_FILE, TUNED_KEYS, write_fitted
 from rpe.run.folder import checkpoint_of
-from rpe.run.trained import load_grouping_run
-from rpe.run.tuning import TUNED_FILE, TUNED_KEYS, write_tuning
+from rpe.run.trained import iterate_outputs, load_grouping_run
 from rpe.segment import Proposer, detach_output, select_instances
 from rpe.segment.groups import GroupMap
 from rpe.segment.proposer import PartitionSetting
@@ -214,14 +214,10 @@ def read_scenes(task: Any, dataset: SplitDataset, truth: Truth, images: int) -> 
     rows: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for row in truth["annotations"]:
         rows[row["image_id"]].append(row)
-    count = min(images, len(dataset))
-    for place in torch.linspace(0, len(dataset) - 1, count).round().long().tolist():
-        batch = collate([dataset[place]])
-        geometry = Geometry((batch.images.shape[2], batch.images.shape[3]), batch.sizes[0])
-        output = detach_output(task.segmenter.embed(batch.images), device)
-        yield TuningImage(
-            batch.image_ids[0], output, geometry, true_labels(rows[batch.image_ids[0]], batch.sizes[0])
-        )
+    for batch, output, geometry in iterate_outputs(task, dataset, images):
+        number = batch.image_ids[0]
+        truth_map = true_labels(rows[number], geometry.size)
+        yield TuningImage(number, detach_output(output, device), geometry, truth_map)
 
 
 def describe(choice: Choice) -> str:
@@ -265,7 +261,8 @@ def main(arguments: list[str]) -> None:
     about = {"data": data.name, "images": len(scenes), "metric": metric, "before": before}
     about |= {"chosen": best.figure, "before_apart": apart[:, 0].mean(), "apart": apart[:, 1].mean()}
     folder = Path(str(options["run"]))
-    write_tuning(folder, best.settings(), config, checkpoint_of(str(folder)), about)
+    chosen = {"proposal": best.settings()}
+    write_fitted(folder / TUNED_FILE, chosen, config, checkpoint_of(str(folder)), about)
     print(
         f"the run's own settings {before:.4f}, chosen {best.figure:.4f} on the images that they were chosen "
         f"on; chosen on one half and measured on the other, both ways: {about['before_apart']:.4f} before, "

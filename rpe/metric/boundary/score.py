@@ -1,8 +1,6 @@
 """Score boundary maps of a split, in memory or in a folder: metrics, tables, and a journal to resume from."""
 
-import csv
 import hashlib
-import io
 import itertools
 import json
 import multiprocessing
@@ -40,7 +38,7 @@ from rpe.metric.boundary.reading import (
     read_prediction,
 )
 from rpe.progress import ImageProgress
-from rpe.run_files import write_whole
+from rpe.run_files import rows_to_csv, write_whole
 from rpe.structures import UserError
 
 VERSION = 1
@@ -94,13 +92,6 @@ class Scored:
 def six_digits(row: Iterable[float]) -> list[str]:
     """Format numbers for a table."""
     return [f"{value:.6f}" for value in row]
-
-
-def rows_to_csv(rows: list[list[str]]) -> str:
-    """Return rows as the text of a CSV file."""
-    stream = io.StringIO(newline="")
-    csv.writer(stream).writerows(rows)
-    return stream.getvalue()
 
 
 def score_maps(

@@ -11,7 +11,7 @@ from rpe.overlay import colours_of, encode_png
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
 from rpe.run.trained import load_run, run_task_class
-from rpe.structures import Geometry, UserError
+from rpe.structures import UserError
 from rpe.task.instance import InstanceTask
 from rpe.tools.gallery.outline import GalleryImage, ImageCounts, trace_outlines
 from rpe.tools.page import embed_picture
@@ -71,9 +71,8 @@ def find_indices(dataset: SplitDataset, image_ids: list[int]) -> list[int]:
 def show_example(task: InstanceTask, sample: Sample) -> GalleryImage:
     """Return image, truth, embedding at X_0 .. X_T, instances, and the outlines of the instances."""
     batch = collate([sample])
-    seen = task.segmenter.embed(batch.images)
-    height, width = batch.labels.shape[1:]
-    piece = task.segmenter.piece(seen, Geometry((height, width), batch.sizes[0]))
+    seen, geometry = task.segmenter.embed_one(batch)
+    piece = task.segmenter.piece(seen, geometry)
     labels, scores = piece.labels, dict(enumerate(piece.scores.tolist(), start=1))
     panels = [
         ("image", batch.images[0].permute(1, 2, 0).numpy()),

@@ -4,8 +4,6 @@ A sweep varies some keys, its axes. Jobs that differ by their seed alone are one
 chooses the best setting, and a command repeats its best job.
 """
 
-import csv
-import io
 import math
 import shlex
 import statistics
@@ -16,7 +14,7 @@ from typing import Any
 import yaml
 
 from rpe.errors import UserError
-from rpe.run_files import flatten_settings, read_yaml
+from rpe.run_files import flatten_settings, read_yaml, rows_to_csv
 from rpe.tools.report.jobs import BROKEN, FINISHED, Job, SweepFolder
 
 MONITORED = ("AR@10", "ODS", "mIoU")
@@ -240,14 +238,12 @@ def format_csv(comparison: Comparison) -> str:
     jobs = comparison.sweep.jobs
     keys = [*comparison.axes, "seed"]
     figures = list(dict.fromkeys(name for job in jobs for name in job.figures))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["point", "state", *keys, "seconds", *figures])
+    rows = [["point", "state", *keys, "seconds", *figures]]
     for job in jobs:
         values = [format_override(value) for value in job_values(job, keys).values()]
         numbers = [
             "" if math.isnan(value) else repr(value)
             for value in (job.seconds, *(job.figures.get(name, math.nan) for name in figures))
         ]
-        writer.writerow([job.name, job.state, *values, *numbers])
-    return stream.getvalue()
+        rows.append([job.name, job.state, *values, *numbers])
+    return rows_to_csv(rows)

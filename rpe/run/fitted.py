@@ -1,4 +1,4 @@
-"""Keep the calibration of a run's scores in its folder, and apply it on request."""
+"""Keep what tools fit to a run's validation split in its folder, and apply it on request."""
 
 import hashlib
 import json
@@ -7,33 +7,36 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 
 from rpe.run_files import write_whole
-from rpe.segment.calibration import CalibratedRanker
+from rpe.segment.ranker import CalibratedRanker
 from rpe.structures import UserError
 from rpe.task.base import Task
 from rpe.task.instance import InstanceTask
 
-FILE = "calibration.json"
+CALIBRATION_FILE = "calibration.json"
+
+TUNED_FILE = "tuned.json"
+
+TUNED_KEYS = ("foreground_thresholds", "bandwidths", "min_area", "score_threshold")
+"""The settings of `proposal` that `rpe.tools.tune` chooses."""
 
 Content = TypeVar("Content")
 
 
 def fit_settings(run: DictConfig, checkpoint: Path) -> dict[str, Any]:
-    """Return the weights' hash and the ranker's settings: a calibration holds for these alone."""
+    """Return the weights' hash and the ranker's settings: a fit holds for these alone."""
     ranker = OmegaConf.to_container(run.ranker, resolve=True)
     return {"weights": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16], "ranker": ranker}
 
 
-def write_calibration(
-    folder: Path, knots: Float[np.ndarray, "2 knot"], fitted: dict[str, Any], about: dict[str, Any]
+def write_fitted(
+    file: Path, content: dict[str, Any], run: DictConfig, checkpoint: Path, about: dict[str, Any]
 ) -> None:
-    """Write a calibration's knots into the run folder."""
-    scores, ious = knots.tolist()
-    content = {"scores": scores, "ious": ious, "fitted_for": fitted, "about": about}
-    write_whole(folder / FILE, json.dumps(content, indent=2) + "\n")
+    """Write what was fitted, beside the weights and settings that it holds for."""
+    whole = content | {"fitted_for": fit_settings(run, checkpoint), "about": about}
+    write_whole(file, json.dumps(whole, indent=2) + "\n")
 
 
 def read_fitted(
@@ -110,10 +113,42 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
     """
     if config.calibrated is True and (not isinstance(task, InstanceTask) or not task.groups):
         raise UserError("calibrated must be false for a run without grouping, got true. Leave it out.")
-    file = Path(str(config.run)) / FILE
+    file = Path(str(config.run)) / CALIBRATION_FILE
     knots = read_fitted(config, run, checkpoint, "calibrated", file, "calibrate", read_knots)
     if knots is None:
         return {}
     assert isinstance(task, InstanceTask)
     task.proposal.ranker = CalibratedRanker(task.proposal.ranker, *knots)
     return {"calibration": {"scores": knots[0], "ious": knots[1]}}
+
+
+def read_settings(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the tuned settings.
+
+    Raises:
+        ValueError, TypeError, KeyError: some are missing; their values are checked where they are used.
+    """
+    return {key: content["proposal"][key] for key in TUNED_KEYS}
+
+
+def apply_tuning(config: DictConfig, run: DictConfig, checkpoint: Path, overridden: list[str]) -> None:
+    """Set the tuned settings in the run's config where `config.tuned` is true.
+
+    Args:
+        config: of the command.
+        run: the run's config with the command's overrides.
+        checkpoint: the weights in use.
+        overridden: keys given on the command line, which keep their values.
+
+    Raises:
+        UserError: see `read_fitted`, or the scores are calibrated.
+    """
+    if config.tuned is True and config.calibrated is True:
+        raise UserError(
+            "tuned must be false beside calibrated=true, got true. It was tuned for scores as they are."
+        )
+    file = Path(str(config.run)) / TUNED_FILE
+    settings = read_fitted(config, run, checkpoint, "tuned", file, "tune", read_settings)
+    for key, value in (settings or {}).items():
+        if f"proposal.{key}" not in overridden:
+            run.proposal[key] = value
