@@ -99,9 +99,9 @@ def image_mean(
     tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
     buffer = points.new_empty(tile**2)
     spare = None if positions is None else torch.empty_like(buffer)
-    for rows, columns in upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth):
-        kernel = logits.tile(buffer, spare, rows, columns).exp2_()
-        add_products(sums, kernel, values, rows, columns)
+    parts = upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth)
+    for rows, columns, bits in logits.tiles(parts, buffer, spare):
+        add_products(sums, bits.exp2_(), values, rows, columns)
     weight = sums[dim]
     return (sums[:dim] / weight).t(), weight
 
@@ -175,8 +175,9 @@ def image_gradients(
     pulled, swayed = points.new_zeros(dim, length), points.new_zeros(dim + 1, length)
     tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
     buffer, second = points.new_empty(2, tile**2)
-    for rows, columns in upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth):
-        kernel = logits.tile(buffer, second, rows, columns).exp2_()
+    parts = upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth)
+    for rows, columns, bits in logits.tiles(parts, buffer, second):
+        kernel = bits.exp2_()
         sway = multiply_tile(second, pull_left[rows], pull_right[columns]).mul_(kernel)
         add_products(pulled, kernel, pull, rows, columns)
         add_products(swayed, sway, values, rows, columns)

@@ -1,7 +1,8 @@
 """Compute the logits of the kernel in tiles: cosine on the sphere, squared distance in the image."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -46,56 +47,64 @@ class Logits:
             other_positions,
             spatial_bandwidth,
         )
-        self.centred_rows: slice | None = None
         if positions is not None:
             self.left[:, -1], self.right[:, -2] = BITS, 1
 
-    def tile(
+    def tiles(
         self,
+        parts: Iterable[tuple[slice, slice]],
         buffer: Float[Tensor, " size"],
         spare: Float[Tensor, " size"] | None,
-        rows: slice,
-        columns: slice,
-    ) -> Float[Tensor, "row column"]:
-        """Return the logits of the rows and columns, written into the buffer.
+    ) -> Iterator[tuple[slice, slice, Float[Tensor, "row column"]]]:
+        """Yield rows, columns and logits of each part, written into the buffer, which is reused.
 
         `spare`, as long as the buffer, is required with positions and is overwritten.
         """
-        if self.positions is None or self.other_positions is None or spare is None:
-            return multiply_tile(buffer, self.left[rows], self.right[columns])
-        if rows != self.centred_rows:
-            self.centre_on(rows, self.positions[rows])
-        if self.close_together:
-            self.right[columns, -4:-2] = relative = (
-                self.other_positions[columns] - self.middle
-            ) / self.spatial_bandwidth
-            self.right[columns, -1] = relative.square().sum(1) / -2
-            return multiply_tile(buffer, self.left[rows], self.right[columns])
-        tile = multiply_tile(buffer, self.left[rows, :-4], self.right[columns, :-4])
+        for rows, same in itertools.groupby(parts, key=lambda part: part[0]):
+            middle = None if self.positions is None else self.centre_on(rows, self.positions[rows])
+            for _, columns in same:
+                if self.positions is None or self.other_positions is None or spare is None:
+                    tile = multiply_tile(buffer, self.left[rows], self.right[columns])
+                elif middle is not None:
+                    relative = (self.other_positions[columns] - middle) / self.spatial_bandwidth
+                    self.right[columns, -4:-2] = relative
+                    self.right[columns, -1] = relative.square().sum(1) / -2
+                    tile = multiply_tile(buffer, self.left[rows], self.right[columns])
+                else:
+                    tile = multiply_tile(buffer, self.left[rows, :-4], self.right[columns, :-4])
+                    self.subtract_distances(tile, spare, self.positions[rows], self.other_positions[columns])
+                yield rows, columns, tile
+
+    def subtract_distances(
+        self,
+        tile: Float[Tensor, "row column"],
+        spare: Float[Tensor, " size"],
+        positions: Float[Tensor, "row 2"],
+        others: Float[Tensor, "column 2"],
+    ) -> None:
+        """Subtract the distances of all pairs from a tile, as differences of positions."""
         difference = spare[: tile.numel()].view_as(tile)
-        for row, column in zip(
-            self.positions[rows].t(), self.other_positions[columns].t().contiguous(), strict=True
-        ):
+        for row, column in zip(positions.t(), others.t().contiguous(), strict=True):
             torch.sub(row[:, None], column, out=difference)
             tile.addcmul_(difference, difference, value=-BITS / (2 * self.spatial_bandwidth**2))
-        return tile
 
-    def centre_on(self, rows: slice, positions: Float[Tensor, "row 2"]) -> None:
-        """Compute the rows' factors relative to their middle."""
+    def centre_on(self, rows: slice, positions: Float[Tensor, "row 2"]) -> Float[Tensor, "2"] | None:
+        """Write the rows' factors relative to their middle, and return it; None for rows too far apart."""
         low, high = positions.amin(0), positions.amax(0)
-        self.centred_rows, self.middle = rows, (low + high) / 2
-        self.close_together = bool((high - low).norm() <= 2 * PRODUCT_RANGE * self.spatial_bandwidth)
-        relative = (positions - self.middle) / self.spatial_bandwidth
+        if not bool((high - low).norm() <= 2 * PRODUCT_RANGE * self.spatial_bandwidth):
+            return None
+        middle = (low + high) / 2
+        relative = (positions - middle) / self.spatial_bandwidth
         self.left[rows, -4:-2] = BITS * relative
         self.left[rows, -2] = relative.square().sum(1) * (-BITS / 2)
+        return middle
 
 
 def iterate_logits(logits: Logits) -> Iterator[tuple[slice, slice, Float[Tensor, "row column"]]]:
     """Yield rows, columns and logits of all queries and keys tile by tile, in one reused buffer."""
     buffer = logits.left.new_empty(TILE * 4 * TILE)
     spare = None if logits.positions is None else torch.empty_like(buffer)
-    for top in range(0, len(logits.left), 4 * TILE):
-        rows = slice(top, min(top + 4 * TILE, len(logits.left)))
-        for start in range(0, len(logits.right), TILE):
-            columns = slice(start, min(start + TILE, len(logits.right)))
-            yield rows, columns, logits.tile(buffer, spare, rows, columns)
+    count, others = len(logits.left), len(logits.right)
+    rows = [slice(top, min(top + 4 * TILE, count)) for top in range(0, count, 4 * TILE)]
+    columns = [slice(start, min(start + TILE, others)) for start in range(0, others, TILE)]
+    return logits.tiles(itertools.product(rows, columns), buffer, spare)
