@@ -57,7 +57,7 @@ def main() -> None:
 def read_usage(name: str) -> str | None:
     """Return the constant `USAGE` of a tool without importing it, as that imports torch; None without one."""
     tool = Path(__file__).parent / "tools" / name
-    for file in (tool.with_suffix(".py"), tool / "__main__.py", tool / "writing.py"):
+    for file in (tool.with_suffix(".py"), tool / "__main__.py"):
         for node in ast.parse(file.read_text()).body if file.is_file() else []:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "USAGE":
                 return str(node.value.value) if isinstance(node.value, ast.Constant) else None

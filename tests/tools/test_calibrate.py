@@ -11,7 +11,7 @@ from written_run import SMALL, write_run
 import evaluate
 from rpe.structures import UserError
 from rpe.tools.calibrate import main
-from rpe.tools.gallery import main as gallery
+from rpe.tools.gallery.__main__ import main as gallery
 
 # so that untrained embeddings yield objects
 FOUND = (

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from rpe.structures import UserError
 from rpe.tools.command import read_arguments, run_tool
 
+ROOT = Path(__file__).parent.parent.parent
 DEFAULTS = {"run": None, "sizes": [1, 2]}
 
 
@@ -71,3 +73,14 @@ def test_what_the_file_system_refuses_is_one_line(
         with pytest.raises(SystemExit) as stop:
             run_tool(main)
         assert stop.value.code == 1 and capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("argument", ["gallery run=nowhere", "report sweep=nowhere"])
+def test_the_command_as_a_user_types_it(argument: str) -> None:
+    tool, wrong = argument.split()
+    command = [sys.executable, "-m", f"rpe.tools.{tool}"]
+    done = subprocess.run([*command, wrong], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: "), done.stderr
+    assert done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+    done = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and f"python -m rpe.tools.{tool}" in done.stdout

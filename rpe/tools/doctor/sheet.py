@@ -1,21 +1,19 @@
 """Draw a contact sheet: twelve images with their masks as the network gets them."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 
 from rpe.data.bsds import BoundarySample
 from rpe.overlay import overlay
-from rpe.run_files import write_whole
+from rpe.picture.panels import draw_panels
 from rpe.structures import VOID, UserError
 from rpe.tools.doctor.image import sample_indices
 
 MAX_PANELS = 12
-PANEL_COLUMNS = 3
+PANEL_COLUMNS, PANEL_WIDTH = 3, 492
 BOUNDARY_COLOUR = (255, 220, 0)
 
 
@@ -44,21 +42,15 @@ def describe_labels(sample: Any) -> str:
 
 def draw_contact_sheet(dataset: Any, names: list[str], file: Path) -> None:
     """Write the contact sheet of a split, its images evenly spaced."""
-    figure = Figure(figsize=(15, 11), layout="constrained")
-    for axis in (axes := figure.subplots(-(-MAX_PANELS // PANEL_COLUMNS), PANEL_COLUMNS).ravel()):
-        axis.axis("off")
-    for axis, place in zip(axes, sample_indices(len(dataset), MAX_PANELS), strict=False):
+    panels: list[tuple[str, np.ndarray]] = []
+    for place in sample_indices(len(dataset), MAX_PANELS):
+        name = names[place][-40:]
         try:
             sample = dataset[place]
         except UserError:
-            axis.set_title(f"{names[place]}: refused", fontsize=9)
+            panels.append((f"{name}: refused", np.full((1, 2), 255, np.uint8)))
             continue
-        axis.imshow(draw_sample(sample), interpolation="nearest")
         void = float((sample.labels == VOID).float().mean())
-        axis.set_title(
-            f"{names[place][-40:]}: {describe_labels(sample)}" + (f", {void:.0%} void" if void else ""),
-            fontsize=9,
-        )
-    image = io.BytesIO()
-    figure.savefig(image, dpi=100, format="png")
-    write_whole(file, image.getvalue())
+        title = f"{name}: {describe_labels(sample)}" + (f", {void:.0%} void" if void else "")
+        panels.append((title, draw_sample(sample)))
+    draw_panels(panels, PANEL_COLUMNS, PANEL_WIDTH, file)

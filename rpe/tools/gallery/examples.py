@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from rpe.data.module import InstanceData, Sample, SplitDataset, collate
 from rpe.overlay import colours_of, encode_png
+from rpe.picture.panels import as_bytes
 from rpe.picture.sheet import embedding_colours
 from rpe.run.building import build_data, check_pair
 from rpe.run.trained import load_run, run_task_class
@@ -85,7 +85,7 @@ def show_example(task: InstanceTask, sample: Sample) -> GalleryImage:
     panels += [("instances", colours_of(labels))]
     found = trace_outlines(labels, scores, {})
     truth = len(np.unique(batch.labels[0].numpy().clip(min=0))) - 1
-    shown = [(title, embed_picture(encode_colours(pixels))) for title, pixels in panels]
+    shown = [(title, embed_picture(encode_png(as_bytes(pixels)))) for title, pixels in panels]
     return GalleryImage(
         f"image {batch.image_ids[0]}",
         (labels.shape[0], labels.shape[1]),
@@ -93,11 +93,6 @@ def show_example(task: InstanceTask, sample: Sample) -> GalleryImage:
         found,
         f"{truth} true objects, {len(found)} found",
     )
-
-
-def encode_colours(pixels: Float[np.ndarray, "height width 3"]) -> bytes:
-    """Return colours in [0, 1] as PNG."""
-    return encode_png((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 
 
 def list_pictures(folder: Path) -> list[Path]:

@@ -1,5 +1,1 @@
 """Compare the jobs of a sweep over seeds, as tables, plots and one page. Needs no torch."""
-
-from rpe.tools.report.writing import main
-
-__all__ = ["main"]

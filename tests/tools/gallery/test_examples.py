@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 import rpe.run
 from rpe.data.module import Sample
 from rpe.structures import UserError
+from rpe.tools.gallery.__main__ import main
 from rpe.tools.gallery.examples import find_indices, show_examples
-from rpe.tools.gallery.writing import main
 
 TINY = [
     "experiment=digits",
