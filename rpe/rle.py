@@ -190,7 +190,11 @@ def parse(codes: Sequence[str]) -> MaskRuns:
 def raise_at(
     positions: Int64[np.ndarray, " position"], first: Int64[np.ndarray, " mask_and_one"], found: str
 ) -> None:
-    """Raise `UserError` for the mask that contains the first of the positions, if there are any."""
+    """Refuse the mask that contains the first of the positions, if there are any.
+
+    Raises:
+        UserError: there is a position.
+    """
     if len(positions):
         raise UserError(f"mask {int(np.searchsorted(first, positions[0], side='right')) - 1}: {found}")
 
@@ -225,6 +229,9 @@ def build_mask_runs(
     Runs alternate: background, mask, background, ... From the fourth on, a number is the difference to the
     run two before. The runs after the first are stored as pairs (mask, background). A mask that ends within a
     pair, or has no pair, is padded with zeros.
+
+    Raises:
+        UserError: a run is negative.
     """
     runs = np.diff(first)
     pairs = np.maximum(runs // 2, 1)

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,33 @@ def test_docstrings_begin_with_a_verb_or_a_noun(file: Path) -> None:
     ]
     docstrings = [(ast.get_docstring(node) or "").splitlines() for node in nodes]
     assert not [lines[0] for lines in docstrings if lines and HEADS.match(lines[0])]
+
+
+def walk_own(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk a function without the functions and classes inside it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+            yield child
+            yield from walk_own(child)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_a_public_function_names_the_user_errors_that_it_raises(file: Path) -> None:
+    functions = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+    raising = [
+        function
+        for function in functions
+        if not function.name.startswith("_")
+        and any(
+            isinstance(node, ast.Raise) and node.exc is not None and "UserError(" in ast.unparse(node.exc)
+            for node in walk_own(function)
+        )
+    ]
+    assert not [
+        function.name
+        for function in raising
+        if "UserError" not in (ast.get_docstring(function) or "").partition("Raises:")[2]
+    ]
 
 
 def test_no_name_means_two_things() -> None:

@@ -22,6 +22,11 @@ class Agreement(lightning.Callback):
         self.fingerprint = fingerprint
 
     def on_fit_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Compare the fingerprints of all ranks.
+
+        Raises:
+            UserError: they differ.
+        """
         assert isinstance(task, Task)
         found = task.gather_ranks(self.fingerprint)
         if len(set(found)) > 1:

@@ -77,7 +77,11 @@ def check_truth(truth: Entry, file: Path) -> None:
 
 
 def check_sizes(sizes: Mapping[int, tuple[Any, Any]], file: Path) -> None:
-    """Check each image's (height, width), given by image id."""
+    """Check each image's (height, width), given by image id.
+
+    Raises:
+        UserError: a length is not an integer > 0, or the image is too large.
+    """
     for image_id, size in sizes.items():
         if not all(type(length) is int and length > 0 for length in size):
             raise UserError(
@@ -158,7 +162,11 @@ def check_types(entry: Entry, what: str, file: Path) -> None:
 
 
 def check_numbers(annotation: Entry, where: str) -> None:
-    """Check that the area is a finite number >= 0, and iscrowd is 0 or 1."""
+    """Check that the area is a finite number >= 0, and iscrowd is 0 or 1.
+
+    Raises:
+        UserError: one of them is not.
+    """
     area, crowd = annotation["area"], annotation.get("iscrowd", 0)
     if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < 1e18:
         raise UserError(
@@ -184,7 +192,11 @@ def find_duplicate(values: list[Any]) -> Any:
 
 
 def check_mask(annotation: Entry, size: tuple[int, int], where: str) -> None:
-    """Refuse a missing or malformed mask, one outside its image, or one for another image size."""
+    """Refuse a missing or malformed mask, one outside its image, or one for another image size.
+
+    Raises:
+        UserError: the mask is one of these.
+    """
     code = annotation.get("segmentation")
     if not code:
         raise UserError(f"{where} must have a segmentation, got none. Export masks, boxes are not enough.")
@@ -241,7 +253,11 @@ def check_nesting(code: list[Any], where: str) -> None:
 
 
 def check_ring(ring: Any, size: tuple[int, int], where: str, which: str = "polygon") -> None:
-    """Refuse a polygon with too few or wrong corners, or outside its image. `which` names it in messages."""
+    """Refuse a polygon with too few or wrong corners, or outside its image. `which` names it in messages.
+
+    Raises:
+        UserError: the polygon is one of these.
+    """
     if not isinstance(ring, list):
         raise UserError(
             f"{which} of {where} must be a list of numbers, got {str(ring)[:60]!r}. Export it anew."

@@ -67,7 +67,11 @@ def parse_chance(name: str, setting: Mapping[str, Any] | None, above: float) -> 
 
 
 def check_probability(name: str, value: float) -> float:
-    """Return a probability, checked to lie in [0, 1]."""
+    """Return a probability, checked to lie in [0, 1].
+
+    Raises:
+        UserError: it does not.
+    """
     if not 0 <= value <= 1:
         raise UserError(f"{name} must have a probability in [0, 1], got {value:g}. Correct it.")
     return float(value)

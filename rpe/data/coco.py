@@ -171,6 +171,9 @@ class CocoImages:
         """Return an image's labels, and the class of each label, beginning with 0 for the background.
 
         Crowds are void. Where objects overlap, the one with fewer pixels is on top. Labels have no gaps.
+
+        Raises:
+            UserError: a mask has no pixel, unless `skip_empty`.
         """
         annotations = self.annotations
         members = range(int(annotations.first[index]), int(annotations.first[index + 1]))

@@ -106,7 +106,11 @@ class Folder(InstanceData):
 
     @cached_property
     def splits(self) -> dict[str, tuple[Path, list[Pair]]]:
-        """Return the image folder and the pairs of each split."""
+        """Return the image folder and the pairs of each split.
+
+        Raises:
+            UserError: the root is not a folder, or has val or test without train.
+        """
         if not self.root.is_dir():
             raise UserError(f"data.root must be a folder, got {self.root}. Set data.root=<folder>.")
         present = [
@@ -137,6 +141,9 @@ class Folder(InstanceData):
         """Return the pairs of each share, and the rest as train.
 
         The order is by hash of `split_seed` and name, so few images change their split when others are added.
+
+        Raises:
+            UserError: no image is left for train.
         """
         names = [
             f"{self.split_seed} {normal_name(pair.image.relative_to(where).as_posix())}" for pair in pairs

@@ -99,7 +99,11 @@ def find_pairs(root: Path, split: str | None) -> tuple[Path, list[Pair]]:
 
 
 def pair_sample(number: int, folder: Path) -> Pair:
-    """Return the pair of a DSB2018 folder: one image in images/, a mask for each object in masks/."""
+    """Return the pair of a DSB2018 folder: one image in images/, a mask for each object in masks/.
+
+    Raises:
+        UserError: the folder does not hold one image and masks.
+    """
     images = [path for path in sorted(find_subfolders(folder, IMAGE_FOLDERS)[0].iterdir()) if is_image(path)]
     masks = [
         path

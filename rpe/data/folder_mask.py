@@ -245,7 +245,11 @@ def draw_shape(shape: dict[str, Any], size: Size, where: str) -> RunLength:
 
 
 def decode_png_mask(text: Any, corner: np.ndarray, size: Size, where: str) -> RunLength:
-    """Decode labelme's mask: a PNG in base64, whose first pixel lies at the corner (x, y)."""
+    """Decode labelme's mask: a PNG in base64, whose first pixel lies at the corner (x, y).
+
+    Raises:
+        UserError: the text is not such a mask.
+    """
     try:
         with Image.open(io.BytesIO(base64.b64decode(text))) as image:
             part = np.array(image.convert("L")) > 0
@@ -284,7 +288,11 @@ def find_class_names(folders: Sequence[Path]) -> list[str] | None:
 
 
 def iterate_class_names(folders: Sequence[Path]) -> Iterator[list[str]]:
-    """Yield each list of names that the folders hold."""
+    """Yield each list of names that the folders hold.
+
+    Raises:
+        UserError: a file of names is not YAML.
+    """
     for folder in folders:
         for file in sorted(folder.glob("*.y*ml")):
             try:

@@ -17,7 +17,11 @@ HDF5 = b"\x89HDF"
 
 
 def refuse_hdf5(file: Path, what: str) -> NoReturn:
-    """Raise the UserError for a file of MATLAB 7.3."""
+    """Refuse a file of MATLAB 7.3.
+
+    Raises:
+        UserError: always.
+    """
     raise UserError(
         f"{what} {file} must be a MATLAB file up to version 7, got version 7.3 (HDF5). "
         "Save it anew with save(.., '-v7')."

@@ -36,7 +36,11 @@ class Element(NamedTuple):
     content: memoryview
 
     def integers(self, order: str) -> list[int]:
-        """Return the content as 4-byte integers."""
+        """Return the content as 4-byte integers.
+
+        Raises:
+            ValueError: it holds something else.
+        """
         if self.kind not in (5, 6):
             raise ValueError(f"an element of type {self.kind} instead of integers")
         return list(
@@ -44,7 +48,11 @@ class Element(NamedTuple):
         )
 
     def count_values(self) -> int:
-        """Return the number of values in the content."""
+        """Return the number of values in the content.
+
+        Raises:
+            ValueError: the type is unknown, or does not divide the content.
+        """
         if self.kind not in WIDTHS or len(self.content) % WIDTHS[self.kind]:
             raise ValueError(f"values of type {self.kind} in {len(self.content)} bytes")
         return len(self.content) // WIDTHS[self.kind]
@@ -143,7 +151,11 @@ def check_parts(parts: Elements, count: int, depth: int) -> None:
 
 
 def count_fields(parts: Elements, order: str) -> int:
-    """Return the number of a struct's fields."""
+    """Return the number of a struct's fields.
+
+    Raises:
+        ValueError: the names do not fit their length.
+    """
     lengths, names = parts.next().integers(order), parts.next()
     if len(lengths) != 1 or lengths[0] < 1 or len(names.content) % lengths[0]:
         raise ValueError("field names that do not fit their length")

@@ -146,7 +146,11 @@ def distinct_names(classes: Mapping[int, str], taken: str) -> dict[int, str]:
 
 
 def collate(samples: list[Sample]) -> InstanceBatch:
-    """Stack samples of one size to a batch."""
+    """Stack samples of one size to a batch.
+
+    Raises:
+        UserError: their sizes differ.
+    """
     images, labels, image_ids, sizes, categories = zip(*samples, strict=True)
     if len({image.shape for image in images}) > 1:
         raise UserError(
@@ -232,7 +236,11 @@ class SplitData(lightning.LightningDataModule):
         raise NotImplementedError
 
     def dataset(self, split: str, training: bool = False) -> Split:
-        """Return the dataset of a split, opened once."""
+        """Return the dataset of a split, opened once.
+
+        Raises:
+            UserError: the dataset has no such split.
+        """
         if split not in SPLITS:
             raise UserError(UNKNOWN_SPLIT.format(split))
         if (split, training) not in self.datasets:
@@ -240,7 +248,11 @@ class SplitData(lightning.LightningDataModule):
         return self.datasets[split, training]
 
     def loader(self, split: str, training: bool) -> DataLoader[Any]:
-        """Return a loader in the order of `EpochSampler`."""
+        """Return a loader in the order of `EpochSampler`.
+
+        Raises:
+            UserError: a rank would have no image, or less than one training batch.
+        """
         dataset = self.dataset(split, training)
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         begun = (self.position["epoch"], self.position["batches"] * self.batch_size)
@@ -293,7 +305,11 @@ class InstanceData(SplitData):
     collate = staticmethod(collate)
 
     def truth(self, split: str) -> Truth:
-        """Return the annotations of a split in COCO format. Annotation files are read without the images."""
+        """Return the annotations of a split in COCO format. Annotation files are read without the images.
+
+        Raises:
+            UserError: the dataset has no such split.
+        """
         if split not in SPLITS:
             raise UserError(UNKNOWN_SPLIT.format(split))
         return self.read_truth(split)

@@ -83,7 +83,11 @@ def check_single(image: Image.Image, path: Path) -> None:
 
 
 def refuse_pages(pages: int, path: Path) -> None:
-    """Raise a UserError for more than one page."""
+    """Refuse an image with more than one page.
+
+    Raises:
+        UserError: there are several.
+    """
     if pages > 1:
         raise UserError(f"image {path} must have one page, got {pages} pages. Save them as separate files.")
 
@@ -270,7 +274,11 @@ def count_bits(image: Image.Image, path: Path) -> int:
 
 
 def refuse_hidden(hidden: Bool[np.ndarray, "height width"], path: Path) -> None:
-    """Raise a UserError if alpha hides a pixel, as viewers do not show its colour."""
+    """Refuse an image whose alpha hides a pixel, as viewers do not show its colour.
+
+    Raises:
+        UserError: a pixel is hidden.
+    """
     if hidden.any():
         raise UserError(
             f"image {path} must be opaque, got an alpha channel that hides {int(hidden.sum())} of "

@@ -79,7 +79,11 @@ def check_file(file: Path) -> None:
 
 
 def read_fields(file: Path, name: str, *wanted: str) -> list[Any]:
-    """Return fields of the one struct in a MATLAB file."""
+    """Return fields of the one struct in a MATLAB file.
+
+    Raises:
+        UserError: the file is missing, or lacks a field.
+    """
     if not file.is_file():
         raise UserError(
             f"{file} does not exist, but SBD's train.txt or val.txt lists it{name_similar_file(file)}. "

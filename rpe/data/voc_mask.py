@@ -43,7 +43,11 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
 
 
 def open_mask(file: Path) -> Image.Image:
-    """Open a palette image and read its header. Refuse an image without a palette."""
+    """Open a palette image and read its header. Refuse an image without a palette.
+
+    Raises:
+        UserError: the image has no palette.
+    """
     image = open_image(file)
     if image.mode != "P":
         raise UserError(

@@ -109,7 +109,11 @@ def as_json(value: Any) -> str:
 
 
 def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
-    """Check the keys, image, score and mask size of a row."""
+    """Check the keys, image, score and mask size of a row.
+
+    Raises:
+        UserError: one of them is missing or wrong.
+    """
     if not isinstance(result, dict):
         raise UserError(
             f"result {row} must be {{image_id, category_id, segmentation, score}}, got {as_json(result)}."
@@ -150,7 +154,11 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
 
 
 def check_category(row: int, result: dict[str, Any], known: set[int]) -> None:
-    """Check that the truth lists the category, as scorers silently drop others; a row may have none."""
+    """Check that the truth lists the category, as scorers silently drop others; a row may have none.
+
+    Raises:
+        UserError: the truth does not list it.
+    """
     category = result.get("category_id")
     if "category_id" in result and (not is_id(category) or (known and category not in known)):
         form = "" if is_id(category) else " (integers, without quotes)"
@@ -202,7 +210,11 @@ def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> MaskRuns:
 
 
 def compress_counts(row: int, mask: dict[str, Any]) -> str:
-    """Return a mask's counts as compressed text."""
+    """Return a mask's counts as compressed text.
+
+    Raises:
+        UserError: they are not integers >= 0 that fill the mask's size.
+    """
     counts = mask["counts"]
     if isinstance(counts, str):
         return counts

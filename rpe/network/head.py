@@ -11,7 +11,11 @@ MAX_CLASSES = 254
 
 
 def check_upscale(upscale: int, stride: int) -> None:
-    """Raise `UserError` if the upscale does not divide the stride."""
+    """Check that the upscale divides the stride.
+
+    Raises:
+        UserError: it does not.
+    """
     if stride % upscale:
         raise UserError(f"head.upscale must divide backbone.stride {stride}, got {upscale}.")
 

@@ -50,7 +50,11 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 
 def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
-    """Score a predictions file with the task's own metric."""
+    """Score a predictions file with the task's own metric.
+
+    Raises:
+        UserError: `names` is not a list of text or integers.
+    """
     data = build_data(config)
     task = task_class(config)
     check_pair(task, data, config)
@@ -115,7 +119,11 @@ def read_thresholds(config: DictConfig) -> int | None:
 
 
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
-    """Rebuild a run from its own config with the given overrides, and test its weights."""
+    """Rebuild a run from its own config with the given overrides, and test its weights.
+
+    Raises:
+        UserError: an option applies to predictions only.
+    """
     changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
     if "score_threshold" in changed:
         raise UserError(

@@ -141,7 +141,11 @@ def print_warnings(faults: dict[str, str], others: str) -> None:
 def load_data_and_task(
     run: DictConfig, checkpoint: Path, device: torch.device
 ) -> tuple[SplitData, InstanceTask | BoundaryTask]:
-    """Build the run's data, of which only the image reader is used, and its task with its weights."""
+    """Build the run's data, of which only the image reader is used, and its task with its weights.
+
+    Raises:
+        UserError: the run's task predicts nothing for an image.
+    """
     data = build_data(run)
     check_pair(task_class(run), data, run)
     task = build_task(run)

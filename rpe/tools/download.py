@@ -249,7 +249,12 @@ def download_file(url: str, partial: Path) -> None:
 
 
 def download_rest(url: str, partial: Path) -> None:
-    """Make one attempt, from the end of `partial`."""
+    """Make one attempt, from the end of `partial`.
+
+    Raises:
+        UserError: the disk is too full.
+        ConnectionError: the connection broke off.
+    """
     start = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(
         url, headers={"User-Agent": "rpe"} | ({"Range": f"bytes={start}-"} if start else {})

@@ -180,7 +180,11 @@ def print_advice(experiment: str, overrides: list[str], dimensions: list[int], m
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table and write its files, or print the advice for an experiment."""
+    """Print the table and write its files, or print the advice for an experiment.
+
+    Raises:
+        UserError: a setting is not what the command takes.
+    """
     given = read_arguments(arguments, DEFAULTS, USAGE)
     dimensions, margin = parse_numbers("dimension", given["dimension"]), given["margin"]
     if margin is not None and (

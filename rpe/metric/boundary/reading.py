@@ -132,7 +132,11 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
 
 
 def check_values(values: Float[np.ndarray, "height width"], file: Path) -> None:
-    """Raise `UserError` if a value is NaN or outside [0, 1]."""
+    """Check that all values are in [0, 1], none of them NaN.
+
+    Raises:
+        UserError: a value is not.
+    """
     if np.isnan(values).any():
         raise UserError(
             f"prediction {file} must be in [0, 1], got NaN in {int(np.isnan(values).sum())} pixels."
@@ -144,7 +148,11 @@ def check_values(values: Float[np.ndarray, "height width"], file: Path) -> None:
 
 
 def read_png_map(file: Path) -> Float[np.ndarray, "height width"]:
-    """Read a grey PNG, scaled to [0, 1]."""
+    """Read a grey PNG, scaled to [0, 1].
+
+    Raises:
+        UserError: it is not grey, with 8 or 16 bits.
+    """
     with open_image(file) as image:
         check_single(image, file)
         if image.mode not in FULL_SCALE:
@@ -153,7 +161,11 @@ def read_png_map(file: Path) -> Float[np.ndarray, "height width"]:
 
 
 def read_npy_map(file: Path) -> np.ndarray:
-    """Read a map of floats or booleans."""
+    """Read a map of floats or booleans.
+
+    Raises:
+        UserError: it holds another type.
+    """
     values = np.load(file, allow_pickle=False)
     if values.dtype != bool and not np.issubdtype(values.dtype, np.floating):
         raise UserError(
@@ -163,7 +175,11 @@ def read_npy_map(file: Path) -> np.ndarray:
 
 
 def read_mat_map(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height width"]]:
-    """Read a map or segmentations."""
+    """Read a map or segmentations.
+
+    Raises:
+        UserError: it holds neither.
+    """
     content = read_variables(file, "prediction")
     if "segs" in content:
         return read_segmentations(content["segs"], file)
@@ -219,7 +235,11 @@ def read_segmentations(cell: Any, file: Path) -> list[Int64[np.ndarray, "height 
 
 
 def check_two_axes(values: np.ndarray, file: Path) -> np.ndarray:
-    """Return the values; raise `UserError` unless they have two axes."""
+    """Return the values, checked to have two axes.
+
+    Raises:
+        UserError: they have another number of axes.
+    """
     if values.ndim != 2:
         raise UserError(f"prediction {file} must have two axes, height and width, got {values.ndim}.")
     return values

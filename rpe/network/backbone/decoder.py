@@ -28,7 +28,11 @@ class Backbone(Protocol):
 
 
 def check_backbone_integer(name: str, value: object, least: int) -> None:
-    """Raise `UserError` unless the option is an integer >= `least`; YAML's `true` is refused too."""
+    """Check that the option is an integer >= `least`; YAML's `true` is refused too.
+
+    Raises:
+        UserError: it is not.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"backbone.{name} must be an integer >= {least}, got {value!r}.")
 

@@ -130,6 +130,9 @@ class Encoder(nn.Module):
         """Find the multiple of accepted image sizes, and the side of the tiles if only one size is accepted.
 
         `own` is the size for which the model was made.
+
+        Raises:
+            UserError: the model accepts no size, or no usable features.
         """
         least = math.lcm(*self.strides)
         for multiple in (least, 4 * least, math.ceil(own / least) * least):

@@ -73,6 +73,9 @@ def show_run(folder: Path, count: int, order: Path | None) -> tuple[list[Gallery
         count: the number of images.
         order: images.csv of an evaluation of this run; None is that of the validation split, else the data's
             order.
+
+    Raises:
+        UserError: the run has neither objects nor pictures.
     """
     name = read_yaml(run_folder(str(folder)) / "config.yaml").get("data", {}).get("name")
     validation = folder / "evaluation" / f"{name}-val" / "images.csv"
@@ -189,7 +192,11 @@ def show_prediction(folder: Path, count: int, order: Path | None) -> tuple[list[
 
 
 def read_objects(file: Path) -> dict[str, dict[int, Node]]:
-    """Read objects.csv by image and label; empty where it does not exist yet."""
+    """Read objects.csv by image and label; empty where it does not exist yet.
+
+    Raises:
+        UserError: it is not as predict.py wrote it.
+    """
     found: dict[str, dict[int, Node]] = {}
     if file.is_file():
         with file.open(newline="") as stream:
