@@ -83,10 +83,11 @@ def read_yaml(file: Path) -> Node:
         settings = yaml.load(file.read_text(), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{file} must be as train.py wrote it, got invalid YAML ({' '.join(str(error).split())})."
+            f"{file} must be as train.py wrote it, got invalid YAML ({' '.join(str(error).split())}). "
+            "Restore it."
         ) from error
     if not isinstance(settings, dict):
-        raise UserError(f"{file} must be as train.py wrote it, got no settings.")
+        raise UserError(f"{file} must be as train.py wrote it, got no settings. Restore it.")
     return settings
 
 

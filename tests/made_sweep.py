@@ -85,26 +85,29 @@ def failed(folder: Path) -> None:
 
 
 BREAKS = {
-    "empty json": (lambda folder: (folder / "metrics.json").write_text(""), "metrics.json is empty"),
+    "empty json": (
+        lambda folder: (folder / "metrics.json").write_text(""),
+        "metrics.json must be JSON, got an empty file",
+    ),
     "torn json": (
         lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": 0.'),
-        "metrics.json is not JSON",
+        "metrics.json must be JSON, got",
     ),
     "binary json": (
         lambda folder: (folder / "metrics.json").write_bytes(b"\x80\xff\x00"),
-        "metrics.json is not JSON",
+        "metrics.json must be JSON, got",
     ),
     "json list": (
         lambda folder: (folder / "metrics.json").write_text("[1]"),
-        "metrics.json holds no figures",
+        "metrics.json must hold metrics",
     ),
     "no figures": (
         lambda folder: (folder / "metrics.json").write_text('{"run": {}}'),
-        "metrics.json holds no figures",
+        "metrics.json must hold metrics",
     ),
     "text as figure": (
         lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": "x"}}'),
-        "AR@10 is 'x', not a number",
+        "AR@10 in metrics.json must be a number, got 'x'",
     ),
     "NaN figure": (
         lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": NaN}, "run": 3}'),

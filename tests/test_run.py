@@ -352,7 +352,7 @@ def test_missing_data_is_named_before_training(refused: Refused, tmp_path: Path,
     assert "nowhere. Set data.root" in refused(train.main, *coco, "data.root=nowhere")
     assert not (tmp_path / "refused").exists(), "nothing is left of a run that never began"
     (coco_folder / "annotations" / "instances_val2017.json").rename(tmp_path / "away.json")
-    assert "instances_val.json does not exist" in refused(train.main, *coco, f"data.root={coco_folder}")
+    assert "instances_val.json must exist, got none" in refused(train.main, *coco, f"data.root={coco_folder}")
 
 
 def test_an_image_that_fails_in_a_worker_is_still_one_line(
@@ -368,7 +368,7 @@ def test_an_image_that_fails_in_a_worker_is_still_one_line(
         "data.num_workers=1",
         "backbone.width=8",
     ]
-    assert "000000000002.png does not decode" in refused(
+    assert "000000000002.png must decode" in refused(
         train.main, *coco, f"hydra.run.dir={tmp_path / 'refused'}"
     )
 

@@ -59,6 +59,38 @@ def test_docstrings_begin_with_a_verb_or_a_noun(file: Path) -> None:
     assert not [lines[0] for lines in docstrings if lines and HEADS.match(lines[0])]
 
 
+FREE_ERRORS = {
+    "logger.wandb: {}": "wandb's own words",
+    "mask {}: {}": "becomes the cause in an error of `check_results`",
+    "mask {}: a negative run": "becomes the cause in an error of `check_results`",
+    "{} Or install {} (pip install 'rpe[imagenet]').": "adds a second remedy to an error",
+    "{} cannot be downloaded ({}).": "a failure of the network, which constrains no key",
+    "{} cannot be unpacked ({}: {})": "a failure of the archive, which constrains no key",
+}
+"""Beginnings of errors that do not have the form `<key> must be <constraint>, got <value>.`, and the reason."""
+
+
+def template_of(node: ast.expr) -> str:
+    """Return a text literal with {} for each value; "{}" for anything else."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template_of(part) for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "{}"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_user_errors_name_the_constraint_and_the_value(file: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    errors = [
+        template_of(call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "UserError" and call.args
+    ]
+    written = [
+        text for text in errors if re.search("[a-z]", text) and not text.startswith(tuple(FREE_ERRORS))
+    ]
+    assert not [text for text in written if not re.search(r"\bmust\b.*\bgot\b", text)]
+
+
 def walk_own(node: ast.AST) -> Iterator[ast.AST]:
     """Walk a function without the functions and classes inside it."""
     for child in ast.iter_child_nodes(node):

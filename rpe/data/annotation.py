@@ -54,7 +54,7 @@ def read_truth(file: Path) -> Truth:
     """
     if not file.is_file():
         raise UserError(
-            f"annotation file {file} does not exist. Set data.root or RPE_DATA_DIR to its folder."
+            f"annotation file {file} must exist, got none. Set data.root or RPE_DATA_DIR to its folder."
         )
     truth: Truth = read_json(file, f"annotation file {file}")
     if not isinstance(truth, dict):

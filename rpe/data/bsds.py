@@ -47,7 +47,7 @@ def read_annotations(file: Path) -> list[Annotation]:
     """
     if not file.is_file():
         raise UserError(
-            f"annotation file {file} does not exist. Set data.root or RPE_DATA_DIR to BSDS500's folder."
+            f"annotation file {file} must exist, got none. Set data.root or RPE_DATA_DIR to BSDS500's folder."
         )
     content = read_mat(file, "annotation file")
     if "groundTruth" not in content:
@@ -167,7 +167,8 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     absent = [truth for _, truth in files.values() if not truth.is_file()]
     if absent:
         raise UserError(
-            f"annotation file {absent[0]} does not exist ({len(absent)} such{name_similar_file(absent[0])}). "
+            f"annotation file {absent[0]} must exist, got none "
+            f"({len(absent)} such{name_similar_file(absent[0])}). "
             "Run python -m rpe.tools.download name=bsds"
         )
     return files
@@ -235,7 +236,7 @@ class BsdsImages:
         picture, truth = self.files[position]
         people = read_annotations(truth)
         size = (people[0].segments.shape[0], people[0].segments.shape[1])
-        image = read_image(picture, None, size, f"annotation file {truth} is").float() / 255
+        image = read_image(picture, None, size, f"annotation file {truth}").float() / 255
         if self.crop is not None:
             random = make_generator(self.seed, 1, epoch, position)
             view = View.draw(size, self.crop, self.scales, self.rotation, self.flip, random)

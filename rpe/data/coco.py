@@ -95,7 +95,7 @@ class CocoImages:
         """
         if not self.folder.is_dir():
             raise UserError(
-                f"image folder {self.folder} does not exist. "
+                f"image folder {self.folder} must exist, got none. "
                 "Set data.root or RPE_DATA_DIR to the dataset's folder."
             )
         self.annotations.names = match_file_spelling(self.folder, self.annotations.names)
@@ -105,7 +105,8 @@ class CocoImages:
         if absent:
             first = self.folder / absent[0]
             raise UserError(
-                f"image {first} is annotated but absent ({len(absent)} such{name_similar_file(first)}). "
+                f"image {first} must exist, as it is annotated, got none "
+                f"({len(absent)} such{name_similar_file(first)}). "
                 f"Remove it from {self.file.name}, or complete the data "
                 "(COCO's own: python -m rpe.tools.download name=coco)."
             )

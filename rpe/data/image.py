@@ -88,7 +88,7 @@ class Header(NamedTuple):
         """Return whether annotations of this size fit the stored pixels and the upright ones."""
         return self.orientation > 1 and self.upright == self.stored
 
-    def turn(self, path: Path, size: tuple[int, int] | None, annotated: str = "annotated as") -> int:
+    def turn(self, path: Path, size: tuple[int, int] | None, annotated: str = "annotated") -> int:
         """Return the EXIF orientation to undo, so that the image has the annotated size.
 
         Viewers and labelling tools show images upright, so upright is preferred if the size allows it.
@@ -112,8 +112,8 @@ class Header(NamedTuple):
             else ""
         )
         raise UserError(
-            f"image {path} is {height} x {width}{exif}, but {annotated} {size[0]} x {size[1]} (height x "
-            "width). Take image and annotation of one size."
+            f"image {path} must be {size[0]} x {size[1]} (height x width) as {annotated}, "
+            f"got {height} x {width}{exif}. Take image and annotation of one size."
         )
 
 
@@ -142,7 +142,7 @@ def read_image(
     path: Path,
     percentiles: tuple[float, float] | None = None,
     size: tuple[int, int] | None = None,
-    annotated: str = "annotated as",
+    annotated: str = "annotated",
 ) -> UInt8[Tensor, "3 height width"]:
     """Return an image file as upright RGB. Datasets and predictions share this reader.
 

@@ -49,7 +49,7 @@ def read_mat(file: Path, what: str) -> dict[str, Any]:
     except Exception as error:  # scipy's parsing and zlib raise errors of many kinds
         reason = str(error).splitlines()[0] if str(error) else ""
         raise UserError(
-            f"{what} {file} does not decode as a MATLAB file ({type(error).__name__}: {reason}). "
+            f"{what} {file} must decode as a MATLAB file, got {type(error).__name__}: {reason}. "
             "Download or save it anew."
         ) from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}

@@ -51,18 +51,18 @@ def decoding(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise UserError(f"image {path} does not exist. Complete the download.") from error
+        raise UserError(f"image {path} must exist, got none. Complete the download.") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"image {path} is too large ({error}). Cut it into smaller images.") from error
+        raise UserError(f"image {path} must be smaller, got {error}. Cut it into smaller images.") from error
     except Exception as error:
         reason = str(error).splitlines()[0].replace(str(path), "") if str(error) else ""
         if "imagecodecs" in reason:
             raise UserError(
-                f"image {path} needs a decoder ({reason}). "
+                f"image {path} must have a decoder, got none ({reason}). "
                 "Run pip install imagecodecs, or save it uncompressed."
             ) from error
         raise UserError(
-            f"image {path} does not decode ({type(error).__name__}: {reason}). Replace or remove it."
+            f"image {path} must decode, got {type(error).__name__}: {reason}. Replace or remove it."
         ) from error
 
 
@@ -106,8 +106,8 @@ def check_page(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
     bound = Image.MAX_IMAGE_PIXELS
     if bound is not None and page.imagelength * page.imagewidth > 2 * bound:
         raise UserError(
-            f"image {path} is too large ({page.imagelength} x {page.imagewidth} pixels). "
-            "Cut it into smaller images."
+            f"image {path} must have at most {2 * bound:,} pixels, got {page.imagelength} x "
+            f"{page.imagewidth}. Cut it into smaller images."
         )
     if not 0 < page.imagelength * page.imagewidth < MAX_COMPRESSION * path.stat().st_size:
         raise UserError(

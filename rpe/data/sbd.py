@@ -86,7 +86,7 @@ def read_fields(file: Path, name: str, *wanted: str) -> list[Any]:
     """
     if not file.is_file():
         raise UserError(
-            f"{file} does not exist, but SBD's train.txt or val.txt lists it{name_similar_file(file)}. "
+            f"{file} must exist, as SBD's train.txt or val.txt lists it, got none{name_similar_file(file)}. "
             "Run python -m rpe.tools.download name=sbd"
         )
     content = read_mat(file, "annotation file")

@@ -31,7 +31,7 @@ def read_names(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise UserError(
-            f"split file {file} does not exist. Complete the download (python -m rpe.tools.download)."
+            f"split file {file} must exist, got none. Complete the download (python -m rpe.tools.download)."
         )
     names = file.read_text().split()
     wrong = [name for name in names if not re.fullmatch(r"\d{4}_\d{6}", name)]
@@ -127,7 +127,7 @@ class VocImages:
                 if not file.is_file():
                     name, part = self.names[position].decode(), "sbd" if file.suffix == ".mat" else "voc"
                     raise UserError(
-                        f"{file} does not exist, but {name} is listed for {self.split}"
+                        f"{file} must exist, as {name} is listed for {self.split}, got none"
                         f"{name_similar_file(file)}. Run python -m rpe.tools.download name={part}"
                     )
         foreign = [position for position in range(len(self)) if not self.is_own[position]]
@@ -153,7 +153,7 @@ class VocImages:
 
     def read_image(self, position: int, size: tuple[int, int] | None = None) -> tv_tensors.Image:
         """Return uint8 `[3, height, width]`, oriented as masks of `size` (height, width); None: upright."""
-        return tv_tensors.Image(read_image(self.files(position)[0], None, size, "its masks are"))
+        return tv_tensors.Image(read_image(self.files(position)[0], None, size, "its masks"))
 
     def __getitem__(self, index: int) -> Sample:
         epoch, position = divmod(index, len(self))

@@ -134,4 +134,4 @@ def format_size(pixels: np.ndarray) -> str:
 def check_headers(picture: Path, mask: Path) -> None:
     """Check that a mask has a palette and its image's size. Only headers are read."""
     with open_mask(mask) as indices:
-        read_header(picture).turn(picture, (indices.height, indices.width), f"its mask {mask} is")
+        read_header(picture).turn(picture, (indices.height, indices.width), f"its mask {mask}")

@@ -108,7 +108,7 @@ def fit_calibration(
     """
     if len(np.unique(scores)) < 2:
         raise UserError(
-            f"calibration needs masks of 2 or more different scores, got {len(np.unique(scores))}. "
+            f"scores of masks must have 2 or more different values, got {len(np.unique(scores))}. "
             "Calibrate on more images."
         )
     from sklearn.isotonic import IsotonicRegression  # a second to import, and a prediction needs none

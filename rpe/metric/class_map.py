@@ -46,7 +46,7 @@ def find_maps(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
     if missing:
         other = name_similar_file(missing[0])
         raise UserError(
-            f"class map {missing[0]} is missing ({len(missing)} such{other}). "
+            f"class map {missing[0]} must exist, got none ({len(missing)} such{other}). "
             "Add one for every image of the split, or restrict names."
         )
     return files
@@ -74,7 +74,7 @@ def read_class_map(file: Path, size: tuple[int, int], classes: int) -> Int64[np.
     if values.shape != size:
         raise UserError(
             f"class map {file} must be {size[0]} x {size[1]} (height x width) as its image, "
-            f"got {values.shape[0]} x {values.shape[1]}."
+            f"got {values.shape[0]} x {values.shape[1]}. Resize it without interpolation."
         )
     if values.max() > classes:
         raise UserError(

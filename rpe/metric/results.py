@@ -149,7 +149,7 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     if mask["size"] != sizes[image] or not all(type(length) is int for length in mask["size"]):
         raise UserError(
             f"segmentation.size of result {row} must be {sizes[image]}, the size of image {image}, "
-            f"got {mask['size']}."
+            f"got {mask['size']}. Encode the mask at that size."
         )
 
 
@@ -196,7 +196,7 @@ def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> MaskRuns:
         row = rows[int(number)]
         raise UserError(
             f"segmentation.counts of result {row} (image {results[row]['image_id']}) must be a valid "
-            f"run-length code, got {found}."
+            f"run-length code, got {found}. Encode the mask anew."
         ) from None
     wanted = np.array([math.prod(results[row]["segmentation"]["size"]) for row in rows], dtype=np.int64)
     wrong = np.nonzero(masks.pixels != wanted)[0]
@@ -204,7 +204,8 @@ def read_masks(results: list[dict[str, Any]], rows: Sequence[int]) -> MaskRuns:
         row = rows[int(wrong[0])]
         raise UserError(
             f"segmentation.counts of result {row} (image {results[row]['image_id']}) must add up to "
-            f"{wanted[wrong[0]]} pixels, those of its image, got {masks.pixels[wrong[0]]}."
+            f"{wanted[wrong[0]]} pixels, those of its image, got {masks.pixels[wrong[0]]}. "
+            "Encode the mask anew."
         )
     return masks
 
@@ -221,7 +222,7 @@ def compress_counts(row: int, mask: dict[str, Any]) -> str:
     if not are_run_lengths(counts) or sum(counts) != math.prod(mask["size"]):
         raise UserError(
             f"segmentation.counts of result {row} must be integers >= 0 that add up to "
-            f"{math.prod(mask['size'])} pixels, got {as_json(counts)}."
+            f"{math.prod(mask['size'])} pixels, got {as_json(counts)}. Encode the mask anew."
         )
     text: str = compress(mask, mask["size"])["counts"]
     return text

@@ -127,15 +127,15 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
     changed = [override.split("=")[0] for override in HydraConfig.get().overrides.task]
     if "score_threshold" in changed:
         raise UserError(
-            "score_threshold applies to predictions= only. Set proposal.score_threshold for a run."
+            "score_threshold must be given with predictions= only, got run=. Set proposal.score_threshold."
         )
     if "thresholds" in changed:
         raise UserError(
-            "thresholds applies to predictions= only: a run's maps are counted at the official 99. "
+            "thresholds must be given with predictions= only, got run=, counted at the official 99. "
             "Score the maps that it writes: predictions=<maps>."
         )
     if any(key.split(".")[0] == "task" for key in changed):
-        raise UserError("task must be that of the run. Remove task= beside run=.")
+        raise UserError("task must be that of the run, got another beside run=. Remove task=.")
     run = override_run(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = build_trainer(run, folder, [], [])

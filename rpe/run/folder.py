@@ -52,7 +52,8 @@ def read_checkpoint(file: Path) -> Node:
             raise TypeError("no weights")
     except Exception as error:  # unpickling garbage raises anything
         raise UserError(
-            f"checkpoint must be one that train.py wrote, got {file} ({type(error).__name__})."
+            f"checkpoint must be one that train.py wrote, got {file} ({type(error).__name__}). "
+            "Choose another."
         ) from error
     return with_todays_weights(dict(content))
 

@@ -61,11 +61,11 @@ def predict(config: DictConfig) -> dict[str, float]:
     """
     started = time.monotonic()
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise UserError("predict must be without -m: it takes one run. Remove -m.")
+        raise UserError("predict must take one run, got -m. Remove -m.")
     if config.run is None or config.images is None:
         raise UserError(
-            "run and images must be given. Add run=<run folder, such as weights/nuclei> "
-            "and images=<file, folder or pattern>."
+            f"run and images must be given, got run={config.run} images={config.images}. "
+            "Add run=<run folder, such as weights/nuclei> and images=<file, folder or pattern>."
         )
     check_count("batch", config.batch, 1, "it is the number of tiles that the network sees at once")
     check_count("overlap", config.overlap, 0, "it is a number of pixels")

@@ -60,7 +60,7 @@ class PredictionWriter:
                 ]
                 raise UserError(
                     f"output must be another folder, got {folder}: "
-                    f"its prediction has other {' and '.join(differing)}."
+                    f"its prediction has other {' and '.join(differing)}. Name a new one."
                 )
         for part in ("objects", "overlays"):
             (folder / part).mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,10 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
         if name not in parameters and not takes_any:
             known = [key for key in options if key in parameters]
             options_of_target = list(known or parameters)
-            remedy = f"{', '.join(options_of_target)}, got {name}{did_you_mean(name, options_of_target)}"
-            raise UserError(f"{where} must have options of {remedy}")
+            raise UserError(
+                f"{where} must have options of {', '.join(options_of_target)}, "
+                f"got {name}{did_you_mean(name, options_of_target)}"
+            )
         if isinstance(value, dict) and isinstance(value.get("_target_"), str):
             check_options(get_object(value["_target_"]), value, f"{where}.{name}")
         elif name in hints and not matches_type(value, hints[name]):

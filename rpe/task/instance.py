@@ -92,7 +92,7 @@ class InstanceTask(Task):
         head = model.objectness
         if isinstance(head, Classifier) != isinstance(loss, SemanticLoss):
             raise UserError(
-                f"head {type(head).__name__} and loss {type(loss).__name__} do not fit. "
+                f"head and loss must fit, got {type(head).__name__} and {type(loss).__name__}. "
                 "head=semantic needs loss=semantic."
             )
         self.groups = loss.pairwise.weight > 0

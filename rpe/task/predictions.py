@@ -59,7 +59,7 @@ def refuse_thresholds(scoring: Scoring) -> None:
     """
     if scoring.thresholds is not None:
         raise UserError(
-            f"thresholds applies to boundary maps only, got {scoring.thresholds}. "
+            f"thresholds must be given for boundary maps only, got {scoring.thresholds}. "
             "Remove it, or set task=boundary."
         )
 
@@ -124,7 +124,7 @@ def assign_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
     if check_numbering(of_name, ids) and not all(named):
         raise UserError(
             f"result {named.index(False)} must have a file_name, as the image_ids of other rows are not "
-            "the truth's. Name the file in every row."
+            "the truth's, got none. Name the file in every row."
         )
     return [
         {**result, "image_id": of_name[result["file_name"]]} if has else result
@@ -164,10 +164,10 @@ def check_numbering(of_name: dict[str, int], ids: dict[str, Any]) -> bool:
         return False
     numbered = [ids[name] for name in sorted(ids, key=normal_name)]
     here, there = as_json(ids[other[0]]), of_name[other[0]]
-    first_other = f"{other[0]!r} has image_id {here} in the predictions, {there} in the truth"
+    first_other = f"{other[0]!r} with image_id {here} in the predictions, {there} in the truth"
     if not all(map(is_id, numbered)) or numbered != sorted(numbered):
         raise UserError(
-            f"image_id must be the truth's id of file_name, but {first_other}. "
+            f"image_id must be the truth's id of file_name, got {first_other}. "
             "Remove image_id from all rows to match by name, or remove file_name."
         )
     note(f"predictions number their images otherwise than the truth ({first_other}), so file_name decides")

@@ -207,7 +207,9 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
         refused = find_fault(archive, file)
         if refused is None:
             return file
-        raise UserError(f"{file} must be the official archive, but {refused}. Remove it to download it.")
+        raise UserError(
+            f"{file} must be the official archive, got another: {refused}. Remove it to download it."
+        )
     reasons: list[str] = []
     for url in archive.urls:
         try:
@@ -354,7 +356,7 @@ def unpack_archive(archive: Archive, file: Path, root: Path) -> None:
     wanting = [path for path in archive.holds if not (beside / path).exists() and not (root / path).exists()]
     if wanting:
         shutil.rmtree(beside)
-        raise UserError(f"{file} must hold {wanting[0]}: it is another archive of that name.")
+        raise UserError(f"{file} must hold {wanting[0]}, got another archive of that name. Remove it.")
     merge_folders(beside, root)
     shutil.rmtree(beside)
 

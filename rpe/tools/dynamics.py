@@ -102,7 +102,10 @@ def compute_motions(values: dict[str, Any]) -> Drawn:
     """
     trained = load_run(values["run"])
     if not isinstance(trained.task, InstanceTask):
-        raise UserError(f"run must group pixels into objects, got {values['run']}, which detects boundaries.")
+        raise UserError(
+            f"run must group pixels into objects, got {values['run']}, which detects boundaries. "
+            "Choose another."
+        )
     model = trained.task.model
     dataset = build_data(trained.config).dataset(str(values["split"]))
     assert isinstance(dataset, SplitDataset)

@@ -43,9 +43,10 @@ def main(arguments: list[str]) -> None:
             weights.
     """
     options = read_arguments(arguments, {"run": None, "output": None, "command": None}, USAGE)
-    if None in options.values():
+    if missing := [key for key, value in options.items() if value is None]:
         raise UserError(
-            "run, output and command must be given. Add run=<run folder>, "
+            f"run, output and command must be given, got no {', '.join(missing)}. "
+            "Add run=<run folder>, "
             "output=<folder, such as weights/nuclei> and command='python train.py ...' of the training."
         )
     run, output = Path(str(options["run"])), Path(str(options["output"]))

@@ -272,7 +272,7 @@ def test_images_with_other_suffixes_are_named(root: Path, capsys: pytest.Capture
         split_files(root, "val")
     truth = root / "groundTruth" / "test" / "3001.mat"
     truth.rename(truth.with_suffix(".MAT"))
-    with pytest.raises(UserError, match="3001.mat does not exist .1 such; there is 3001.MAT."):
+    with pytest.raises(UserError, match="3001.mat must exist, got none .1 such; there is 3001.MAT."):
         split_files(root, "test")
 
 

@@ -232,10 +232,12 @@ def test_missing_files_are_named(coco_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.root must be a folder, got .*nowhere. Set data.root"):
         make_coco(tmp_path / "nowhere").dataset("train")
     (coco_folder / "train2017" / "000000000002.png").unlink()
-    with pytest.raises(UserError, match=r"image .*000000000002.png is annotated but absent \(1 such\)"):
+    with pytest.raises(
+        UserError, match=r"image .*000000000002.png must exist, as it is annotated, got none \(1 such\)"
+    ):
         make_coco(coco_folder).dataset("train")
     (coco_folder / "annotations" / "instances_val2017.json").unlink()
-    with pytest.raises(UserError, match=r"annotation file .*instances_val.json does not exist"):
+    with pytest.raises(UserError, match=r"annotation file .*instances_val.json must exist, got none"):
         make_coco(coco_folder).dataset("val")
 
 
@@ -262,13 +264,13 @@ def test_images_that_do_not_decode_or_have_another_size(coco_folder: Path) -> No
     file = coco_folder / "train2017" / "000000000001.png"
     good = file.read_bytes()
     file.write_bytes(b"")
-    with pytest.raises(UserError, match=r"000000000001.png does not decode"):
+    with pytest.raises(UserError, match=r"000000000001.png must decode"):
         make_coco(coco_folder).dataset("train")
     file.write_bytes(good[: len(good) // 2])
-    with pytest.raises(UserError, match=r"000000000001.png does not decode"):
+    with pytest.raises(UserError, match=r"000000000001.png must decode"):
         make_coco(coco_folder).dataset("train")[0]
     Image.new("RGB", (10, 10)).save(file)
-    with pytest.raises(UserError, match=r"is 10 x 10, but annotated as 48 x 64"):
+    with pytest.raises(UserError, match=r"must be 48 x 64 .height x width. as annotated, got 10 x 10"):
         make_coco(coco_folder).dataset("train")
 
 
@@ -444,5 +446,5 @@ def test_pages_and_suffixes_are_named_before_training(coco_folder: Path) -> None
     with pytest.raises(UserError, match="must have one page, got 2 pages. Save them as separate files"):
         make_coco(coco_folder).dataset("val")
     file.rename(file.with_suffix(".tif"))
-    with pytest.raises(UserError, match=rf"is annotated but absent .1 such; there is {file.stem}.tif."):
+    with pytest.raises(UserError, match=rf"must exist, .* got none .1 such; there is {file.stem}.tif."):
         make_coco(coco_folder).dataset("val")

@@ -208,7 +208,7 @@ def test_foreground_masks_are_no_label_maps(tmp_path: Path) -> None:
 def test_sizes_that_differ_are_refused(tmp_path: Path) -> None:
     write_flat(tmp_path, 4)
     save(tmp_path / "1.png", np.zeros((24, 20), dtype=np.uint8))
-    with pytest.raises(UserError, match=r"1.png is 24 x 20, but annotated as 20 x 24"):
+    with pytest.raises(UserError, match=r"1.png must be 20 x 24 .height x width. as annotated, got 24 x 20"):
         for split in ("train", "val", "test"):
             make_folder(tmp_path).dataset(split)
 

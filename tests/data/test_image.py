@@ -33,14 +33,14 @@ def test_truncated_absent_and_no_image(tmp_path: Path, suffix: str) -> None:
     assert decode(open_image(file), file).shape == (40, 50, 3) and read_image(file).shape == (3, 40, 50)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=rf"a.{suffix} does not decode"):
+    with pytest.raises(UserError, match=rf"a.{suffix} must decode"):
         read_image(file)
     for content in (b"", b"text"):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=rf"a.{suffix} does not decode"):
+        with pytest.raises(UserError, match=rf"a.{suffix} must decode"):
             open_image(file)
     for read in (open_image, read_image, read_header):
-        with pytest.raises(UserError, match="b.png does not exist"):
+        with pytest.raises(UserError, match="b.png must exist, got none"):
             read(tmp_path / "b.png")
 
 
@@ -146,7 +146,7 @@ def test_all_orientations_are_turned_as_pillow_turns_them_and_as_the_annotated_s
         )
         with pytest.raises(
             UserError,
-            match=rf"a.{form} is 6 x 9 .9 x 6 when its EXIF orientation {orientation} is applied., but annotated as 5 x 9",
+            match=rf"a.{form} must be 5 x 9 .* as annotated, got 6 x 9 .9 x 6 when its EXIF orientation {orientation} is",
         ):
             read_image(file, None, (5, 9))
 
@@ -208,7 +208,7 @@ def test_a_text_that_unpacks_without_end_is_a_broken_image(tmp_path: Path) -> No
     text, file = PngInfo(), tmp_path / "bomb.png"
     text.add_text("comment", "a" * 3_000_000, zip=True)
     Image.new("RGB", (4, 4)).save(file, pnginfo=text)
-    with pytest.raises(UserError, match="bomb.png does not decode"):
+    with pytest.raises(UserError, match="bomb.png must decode"):
         read_image(file)
 
 
@@ -232,7 +232,7 @@ def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
 def test_any_size_is_read_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     Image.new("L", (30, 30)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="is too large"):
+    with pytest.raises(UserError, match="must be smaller, got"):
         open_image(tmp_path / "a.png")
     with lift_pixel_limit(), open_image(tmp_path / "a.png") as image:
         assert image.size == (30, 30)

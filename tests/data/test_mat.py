@@ -30,5 +30,5 @@ def test_version_7_3_is_named(tmp_path: Path, begins: bytes) -> None:
 @pytest.mark.parametrize("content", [b"", b"text that is long enough for a header" * 9, bytes(200)])
 def test_others_do_not_decode(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mat").write_bytes(content)
-    with pytest.raises(UserError, match="map .*a.mat does not decode as a MATLAB file"):
+    with pytest.raises(UserError, match="map .*a.mat must decode as a MATLAB file"):
         read_mat(tmp_path / "a.mat", "map")

@@ -67,7 +67,7 @@ def test_absent_truncated_and_other_files(folder: Path, part: str) -> None:
         with pytest.raises(UserError, match=rf"{part}/2008_000005.mat"):
             read_sbd(folder, NAME)
     file.unlink()
-    with pytest.raises(UserError, match=rf"{part}/2008_000005.mat does not exist, but SBD's"):
+    with pytest.raises(UserError, match=rf"{part}/2008_000005.mat must exist, as SBD's"):
         read_sbd(folder, NAME)
 
 

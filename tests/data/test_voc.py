@@ -144,7 +144,7 @@ def test_the_truth_needs_no_photographs(root: Path) -> None:
     shutil.rmtree(root / "benchmark_RELEASE/dataset/img")
     assert [make_voc(root, use_sbd=True).truth(split) for split in ("train", "val")] == wanted
     voc_file(root, "SegmentationObject").unlink()
-    with pytest.raises(UserError, match="SegmentationObject/2007_000001.png does not exist"):
+    with pytest.raises(UserError, match="SegmentationObject/2007_000001.png must exist"):
         make_voc(root).truth("train")
 
 
@@ -241,14 +241,14 @@ def test_files_that_are_absent_or_truncated(root: Path, folder: str) -> None:
     file = voc_file(root, folder)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * 0.7)])
-    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ does not decode"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ must decode"):
         make_voc(root).dataset("train")[0]
     file.write_bytes(b"")
-    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ does not decode"):
+    with pytest.raises(UserError, match=rf"{folder}/2007_000001.\w+ must decode"):
         make_voc(root).dataset("train")
     file.unlink()
     with pytest.raises(
-        UserError, match=rf"{folder}/2007_000001.\w+ does not exist, but 2007_000001 is listed for train"
+        UserError, match=rf"{folder}/2007_000001.\w+ must exist, as 2007_000001 is listed for train"
     ):
         make_voc(root).dataset("train")
 
@@ -270,7 +270,8 @@ def test_masks_that_are_no_masks(root: Path, folder: str) -> None:
         make_voc(root).dataset("train")[0]
     write_palette(file, indices[:-4])
     with pytest.raises(
-        UserError, match=rf"2007_000001.jpg is 60 x 80, but its mask .*{folder}/2007_000001.png is 56 x 80"
+        UserError,
+        match=rf"2007_000001.jpg must be 56 x 80 .* its mask .*{folder}/2007_000001.png, got 60 x 80",
     ):
         make_voc(root).dataset("train")
 
@@ -337,7 +338,9 @@ def test_sbd_masks_of_another_size_or_class(root: Path) -> None:
     folder, place = root / "benchmark_RELEASE/dataset", AUGMENTED.index("2008_000005")
     _, objects, classes = maps_of(5)
     write_mat(folder, "2008_000005", objects[:-2], classes[:-2], [15, 7, 15])
-    with pytest.raises(UserError, match=r"image .*2008_000005.jpg is 64 x 80, but its masks are 62 x 80"):
+    with pytest.raises(
+        UserError, match=r"image .*2008_000005.jpg must be 62 x 80 .* as its masks, got 64 x 80"
+    ):
         make_voc(root, use_sbd=True).dataset("train")[place]
     write_mat(folder, "2008_000005", objects, classes, [15, 21, 15])
     with pytest.raises(UserError, match="SBD's 2008_000005: object 2 must have a class from 1 to 20, got 21"):
@@ -346,7 +349,7 @@ def test_sbd_masks_of_another_size_or_class(root: Path) -> None:
     with pytest.raises(UserError, match="SBD's 2008_000005: object and class mask must agree"):
         make_voc(root, use_sbd=True).dataset("train")[place]
     (folder / "inst" / "2008_000005.mat").unlink()
-    with pytest.raises(UserError, match="inst/2008_000005.mat does not exist"):
+    with pytest.raises(UserError, match="inst/2008_000005.mat must exist"):
         make_voc(root, use_sbd=True).dataset("train")
 
 
@@ -378,13 +381,13 @@ def test_split_files(root: Path) -> None:
         (["2007_000001", "2007_000001"], "must list each name once, got 2007_000001 twice"),
         ([], "must list names such as 2008_000215, got nothing"),
         (["dog"], "must list names such as 2008_000215, got 'dog'"),
-        (["2007_000009"], "JPEGImages/2007_000009.jpg does not exist, but 2007_000009 is listed"),
+        (["2007_000009"], "JPEGImages/2007_000009.jpg must exist, as 2007_000009 is listed"),
     ):
         write_list(file, lines)
         with pytest.raises(UserError, match=message):
             make_voc(root).dataset("train")
     file.unlink()
-    with pytest.raises(UserError, match=r"split file .*train.txt does not exist"):
+    with pytest.raises(UserError, match=r"split file .*train.txt must exist, got none"):
         make_voc(root).dataset("train")
 
 

@@ -99,5 +99,5 @@ def test_the_fit_never_falls_and_finds_a_map_that_is_known() -> None:
         reliability(values, ious).calibration_error() for values in (scores, np.interp(scores, *knots))
     )
     assert raw is not None and mapped is not None and raw > 0.1 and mapped < 0.01
-    with pytest.raises(UserError, match="calibration needs masks of 2 or more different scores, got 1"):
+    with pytest.raises(UserError, match="scores of masks must have 2 or more different values, got 1"):
         fit_calibration(np.full(5, 0.5), np.zeros(5))

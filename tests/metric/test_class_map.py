@@ -37,10 +37,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="colours.png must be an 8-bit palette or grey image, got mode RGB"):
         read_class_map(tmp_path / "colours.png", (7, 9), 20)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UserError, match="text.png does not decode"):
+    with pytest.raises(UserError, match="text.png must decode"):
         read_class_map(tmp_path / "text.png", (7, 9), 20)
     assert find_maps(tmp_path, {3: "far"}) == {3: tmp_path / "far.png"}
-    with pytest.raises(UserError, match="a.png is missing .2 such."):
+    with pytest.raises(UserError, match="a.png must exist, got none .2 such."):
         find_maps(tmp_path, {3: "far", 4: "a", 5: "b"})
 
 
@@ -76,5 +76,5 @@ def test_a_palette_that_is_not_vocs_is_told_once_a_folder(
 
 def test_a_map_with_another_suffix_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tif").touch()
-    with pytest.raises(UserError, match="a.png is missing .1 such; there is a.tif."):
+    with pytest.raises(UserError, match="a.png must exist, got none .1 such; there is a.tif."):
         find_maps(tmp_path, {1: "a"})

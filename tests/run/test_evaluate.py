@@ -35,10 +35,11 @@ def stop(*_: object) -> None:
 def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "task must be that of the run" in refused(evaluate.main, f"run={run}", "task=instance")
     assert "names must be null beside run=" in refused(evaluate.main, f"run={run}", "names=[1]")
-    assert "score_threshold applies to predictions= only. Set proposal.score_threshold" in refused(
-        evaluate.main, f"run={run}", "score_threshold=0.1"
+    assert (
+        "score_threshold must be given with predictions= only, got run=. Set proposal.score_threshold"
+        in refused(evaluate.main, f"run={run}", "score_threshold=0.1")
     )
-    assert "thresholds applies to predictions= only: a run's maps are counted at the official 99" in refused(
+    assert "thresholds must be given with predictions= only, got run=, counted at the official 99" in refused(
         evaluate.main, f"run={run}", "thresholds=5"
     )
     assert "backend must be one of own, faster, pycocotools, got fast" in refused(

@@ -34,6 +34,6 @@ def test_user_errors_are_explained_and_bugs_are_not() -> None:
 
 def test_additions_of_a_worker_are_removed() -> None:
     wrapped = UserError(
-        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.errors.UserError: image x does not decode\n"
+        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.errors.UserError: image x must decode\n"
     )
-    assert summarize_error(wrapped) == "image x does not decode"
+    assert summarize_error(wrapped) == "image x must decode"

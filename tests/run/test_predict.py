@@ -184,10 +184,10 @@ def test_every_file_has_its_answer_or_its_named_error(
     )
     assert "error: 6 of 16 images failed, all others are done" in said and "Traceback" not in said
     for name, reason in {
-        "text.jpg": "does not decode",
-        "empty.png": "does not decode",
-        "cut.png": "does not decode",
-        "bomb.png": "does not decode",
+        "text.jpg": "must decode",
+        "empty.png": "must decode",
+        "cut.png": "must decode",
+        "bomb.png": "must decode",
         "pages.tiff": "must have one page, got 2 pages",
         "float.tiff": "must have integers of 8 or 16 bits",
     }.items():
@@ -300,7 +300,7 @@ def test_a_large_image_is_cut_and_the_batch_changes_nothing(
 
 def test_slips(run: Path, refused: Refused, tmp_path: Path) -> None:
     named = [f"run={run / 'run'}", f"output={tmp_path / 'out'}"]
-    assert "run and images must be given. Add run=" in refused(predict.main, f"run={run / 'run'}")
+    assert "images=None. Add run=" in refused(predict.main, f"run={run / 'run'}")
     assert "Name a file, a folder of images" in refused(predict.main, *named, f"images={tmp_path}/*.none")
     image = f"images={run / 'val'}"
     assert "device must be cpu, cuda or auto, got tpu" in refused(predict.main, *named, image, "device=tpu")

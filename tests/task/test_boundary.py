@@ -154,7 +154,7 @@ def test_mistakes_are_refused(root: Path, refused: Callable[..., str], tmp_path:
         f"data.root={root}",
         "split=test",
     )
-    assert "3000.png (or .npy, .mat) is missing" in missing
+    assert "3000.png (or .npy, .mat) must exist" in missing
     unknown = refused(
         evaluate.main,
         "task=boundary",

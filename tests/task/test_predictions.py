@@ -91,17 +91,17 @@ def test_rows_with_a_file_name_belong_to_that_file(
         (
             ("a.png", "b.png"),
             named(("b.png", 1), ("a.png", 2)),
-            "image_id must be the truth's id of file_name, but 'b.png' has image_id 1 in the pred.* 2 in",
+            "image_id must be the truth's id of file_name, got 'b.png' with image_id 1 in the pred.* 2 in",
         ),
         (
             ("a.png", "b.png", "c.png"),
             named(("c.png", 1), ("b.png", 2)),
-            "must be the truth's id of file_name, but 'c.png' has image_id 1",
+            "must be the truth's id of file_name, got 'c.png' with image_id 1",
         ),
         (
             ("a.png", "b.png"),
             named(("a.png", "x"), ("b.png", 2)),
-            "but 'a.png' has image_id \"x\" in the predictions, 1 in",
+            "got 'a.png' with image_id \"x\" in the predictions, 1 in",
         ),
         (
             ("a.png", "b.png"),
@@ -137,7 +137,7 @@ def test_rows_with_a_file_name_belong_to_that_file(
         (
             ("a.png", "b.png"),
             named(("b.png", 1), (None, 2)),
-            "result 1 must have a file_name, as the image_ids of other rows are not the truth's",
+            "result 1 must have a file_name, as the image_ids of other rows are not the truth's, got none",
         ),
         (("x/1.png",), named(("z/1.png", 1)), "must be an image of the truth, got 'z/1.png'"),
     ],
@@ -155,7 +155,7 @@ def test_another_numbering_is_noted_once(capsys: pytest.CaptureFixture[str]) -> 
         assign_truth_ids(named(("a.png", 1), ("b.png", 2)), truth_of("c.png", "a.png", "b.png"))
     assert (
         capsys.readouterr().err.count(
-            "note: predictions number their images otherwise than the truth ('a.png' has image_id 1 in the predictions, 2 in"
+            "note: predictions number their images otherwise than the truth ('a.png' with image_id 1 in the predictions, 2 in"
         )
         == 1
     )

@@ -258,7 +258,7 @@ def test_class_maps_have_the_metrics_of_the_run_that_wrote_them(
         "task=semantic",
         f"hydra.run.dir={tmp_path / 'x'}",
     )
-    assert "val-3.png is missing (1 such)" in line
+    assert "val-3.png must exist, got none (1 such)" in line
 
 
 def test_a_run_is_not_examined_on_other_classes(
@@ -281,9 +281,9 @@ def test_a_run_is_not_examined_on_other_classes(
         ),
         (
             ["experiment=digits", "task=semantic", "loss=semantic"],
-            "head Objectness and loss SemanticLoss do not fit. head=semantic needs loss=semantic",
+            "head and loss must fit, got Objectness and SemanticLoss. head=semantic needs loss=semantic",
         ),
-        (["experiment=digits", "head=semantic"], "head Classifier and loss InstanceLoss do not fit"),
+        (["experiment=digits", "head=semantic"], "head and loss must fit, got Classifier and InstanceLoss"),
         (
             ["experiment=digits_semantic", "head.classes=7"],
             "head.classes must be the data's 10 categories (0, 1, 2, 3, 4 ..), got 7. Set head.classes=10",

@@ -86,7 +86,7 @@ def find_predictions(folder: Path, names: Sequence[str]) -> dict[str, Path]:
         if not there:
             other = name_similar_file(folder / f"{name}.png")
             raise UserError(
-                f"prediction {folder / name}.png (or .npy, .mat) is missing{other}. "
+                f"prediction {folder / name}.png (or .npy, .mat) must exist, got none{other}. "
                 "Add one for every image of the split, or restrict names."
             )
         if len(there) > 1:
@@ -114,7 +114,7 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
         raise
     except Exception as error:  # broken files raise errors of any type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"prediction {file} does not decode ({reason})") from error
+        raise UserError(f"prediction {file} must decode, got {reason}. Write it anew.") from error
     if isinstance(values, list):
         prediction = Prediction(file, None, [segment_changes(one) for one in values])
         shapes = {one.shape for one in values}
@@ -124,7 +124,7 @@ def read_prediction(file: Path, size: tuple[int, int]) -> Prediction:
     if shapes != {size}:
         raise UserError(
             f"prediction {file} must be {size[0]} x {size[1]} (height x width) as its image, "
-            f"got {' x '.join(map(str, shapes.pop()))}."
+            f"got {' x '.join(map(str, shapes.pop()))}. Resize it."
         )
     if prediction.map is not None:
         check_values(prediction.map, file)
@@ -139,11 +139,12 @@ def check_values(values: Float[np.ndarray, "height width"], file: Path) -> None:
     """
     if np.isnan(values).any():
         raise UserError(
-            f"prediction {file} must be in [0, 1], got NaN in {int(np.isnan(values).sum())} pixels."
+            f"prediction {file} must be in [0, 1], got NaN in {int(np.isnan(values).sum())} pixels. "
+            "Correct them."
         )
     if values.min() < 0 or values.max() > 1:
         raise UserError(
-            f"prediction {file} must be in [0, 1], got values from {values.min():g} to {values.max():g}."
+            f"prediction {file} must be in [0, 1], got {values.min():g} to {values.max():g}. Rescale it."
         )
 
 
@@ -156,7 +157,9 @@ def read_png_map(file: Path) -> Float[np.ndarray, "height width"]:
     with open_image(file) as image:
         check_single(image, file)
         if image.mode not in FULL_SCALE:
-            raise UserError(f"prediction {file} must be a grey PNG with 8 or 16 bits, got mode {image.mode}.")
+            raise UserError(
+                f"prediction {file} must be a grey PNG with 8 or 16 bits, got mode {image.mode}. Convert it."
+            )
         return decode(image, file).astype(np.float64) / FULL_SCALE[image.mode]
 
 
@@ -189,7 +192,8 @@ def read_mat_map(file: Path) -> np.ndarray | list[Int64[np.ndarray, "height widt
         )
     if len(content) != 1:
         raise UserError(
-            f"prediction {file} must hold segs, ucm2, or a single map, got {', '.join(content) or 'nothing'}."
+            f"prediction {file} must hold segs, ucm2, or one map, got {', '.join(content) or 'nothing'}. "
+            "Save one of them."
         )
     name, values = next(iter(content.items()))
     return check_two_axes(check_numeric(values, name, file), file).astype(np.float64)
@@ -205,7 +209,7 @@ def check_numeric(values: Any, name: str, file: Path) -> np.ndarray:
         values = values.toarray()
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fbu":
         found = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
-        raise UserError(f"{name} of prediction {file} must be a map of numbers, got {found}.")
+        raise UserError(f"{name} of prediction {file} must be a map of numbers, got {found}. Save it anew.")
     return values
 
 
@@ -229,7 +233,7 @@ def read_segmentations(cell: Any, file: Path) -> list[Int64[np.ndarray, "height 
         ):
             raise UserError(
                 f"segs of prediction {file} must hold maps of integers, one for each segmentation, "
-                "got other values."
+                "got other values. Save it anew."
             )
     return [one.astype(np.int64) for one in cell.ravel()]
 
@@ -241,5 +245,7 @@ def check_two_axes(values: np.ndarray, file: Path) -> np.ndarray:
         UserError: they have another number of axes.
     """
     if values.ndim != 2:
-        raise UserError(f"prediction {file} must have two axes, height and width, got {values.ndim}.")
+        raise UserError(
+            f"prediction {file} must have two axes, height and width, got {values.ndim}. Save one grey map."
+        )
     return values

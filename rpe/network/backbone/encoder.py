@@ -198,7 +198,7 @@ def create_feature_model(model: str, pretrained: bool) -> Any:
             reason = f"{model} ({summarise_error(error)})"
             if pretrained:
                 raise UserError(f"backbone.weights must be available for the model, got {reason}.") from error
-            raise UserError(f"backbone.model must have features, got {reason}.") from error
+            raise UserError(f"backbone.model must have features, got {reason}. Choose another.") from error
     raise AssertionError("the last of ANY_SIZE has no option that a model may not know")
 
 
@@ -216,7 +216,8 @@ def load_backbone_weights(network: nn.Module, file: Path) -> None:
 
     if not file.is_file():
         raise UserError(
-            f"backbone.weights must be a file, timm or null (from scratch), got {file}, which is missing."
+            f"backbone.weights must be a file, timm or null (from scratch), got {file}, which is missing. "
+            "Correct its path."
         )
     try:
         state = load_state_dict(str(file), weights_only=True)

@@ -100,7 +100,9 @@ def show_run(folder: Path, count: int, order: Path | None) -> tuple[list[Gallery
         if (picture := embed_file(file, 2 * MAX_WIDTH)) is not None
     ]
     if not drawn:
-        raise UserError(f"run must find objects or hold pictures, got {folder}, which does neither.")
+        raise UserError(
+            f"run must find objects or hold pictures, got {folder}, which does neither. Choose another."
+        )
     return [
         GalleryImage(name, (1, 1), [("", picture)]) for name, picture in drawn
     ], "The pictures that the run has drawn."
@@ -125,7 +127,8 @@ def read_image_table(file: Path) -> list[ImageCounts]:
         ]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
-            f"order must be as evaluate.py wrote it, got {file} ({type(error).__name__}: {error})."
+            f"order must be as evaluate.py wrote it, got {file} ({type(error).__name__}: {error}). "
+            "Evaluate again."
         ) from error
 
 
@@ -140,7 +143,8 @@ def evaluated_split(table: Path) -> str:
         return str(json.loads(file.read_text())["run"]["split"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"order must lie beside the evaluation's metrics.json, got {table} ({type(error).__name__})."
+            f"order must lie beside the evaluation's metrics.json, got {table} ({type(error).__name__}). "
+            "Evaluate again."
         ) from error
 
 
@@ -210,7 +214,8 @@ def read_objects(file: Path) -> dict[str, dict[int, Node]]:
                     found.setdefault(row["image"], {})[int(row["label"])] = about
                 except (KeyError, TypeError, ValueError) as error:
                     raise UserError(
-                        f"{file} must be as predict.py wrote it, got {type(error).__name__} ({error})."
+                        f"{file} must be as predict.py wrote it, got {type(error).__name__} ({error}). "
+                        "Predict again."
                     ) from error
     return found
 

@@ -191,18 +191,18 @@ def read_metrics(file: Path) -> tuple[dict[str, float], float]:
         content = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
-            f"{file} {'is empty' if file.stat().st_size == 0 else f'is not JSON ({error})'}"
+            f"{file} must be JSON, got {'an empty file' if file.stat().st_size == 0 else error}. Train again."
         ) from error
     figures = content.get("figures") if isinstance(content, dict) else None
     if not isinstance(figures, dict) or not figures:
-        raise UserError(f"{file} holds no figures")
+        raise UserError(f"{file} must hold metrics as figures, got none. Train again.")
     odd = [
         name
         for name, value in figures.items()
         if isinstance(value, bool) or not isinstance(value, int | float)
     ]
     if odd:
-        raise UserError(f"{file}: {odd[0]} is {figures[odd[0]]!r}, not a number")
+        raise UserError(f"{odd[0]} in {file} must be a number, got {figures[odd[0]]!r}. Train again.")
     run = content.get("run")
     seconds = run.get("seconds") if isinstance(run, dict) else None
     return {name: float(value) for name, value in figures.items()}, float(seconds) if isinstance(

@@ -88,18 +88,18 @@ def cell_of(values: np.ndarray) -> np.ndarray:
     ("how", "message"),
     [
         ("nan.npy", "got NaN"),
-        ("range.npy", r"must be in \[0, 1\], got values from -0.1 to 1"),
+        ("range.npy", r"must be in \[0, 1\], got -0.1 to 1"),
         ("size.npy", r"must be 6 x 9 \(height x width\) as its image, got 9 x 6"),
         ("axes.npy", "must have two axes, height and width, got 3"),
         ("integers.npy", "uint8"),
         ("colour.png", "mode RGB"),
         ("matrices.mat", "a, b"),
-        ("torn.png", "does not decode"),
-        ("text.mat", "does not decode"),
-        ("objects.npy", "does not decode"),
-        ("empty.npy", "does not decode"),
-        ("archive.npy", "does not decode"),
-        ("short.mat", "does not decode"),
+        ("torn.png", "must decode"),
+        ("text.mat", "must decode"),
+        ("objects.npy", "must decode"),
+        ("empty.npy", "must decode"),
+        ("archive.npy", "must decode"),
+        ("short.mat", "must decode"),
         ("plain.mat", "must be a cell of label maps"),
         ("none.mat", "must be a cell of label maps"),
         ("shares.mat", "must hold maps of integers"),
@@ -119,7 +119,7 @@ def test_each_image_needs_one_file(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", RAMP)
     np.save(tmp_path / "2.npy", RAMP)
     assert list(find_predictions(tmp_path, ["1", "2"])) == ["1", "2"]
-    with pytest.raises(UserError, match="3.png .* is missing"):
+    with pytest.raises(UserError, match="3.png .* must exist, got none"):
         find_predictions(tmp_path, ["1", "3"])
     (tmp_path / "1.png").touch()
     with pytest.raises(UserError, match="one file per image"):
@@ -158,5 +158,5 @@ def test_maps_in_which_nothing_is_found_are_told(tmp_path: Path) -> None:
 
 def test_a_map_with_another_suffix_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.PNG").touch()
-    with pytest.raises(UserError, match="is missing; there is 1.PNG. Add one for every image"):
+    with pytest.raises(UserError, match="must exist, got none; there is 1.PNG. Add one for every image"):
         find_predictions(tmp_path, ["1"])

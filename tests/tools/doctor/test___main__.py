@@ -77,8 +77,8 @@ def test_files_that_would_be_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (
         status == 1
         and "val, test: image" in said
-        and "is annotated but absent" in said
-        and "000000000002.png does not decode" in said
+        and "must exist, as it is annotated" in said
+        and "000000000002.png must decode" in said
     )
     assert "│ objects │ 9 │ 9 │" in said, "annotations are told without their images"
 
