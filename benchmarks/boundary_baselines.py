@@ -86,10 +86,10 @@ def main() -> None:
             folder / "maps", truths, folder / "journal", 99, workers=int(options["workers"])
         )
         print(
-            f"{method}: " + "  ".join(f"{name} {scored.figures[name]:.4f}" for name in ("ODS", "OIS", "AP")),
+            f"{method}: " + "  ".join(f"{name} {scored.metrics[name]:.4f}" for name in ("ODS", "OIS", "AP")),
             flush=True,
         )
-        curves[method], best[method] = scored.curve(), scored.figures["ODS"]
+        curves[method], best[method] = scored.curve(), scored.metrics["ODS"]
     draw_curve(curves, best, PUBLISHED, Path(options["folder"]) / f"curve-{options['split']}.png")
 
 

@@ -77,7 +77,7 @@ def fast(options: dict[str, str], files: dict[str, tuple[Path, Path]]) -> None:
     tables = dict(zip(scored.names, scored.counts.table(), strict=True))
     print(
         f"{len(files)} images x {len(THRESHOLDS)} thresholds, {workers} processes: {seconds:.0f} s   "
-        + format_metrics(scored.figures)
+        + format_metrics(scored.metrics)
     )
     if "plain" in options:
         known = {

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from rpe.data.module import data_root
-from rpe.metric.instance_ap import compute_overlaps, count_matches, instance_figures, true_labels
+from rpe.metric.instance_ap import compute_overlaps, count_matches, instance_metrics, true_labels
 from rpe.run import build_data
 from rpe.run_files import read_run
 from rpe.segment import Tile, cut_tiles
@@ -184,7 +184,7 @@ def main() -> None:
         name: [(images[index][2], found[rows, columns]) for index, rows, columns in cells]
         for name, found in maps.items()
     }
-    figures = {name: instance_figures(some) for name, some in pairs.items()}
+    figures = {name: instance_metrics(some) for name, some in pairs.items()}
     counts = {name: np.zeros(3) for name in pairs}
     for number, before in enumerate(first):
         labels = pairs["single images"][number][0]

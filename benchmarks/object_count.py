@@ -45,14 +45,14 @@ def recall_by_object_count(truth: CocoTruth, results: list[ResultRow]) -> dict[s
         truth, objects, remove_void(truth, results), float(COCO_THRESHOLDS.min()), MASKS_PER_IMAGE
     )
     taken = matched_rank(pairs, COCO_THRESHOLDS, np.stack(list(subsets.values())))
-    figures = {}
+    metrics = {}
     for (name, subset), ranks in zip(subsets.items(), taken, strict=True):
         if subset.any():
             recall = (ranks[:, subset] < MASKS_PER_IMAGE).mean(1)
-            figures[f"AR@{MASKS_PER_IMAGE}-{name}"] = float(recall.mean())
+            metrics[f"AR@{MASKS_PER_IMAGE}-{name}"] = float(recall.mean())
             if name == "touching":
-                figures[f"recall50@{MASKS_PER_IMAGE}-touching"] = float(recall[0])
-    return figures
+                metrics[f"recall50@{MASKS_PER_IMAGE}-touching"] = float(recall[0])
+    return metrics
 
 
 def find_touching_objects(

@@ -39,7 +39,7 @@ from sklearn.cluster import MeanShift
 
 import rpe.run
 from rpe.metric.average_recall import average_recall
-from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.metric.instance_ap import instance_metrics, label_maps
 from rpe.network.backbone.decoder import pad_images, resize_map
 from rpe.rle import encode_mask
 from rpe.run.folder import checkpoint_of
@@ -377,7 +377,7 @@ class BaselineTable:
             metrics |= recall_by_object_count(self.truth, kept)
         if self.nuclei or self.photographs:
             least = -1.0 if "Felzenszwalb" in name else self.score_threshold
-            metrics |= instance_figures(
+            metrics |= instance_metrics(
                 label_maps(self.truth, kept, partial(select_instances, threshold=least))
             )
         values = [f"{metrics[column]:.3f}" if column in metrics else "-" for column in self.columns]

@@ -101,7 +101,7 @@ def count_regions(segmentations: list[Segments], annotators: list[Segments]) -> 
     )
 
 
-def region_figures(
+def region_metrics(
     counts: list[RegionCounts], thresholds: Float[np.ndarray, " threshold"]
 ) -> dict[str, float]:
     """Compute the metrics of all images, at one common threshold (ODS) and at each image's own (OIS).

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from region_metrics import RegionCounts, Segments, count_regions, region_figures
+from region_metrics import RegionCounts, Segments, count_regions, region_metrics
 from scipy import ndimage
 from skimage.segmentation import mark_boundaries
 from torch.nn import functional
@@ -96,7 +96,7 @@ def main() -> None:
                 rows.append((sample.image, annotators[0], segmentations))
             print(f"{index + 1}/{len(dataset)}", end="\r", file=sys.stderr, flush=True)
         counts = [one.result() for one in waiting]
-    figures = region_figures(counts, np.array(bandwidths))
+    figures = region_metrics(counts, np.array(bandwidths))
     best = figures["covering-threshold"]
     print(f"{len(counts)} images of {options['split']}, bandwidth of the best covering {best:g}")
     print("| covering ODS | OIS | best | PRI ODS | OIS | VI ODS | OIS |\n" + "|---" * 7 + "|")

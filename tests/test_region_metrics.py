@@ -7,7 +7,7 @@ from region_metrics import (
     count_overlaps,
     count_regions,
     rand_index,
-    region_figures,
+    region_metrics,
     renumber_segments,
     threshold_contours,
     variation_of_information,
@@ -68,7 +68,7 @@ def test_figures_by_hand() -> None:
         and second.rand.tolist() == [0, 1]
         and second.information.tolist() == pytest.approx([2, 0])
     )
-    result = region_figures([first, second], np.array([0.3, 0.6]))
+    result = region_metrics([first, second], np.array([0.3, 0.6]))
     assert (
         result["covering-ODS"] == pytest.approx(10 / 12)
         and result["covering-OIS"] == pytest.approx(10 / 12)
@@ -109,7 +109,7 @@ def test_official_example(kind: str) -> None:
                 levels, [one.segments for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
             )
         )
-    result = region_figures(counts, even_thresholds(5))
+    result = region_metrics(counts, even_thresholds(5))
     run = EXAMPLE / "test_5"
     covering, rand = np.loadtxt(run / "eval_cover.txt"), np.loadtxt(run / "eval_RI_VOI.txt")
     assert [result[f"covering-{name}"] for name in ("ODS", "OIS", "best")] == pytest.approx(

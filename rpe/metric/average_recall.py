@@ -60,15 +60,15 @@ def average_recall(truth: CocoTruth, results: list[ResultRow], backend: str = "o
     table = recall_table(truth, results, VOC_THRESHOLDS, limits, backend)
     ten = len(COCO_THRESHOLDS)
     everything = list(AREAS).index("all")
-    figures = {f"AR@{limit}": table[:ten, everything, limits.index(limit)] for limit in COCO_LIMITS}
+    metrics = {f"AR@{limit}": table[:ten, everything, limits.index(limit)] for limit in COCO_LIMITS}
     for limit in BY_SIZE_AT:
-        figures |= {
+        metrics |= {
             f"AR@{limit}-{area}": table[:ten, index, limits.index(limit)]
             for index, area in enumerate(AREAS)
             if area != "all"
         }
-    figures |= {f"AR_voc@{limit}": table[:, everything, limits.index(limit)] for limit in VOC_LIMITS}
-    return {name: float(values.mean()) for name, values in figures.items() if (values > -1).all()}
+    metrics |= {f"AR_voc@{limit}": table[:, everything, limits.index(limit)] for limit in VOC_LIMITS}
+    return {name: float(values.mean()) for name, values in metrics.items() if (values > -1).all()}
 
 
 def recall_table(

@@ -198,7 +198,7 @@ def find_touching_labels(labels: Labels) -> Bool[np.ndarray, " object"]:
     return close
 
 
-def instance_figures(pairs: Iterable[LabelPair]) -> dict[str, float]:
+def instance_metrics(pairs: Iterable[LabelPair]) -> dict[str, float]:
     """Compute metrics from the (truth, prediction) label maps of all images.
 
     Returns:
@@ -214,22 +214,22 @@ def instance_figures(pairs: Iterable[LabelPair]) -> dict[str, float]:
         sum((counts[0] for counts in images[1:]), images[0][0]),
         sum((counts[1] for counts in images[1:]), images[0][1]),
     )
-    figures = {}
+    metrics = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
         if not np.isnan(values).all():
-            figures[name] = float(np.nanmean(values))
-    return figures | {f"{name}-pooled": value for name, value in pooled.items() if not np.isnan(value)}
+            metrics[name] = float(np.nanmean(values))
+    return metrics | {f"{name}-pooled": value for name, value in pooled.items() if not np.isnan(value)}
 
 
 def metrics_of_counts(everything: MatchCounts, close: MatchCounts) -> dict[str, float]:
     """Return the metrics of one image's counts, or of the sum over several images; NaN where undefined."""
-    figures = {
+    metrics = {
         f"AP{round(100 * threshold)}": float(value)
         for threshold, value in zip(THRESHOLDS, everything.average_precision(), strict=True)
     }
-    figures |= dict(zip(("PQ", "SQ", "RQ"), everything.panoptic(), strict=True))
-    return figures | {
+    metrics |= dict(zip(("PQ", "SQ", "RQ"), everything.panoptic(), strict=True))
+    return metrics | {
         "AP50-touching": float(close.average_precision()[0]),
         "recall50-touching": float(close.recall()[0]),
     }

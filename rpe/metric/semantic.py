@@ -30,7 +30,7 @@ def class_ious(confusion: Confusion) -> Float[np.ndarray, " class"]:
     return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
-def semantic_figures(confusion: Confusion, names: Sequence[str]) -> dict[str, float]:
+def semantic_metrics(confusion: Confusion, names: Sequence[str]) -> dict[str, float]:
     """Compute metrics as PASCAL VOC does: counts pooled over images, mean over classes with the background.
 
     Args:
@@ -43,11 +43,11 @@ def semantic_figures(confusion: Confusion, names: Sequence[str]) -> dict[str, fl
     if not confusion.any():
         return {}
     ious = class_ious(confusion)
-    figures = {
+    metrics = {
         "mIoU": float(np.nanmean(ious)),
         "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
     }
-    return figures | {
+    return metrics | {
         f"IoU-{name}": float(iou) for name, iou in zip(names, ious, strict=True) if not np.isnan(iou)
     }
 

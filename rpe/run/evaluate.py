@@ -157,7 +157,7 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
         plain: dict[str, Any] = OmegaConf.to_container(run, resolve=True)  # type: ignore[assignment]
         plain |= calibration
         write_result(task.result, folder, data, config.split, provenance(plain, config.split, started))
-    return task.result.figures
+    return task.result.metrics
 
 
 def override_run(config: DictConfig) -> DictConfig:
@@ -186,8 +186,8 @@ def write_result(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)
     result.draw(pictures_of(folder), data, split)
-    write_metrics(folder, result.figures, run, f"{data.name} {split}", result.notes())
-    return result.figures
+    write_metrics(folder, result.metrics, run, f"{data.name} {split}", result.notes())
+    return result.metrics
 
 
 def choose_checkpoint(config: DictConfig) -> Path:

@@ -142,7 +142,7 @@ MAX_SHOWN = 8
 
 def write_metrics(
     folder: Path,
-    figures: dict[str, float],
+    metrics: dict[str, float],
     run: Node,
     title: str,
     notes: Sequence[str] = (),
@@ -152,28 +152,28 @@ def write_metrics(
 
     Args:
         folder: the run folder.
-        figures: metrics by name.
+        metrics: by name.
         run: their provenance.
         title: the table's title.
         notes: lines that explain metrics of 0.
         monitored: a training's best validation score, which hyper-parameter searches maximize.
     """
     content = (
-        {"figures": figures}
+        {"figures": metrics}
         | ({} if monitored is None else {"monitored": monitored})
         | {"run": run}
         | ({"notes": list(notes)} if notes else {})
     )
     write_whole(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     table = Table("metric", "value", title=title)
-    shown = [name for name in SHOWN if name in figures][:MAX_SHOWN]
+    shown = [name for name in SHOWN if name in metrics][:MAX_SHOWN]
     for name in shown:
-        value = figures[name]
+        value = metrics[name]
         table.add_row(name, f"{value:g}" if float(value).is_integer() else f"{value:.4f}")
     console = Console()
     console.print(table)
-    if len(shown) < len(figures):
-        console.print(f"{len(shown)} of {len(figures)} metrics; all are in metrics.json", highlight=False)
+    if len(shown) < len(metrics):
+        console.print(f"{len(shown)} of {len(metrics)} metrics; all are in metrics.json", highlight=False)
     for line in notes:
         console.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"written: {folder}", soft_wrap=True, highlight=False)

@@ -258,14 +258,14 @@ def build_training(config: DictConfig, folder: Path, devices: list[int] | None) 
     return build_trainer(config, folder, callbacks, loggers)
 
 
-def log_test(trainer: lightning.Trainer, figures: dict[str, float], folder: Path) -> None:
+def log_test(trainer: lightning.Trainer, metrics: dict[str, float], folder: Path) -> None:
     """Log the test metrics as `test/<metric>`; `metrics.csv` holds those of epochs only."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbRun):
-            logger.log_test(figures, pictures_of(folder), trainer.global_step)
+            logger.log_test(metrics, pictures_of(folder), trainer.global_step)
         elif not isinstance(logger, MetricsCsv):
             logger.log_metrics(
-                {f"test/{name}": value for name, value in figures.items()}, trainer.global_step
+                {f"test/{name}": value for name, value in metrics.items()}, trainer.global_step
             )
             logger.finalize("success")  # writes them; Lightning has closed the logger after the test
 
@@ -289,7 +289,7 @@ def fit_and_test(
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             task.result.draw(pictures_of(folder), data, "test")
-            log_test(trainer, task.result.figures, folder)
+            log_test(trainer, task.result.metrics, folder)
         failed = False
     finally:
         for run in wandb_runs(trainer.loggers):
@@ -304,7 +304,7 @@ def fit_and_test(
         notes = task.result.notes()
         write_metrics(
             folder,
-            task.result.figures,
+            task.result.metrics,
             provenance(plain, "test", started),
             f"{data.name} test",
             notes,

@@ -27,7 +27,7 @@ MEANS = "epoch_means"
 class Result:
     """Result of the evaluation of a split, for the weights of a run or for a file of predictions."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     def files(self) -> dict[str, str | bytes]:
         """Return further files of the evaluation's folder: contents by path."""

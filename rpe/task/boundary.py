@@ -60,7 +60,7 @@ class BoundaryResult(Result):
         name = "ours" if self.maps else "predictions"
         draw_curve(
             {name: self.scored.curve()},
-            {name: self.figures["ODS"]},
+            {name: self.metrics["ODS"]},
             published,
             folder / "precision-recall.png",
         )
@@ -120,7 +120,7 @@ class BoundaryTask(Task):
         assert isinstance(data, Bsds)
         truths = {name: truth for name, (_, truth) in data.files(split).items()}
         scored = score_folder(predictions, truths, folder / "journal", scoring.thresholds or OFFICIAL, names)
-        return BoundaryResult(scored.figures, scored, {})
+        return BoundaryResult(scored.metrics, scored, {})
 
     def training_step(self, batch: BoundaryBatch, index: int) -> Float[Tensor, ""]:
         # seeded by the step, so a resumed run draws the pixels of an uninterrupted one
@@ -148,7 +148,7 @@ class BoundaryTask(Task):
     def on_validation_epoch_end(self) -> None:
         truth = self.trainer.val_dataloaders.dataset.truth()  # type: ignore[union-attr]
         self.compute_metrics(truth, self.val_thresholds)
-        self.log_dict({f"val/{name}": value for name, value in self.result.figures.items()})
+        self.log_dict({f"val/{name}": value for name, value in self.result.metrics.items()})
 
     def on_test_epoch_end(self) -> None:
         truth = self.trainer.test_dataloaders.dataset.truth()  # type: ignore[union-attr]
@@ -162,7 +162,7 @@ class BoundaryTask(Task):
         progress = thresholds == OFFICIAL  # takes minutes, a validation seconds
         truths = {name: truth["files"][name][1] for name in maps}
         scored = self.compute_once(lambda: score_maps(maps, truths, thresholds, progress))
-        self.result = BoundaryResult(scored.figures, scored, maps)
+        self.result = BoundaryResult(scored.metrics, scored, maps)
 
     @torch.no_grad()
     def calibrate(self, samples: list[BoundarySample]) -> None:

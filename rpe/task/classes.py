@@ -13,7 +13,7 @@ from torch import nn
 from rpe.data.module import Truth, distinct_names, list_classes, normal_name
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
 from rpe.metric.class_map import class_png, find_maps, read_class_map, read_png
-from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_figures, true_class_maps
+from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_metrics, true_class_maps
 from rpe.picture.classes import draw_classes, draw_confusion
 from rpe.segment import class_components, classify_masks
 from rpe.structures import Proposals, UserError
@@ -45,7 +45,7 @@ class ClassReport:
     """Metrics of all images together.
 
     Args:
-        figures: metrics by name.
+        metrics: by name.
         names: of the classes, the background first.
         columns: metrics of each class, NaN where undefined.
         confusion: pixels by true and predicted class.
@@ -53,7 +53,7 @@ class ClassReport:
         maps: class maps as PNG by path, of a run.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     names: list[str]
     columns: dict[str, Float[np.ndarray, " class"]]
     confusion: Confusion
@@ -212,7 +212,7 @@ def compute_report(
         ],
         dtype=np.float64,
     )
-    figures = semantic_figures(confusion, names)
+    metrics = semantic_metrics(confusion, names)
     columns = {"objects": np.append(np.nan, objects)}
     if confusion.any():
         columns["IoU"] = class_ious(confusion)
@@ -220,14 +220,14 @@ def compute_report(
         prefix = COMPONENTS_PREFIX if name == "components" else ""
         of_class = at_thresholds(class_precision(truth, rows, categories, backend))
         columns |= {prefix + key: np.append(np.nan, values) for key, values in of_class.items()}
-        figures |= {prefix + key: value for key, value in mean_over_classes(of_class).items()}
+        metrics |= {prefix + key: value for key, value in mean_over_classes(of_class).items()}
         if not prefix:
-            figures |= {
+            metrics |= {
                 f"APr50-{one}": float(value)
                 for one, value in zip(categories.values(), of_class["APr50"], strict=True)
                 if not np.isnan(value)
             }
-    return ClassReport(figures, names, columns, confusion)
+    return ClassReport(metrics, names, columns, confusion)
 
 
 def score_class_maps(truth: Truth, folder: Path) -> ClassReport:

@@ -252,7 +252,7 @@ class InstanceTask(Task):
     def on_validation_epoch_end(self) -> None:
         self.compute_metrics(self.trainer.val_dataloaders.dataset.truth())  # type: ignore[union-attr]
         # images without an object have no recall; the checkpoint still needs its metric
-        metrics = {f"val/{name}": value for name, value in self.result.figures.items()}
+        metrics = {f"val/{name}": value for name, value in self.result.metrics.items()}
         self.log_dict({self.monitor: float("nan")} | metrics)
 
     def on_test_epoch_end(self) -> None:
@@ -270,7 +270,7 @@ class InstanceTask(Task):
         metrics |= mean_of_images([row["metrics"] for row in rows]) | count_masks(len(rows), len(results))
         classes = self.report_classes(rows, seen)
         if classes is not None:
-            metrics |= classes.figures
+            metrics |= classes.metrics
         self.result = InstanceResult(
             metrics,
             seen,

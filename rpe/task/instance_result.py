@@ -8,7 +8,7 @@ from pathlib import Path
 from rpe.data.module import SplitData, Truth
 from rpe.metric.calibration import Reliability, reliability, scored_ious
 from rpe.metric.curve import PUBLISHED_RECALL, recall_against_number, recall_against_overlap, select_published
-from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.metric.instance_ap import instance_metrics, label_maps
 from rpe.metric.per_image import ImageRow, images_csv, record_images
 from rpe.picture.recall import draw_recall
 from rpe.picture.reliability import draw_reliability
@@ -48,9 +48,9 @@ class InstanceResult(Result):
         select = partial(select_instances, threshold=self.score_threshold)
         pairs = label_maps(self.truth, self.results, select)
         self.images = []
-        self.figures |= instance_figures(record_images(self.truth, self.results, pairs, self.images))
+        self.metrics |= instance_metrics(record_images(self.truth, self.results, pairs, self.images))
         if (error := self.reliability.calibration_error()) is not None:
-            self.figures["score-ECE"] = error
+            self.metrics["score-ECE"] = error
 
     def notes(self) -> list[str]:
         """Return why metrics are 0: no mask, none above the score threshold, or none over an object."""
@@ -65,7 +65,7 @@ class InstanceResult(Result):
                 f"no mask has a score of {key} {self.score_threshold:g} or more, the best has {best:.4g}, "
                 f"so AP and PQ count none of {len(self.results):,}. Lower {key}"
             )
-        if self.figures.get("AR@1000") == 0:
+        if self.metrics.get("AR@1000") == 0:
             remedy = "" if self.ours else ". Check that image_id and masks belong to this split"
             lines.append(f"no mask overlaps an object of its image by an IoU of 0.5{remedy}")
         return lines

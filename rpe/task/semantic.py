@@ -93,13 +93,13 @@ class SemanticTask(InstanceTask):
         truth = select_names(whole, names)
         if predictions.is_dir():
             report = score_class_maps(truth, predictions)
-            return SemanticResult(report.figures | {"images": float(len(truth["images"]))}, report)
+            return SemanticResult(report.metrics | {"images": float(len(truth["images"]))}, report)
         results = assign_truth_ids(read_results(predictions), whole)
         if names is not None:
             results = keep_rows(results, truth)
         report = score_results(truth, results, scoring.backend)
         return SemanticResult(
-            report.figures | count_masks(len(truth["images"]), len(results)),
+            report.metrics | count_masks(len(truth["images"]), len(results)),
             report,
             explain_zero_precision(truth, results),
         )
@@ -111,7 +111,7 @@ class SemanticTask(InstanceTask):
         report = self.report_classes(rows, seen)
         assert report is not None
         self.result = SemanticResult(
-            report.figures | count_masks(len(rows), len(report.results["components"])), report
+            report.metrics | count_masks(len(rows), len(report.results["components"])), report
         )
         return None
 

@@ -33,7 +33,7 @@ Writes {TUNED_FILE} into the run's folder.
     python -m rpe.tools.tune run=<run folder> [metric=AP50] [images=100]
 
 Then evaluate.py and predict.py use these settings with tuned=true; settings of the command line stay.
-metric is the figure to raise: AP50 of the label map, AP (its mean over IoU 0.5, 0.55 .. 0.9) or AR@10, which
+metric is the value to raise: AP50 of the label map, AP (its mean over IoU 0.5, 0.55 .. 0.9) or AR@10, which
 ignores the score threshold. images bounds the number of validation images, evenly spaced, and the memory.
 """
 
@@ -47,7 +47,7 @@ ROUNDS = 2
 """Passes over gate, bandwidth and area; each varies one and keeps the best others."""
 
 LEAST_GAIN = 1e-6
-"""A setting must raise the figure by more, so that of equal ones the run's own stays."""
+"""A setting must raise the metric by more, so that of equal ones the run's own stays."""
 
 
 class Setting(NamedTuple):
@@ -72,11 +72,11 @@ class TuningImage(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A setting, its best score threshold, and the figure with both."""
+    """A setting, its best score threshold, and the metric with both."""
 
     setting: Setting
     score_threshold: float
-    figure: float
+    metric: float
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `proposal`."""
@@ -104,7 +104,7 @@ class RememberingProposer(Proposer):
 
 @dataclass
 class Tuner:
-    """The figures of settings, each grouped once.
+    """Metrics of settings, each grouped once.
 
     Args:
         scenes: the validation images.
@@ -122,7 +122,7 @@ class Tuner:
     tried: dict[Setting, Any] = field(default_factory=dict)
     remembered: dict[tuple[int, PartitionSetting], GroupMap] = field(default_factory=dict)
 
-    def figures(self, setting: Setting, chosen: slice) -> Float[np.ndarray, " score"]:
+    def measure(self, setting: Setting, chosen: slice) -> Float[np.ndarray, " score"]:
         """Return the metric on the chosen images, for each score threshold."""
         if setting not in self.tried:
             changed = setting.options() | {"score_threshold": 0.0}
@@ -153,7 +153,7 @@ class Tuner:
         return np.array(rows)
 
     def precision(self, truth: np.ndarray, labels: np.ndarray) -> float:
-        """Return the figure of one label map."""
+        """Return the metric of one label map."""
         overlaps = compute_overlaps(truth, labels)
         everything = [np.ones(n, dtype=bool) for n in (overlaps.truth_count, overlaps.prediction_count)]
         values = count_matches(overlaps, *everything).average_precision()
@@ -161,11 +161,11 @@ class Tuner:
 
     def choose(self, setting: Setting, own: float, chosen: slice) -> Choice:
         """Return a setting with its best score threshold; `own` stays where no other is better."""
-        figures = self.figures(setting, chosen)
+        values = self.measure(setting, chosen)
         first = self.scores.index(own)
-        best = int(figures.argmax())
-        place = best if figures[best] > figures[first] + LEAST_GAIN else first
-        return Choice(setting, self.scores[place], float(figures[place]))
+        best = int(values.argmax())
+        place = best if values[best] > values[first] + LEAST_GAIN else first
+        return Choice(setting, self.scores[place], float(values[place]))
 
     def search(
         self, own: Setting, score: float, chosen: slice, show: Callable[[Choice], None] = lambda choice: None
@@ -186,7 +186,7 @@ class Tuner:
                     if setting not in shown:
                         shown.add(setting)
                         show(tried)
-                    best = tried if tried.figure > best.figure + LEAST_GAIN else best
+                    best = tried if tried.metric > best.metric + LEAST_GAIN else best
             if best == before:
                 break
         return best
@@ -224,7 +224,7 @@ def describe(choice: Choice) -> str:
     """Return a row of the table."""
     gates, widths = (" ".join(f"{value:g}" for value in values) for values in choice.setting[:2])
     area, score = choice.setting.min_area, choice.score_threshold
-    return f"| {gates} | {widths} | {area} | {score:g} | {choice.figure:.4f} |"
+    return f"| {gates} | {widths} | {area} | {score:g} | {choice.metric:.4f} |"
 
 
 def main(arguments: list[str]) -> None:
@@ -256,15 +256,15 @@ def main(arguments: list[str]) -> None:
     everything, halves = slice(None), (slice(0, None, 2), slice(1, None, 2))
     best = tuner.search(own, score, everything, lambda choice: print(describe(choice), flush=True))
     place = scores.index(score)
-    before = float(tuner.figures(own, everything)[place])
+    before = float(tuner.measure(own, everything)[place])
     apart = np.array(list(measure_apart(tuner, own, score, halves)))
     about = {"data": data.name, "images": len(scenes), "metric": metric, "before": before}
-    about |= {"chosen": best.figure, "before_apart": apart[:, 0].mean(), "apart": apart[:, 1].mean()}
+    about |= {"chosen": best.metric, "before_apart": apart[:, 0].mean(), "apart": apart[:, 1].mean()}
     folder = Path(str(options["run"]))
     chosen = {"proposal": best.settings()}
     write_fitted(folder / TUNED_FILE, chosen, config, checkpoint_of(str(folder)), about)
     print(
-        f"the run's own settings {before:.4f}, chosen {best.figure:.4f} on the images that they were chosen "
+        f"the run's own settings {before:.4f}, chosen {best.metric:.4f} on the images that they were chosen "
         f"on; chosen on one half and measured on the other, both ways: {about['before_apart']:.4f} before, "
         f"{about['apart']:.4f} after"
     )
@@ -274,12 +274,12 @@ def main(arguments: list[str]) -> None:
 def measure_apart(
     tuner: Tuner, own: Setting, score: float, halves: tuple[slice, slice]
 ) -> Iterable[tuple[float, float]]:
-    """Yield for each half of the images the figure before, and with the settings chosen on the other half."""
+    """Yield for each half of the images the metric before, and with the settings chosen on the other half."""
     for chosen, measured in itertools.permutations(halves):
         best = tuner.search(own, score, chosen)
         yield (
-            float(tuner.figures(own, measured)[tuner.scores.index(score)]),
-            float(tuner.figures(best.setting, measured)[tuner.scores.index(best.score_threshold)]),
+            float(tuner.measure(own, measured)[tuner.scores.index(score)]),
+            float(tuner.measure(best.setting, measured)[tuner.scores.index(best.score_threshold)]),
         )
 
 

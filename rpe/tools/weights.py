@@ -131,7 +131,7 @@ def describe_origin(
 
 def format_readme(name: str, made: dict[str, Any]) -> str:
     """Return the README of the copy."""
-    rows = "".join(f"| {figure} | {value:g} |\n" for figure, value in made["figures"].items())
+    rows = "".join(f"| {name} | {value:g} |\n" for name, value in made["figures"].items())
     return (
         f"# {name}\n\nWeights of this run, in half precision; "
         f"`predict.py run=weights/{name} images=...` uses them.\n\n    {made['command']}\n\n"

@@ -33,7 +33,7 @@ from rpe.data.module import collate, data_root
 from rpe.data.voc import Voc, VocImages
 from rpe.data.voc_mask import CATEGORIES
 from rpe.metric.average_recall import average_recall
-from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.metric.instance_ap import instance_metrics, label_maps
 from rpe.rle import decode_mask, encode_mask
 from rpe.segment import select_instances
 from rpe.structures import UserError
@@ -189,7 +189,7 @@ def test_an_object_and_its_own_pixels_under_the_void_are_that_object(root: Path)
     figures = average_recall(truth, results)
     assert figures["AR@10"] == figures["AR_voc@10"] == figures["AR_voc@60"] == 1.0
     assert (
-        instance_figures(label_maps(truth, results, partial(select_instances, threshold=0.5)))["AP90"] == 1.0
+        instance_metrics(label_maps(truth, results, partial(select_instances, threshold=0.5)))["AP90"] == 1.0
     )
 
 

@@ -16,7 +16,7 @@ from rpe.metric.instance_ap import (
     compute_overlaps,
     count_image,
     find_touching_labels,
-    instance_figures,
+    instance_metrics,
     label_maps,
     match_labels,
     true_labels,
@@ -107,7 +107,7 @@ def test_by_hand() -> None:
     truth = boxes((20, 20), (0, 0, 4, 4), (10, 10, 4, 4), (0, 10, 4, 5))
     # the first exactly, the second by 12 of 16 pixels, the third missed, and one where nothing is
     prediction = boxes((20, 20), (0, 0, 4, 4), (10, 10, 3, 4), (16, 0, 2, 2))
-    figures = instance_figures([(truth, prediction)])
+    figures = instance_metrics([(truth, prediction)])
     assert figures["AP50"] == figures["AP75"] == pytest.approx(2 / 4) and figures["AP80"] == figures[
         "AP90"
     ] == pytest.approx(1 / 5)
@@ -122,7 +122,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("part", range(10, 19))
 def test_an_overlap_of_exactly_the_threshold_counts(part: int) -> None:
     truth, prediction = boxes((20, 20), (0, 0, 1, 20)), boxes((20, 20), (0, 0, 1, part))
-    figures = instance_figures([(truth, prediction)])
+    figures = instance_metrics([(truth, prediction)])
     wanted = {f"AP{percent}": float(percent <= 5 * part) for percent in range(50, 91, 5)}
     assert {name: figures[name] for name in wanted} == wanted
 
@@ -130,19 +130,19 @@ def test_an_overlap_of_exactly_the_threshold_counts(part: int) -> None:
 def test_the_mean_over_images_and_the_pooled() -> None:
     one, two = boxes((9, 9), (0, 0, 3, 3)), boxes((9, 9), (0, 0, 2, 2), (4, 0, 2, 2), (4, 5, 2, 2))
     none = np.zeros_like(one)
-    figures = instance_figures([(one, one), (two, none), (none, none)])
+    figures = instance_metrics([(one, one), (two, none), (none, none)])
     assert figures["AP50"] == 0.5 and figures["AP50-pooled"] == 0.25, "the empty image has no AP"
     assert figures["PQ"] == 0.5 and figures["PQ-pooled"] == pytest.approx(1 / 2.5) and figures["SQ"] == 1
-    assert instance_figures([(none, one)])["AP50"] == 0 and instance_figures(
+    assert instance_metrics([(none, one)])["AP50"] == 0 and instance_metrics(
         [(none, none)]
-    ) == {} == instance_figures([])
+    ) == {} == instance_metrics([])
 
 
 def test_void_belongs_to_nobody() -> None:
     truth, prediction = boxes((10, 10), (0, 0, 4, 4)), boxes((10, 10), (0, 0, 4, 8), (6, 6, 3, 3))
-    assert instance_figures([(truth, prediction)])["AP50"] == pytest.approx(1 / 2)
+    assert instance_metrics([(truth, prediction)])["AP50"] == pytest.approx(1 / 2)
     truth[:, 4:] = -1
-    assert instance_figures([(truth, prediction)])["AP90"] == 1
+    assert instance_metrics([(truth, prediction)])["AP90"] == 1
 
 
 def test_touching_is_less_than_two_pixels_between_the_boxes() -> None:
@@ -164,14 +164,14 @@ def test_touching_is_less_than_two_pixels_between_the_boxes() -> None:
 def test_touching_objects_are_scored_on_their_own() -> None:
     truth = boxes((30, 30), (0, 0, 6, 6), (0, 6, 6, 6), (20, 20, 6, 6))
     merged = boxes((30, 30), (0, 0, 6, 12), (20, 20, 6, 6), (26, 0, 2, 2))
-    figures = instance_figures([(truth, merged)])
+    figures = instance_metrics([(truth, merged)])
     # the merged mask takes one of the two halves at exactly 0.5
     assert figures["recall50-touching"] == 0.5 and figures["AP50-touching"] == 0.5
     larger = boxes((30, 30), (0, 0, 7, 12), (20, 20, 6, 6), (26, 0, 2, 2))
     _, close = count_image(truth, larger)
     # the false positive far away is not theirs, the merged one is
     assert (close.tp[0], close.fp[0], close.fn[0]) == (0, 1, 2)
-    assert instance_figures([(truth, truth)])["AP50-touching"] == 1
+    assert instance_metrics([(truth, truth)])["AP50-touching"] == 1
     # a mask that misses belongs to the object that it shares most with: mostly with the far one, though a corner is of a touching one
     astray = boxes((30, 30), (0, 0, 6, 6), (0, 6, 6, 6))
     astray[20:22, 20:26] = astray[0, 11] = 3
@@ -210,7 +210,7 @@ def test_label_maps_of_truth_and_results() -> None:
 
     maps = list(label_maps(truth, rows, select))
     assert ranks == [[0.9, 0.8, 0.2], []] and maps[1][0].shape == maps[1][1].shape == (5, 5)
-    assert instance_figures(maps)["AP50"] == instance_figures(maps[::-1])["AP50"] == 1
+    assert instance_metrics(maps)["AP50"] == instance_metrics(maps[::-1])["AP50"] == 1
 
 
 def test_three_hundred_nuclei_take_milliseconds() -> None:
@@ -236,7 +236,7 @@ def test_the_oracle_on_real_nuclei() -> None:
         {"image_id": a["image_id"], "segmentation": a["segmentation"], "score": 1.0}
         for a in truth["annotations"]
     ]
-    figures = instance_figures(label_maps(truth, rows, partial(select_instances, threshold=0.5)))
+    figures = instance_metrics(label_maps(truth, rows, partial(select_instances, threshold=0.5)))
     assert figures["AP50"] > 0.99 and figures["PQ"] > 0.99 and figures["recall50-touching"] > 0.98
 
 
@@ -270,7 +270,7 @@ def test_of_objects_that_overlap_the_one_of_fewer_pixels_is_on_top_whatever_the_
         }
         for mask in masks
     ]
-    assert instance_figures(label_maps(truth, rows, partial(select_instances, threshold=0.5)))["AP75"] == 1
+    assert instance_metrics(label_maps(truth, rows, partial(select_instances, threshold=0.5)))["AP75"] == 1
     crowd = [
         annotation | {"iscrowd": int(number == 0)} for number, annotation in enumerate(truth["annotations"])
     ]

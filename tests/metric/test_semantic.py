@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from rpe.metric.semantic import class_ious, empty_confusion, semantic_figures, true_class_maps
+from rpe.metric.semantic import class_ious, empty_confusion, semantic_metrics, true_class_maps
 from rpe.rle import encode_mask
 
 NAMES = ["background", "a", "b", "c"]
@@ -20,7 +20,7 @@ def confusion_of(predicted: np.ndarray, truth: np.ndarray, classes: int = 3) -> 
 def test_by_hand() -> None:
     truth = np.array([[0, 0, 1, 1], [0, 0, 2, -1]])
     predicted = np.array([[0, 1, 1, 1], [0, 0, 0, 3]])
-    figures = semantic_figures(confusion_of(predicted, truth), NAMES)
+    figures = semantic_metrics(confusion_of(predicted, truth), NAMES)
     # background: 3 of 5, a: 2 of 3, b: 0 of 1; c is predicted on void alone, and so is not there
     assert figures == pytest.approx(
         {
@@ -39,7 +39,7 @@ def test_void_changes_nothing() -> None:
     other = np.where(truth == -1, (predicted + 1) % 4, predicted)
     assert (confusion_of(predicted, truth) == confusion_of(other, truth)).all()
     assert confusion_of(predicted, truth).sum() == (truth >= 0).sum()
-    assert semantic_figures(confusion_of(predicted, np.full_like(truth, -1)), NAMES) == {}
+    assert semantic_metrics(confusion_of(predicted, np.full_like(truth, -1)), NAMES) == {}
 
 
 def test_the_same_as_torchmetrics_and_one_wrong_class_costs_what_it_should() -> None:
@@ -49,12 +49,12 @@ def test_the_same_as_torchmetrics_and_one_wrong_class_costs_what_it_should() -> 
         torch.from_numpy(predicted), torch.from_numpy(truth)
     )
     assert class_ious(confusion_of(predicted, truth)) == pytest.approx(theirs.numpy(), abs=1e-6)
-    perfect = semantic_figures(confusion_of(np.where(truth == -1, 2, truth), truth), NAMES)
+    perfect = semantic_metrics(confusion_of(np.where(truth == -1, 2, truth), truth), NAMES)
     assert perfect["mIoU"] == perfect["accuracy"] == 1.0
     # all of class 3 called 2: the one has no pixel right, the other shares its pixels with the first's
     swapped = np.where(truth == 3, 2, np.where(truth == -1, 0, truth))
     count = [int((truth == number).sum()) for number in range(4)]
-    figures = semantic_figures(confusion_of(swapped, truth), NAMES)
+    figures = semantic_metrics(confusion_of(swapped, truth), NAMES)
     assert figures["mIoU"] == pytest.approx((1 + 1 + count[2] / (count[2] + count[3]) + 0) / 4)
     assert figures["accuracy"] == pytest.approx(1 - count[3] / sum(count))
 

@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rpe.metric.average_recall import BACKENDS, VOC_THRESHOLDS, average_recall, recall_table
-from rpe.metric.instance_ap import instance_figures, label_maps
+from rpe.metric.instance_ap import instance_metrics, label_maps
 from rpe.metric.void import find_known_areas, remove_void
 from rpe.rle import decode_mask, encode_mask
 from rpe.segment import select_instances
@@ -116,7 +116,7 @@ def test_objects_and_their_own_pixels_under_the_void_are_found_at_every_overlap(
     }
     figures = average_recall(first, rows)
     assert figures["AR@10"] == figures["AR_voc@10"] == figures["AR@1000"] == 1
-    assert instance_figures(label_maps(first, rows, lambda one: select_instances(one, 0.5)))["AP90"] == 1
+    assert instance_metrics(label_maps(first, rows, lambda one: select_instances(one, 0.5)))["AP90"] == 1
     # were it a crowd as any other, they would be found nowhere: 48 of 120 pixels
     crowd = {
         **first,

@@ -39,7 +39,7 @@ def test_a_moved_run_keeps_its_best_score(
 
     def fixed(task: InstanceTask, truth: dict) -> None:
         compute_metrics(task, truth)
-        task.result.figures |= figure
+        task.result.metrics |= figure
 
     monkeypatch.setattr(InstanceTask, "compute_metrics", fixed)
     command_line(

@@ -49,7 +49,7 @@ def report(wrong: tuple[int, int] | None = None, with_proposals: bool = True) ->
 
 
 def test_oracle_masks_with_oracle_classes() -> None:
-    figures = report().figures
+    figures = report().metrics
     assert figures["mIoU"] == figures["accuracy"] == 1.0
     assert {figures[name] for name in figures if name.startswith("IoU-")} == {1.0}
     for name in ("AP", "APr50", "APr70"):
@@ -63,7 +63,7 @@ def test_one_wrong_class() -> None:
     ids = [a["category_id"] for a in truth["annotations"]]
     was = first["category_id"]
     became = was % 10 + 1
-    right, wrong = report().figures, report(wrong=(1, 1)).figures
+    right, wrong = report().metrics, report(wrong=(1, 1)).metrics
     pixels = {
         number: sum(a["area"] for a in truth["annotations"] if a["category_id"] == number)
         for number in range(1, 11)
@@ -126,8 +126,8 @@ def test_the_files_say_what_the_figures_say() -> None:
 def test_results_and_maps_from_files_have_the_same_figures(tmp_path) -> None:
     whole, truth = report(wrong=(1, 1)), SCENES.truth()
     again = score_results(truth, whole.results["instances"], "own")
-    assert again.figures == {
-        name: value for name, value in whole.figures.items() if name.startswith("AP")
+    assert again.metrics == {
+        name: value for name, value in whole.metrics.items() if name.startswith("AP")
     } and again.files().keys() == {
         "classes.csv",
         "classes.md",
@@ -136,7 +136,7 @@ def test_results_and_maps_from_files_have_the_same_figures(tmp_path) -> None:
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(content)
     maps = score_class_maps(truth, tmp_path / "classes")
-    assert maps.figures == {name: value for name, value in whole.figures.items() if "AP" not in name}
+    assert maps.metrics == {name: value for name, value in whole.metrics.items() if "AP" not in name}
 
 
 def test_classes_of_the_data_must_be_the_heads() -> None:
@@ -210,7 +210,7 @@ def test_classes_of_one_name_have_figures_of_their_own() -> None:
     ]
     present = {a["category_id"] for a in truth["annotations"]}
     assert {1, 4} < present
-    figures = {name: value for name, value in found.figures.items() if name.startswith("APr50-")}
+    figures = {name: value for name, value in found.metrics.items() if name.startswith("APr50-")}
     label = {1: "background (id 1)"} | {number: f"digit (id {number})" for number in range(2, 11)}
     assert figures == {
         f"APr50-{label[number]}": 0.0 if number == 4 else pytest.approx(1.0) for number in present

@@ -60,7 +60,7 @@ class Scored:
         return even_thresholds(self.counts.truth.shape[1])
 
     @property
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return the metrics of `boundary_metrics`, and `images`, their number."""
         return boundary_metrics(self.counts, self.thresholds) | {"images": float(len(self.names))}
 

@@ -28,7 +28,7 @@ USAGE = """
 Compare the jobs of a sweep: report.md, report.csv, report.html and report/*.png in its folder.
 
   python -m rpe.tools.report sweep=outputs/digits/sweep/margin               by the best checkpoint's metric
-  python -m rpe.tools.report sweep=outputs/digits/sweep/margin figure=AP50   by another metric
+  python -m rpe.tools.report sweep=outputs/digits/sweep/margin metric=AP50   by another metric
 
 The sweep may be running; any folder of run folders will do.
 """
@@ -45,13 +45,13 @@ def main(arguments: list[str]) -> int:
     Raises:
         UserError: the folder holds no sweep, or its jobs have no such metric.
     """
-    options = read_arguments(arguments, {"sweep": None, "figure": None}, USAGE)
+    options = read_arguments(arguments, {"sweep": None, "metric": None}, USAGE)
     if options["sweep"] is None:
         raise UserError(
             "sweep must be a folder that train.py -m wrote, got none. Add sweep=outputs/digits/sweep/margin."
         )
     folder = Path(str(options["sweep"]))
-    comparison = compare(read_sweep(folder), options["figure"])
+    comparison = compare(read_sweep(folder), options["metric"])
     plots, curves = draw_plots(comparison, folder / "report"), draw_curves(comparison)
     if curves is not None:
         write_whole(folder / "report" / "training.png", curves)
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
         "report.html",
         title=f"Sweep {folder.resolve().name}",
         summary=summarize_states(comparison),
-        figure=comparison.figure,
+        metric=comparison.metric,
         best=format_best(comparison),
         command=repeat_command(comparison),
         header=header,
@@ -111,7 +111,7 @@ def draw_plots(comparison: Comparison, folder: Path) -> list[tuple[str, bytes]]:
 
 def build_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return the header, and a row for each setting."""
-    header = [*comparison.axes, *comparison.figures, "seconds", "n"]
+    header = [*comparison.axes, *comparison.metrics, "seconds", "n"]
     return header, [build_row(setting, comparison) for setting in comparison.settings]
 
 
@@ -121,8 +121,8 @@ def build_row(setting: SweepSetting, comparison: Comparison) -> list[str]:
     They are its values, mean and spread of the main metrics, seconds, and the number of finished seeds.
     """
     cells = [format_override(value) for value in setting.values.values()]
-    cells += [mean_and_spread(setting.figure(name)) for name in comparison.figures]
-    seconds = spread(setting.figure("seconds"))[0]
+    cells += [mean_and_spread(setting.metric_values(name)) for name in comparison.metrics]
+    seconds = spread(setting.metric_values("seconds"))[0]
     finished = sum(job.state == FINISHED for job in setting.jobs)
     return [*cells, "" if math.isnan(seconds) else f"{seconds:.0f}", f"{finished}/{len(setting.jobs)}"]
 
@@ -170,7 +170,7 @@ def format_best(comparison: Comparison) -> str:
     """Return the best setting with its metric; empty where no job has finished."""
     if comparison.best is None:
         return ""
-    return f"{comparison.best.name}: {mean_and_spread(comparison.best.figure(comparison.figure))}"
+    return f"{comparison.best.name}: {mean_and_spread(comparison.best.metric_values(comparison.metric))}"
 
 
 def format_markdown(
@@ -184,7 +184,7 @@ def format_markdown(
     lines = [f"# Sweep {comparison.sweep.folder.resolve().name}", "", summarize_states(comparison), ""]
     if comparison.best is not None:
         lines += [
-            f"Best by {comparison.figure}: {format_best(comparison)}",
+            f"Best by {comparison.metric}: {format_best(comparison)}",
             "",
             f"    {repeat_command(comparison)}",
             "",
@@ -213,10 +213,10 @@ def choose_pictures(comparison: Comparison) -> tuple[list[tuple[str, list[str]]]
 
     The number of settings left out is returned too. A picture that cannot be read becomes a fault of its job.
     """
-    sign = 1 if comparison.figure.startswith(LOWER_IS_BETTER) else -1
+    sign = 1 if comparison.metric.startswith(LOWER_IS_BETTER) else -1
 
     def rank(setting: SweepSetting) -> float:
-        mean = spread(setting.figure(comparison.figure))[0]
+        mean = spread(setting.metric_values(comparison.metric))[0]
         return math.inf if math.isnan(mean) else sign * mean
 
     drawn = [
@@ -258,7 +258,7 @@ def print_report(comparison: Comparison, header: list[str], rows: list[list[str]
         console.print(f"and {len(rows) - 20} more settings")
     if comparison.best is not None:
         console.print(
-            f"best by {comparison.figure}: {format_best(comparison)}", soft_wrap=True, highlight=False
+            f"best by {comparison.metric}: {format_best(comparison)}", soft_wrap=True, highlight=False
         )
         console.print(repeat_command(comparison), soft_wrap=True, highlight=False, markup=False)
     folder = comparison.sweep.folder

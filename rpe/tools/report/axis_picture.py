@@ -45,7 +45,10 @@ def draw_axis(comparison: Comparison, axis: str) -> bytes:
     for name, settings in lines.items():
         draw_line(
             drawn,
-            [(places[repr(setting.values[axis])], setting.figure(comparison.figure)) for setting in settings],
+            [
+                (places[repr(setting.values[axis])], setting.metric_values(comparison.metric))
+                for setting in settings
+            ],
             name,
             pale,
         )
@@ -55,7 +58,7 @@ def draw_axis(comparison: Comparison, axis: str) -> bytes:
                 v
                 for s in comparison.settings
                 if repr(s.values[axis]) == repr(value)
-                for v in s.figure(comparison.figure)
+                for v in s.metric_values(comparison.metric)
             ]
             for value in values
         ]
@@ -74,7 +77,7 @@ def draw_axis(comparison: Comparison, axis: str) -> bytes:
         [format_override(value) for value in values],
         rotation=0 if numeric or len(values) < 5 else 20,
     )
-    drawn.set(xlabel=axis, ylabel=comparison.figure)
+    drawn.set(xlabel=axis, ylabel=comparison.metric)
     drawn.grid(alpha=0.3)
     if len(comparison.axes) > 1:
         drawn.legend(fontsize=8, framealpha=0.7)
@@ -107,7 +110,7 @@ def draw_heat_map(comparison: Comparison) -> bytes:
             for setting in comparison.settings
             if repr(setting.values[down]) == repr(down_value)
             and repr(setting.values[across]) == repr(across_value)
-            for value in setting.figure(comparison.figure)
+            for value in setting.metric_values(comparison.metric)
         ]
         grid[row, column] = spread(values)[0]
     figure = Figure(
@@ -134,13 +137,13 @@ def draw_heat_map(comparison: Comparison) -> bytes:
             color="black" if not value < middle else "white",
         )
     if known.size:
-        figure.colorbar(image, label=comparison.figure)
+        figure.colorbar(image, label=comparison.metric)
     return encode_figure(figure)
 
 
 def draw_curves(comparison: Comparison) -> bytes | None:
     """Draw training loss and validation metric by epoch, the mean over seeds; None before the first epoch."""
-    names = ["train/loss", f"val/{comparison.figure}"]
+    names = ["train/loss", f"val/{comparison.metric}"]
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     drawn = 0

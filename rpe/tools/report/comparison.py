@@ -49,11 +49,11 @@ class SweepSetting:
     def name(self) -> str:
         return ", ".join(f"{axis}={format_override(value)}" for axis, value in self.values.items()) or "all"
 
-    def figure(self, name: str) -> list[float]:
+    def metric_values(self, name: str) -> list[float]:
         """Return the finite values of a metric, of the finished jobs."""
         if name == "seconds":
             return [job.seconds for job in self.jobs if job.state == FINISHED and math.isfinite(job.seconds)]
-        values = [job.figures.get(name, math.nan) for job in self.jobs if job.state == FINISHED]
+        values = [job.metrics.get(name, math.nan) for job in self.jobs if job.state == FINISHED]
         return [value for value in values if math.isfinite(value)]
 
 
@@ -64,8 +64,8 @@ class Comparison:
     sweep: SweepFolder
     axes: dict[str, list[Any]]
     settings: list[SweepSetting]
-    figure: str
-    figures: list[str]
+    metric: str
+    metrics: list[str]
     best: SweepSetting | None
 
 
@@ -152,21 +152,21 @@ def drop_dependent(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {key: kept[key] for key in columns if key in kept}
 
 
-def compare(sweep: SweepFolder, figure: str | None) -> Comparison:
+def compare(sweep: SweepFolder, metric: str | None) -> Comparison:
     """Compare the sweep's settings.
 
     Args:
         sweep: the sweep.
-        figure: the metric that chooses the best setting; None is the one that chooses the task's checkpoint.
+        metric: the metric that chooses the best setting; None is the one that chooses the task's checkpoint.
 
     Raises:
         UserError: no finished job has the metric.
     """
     finished = [job for job in sweep.jobs if job.state == FINISHED]
-    known = list(dict.fromkeys(name for job in finished for name in job.figures))
-    if figure is not None and known and figure not in known:
-        raise UserError(f"figure must be one of {', '.join(known)}, got {figure}.")
-    chosen = figure or next(
+    known = list(dict.fromkeys(name for job in finished for name in job.metrics))
+    if metric is not None and known and metric not in known:
+        raise UserError(f"metric must be one of {', '.join(known)}, got {metric}.")
+    chosen = metric or next(
         (name for name in MONITORED if name in known), known[0] if known else MONITORED[0]
     )
     axes = find_axes(sweep)
@@ -184,8 +184,8 @@ def compare(sweep: SweepFolder, figure: str | None) -> Comparison:
         key=lambda setting: [places[axis].index(repr(value)) for axis, value in setting.values.items()],
     )
     sign = -1 if chosen.startswith(LOWER_IS_BETTER) else 1
-    scored = [setting for setting in ordered if setting.figure(chosen)]
-    best = max(scored, key=lambda setting: sign * spread(setting.figure(chosen))[0], default=None)
+    scored = [setting for setting in ordered if setting.metric_values(chosen)]
+    best = max(scored, key=lambda setting: sign * spread(setting.metric_values(chosen))[0], default=None)
     return Comparison(
         sweep,
         axes,
@@ -200,13 +200,13 @@ def repeat_command(comparison: Comparison) -> str:
     """Return the command of the best setting's best seed; empty where no job has finished."""
     if comparison.best is None:
         return ""
-    sign = -1 if comparison.figure.startswith(LOWER_IS_BETTER) else 1
+    sign = -1 if comparison.metric.startswith(LOWER_IS_BETTER) else 1
     finished = [
         job
         for job in comparison.best.jobs
-        if math.isfinite(job.figures.get(comparison.figure, math.nan)) and job.state != BROKEN
+        if math.isfinite(job.metrics.get(comparison.metric, math.nan)) and job.state != BROKEN
     ]
-    job = max(finished, key=lambda job: sign * job.figures[comparison.figure])
+    job = max(finished, key=lambda job: sign * job.metrics[comparison.metric])
     if job.folder.name in comparison.sweep.texts:
         return " ".join(
             ["python train.py", *(shlex.quote(text) for text in comparison.sweep.texts[job.folder.name])]
@@ -237,13 +237,13 @@ def format_csv(comparison: Comparison) -> str:
     """Return a row for each job: its values, its state, and all metrics."""
     jobs = comparison.sweep.jobs
     keys = [*comparison.axes, "seed"]
-    figures = list(dict.fromkeys(name for job in jobs for name in job.figures))
-    rows = [["point", "state", *keys, "seconds", *figures]]
+    metrics = list(dict.fromkeys(name for job in jobs for name in job.metrics))
+    rows = [["point", "state", *keys, "seconds", *metrics]]
     for job in jobs:
         values = [format_override(value) for value in job_values(job, keys).values()]
         numbers = [
             "" if math.isnan(value) else repr(value)
-            for value in (job.seconds, *(job.figures.get(name, math.nan) for name in figures))
+            for value in (job.seconds, *(job.metrics.get(name, math.nan) for name in metrics))
         ]
         rows.append([job.name, job.state, *values, *numbers])
     return rows_to_csv(rows)

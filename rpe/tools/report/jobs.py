@@ -31,7 +31,7 @@ class Job:
         state: one of the five above.
         reason: why it failed or is broken, or when it last wrote.
         faults: the files that cannot be read and why; the job may be finished all the same.
-        figures: the test's metrics by name.
+        metrics: of the test, by name.
         seconds: the time that it took.
         epochs: the rows of metrics.csv.
         pictures: files that begin as pictures.
@@ -44,7 +44,7 @@ class Job:
     state: str = PENDING
     reason: str = ""
     faults: list[str] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = math.nan
     epochs: list[EpochRow] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
@@ -165,13 +165,13 @@ def read_state(job: Job) -> None:
     if metrics.is_file():
         job.state = FINISHED
         try:
-            job.figures, job.seconds = read_metrics(metrics)
+            job.metrics, job.seconds = read_metrics(metrics)
         except (UserError, OSError, OverflowError) as fault:
             job.state, job.reason = BROKEN, drop_folder(fault, job.folder)
             job.faults.insert(0, job.reason)
         job.faults += [
             f"metrics.json: {name} is {value}"
-            for name, value in job.figures.items()
+            for name, value in job.metrics.items()
             if not math.isfinite(value)
         ]
     elif error.is_file():
@@ -193,19 +193,19 @@ def read_metrics(file: Path) -> tuple[dict[str, float], float]:
         raise UserError(
             f"{file} must be JSON, got {'an empty file' if file.stat().st_size == 0 else error}. Train again."
         ) from error
-    figures = content.get("figures") if isinstance(content, dict) else None
-    if not isinstance(figures, dict) or not figures:
+    metrics = content.get("figures") if isinstance(content, dict) else None
+    if not isinstance(metrics, dict) or not metrics:
         raise UserError(f"{file} must hold metrics as figures, got none. Train again.")
     odd = [
         name
-        for name, value in figures.items()
+        for name, value in metrics.items()
         if isinstance(value, bool) or not isinstance(value, int | float)
     ]
     if odd:
-        raise UserError(f"{odd[0]} in {file} must be a number, got {figures[odd[0]]!r}. Train again.")
+        raise UserError(f"{odd[0]} in {file} must be a number, got {metrics[odd[0]]!r}. Train again.")
     run = content.get("run")
     seconds = run.get("seconds") if isinstance(run, dict) else None
-    return {name: float(value) for name, value in figures.items()}, float(seconds) if isinstance(
+    return {name: float(value) for name, value in metrics.items()}, float(seconds) if isinstance(
         seconds, int | float
     ) else math.nan
 

@@ -51,7 +51,7 @@ def folders(tmp_path: Path) -> tuple[Path, dict[str, Path], Path]:
 def score(
     maps: Path, truths: dict[str, Path], out: Path, thresholds: int, names: list | None, workers: int
 ) -> dict[str, float]:
-    return score_folder(maps, truths, out / "journal", thresholds, names, workers).figures
+    return score_folder(maps, truths, out / "journal", thresholds, names, workers).metrics
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -69,7 +69,7 @@ def test_figures_and_tables(folders: tuple[Path, dict[str, Path], Path], workers
     wanted = boundary_metrics(
         counts_from_table(np.stack([one.table() for one in counts])), even_thresholds(9)
     )
-    assert scored.figures == wanted | {"images": 4} and 0.3 < wanted["ODS"] <= wanted["OIS"] < 1
+    assert scored.metrics == wanted | {"images": 4} and 0.3 < wanted["ODS"] <= wanted["OIS"] < 1
     thresholds, images = (
         list(csv.DictReader(io.StringIO(str(scored.tables()[name]))))
         for name in ("thresholds.csv", "images.csv")
@@ -90,7 +90,7 @@ def test_maps_in_memory_score_as_their_files_do(folders: tuple[Path, dict[str, P
     (out / "png").mkdir(parents=True)
     for name, values in eight.items():
         Image.fromarray(values).save(out / "png" / f"{name}.png")
-    assert score_maps(eight, truths, 9, progress=False).figures == score(out / "png", truths, out, 9, None, 1)
+    assert score_maps(eight, truths, 9, progress=False).metrics == score(out / "png", truths, out, 9, None, 1)
 
 
 def test_only_the_named_images(folders: tuple[Path, dict[str, Path], Path]) -> None:

@@ -41,8 +41,8 @@ def test_the_points_change_the_picture(comparison: Comparison, tmp_path: Path) -
         comparison.sweep,
         comparison.axes,
         comparison.settings[:-3],
-        comparison.figure,
-        comparison.figures,
+        comparison.metric,
+        comparison.metrics,
         comparison.best,
     )
     assert before != draw_axis(other, "loss.pairwise.margin") and draw_heat_map(comparison) != draw_heat_map(

@@ -59,7 +59,7 @@ def test_settings_are_means_over_seeds(listed: bool, tmp_path: Path) -> None:
         "loss.pairwise.margin": 0.5,
     }
     both = [score({"embedding.dimension": 8, "loss.pairwise.margin": 0.5, "seed": seed}) for seed in (0, 1)]
-    assert spread(comparison.best.figure("AR@10")) == pytest.approx(
+    assert spread(comparison.best.metric_values("AR@10")) == pytest.approx(
         (statistics.mean(both), statistics.stdev(both))
     )
 
@@ -101,8 +101,8 @@ def test_several_commands_may_have_added_points(tmp_path: Path) -> None:
 
 def test_a_figure_of_choice(tmp_path: Path) -> None:
     write_grid(tmp_path, listed=True)
-    assert compare(read_sweep(tmp_path), "PQ").figure == "PQ"
-    with pytest.raises(UserError, match=r"figure must be one of AR@10, AR@100.*, got AR@11"):
+    assert compare(read_sweep(tmp_path), "PQ").metric == "PQ"
+    with pytest.raises(UserError, match=r"metric must be one of AR@10, AR@100.*, got AR@11"):
         compare(read_sweep(tmp_path), "AR@11")
 
 
@@ -120,7 +120,7 @@ def test_nothing_finished(tmp_path: Path) -> None:
     write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.pairwise.margin": 0.5, "seed": 0})
     (tmp_path / "a" / "metrics.json").unlink()
     comparison = compare(read_sweep(tmp_path), "anything")
-    assert comparison.best is None and repeat_command(comparison) == "" and comparison.figure == "anything"
+    assert comparison.best is None and repeat_command(comparison) == "" and comparison.metric == "anything"
 
 
 def test_csv_holds_every_point_and_figure(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_what_is_broken_is_named_and_the_rest_is_read(kind: str, tmp_path: Path)
     point = read_job(tmp_path / "a", OVERRIDES)
     assert len(point.faults) == 1 and words in point.faults[0], point.faults
     unread = "json" in kind or kind in ("no figures", "text as figure", "endless number")
-    assert point.state == (BROKEN if unread else FINISHED) and bool(point.figures) != unread
+    assert point.state == (BROKEN if unread else FINISHED) and bool(point.metrics) != unread
     assert len(point.pictures) == (1 if kind == "no picture" else 2)
     assert len(point.epochs) == {"torn csv": 1, "csv of text": 0, "binary csv": 0}.get(kind, 5)
 
@@ -37,7 +37,7 @@ def test_a_whole_point(tmp_path: Path) -> None:
     write_point(tmp_path / "a", OVERRIDES)
     point = read_job(tmp_path / "a", OVERRIDES)
     assert (point.state, point.faults, point.seconds) == (FINISHED, [], 12.5)
-    assert point.figures["AR@10"] == pytest.approx(0.46) and point.config["grouping"]["margin"] == 0.5
+    assert point.metrics["AR@10"] == pytest.approx(0.46) and point.config["grouping"]["margin"] == 0.5
     assert [row["epoch"] for row in point.epochs] == [0, 1, 2, 3, 4]
 
 
