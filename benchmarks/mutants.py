@@ -62,8 +62,8 @@ FAULTS = [
     ),
     (
         "rpe/pairs.py",
-        "addmm_(values[rows].t(), tile)",
-        "addmm_(values[rows].t(), tile.t())",
+        "addmm_(values[rows].t(), block)",
+        "addmm_(values[rows].t(), block.t())",
         "tests/test_pairs.py",
     ),
     ("rpe/pairs.py", "    if rows != columns:\n", "    if rows == columns:\n", "tests/test_pairs.py"),

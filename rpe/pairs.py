@@ -1,4 +1,4 @@
-"""Visit all pairs of points in tiles, so that grouping and loss never build a pixel-by-pixel matrix."""
+"""Visit all pairs of points in blocks, so that grouping and loss never build a pixel-by-pixel matrix."""
 
 import math
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from torch import Tensor
 from rpe.sphere import check_tensor, in_single
 from rpe.structures import UserError
 
-TILE = 512
-"""Rows and columns of a CPU tile: 1 MiB in fp32, which stays in a core's cache (256 to 2048 measured)."""
+BLOCK = 512
+"""Rows and columns of a CPU block: 1 MiB in fp32, which stays in a core's cache (256 to 2048 measured)."""
 
-GPU_TILE = 4096
-"""Rows and columns of a tile on a GPU: large enough to fill it, 64 MiB in fp32."""
+GPU_BLOCK = 4096
+"""Rows and columns of a block on a GPU: large enough to fill it, 64 MiB in fp32."""
 
 
 def validate_positions(
@@ -57,15 +57,15 @@ def refuse_second_derivative(what: str) -> None:
         raise UserError(f"create_graph must be False for {what}, got True. It has no second derivative.")
 
 
-def upper_tiles(
-    length: int, tile: int, positions: Float[Tensor, "pixel 2"] | None = None, max_distance: float = math.inf
+def upper_blocks(
+    length: int, block: int, positions: Float[Tensor, "pixel 2"] | None = None, max_distance: float = math.inf
 ) -> Iterator[tuple[slice, slice]]:
-    """Yield (rows, columns) of the tiles on and above the diagonal of a length x length matrix.
+    """Yield (rows, columns) of the blocks on and above the diagonal of a length x length matrix.
 
-    With positions, tiles whose bounding boxes are more than `max_distance` apart are skipped. Points in the
+    With positions, blocks whose bounding boxes are more than `max_distance` apart are skipped. Points in the
     order of `morton_order` skip most.
     """
-    parts = [slice(top, min(top + tile, length)) for top in range(0, length, tile)]
+    parts = [slice(top, min(top + block, length)) for top in range(0, length, block)]
     if positions is None or len(parts) == 1:  # reading distances would stop a GPU
         yield from ((rows, columns) for index, rows in enumerate(parts) for columns in parts[index:])
         return
@@ -90,26 +90,26 @@ def morton_order(positions: Float[Tensor, "pixel 2"]) -> Int64[Tensor, " pixel"]
     return torch.argsort(code, stable=True)
 
 
-def multiply_tile(
+def multiply_block(
     buffer: Float[Tensor, " size"], left: Float[Tensor, "row wide"], right: Float[Tensor, "column wide"]
 ) -> Float[Tensor, "row column"]:
     """Return left right^T, written into the buffer."""
-    tile = buffer[: len(left) * len(right)].view(len(left), len(right))
-    return torch.mm(left, right.t(), out=tile)
+    block = buffer[: len(left) * len(right)].view(len(left), len(right))
+    return torch.mm(left, right.t(), out=block)
 
 
 def add_products(
     sums: Float[Tensor, "wide pixel"],
-    tile: Float[Tensor, "row column"],
+    block: Float[Tensor, "row column"],
     values: Float[Tensor, "pixel wide"],
     rows: slice,
     columns: slice,
 ) -> None:
-    """Add one tile's share of (S values)^T to `sums`, for a symmetric matrix S.
+    """Add one block's share of (S values)^T to `sums`, for a symmetric matrix S.
 
-    The tile serves its rows and, off the diagonal, its columns. The sums are kept transposed, because a BLAS
+    The block serves its rows and, off the diagonal, its columns. The sums are kept transposed, because a BLAS
     product with few columns is up to four times slower than one with few rows.
     """
-    sums[:, rows].addmm_(values[columns].t(), tile.t())
+    sums[:, rows].addmm_(values[columns].t(), block.t())
     if rows != columns:
-        sums[:, columns].addmm_(values[rows].t(), tile)
+        sums[:, columns].addmm_(values[rows].t(), block)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rpe.pairs import add_products, morton_order, multiply_tile, upper_tiles, validate_positions
+from rpe.pairs import add_products, morton_order, multiply_block, upper_blocks, validate_positions
 from rpe.structures import UserError
 
 
@@ -16,9 +16,9 @@ def test_positions_in_use_are_finite_and_in_floating_point() -> None:
         validate_positions(positions, torch.tensor([False, True]))
 
 
-def test_upper_tiles_meet_every_pair_once() -> None:
+def test_upper_blocks_meet_every_pair_once() -> None:
     met = torch.zeros(10, 10)
-    for rows, columns in upper_tiles(10, 4):
+    for rows, columns in upper_blocks(10, 4):
         met[rows, columns] += 1
         if rows != columns:
             met[columns, rows] += 1
@@ -27,14 +27,14 @@ def test_upper_tiles_meet_every_pair_once() -> None:
 
 def test_tile_of_is_the_product() -> None:
     left, right = torch.randn(3, 5), torch.randn(4, 5)
-    assert torch.allclose(multiply_tile(torch.empty(20), left, right), left @ right.T)
+    assert torch.allclose(multiply_block(torch.empty(20), left, right), left @ right.T)
 
 
-def test_add_products_of_the_upper_tiles_are_the_product() -> None:
+def test_add_products_of_the_upper_blocks_are_the_product() -> None:
     matrix, values = torch.randn(10, 10), torch.randn(10, 3)
     matrix = matrix + matrix.T
     sums = torch.zeros(3, 10)
-    for rows, columns in upper_tiles(10, 4):
+    for rows, columns in upper_blocks(10, 4):
         add_products(sums, matrix[rows, columns], values, rows, columns)
     assert torch.allclose(sums, (matrix @ values).T, atol=1e-5)
 
@@ -45,13 +45,13 @@ def test_tiles_out_of_reach_are_left_out_and_no_pair_in_reach() -> None:
     assert torch.equal(order.sort().values, torch.arange(300))
     positions = positions[order]
     met = torch.zeros(300, 300, dtype=torch.bool)
-    for rows, columns in upper_tiles(300, 16, positions, max_distance=2.0):
+    for rows, columns in upper_blocks(300, 16, positions, max_distance=2.0):
         met[rows, columns] = True
         met[columns, rows] = True
     near = torch.cdist(positions, positions) <= 2
     assert bool(met[near].all()) and float(met.float().mean()) < 0.5
 
 
-@pytest.mark.parametrize(("gap", "tiles"), [(1.9, 3), (2.0, 3), (2.1, 2)])
-def test_reach_is_a_distance(gap: float, tiles: int) -> None:
-    assert len(list(upper_tiles(2, 1, torch.tensor([[0.0, 0.0], [0.0, gap]]), max_distance=2.0))) == tiles
+@pytest.mark.parametrize(("gap", "blocks"), [(1.9, 3), (2.0, 3), (2.1, 2)])
+def test_reach_is_a_distance(gap: float, blocks: int) -> None:
+    assert len(list(upper_blocks(2, 1, torch.tensor([[0.0, 0.0], [0.0, gap]]), max_distance=2.0))) == blocks

@@ -1,6 +1,6 @@
 """Run a fixed number of mean-shift loops as a plain graph of tensors, which `torch.export` can save.
 
-It has no checks of values, no tiles and no custom gradient.
+It has no checks of values, no blocks and no custom gradient.
 """
 
 import torch

@@ -4,7 +4,7 @@
 
 This is softmax self-attention with q = kappa X and k = v = X, and never needs the N x N matrix. Two facts
 that general attention lacks make it faster here. On the sphere no logit exceeds kappa, so no running maximum
-is needed. And exp(..) is symmetric, so only tiles on and above the diagonal are computed, each serving its
+is needed. And exp(..) is symmetric, so only blocks on and above the diagonal are computed, each serving its
 rows and its columns.
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpe.grouping.logits import PRODUCT_RANGE, Logits, iterate_logits
-from rpe.pairs import GPU_TILE, TILE, add_products, multiply_tile, refuse_second_derivative, upper_tiles
+from rpe.pairs import GPU_BLOCK, BLOCK, add_products, multiply_block, refuse_second_derivative, upper_blocks
 from rpe.sphere import first_axis_like
 
 SPATIAL_CUTOFF = 7.0
-"""Distance in spatial bandwidths beyond which no tile is computed.
+"""Distance in spatial bandwidths beyond which no block is computed.
 
 All omitted points together weigh at most 2 pi h^2 exp(-7^2 / 2) = 1.4e-10 h^2 of a point's own weight, with h
 in pixels.
@@ -38,12 +38,12 @@ ABSENT_LOGIT = -1e9
 
 
 @torch.library.custom_op(
-    "rpe::tiled_kernel_mean",
+    "rpe::blockwise_kernel_mean",
     mutates_args=(),
     schema="(Tensor points, Tensor concentration, Tensor mass, Tensor? positions, float spatial_bandwidth)"
     " -> (Tensor, Tensor)",
 )
-def tiled_kernel_mean(
+def blockwise_kernel_mean(
     points: Float[Tensor, "batch pixel dim"],
     concentration: Float[Tensor, " batch"],
     mass: Float[Tensor, "batch pixel"],
@@ -53,7 +53,7 @@ def tiled_kernel_mean(
     """Compute the means O and the kernel's sums d in O(N D) memory; both are 0 at points of mass 0.
 
     A custom operator, so that `torch.compile` takes it as it is. Its backward is exact and recomputes the
-    tiles. With u = G / d, c = (G . O) / d (G the gradient with respect to O) and the symmetric matrix M_ij =
+    blocks. With u = G / d, c = (G . O) / d (G the gradient with respect to O) and the symmetric matrix M_ij =
     E_ij [m_i (x_i . u_j - c_j) + m_j (x_j . u_i - c_i)], the gradients are dx_i = m_i sum_j E_ij u_j + kappa
     sum_j M_ij x_j and dkappa = 1/2 sum_ij M_ij (x_i . x_j - 1). The -1 changes nothing, as M sums to zero,
     but removes the rounding of coinciding pairs, which would dominate dkappa. Masses and positions are data
@@ -69,7 +69,7 @@ def tiled_kernel_mean(
     return mean, weight
 
 
-@tiled_kernel_mean.register_fake
+@blockwise_kernel_mean.register_fake
 def shape_of_means(
     points: Tensor, concentration: Tensor, mass: Tensor, positions: Tensor | None, spatial_bandwidth: float
 ) -> tuple[Tensor, Tensor]:
@@ -96,23 +96,23 @@ def image_mean(
     logits = Logits(points, points, concentration, positions, positions, spatial_bandwidth)
     values = mass[:, None] * torch.cat([points, torch.ones_like(mass[:, None])], 1)
     sums = points.new_zeros(dim + 1, length)
-    tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
-    buffer = points.new_empty(tile**2)
+    block = max(1, min(length, GPU_BLOCK if points.is_cuda else BLOCK))
+    buffer = points.new_empty(block**2)
     spare = None if positions is None else torch.empty_like(buffer)
-    parts = upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth)
-    for rows, columns, bits in logits.tiles(parts, buffer, spare):
+    parts = upper_blocks(length, block, positions, SPATIAL_CUTOFF * spatial_bandwidth)
+    for rows, columns, bits in logits.blocks(parts, buffer, spare):
         add_products(sums, bits.exp2_(), values, rows, columns)
     weight = sums[dim]
     return (sums[:dim] / weight).t(), weight
 
 
 @torch.library.custom_op(
-    "rpe::tiled_kernel_mean_backward",
+    "rpe::blockwise_kernel_mean_backward",
     mutates_args=(),
     schema="(Tensor gradient, Tensor points, Tensor concentration, Tensor mass, Tensor? positions, "
     "Tensor mean, Tensor weight, float spatial_bandwidth) -> (Tensor, Tensor)",
 )
-def tiled_kernel_mean_backward(
+def blockwise_kernel_mean_backward(
     gradient: Float[Tensor, "batch pixel dim"],
     points: Float[Tensor, "batch pixel dim"],
     concentration: Float[Tensor, " batch"],
@@ -122,7 +122,7 @@ def tiled_kernel_mean_backward(
     weight: Float[Tensor, "batch pixel"],
     spatial_bandwidth: float,
 ) -> tuple[Float[Tensor, "batch pixel dim"], Float[Tensor, " batch"]]:
-    """Return the gradients of `tiled_kernel_mean` with respect to points and concentration."""
+    """Return the gradients of `blockwise_kernel_mean` with respect to points and concentration."""
     to_points, to_concentration = torch.zeros_like(points), torch.zeros_like(concentration)
     for image, present in iterate_present(mass):
         to_points[image][present], to_concentration[image] = image_gradients(
@@ -138,7 +138,7 @@ def tiled_kernel_mean_backward(
     return to_points, to_concentration
 
 
-@tiled_kernel_mean_backward.register_fake
+@blockwise_kernel_mean_backward.register_fake
 def shape_of_gradients(
     gradient: Tensor,
     points: Tensor,
@@ -173,12 +173,12 @@ def image_gradients(
     pull_right = torch.cat([pull, offset, heavy * points, heavy], 1)
     values = torch.cat([points, torch.ones_like(heavy)], 1)
     pulled, swayed = points.new_zeros(dim, length), points.new_zeros(dim + 1, length)
-    tile = max(1, min(length, GPU_TILE if points.is_cuda else TILE))
-    buffer, second = points.new_empty(2, tile**2)
-    parts = upper_tiles(length, tile, positions, SPATIAL_CUTOFF * spatial_bandwidth)
-    for rows, columns, bits in logits.tiles(parts, buffer, second):
+    block = max(1, min(length, GPU_BLOCK if points.is_cuda else BLOCK))
+    buffer, second = points.new_empty(2, block**2)
+    parts = upper_blocks(length, block, positions, SPATIAL_CUTOFF * spatial_bandwidth)
+    for rows, columns, bits in logits.blocks(parts, buffer, second):
         kernel = bits.exp2_()
-        sway = multiply_tile(second, pull_left[rows], pull_right[columns]).mul_(kernel)
+        sway = multiply_block(second, pull_left[rows], pull_right[columns]).mul_(kernel)
         add_products(pulled, kernel, pull, rows, columns)
         add_products(swayed, sway, values, rows, columns)
     to_points = heavy * pulled.t() + concentration * swayed[:dim].t()
@@ -195,15 +195,15 @@ def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, T
 def differentiate_mean(
     ctx: Any, gradient: Tensor, to_weight: Tensor | None
 ) -> tuple[Tensor, Tensor, None, None, None]:
-    """Return the gradients of `tiled_kernel_mean`; the kernel's sums have none."""
-    refuse_second_derivative("the tiled mean shift")
-    to_points, to_concentration = tiled_kernel_mean_backward(
+    """Return the gradients of `blockwise_kernel_mean`; the kernel's sums have none."""
+    refuse_second_derivative("the blockwise mean shift")
+    to_points, to_concentration = blockwise_kernel_mean_backward(
         gradient.contiguous(), *ctx.saved_tensors, ctx.spatial_bandwidth
     )
     return to_points, to_concentration, None, None, None
 
 
-tiled_kernel_mean.register_autograd(differentiate_mean, setup_context=keep_for_backward)
+blockwise_kernel_mean.register_autograd(differentiate_mean, setup_context=keep_for_backward)
 
 
 def fused_kernel_mean(
@@ -276,7 +276,7 @@ def kernel_mean(
         or bool((centre_positions(positions, mass > 0).abs() <= PRODUCT_RANGE * spatial_bandwidth).all())
     ):
         return fused_kernel_mean(points, concentration, mass, positions, spatial_bandwidth)
-    return tiled_kernel_mean(points, concentration, mass, positions, spatial_bandwidth)[0]
+    return blockwise_kernel_mean(points, concentration, mass, positions, spatial_bandwidth)[0]
 
 
 def mean_over_keys(

@@ -1,4 +1,4 @@
-"""Compute the logits of the kernel in tiles: cosine on the sphere, squared distance in the image."""
+"""Compute the logits of the kernel in blocks: cosine on the sphere, squared distance in the image."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rpe.pairs import TILE, multiply_tile
+from rpe.pairs import BLOCK, multiply_block
 
 BITS = math.log2(math.e)
 """exp(y) = 2^(y BITS): torch's exp2 takes a quarter of exp's time on a CPU, at the same accuracy."""
@@ -18,10 +18,10 @@ PRODUCT_RANGE = 8.0
 
 
 class Logits:
-    """kappa (x_i . x_j - 1) - |p_i - p_j|^2 / (2 h^2), in bits, for tiles of points i and others j.
+    """kappa (x_i . x_j - 1) - |p_i - p_j|^2 / (2 h^2), in bits, for blocks of points i and others j.
 
     The distances are another product, p_i . p_j - |p_i|^2 / 2 - |p_j|^2 / 2, centred on the middle of the
-    tile's rows. This is precise where the rows lie within `PRODUCT_RANGE` of the middle, and loses all digits
+    block's rows. This is precise where the rows lie within `PRODUCT_RANGE` of the middle, and loses all digits
     on an image many bandwidths wide. There, distances are differences, which are exact for pixel centres and
     take half as long again as the rest.
     """
@@ -50,7 +50,7 @@ class Logits:
         if positions is not None:
             self.left[:, -1], self.right[:, -2] = BITS, 1
 
-    def tiles(
+    def blocks(
         self,
         parts: Iterable[tuple[slice, slice]],
         buffer: Float[Tensor, " size"],
@@ -64,29 +64,29 @@ class Logits:
             middle = None if self.positions is None else self.centre_on(rows, self.positions[rows])
             for _, columns in same:
                 if self.positions is None or self.other_positions is None or spare is None:
-                    tile = multiply_tile(buffer, self.left[rows], self.right[columns])
+                    block = multiply_block(buffer, self.left[rows], self.right[columns])
                 elif middle is not None:
                     relative = (self.other_positions[columns] - middle) / self.spatial_bandwidth
                     self.right[columns, -4:-2] = relative
                     self.right[columns, -1] = relative.square().sum(1) / -2
-                    tile = multiply_tile(buffer, self.left[rows], self.right[columns])
+                    block = multiply_block(buffer, self.left[rows], self.right[columns])
                 else:
-                    tile = multiply_tile(buffer, self.left[rows, :-4], self.right[columns, :-4])
-                    self.subtract_distances(tile, spare, self.positions[rows], self.other_positions[columns])
-                yield rows, columns, tile
+                    block = multiply_block(buffer, self.left[rows, :-4], self.right[columns, :-4])
+                    self.subtract_distances(block, spare, self.positions[rows], self.other_positions[columns])
+                yield rows, columns, block
 
     def subtract_distances(
         self,
-        tile: Float[Tensor, "row column"],
+        block: Float[Tensor, "row column"],
         spare: Float[Tensor, " size"],
         positions: Float[Tensor, "row 2"],
         others: Float[Tensor, "column 2"],
     ) -> None:
-        """Subtract the distances of all pairs from a tile, as differences of positions."""
-        difference = spare[: tile.numel()].view_as(tile)
+        """Subtract the distances of all pairs from a block, as differences of positions."""
+        difference = spare[: block.numel()].view_as(block)
         for row, column in zip(positions.t(), others.t().contiguous(), strict=True):
             torch.sub(row[:, None], column, out=difference)
-            tile.addcmul_(difference, difference, value=-BITS / (2 * self.spatial_bandwidth**2))
+            block.addcmul_(difference, difference, value=-BITS / (2 * self.spatial_bandwidth**2))
 
     def centre_on(self, rows: slice, positions: Float[Tensor, "row 2"]) -> Float[Tensor, "2"] | None:
         """Write the rows' factors relative to their middle, and return it; None for rows too far apart."""
@@ -101,10 +101,10 @@ class Logits:
 
 
 def iterate_logits(logits: Logits) -> Iterator[tuple[slice, slice, Float[Tensor, "row column"]]]:
-    """Yield rows, columns and logits of all queries and keys tile by tile, in one reused buffer."""
-    buffer = logits.left.new_empty(TILE * 4 * TILE)
+    """Yield rows, columns and logits of all queries and keys block by block, in one reused buffer."""
+    buffer = logits.left.new_empty(BLOCK * 4 * BLOCK)
     spare = None if logits.positions is None else torch.empty_like(buffer)
     count, others = len(logits.left), len(logits.right)
-    rows = [slice(top, min(top + 4 * TILE, count)) for top in range(0, count, 4 * TILE)]
-    columns = [slice(start, min(start + TILE, others)) for start in range(0, others, TILE)]
-    return logits.tiles(itertools.product(rows, columns), buffer, spare)
+    rows = [slice(top, min(top + 4 * BLOCK, count)) for top in range(0, count, 4 * BLOCK)]
+    columns = [slice(start, min(start + BLOCK, others)) for start in range(0, others, BLOCK)]
+    return logits.blocks(itertools.product(rows, columns), buffer, spare)

@@ -36,7 +36,7 @@ def start_points(
 ) -> WeightedPoints:
     """Create one point per pixel.
 
-    With positions, neighbours follow each other, so that the kernel can skip whole tiles.
+    With positions, neighbours follow each other, so that the kernel can skip whole blocks.
     """
     order = (
         torch.arange(len(points), device=points.device)

@@ -1,4 +1,4 @@
-"""Compute the hinge of all different-group pairs and its gradient in tiles, as one custom operator."""
+"""Compute the hinge of all different-group pairs and its gradient in blocks, as one custom operator."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rpe.pairs import GPU_TILE, TILE, add_products, multiply_tile, upper_tiles
+from rpe.pairs import BLOCK, GPU_BLOCK, add_products, multiply_block, upper_blocks
 from rpe.structures import VOID
 
 
 @torch.library.custom_op(
-    "rpe::tiled_hinge",
+    "rpe::blockwise_hinge",
     mutates_args=(),
     schema="(Tensor points, Tensor labels, Tensor weights, float threshold, Tensor? positions, "
     "float max_distance, bool squared) -> (Tensor, Tensor)",
 )
-def tiled_hinge(
+def blockwise_hinge(
     points: Float[Tensor, "batch pixel dim"],
     labels: Int64[Tensor, "batch pixel"],
     weights: Float[Tensor, "batch pixel"],
@@ -30,7 +30,7 @@ def tiled_hinge(
     The hinge is the sum over different-group pairs of w_i w_j max(0, s_ij - alpha). A custom operator, so
     that `torch.compile` takes it as it is. Pixels are sorted by label, pairs are ordered. A pair counts where
     x_i . x_j > t = 2 alpha - 1. With A the 0/1 matrix of these pairs, G = A (w x) and n = A w, the sum is 1/2
-    sum_i w_i (x_i . G_i - t n_i), and its gradient is w_i G_i. One pass over the tiles gives both, and only
+    sum_i w_i (x_i . G_i - t n_i), and its gradient is w_i G_i. One pass over the blocks gives both, and only
     the gradient is kept. If squared, the terms are max(0, s_ij - alpha)^2 / 2 and A holds x_i . x_j - t
     instead of 1. The sum then has the factor 1/8, and its gradient 1/2. Void pixels come first and have
     weight 0.
@@ -54,7 +54,7 @@ def tiled_hinge(
     return hinge, gradient
 
 
-@tiled_hinge.register_fake
+@blockwise_hinge.register_fake
 def shape_of_hinge(
     points: Tensor,
     labels: Tensor,
@@ -81,12 +81,12 @@ def image_hinge(
     length, dim = points.shape
     values = weights[:, None] * torch.cat([points, torch.ones_like(weights[:, None])], 1)
     sums = points.new_zeros(dim + 1, length)
-    tile = min(length, GPU_TILE if points.is_cuda else TILE)
-    buffer = points.new_empty(tile**2)
-    for rows, columns in upper_tiles(length, tile, positions, max_distance):
-        active = multiply_tile(buffer, points[rows], points[columns])
+    block = min(length, GPU_BLOCK if points.is_cuda else BLOCK)
+    buffer = points.new_empty(block**2)
+    for rows, columns in upper_blocks(length, block, positions, max_distance):
+        active = multiply_block(buffer, points[rows], points[columns])
         active = active.sub_(threshold).clamp_(min=0) if squared else active.gt_(threshold)
-        # labels are sorted, so most tiles hold no pair of one group; reading that would stop a GPU
+        # labels are sorted, so most blocks hold no pair of one group; reading that would stop a GPU
         if rows == columns or points.is_cuda or bool(labels[rows][-1] >= labels[columns][0]):
             active.mul_(labels[rows, None] != labels[columns])
         if positions is not None:
@@ -109,9 +109,9 @@ def keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
 def differentiate_hinge(
     ctx: Any, gradient: Tensor, of_gradient: Tensor | None
 ) -> tuple[Tensor, None, None, None, None, None, None]:
-    """Return the gradient of `tiled_hinge` with respect to the points."""
+    """Return the gradient of `blockwise_hinge` with respect to the points."""
     (to_points,) = ctx.saved_tensors
     return gradient[:, None, None] * to_points, None, None, None, None, None, None
 
 
-tiled_hinge.register_autograd(differentiate_hinge, setup_context=keep_gradient)
+blockwise_hinge.register_autograd(differentiate_hinge, setup_context=keep_gradient)

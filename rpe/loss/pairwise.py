@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from rpe.loss.hinge import tiled_hinge
+from rpe.loss.hinge import blockwise_hinge
 from rpe.pairs import find_infinite, float_positions, refuse_second_derivative, validate_positions
 from rpe.sphere import (
     any_true,
@@ -164,7 +164,7 @@ def sorted_margin_loss(
                 offsets = (offsets - offsets[:, -1:]).to(points.dtype)
             max_distance = math.inf if negative_range is None else negative_range
             weights = groups.weights.to(points.dtype)
-            hinge, _ = tiled_hinge(
+            hinge, _ = blockwise_hinge(
                 points, groups.labels, weights, cosine_of_margin(margin), offsets, max_distance, squared
             )
             losses = losses + negative_weight * hinge

@@ -85,11 +85,11 @@ class Embedding(nn.Module):
             nn.init.orthogonal_(self.placed.weight)
 
     @torch.no_grad()
-    def calibrate(self, feature: FeatureMap) -> None:
+    def initialise_from_data(self, feature: FeatureMap) -> None:
         """Shift and scale the last layer so that its outputs have mean 0 and deviation 1 on this feature map.
 
         A freshly initialised layer maps all pixels to nearly one point (mean cosine 0.89), where the loss has
-        little gradient. A displacement starts at 0, as a calibrated one would be random.
+        little gradient. A displacement starts at 0, as a scaled one would be random.
         """
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None

@@ -156,7 +156,7 @@ def write_metrics(
         run: their provenance.
         title: the table's title.
         notes: lines that explain metrics of 0.
-        monitored: a training's best validation score, which hyper-parameter searches maximize.
+        monitored: a training's best validation score, which hyper-parameter searches maximise.
     """
     content = (
         {"figures": metrics}

@@ -49,11 +49,11 @@ def explain_error(error: BaseException) -> str | None:
     """Return one line on a user's mistake or a refusal of the file system; None for a bug."""
     if isinstance(error, OverrideParseException):
         return (
-            f"{summarize_error(error)}; quote each name that holds brackets, commas or other characters of "
+            f"{summarise_error(error)}; quote each name that holds brackets, commas or other characters of "
             "Hydra's grammar: \"images=['photo (1).png']\""
         )
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return summarize_error(error)
+        return summarise_error(error)
     if isinstance(error, OSError) and error.errno in PATH_ERRORS:
         path = error.filename or "the output folder"
         return (
@@ -63,14 +63,14 @@ def explain_error(error: BaseException) -> str | None:
     return None
 
 
-def summarize_error(error: BaseException) -> str:
+def summarise_error(error: BaseException) -> str:
     """Return an error's message in one line, without what a worker or an interpolation adds to it."""
     text = str(error)
     marker = f"{UserError.__module__}.{UserError.__qualname__}: "
     if marker in text:
         return text.split(marker)[-1].strip().splitlines()[0]
     if isinstance(error.__cause__, UserError | OmegaConfBaseException) and not isinstance(error, UserError):
-        reason = summarize_error(error.__cause__)
+        reason = summarise_error(error.__cause__)
         if not text.startswith("Could not override"):
             return reason
         remedy = ""

@@ -84,7 +84,7 @@ def train_run(config: DictConfig, folder: Path, resuming: bool) -> float | None:
         else:
             first = data.dataset("train", training=True)
             batch = data.batch_size * trainer.world_size  # of all ranks, so two start as one process does
-            task.calibrate([first[index] for index in range(min(batch, len(first)))])
+            task.initialise_from_data([first[index] for index in range(min(batch, len(first)))])
         if not resuming and is_first_rank():  # settings, data and weights are valid: the run begins here
             write_whole(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
         return fit_and_test(config, folder, trainer, data, task, started)

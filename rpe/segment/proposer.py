@@ -99,7 +99,7 @@ class Proposer(nn.Module):
                 raise UserError(
                     f"proposal.{name} must hold one or more numbers, got []. Use e.g. [{example}]."
                 )
-        limits = (
+        constraints = (
             ("iterations", min(iterations) >= 0, ">= 0", iterations),
             (
                 "foreground_thresholds",
@@ -122,7 +122,7 @@ class Proposer(nn.Module):
             ("move_tolerance", 0 <= move_tolerance <= 1, "in [0, 1]", move_tolerance),
             ("score_threshold", 0 <= score_threshold <= 1, "in [0, 1]", score_threshold),
         )
-        for name, holds, constraint, value in limits:
+        for name, holds, constraint, value in constraints:
             if not holds:
                 raise UserError(f"proposal.{name} must be {constraint}, got {value}.")
         self.settings = [

@@ -63,7 +63,7 @@ def train(config: DictConfig) -> float | None:
     """Train a run or a job of a sweep into its folder.
 
     Returns:
-        The best validation score, for Hydra's sweepers to maximize; None where no epoch was validated.
+        The best validation score, for Hydra's sweepers to maximise; None where no epoch was validated.
 
     Raises:
         UserError: a user's mistake; before training starts wherever that is possible.

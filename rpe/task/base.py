@@ -96,8 +96,8 @@ class Task(lightning.LightningModule):
             UserError: it cannot.
         """
 
-    def calibrate(self, samples: list[Any]) -> None:
-        """Initialise the embedding from the untrained network's features; see `Embedding.calibrate`."""
+    def initialise_from_data(self, samples: list[Any]) -> None:
+        """Initialise the embedding from features of the untrained network."""
         raise NotImplementedError
 
     def draw_example(self, sample: Any, folder: Path) -> Path:

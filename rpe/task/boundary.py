@@ -165,10 +165,10 @@ class BoundaryTask(Task):
         self.result = BoundaryResult(scored.metrics, scored, maps)
 
     @torch.no_grad()
-    def calibrate(self, samples: list[BoundarySample]) -> None:
+    def initialise_from_data(self, samples: list[BoundarySample]) -> None:
         images = collate_boundaries(samples).images
         for embedding, stage in zip(self.detector.embeddings, self.detector.backbone(images), strict=True):
-            embedding.calibrate(stage)  # type: ignore[operator]
+            embedding.initialise_from_data(stage)  # type: ignore[operator]
 
     def draw_example(self, sample: BoundarySample, folder: Path) -> Path:
         """Draw image, truth, each stage's embedding, and the map before and after non-maximum suppression."""

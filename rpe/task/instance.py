@@ -302,8 +302,8 @@ class InstanceTask(Task):
         )
 
     @torch.no_grad()
-    def calibrate(self, samples: list[Sample]) -> None:
-        self.model.embedding.calibrate(self.model.backbone(collate(samples).images)[0])
+    def initialise_from_data(self, samples: list[Sample]) -> None:
+        self.model.embedding.initialise_from_data(self.model.backbone(collate(samples).images)[0])
 
     def draw_example(self, sample: Sample, folder: Path) -> Path:
         """Draw image, truth, embedding at each iterate, groups and instances."""

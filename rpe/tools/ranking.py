@@ -93,7 +93,7 @@ def fit_ranker(
     epochs: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Fit the two layers anew on standardized features, and return the loss before and after.
+    """Fit the two layers anew on standardised features, and return the loss before and after.
 
     The scaling is folded into the first layer.
     """

@@ -1,4 +1,4 @@
-"""The tiled kernel mean against dense algebra, in both directions."""
+"""The blockwise kernel mean against dense algebra, in both directions."""
 
 import pytest
 import torch
@@ -40,8 +40,8 @@ def test_many_tiles_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.ones(1, 70, dtype=torch.float64),
     )
     answers = []
-    for tile in (512, 16):
-        monkeypatch.setattr("rpe.grouping.kernel.TILE", tile)
+    for block in (512, 16):
+        monkeypatch.setattr("rpe.grouping.kernel.BLOCK", block)
         mean = kernel_mean(points, kappa, mass)
         answers.append([mean, *torch.autograd.grad((mean**3).sum(), [points, kappa])])
     for one, other in zip(*answers, strict=True):
@@ -110,5 +110,5 @@ def test_fused_absent_points_may_be_anything() -> None:
 def test_a_second_derivative_is_refused() -> None:
     points = normalise(torch.randn(1, 5, 3)).requires_grad_()
     mean = kernel_mean(points, torch.tensor([9.0]), torch.ones(1, 5))
-    with pytest.raises(UserError, match="the tiled mean shift, got True. It has no second derivative"):
+    with pytest.raises(UserError, match="the blockwise mean shift, got True. It has no second derivative"):
         torch.autograd.grad(mean.sum(), [points], create_graph=True)

@@ -1,11 +1,11 @@
-"""The hinge's tiles: those out of range are skipped, and a pair at the range counts."""
+"""The hinge's blocks: those out of range are skipped, and a pair at the range counts."""
 
 import pytest
 import torch
 from dense_loss import dense_loss
 
 from rpe.loss import pairwise_margin_loss
-from rpe.loss.hinge import tiled_hinge
+from rpe.loss.hinge import blockwise_hinge
 from rpe.sphere import normalise
 from rpe.structures import pixel_centres
 
@@ -15,7 +15,7 @@ def test_value_and_gradient_are_those_of_the_sum_over_pairs(squared: bool) -> No
     points = normalise(torch.randn(1, 20, 4, dtype=torch.float64)).requires_grad_()
     labels = (torch.arange(20) // 5 - 1)[None]  # sorted, void first
     weights = torch.where(labels < 0, 0.0, torch.rand(1, 20, dtype=torch.float64))
-    value, gradient = tiled_hinge(points, labels, weights, 0.1, None, float("inf"), squared)
+    value, gradient = blockwise_hinge(points, labels, weights, 0.1, None, float("inf"), squared)
     over = ((points[0] @ points[0].T - 0.1) / 2).clamp(min=0)
     pairs = weights[0][:, None] * weights[0] * (labels[0][:, None] != labels[0])
     wanted = (pairs * (over**2 / 2 if squared else over)).sum()
@@ -24,7 +24,7 @@ def test_value_and_gradient_are_those_of_the_sum_over_pairs(squared: bool) -> No
 
 
 def test_tiles_out_of_range_are_skipped_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpe.loss.hinge.TILE", 8)
+    monkeypatch.setattr("rpe.loss.hinge.BLOCK", 8)
     points = normalise(torch.randn(1, 24, 3, dtype=torch.float64))
     labels = torch.arange(24)[None] // 8
     positions = torch.rand(1, 24, 2, dtype=torch.float64)

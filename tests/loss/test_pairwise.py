@@ -1,4 +1,4 @@
-"""The tiled loss against dense algebra in both directions, and against its own definition in hard cases."""
+"""The blockwise loss against dense algebra in both directions, and against its own definition in hard cases."""
 
 import pytest
 import torch
@@ -30,11 +30,11 @@ def scene(
     ],
     ids=["paper", "heavy", "no hinge", "uniform", "range", "squared", "squared and all"],
 )
-@pytest.mark.parametrize("tile", [512, 16])
+@pytest.mark.parametrize("block", [512, 16])
 def test_value_and_tangential_gradient_equal_dense(
-    options: dict, tile: int, monkeypatch: pytest.MonkeyPatch
+    options: dict, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpe.loss.hinge.TILE", tile)
+    monkeypatch.setattr("rpe.loss.hinge.BLOCK", block)
     vectors, labels, positions = scene()
     if "negative_range" in options:
         options = {**options, "positions": positions}

@@ -78,7 +78,7 @@ def test_wrong_options(change: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("coordinates", ["none", "periodic", "displaced"])
-def test_a_calibrated_start_is_not_collapsed(coordinates: str) -> None:
+def test_an_embedding_initialised_from_data_is_not_collapsed(coordinates: str) -> None:
     embedding = Embedding(channels=8, dimension=6, hidden=16, coordinates=coordinates, periods=[16])
     feature = FeatureMap(torch.rand(2, 8, 12, 12) + 1, 4)  # all features alike, as behind a ReLU
 
@@ -87,7 +87,7 @@ def test_a_calibrated_start_is_not_collapsed(coordinates: str) -> None:
         return float((points @ points.T).mean())
 
     before = mean_cosine()
-    embedding.calibrate(feature)
+    embedding.initialise_from_data(feature)
     outputs = embedding.layers(embedding.with_coordinates(feature))
     assert torch.allclose(outputs.mean((0, 2, 3)), torch.zeros(len(outputs[0])), atol=1e-5)
     assert torch.allclose(outputs.std((0, 2, 3)), torch.ones(len(outputs[0])), atol=1e-4)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hydra.errors import HydraException
 
 import predict
-from rpe.run.messages import explain_error, summarize_error
+from rpe.run.messages import explain_error, summarise_error
 from rpe.structures import UserError
 
 
@@ -36,4 +36,4 @@ def test_additions_of_a_worker_are_removed() -> None:
     wrapped = UserError(
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback ...\nrpe.errors.UserError: image x must decode\n"
     )
-    assert summarize_error(wrapped) == "image x must decode"
+    assert summarise_error(wrapped) == "image x must decode"

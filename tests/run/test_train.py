@@ -149,7 +149,7 @@ def test_half_precision_is_the_networks_alone(
 
     def network(block: ConvolutionBlock, images: torch.Tensor) -> torch.Tensor:
         out = block_of(block, images)
-        if torch.is_grad_enabled():  # the calibrated start looks at the first batch in full precision
+        if torch.is_grad_enabled():  # the initialisation from data looks at the first batch in full precision
             seen["network"].add(block[0](images).dtype)
         seen["weights"].add(block[0].weight.dtype)
         return out

@@ -172,7 +172,7 @@ class Encoder(nn.Module):
                     shape = f"{found} x {rows} x {columns}"
                     return f"a stage of stride {stride} is {shape} for an image of {height} x {width}"
         except Exception as error:  # at sizes that they do not accept, timm's models raise any type of error
-            return summarise_error(error)
+            return shorten_error(error)
         finally:
             self.train(training)
         return None
@@ -195,7 +195,7 @@ def create_feature_model(model: str, pretrained: bool) -> Any:
         except Exception as error:  # timm, its models and its downloads raise any type of error
             if isinstance(error, TypeError) and option and next(iter(option)) in str(error):
                 continue  # this model does not know the option
-            reason = f"{model} ({summarise_error(error)})"
+            reason = f"{model} ({shorten_error(error)})"
             if pretrained:
                 raise UserError(f"backbone.weights must be available for the model, got {reason}.") from error
             raise UserError(f"backbone.model must have features, got {reason}. Choose another.") from error
@@ -294,7 +294,7 @@ def join_tiles(
     return tiles.unflatten(0, (-1, *grid)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-def summarise_error(error: Exception) -> str:
+def shorten_error(error: Exception) -> str:
     """Return an error's type and the first line of its message."""
     text = (str(error).strip().splitlines() or [""])[0][:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -28,7 +28,7 @@ from rpe.tools.doctor.annotation import (
     examine_annotations,
     list_categories,
     report_some,
-    summarize_range,
+    summarise_range,
 )
 from rpe.tools.doctor.image import examine_files, find_duplicates, sample_indices
 from rpe.tools.doctor.sheet import draw_contact_sheet
@@ -112,11 +112,11 @@ def examine_samples(dataset: Any, samples: int, truth: Truth | None) -> tuple[Pa
             present_objects + int((present > BACKGROUND).sum()),
         )
     rows = {
-        "groups as the network gets them": summarize_range(groups),
+        "groups as the network gets them": summarise_range(groups),
         "void pixels": f"{np.mean(void):.1%}" if void else "-",
     }
     if people:
-        rows |= {"people an image": summarize_range(people), "boundary pixels": f"{np.mean(boundary):.1%}"}
+        rows |= {"people an image": summarise_range(people), "boundary pixels": f"{np.mean(boundary):.1%}"}
     if expected:
         rows["objects that do not arrive"] = f"{max(0, expected - present_objects):,} of {expected:,} sampled"
     share = sum(scattered) / max(1, len(scattered))

@@ -1,4 +1,4 @@
-"""Summarize a split's annotations, and find suspicious ones."""
+"""Summarise a split's annotations, and find suspicious ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ class Part(NamedTuple):
     findings: list[str]
 
 
-def summarize_range(values: Sequence[float] | np.ndarray) -> str:
+def summarise_range(values: Sequence[float] | np.ndarray) -> str:
     """Return minimum, median and maximum."""
     return (
         " / ".join(f"{value:,.0f}" for value in np.percentile(values, (0, 50, 100))) if len(values) else "-"
@@ -54,11 +54,11 @@ def examine_annotations(truth: Truth) -> Part:
     rows = {
         "images": f"{len(sizes):,}",
         ".. without an object": f"{counts.count(0):,}",
-        "height (least / median / most)": summarize_range([height for height, _ in sizes.values()]),
-        "width": summarize_range([width for _, width in sizes.values()]),
+        "height (least / median / most)": summarise_range([height for height, _ in sizes.values()]),
+        "width": summarise_range([width for _, width in sizes.values()]),
         "objects": f"{len(objects):,}",
-        ".. an image": summarize_range(counts),
-        ".. area in pixels": summarize_range(areas),
+        ".. an image": summarise_range(counts),
+        ".. area in pixels": summarise_range(areas),
         ".. small / medium / large": " / ".join(f"{count / max(1, len(areas)):.0%}" for count in classes),
         "crowds": f"{crowds:,}",
     }

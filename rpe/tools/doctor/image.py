@@ -29,13 +29,13 @@ def sample_indices(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
 
 
-def examine_files(files: list[Path], decoded: int, normalized: bool) -> Part:
+def examine_files(files: list[Path], decoded: int, normalised: bool) -> Part:
     """Return the formats of the files, and lines on the odd ones.
 
     Args:
         files: the images of a split.
         decoded: the largest number of files to decode.
-        normalized: intensities are normalized by percentiles, so low contrast is not reported.
+        normalised: intensities are normalised by percentiles, so low contrast is not reported.
     """
     kinds: Counter[str] = Counter()
     odd: dict[str, list[str]] = defaultdict(list)
@@ -47,7 +47,7 @@ def examine_files(files: list[Path], decoded: int, normalized: bool) -> Part:
                 kinds[f"{image.format} {image.mode}"] += 1
                 for oddity in [
                     *header_oddities(image),
-                    *(content_oddities(image, file, normalized) if file in whole else []),
+                    *(content_oddities(image, file, normalised) if file in whole else []),
                 ]:
                     odd[oddity].append(file.name)
         except UserError:
@@ -69,7 +69,7 @@ def header_oddities(image: Image.Image) -> list[str]:
     return found
 
 
-def content_oddities(image: Image.Image, file: Path, normalized: bool) -> list[str]:
+def content_oddities(image: Image.Image, file: Path, normalised: bool) -> list[str]:
     """Return what is unlikely in an image that shows something."""
     values = decode(image, file).astype(np.float32)
     alpha = values[..., -1] if image.mode in ("RGBA", "LA") else None
@@ -79,7 +79,7 @@ def content_oddities(image: Image.Image, file: Path, normalized: bool) -> list[s
     found = []
     if values.min() == values.max():
         found.append("of one value")
-    elif high - low < LEAST_RANGE * top / 255 and not normalized:
+    elif high - low < LEAST_RANGE * top / 255 and not normalised:
         found.append("of nearly no contrast: data.percentile_range=[1,99.8] makes the most of it")
     if (values >= top).mean() > WHITE_SHARE:
         found.append(f"with over {WHITE_SHARE:.0%} of white pixels")

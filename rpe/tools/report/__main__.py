@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     page = render(
         "report.html",
         title=f"Sweep {folder.resolve().name}",
-        summary=summarize_states(comparison),
+        summary=summarise_states(comparison),
         metric=comparison.metric,
         best=format_best(comparison),
         command=repeat_command(comparison),
@@ -157,7 +157,7 @@ def list_others(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]
     return [(title, entries) for title, entries in lists if entries]
 
 
-def summarize_states(comparison: Comparison) -> str:
+def summarise_states(comparison: Comparison) -> str:
     """Return how many jobs are in each state."""
     counts = Counter(job.state for job in comparison.sweep.jobs)
     states = [
@@ -181,7 +181,7 @@ def format_markdown(
     plots: list[str],
 ) -> str:
     """Return the report as Markdown, with the plots as files beside it."""
-    lines = [f"# Sweep {comparison.sweep.folder.resolve().name}", "", summarize_states(comparison), ""]
+    lines = [f"# Sweep {comparison.sweep.folder.resolve().name}", "", summarise_states(comparison), ""]
     if comparison.best is not None:
         lines += [
             f"Best by {comparison.metric}: {format_best(comparison)}",
@@ -250,7 +250,7 @@ def print_report(comparison: Comparison, header: list[str], rows: list[list[str]
     """Print the first rows of the table with one metric, the best setting, and the files."""
     console = Console()
     short = [*range(len(comparison.axes) + 1), len(header) - 2, len(header) - 1]
-    table = Table(*(header[column] for column in short), title=summarize_states(comparison))
+    table = Table(*(header[column] for column in short), title=summarise_states(comparison))
     for row in rows[:20]:
         table.add_row(*(row[column] for column in short))
     console.print(table)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from rpe.tools.doctor.annotation import examine_annotations, list_categories, report_some, summarize_range
+from rpe.tools.doctor.annotation import examine_annotations, list_categories, report_some, summarise_range
 
 
 def square(number: int, image: int, left: float, side: float, category: int = 1, **change: object) -> dict:
@@ -86,7 +86,7 @@ def test_lists_are_cut_short() -> None:
     assert (
         report_some([], "things") == []
         and report_some("abcd", "things") == ["4 things: a, b, c .."]
-        and summarize_range([]) == "-"
+        and summarise_range([]) == "-"
     )
 
 
