@@ -64,6 +64,12 @@ def upper_blocks(
 
     With positions, blocks whose bounding boxes are more than `max_distance` apart are skipped. Points in the
     order of `morton_order` skip most.
+
+    Args:
+        length: rows of the square matrix.
+        block: rows and columns of a block.
+        positions: of the points; None skips no block.
+        max_distance: pairs farther apart are not needed.
     """
     parts = [slice(top, min(top + block, length)) for top in range(0, length, block)]
     if positions is None or len(parts) == 1:  # reading distances would stop a GPU

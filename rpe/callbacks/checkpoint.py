@@ -28,11 +28,13 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def load_checkpoint(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Load a checkpoint, its weights renamed to today's names."""
         return with_todays_weights(super().load_checkpoint(*arguments, **options))
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
+        """Write a checkpoint as a whole file, or not at all."""
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         with open_whole(file, "wb") as stream:

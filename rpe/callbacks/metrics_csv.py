@@ -30,10 +30,12 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
+        """Return an empty name: the file lies in the run folder itself."""
         return ""
 
     @property
     def version(self) -> str:
+        """Return an empty version: the file lies in the run folder itself."""
         return ""
 
     @rank_zero_only
@@ -42,6 +44,7 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add the metrics to their epoch's row."""
         epoch = int(metrics["epoch"])
         self.rows.setdefault(epoch, {}).update(metrics | {"epoch": epoch, "step": float(step or 0)})
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch", "step"})

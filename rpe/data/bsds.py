@@ -355,6 +355,7 @@ class Bsds(SplitData):
         return split_files(self.root, split)
 
     def open_split(self, split: str, training: bool) -> Split:
+        """Open a split; in training the union of `train_splits`, with random crops."""
         splits = self.train_splits if training else [split]
         files = {name: pair for one in splits for name, pair in self.files(one).items()}
         crop = self.crop if training else None

@@ -251,6 +251,15 @@ def prepare_image(
 ) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"], Int64[Tensor, " kept"]]:
     """Resize an image to `longest_side` if it is larger, and take a random augmented crop (None: no crop).
 
+    Args:
+        image: as it is read.
+        labels: of its pixels.
+        categories: the class of each label.
+        longest_side: a larger image is resized to it; None keeps the size.
+        crop: side of the random square; None takes the whole image.
+        augment: changes the crop; None changes nothing.
+        random: generator of all choices.
+
     Returns:
         The image in [0, 1], its labels without gaps, and the classes of the remaining labels.
     """
@@ -339,6 +348,7 @@ class Coco(InstanceData):
         self.train_categories, self.eval_categories = train_categories, eval_categories
 
     def read_truth(self, split: str) -> Truth:
+        """Read a split's annotations of `eval_categories`, without the images."""
         return read_split(
             self.find_paths(split)[1], self.eval_categories, "eval_categories", self.skip_empty
         )[0]
@@ -359,6 +369,7 @@ class Coco(InstanceData):
         return find_existing(self.root / name for name in names), file
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
+        """Open a split with its folder of images; see `SplitData.open_split`."""
         folder, file = self.find_paths(split)
         return CocoImages(
             folder,

@@ -194,4 +194,5 @@ class Digits(InstanceData):
         self.scenes: dict[str, int] = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
+        """Open a split's scenes, which are drawn from the seed."""
         return DigitScenes(split, self.scenes[split], self.seed)

@@ -45,10 +45,12 @@ class FolderImages(CocoImages):
         super().__init__(folder, folder, *options)
 
     def read_split(self, categories: Sequence[str] | None, key: str) -> tuple[Truth, set[int]]:
+        """Return the annotations of the categories, and their ids."""
         chosen = find_category_ids(self.whole, categories, key)
         return keep_categories(self.whole, chosen), chosen
 
     def truth(self) -> Truth:
+        """Return the annotations of the chosen categories in COCO format."""
         return keep_categories(self.whole, self.categories)
 
 
@@ -258,10 +260,12 @@ class Folder(InstanceData):
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def read_truth(self, split: str) -> Truth:
+        """Read a split's annotations of `eval_categories`."""
         whole = self.whole_truth(split)
         return keep_categories(whole, find_category_ids(whole, self.eval_categories, "eval_categories"))
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
+        """Open a split with its pairs of image and mask; see `SplitData.open_split`."""
         return FolderImages(
             self.whole_truth(split),
             self.splits[split][0],

@@ -56,7 +56,8 @@ class SplitDataset(Split, Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
-    def truth(self) -> Truth: ...
+    def truth(self) -> Truth:
+        """Return the split's annotations in COCO format."""
 
 
 def data_root() -> Path:

@@ -264,6 +264,7 @@ class Voc(InstanceData):
         self.copy_paste = check_probability("data.copy_paste", copy_paste)
 
     def open_split(self, split: str, training: bool) -> SplitDataset:
+        """Open a split of VOC, in training with SBD if it is used."""
         voc, sbd = self.find_roots(split)
         augment, crop = (self.augment, self.crop) if training else (None, None)
         copy_paste = self.copy_paste if training else 0.0
@@ -290,6 +291,7 @@ class Voc(InstanceData):
         ) / "benchmark_RELEASE/dataset"
 
     def read_truth(self, split: str) -> Truth:
+        """Read a split's annotations from its masks, without the images."""
         voc, sbd = self.find_roots(split)
         return VocImages(voc, official_split(split), sbd, None, None, self.seed, None, pictures=False).truth()
 

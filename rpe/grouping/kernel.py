@@ -292,6 +292,13 @@ def mean_over_keys(
 
     Without gradient. Weights are relative: a query far from all keys moves to the nearest ones. Positions are
     as in `kernel_mean`.
+
+    Args:
+        queries: points of unit length.
+        keys: points of unit length.
+        mass: of each key.
+        concentration: kappa of the kernel.
+        query_positions, key_positions, spatial_bandwidth: as in `kernel_mean`.
     """
     dim = queries.shape[1]
     kappa = queries.new_tensor(concentration)

@@ -145,6 +145,15 @@ def run_loops(
 ) -> tuple[WeightedPoints, list[float]]:
     """Alternate loops and merging until nothing moves.
 
+    Args:
+        weighted: the points to move.
+        concentration: kappa of the kernel.
+        iterations: the largest number of loops.
+        merge_tolerance: cosine distance within which points are merged before each loop.
+        move_tolerance: largest move at which loops end early.
+        keys: number of points drawn as keys; None is all.
+        blurring: the keys move too.
+
     Returns:
         The points at the end, and the largest move in each loop.
     """

@@ -34,6 +34,15 @@ def blockwise_hinge(
     the gradient is kept. If squared, the terms are max(0, s_ij - alpha)^2 / 2 and A holds x_i . x_j - t
     instead of 1. The sum then has the factor 1/8, and its gradient 1/2. Void pixels come first and have
     weight 0.
+
+    Args:
+        points: of unit length, sorted by label.
+        labels: ascending; void pixels come first.
+        weights: of the pixels; 0 for void.
+        threshold: t = 2 alpha - 1.
+        positions: of the pixels, for `max_distance`; None counts all pairs.
+        max_distance: pairs farther apart do not count.
+        squared: squared hinges.
     """
     hinge, gradient = points.new_zeros(len(points)), torch.zeros_like(points)
     for image, (x, group, weight) in enumerate(zip(points, labels, weights, strict=True)):

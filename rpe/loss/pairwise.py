@@ -150,7 +150,13 @@ def sorted_margin_loss(
     negative_range: float | None,
     squared: bool,
 ) -> Float[Tensor, ""]:
-    """Return `pairwise_margin_loss` for labels that are already sorted."""
+    """Return `pairwise_margin_loss` for labels that are already sorted.
+
+    Args:
+        points: of unit length.
+        groups: the sorted labels.
+        margin, negative_weight, positions, negative_range, squared: see `pairwise_margin_loss`.
+    """
     with torch.autocast(points.device.type, enabled=False):
         points = groups.take(in_single(points))
         losses = sum_attraction(points, groups)

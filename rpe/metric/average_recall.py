@@ -122,7 +122,14 @@ def find_overlaps(
 ) -> Pairs:
     """Return all pairs of a mask and an object of the same image with an IoU of at least `least`.
 
-    Only the best `limit` masks of each image take part. Masks are numbered by image and rank.
+    Masks are numbered by image and rank.
+
+    Args:
+        truth: in COCO format.
+        objects: the annotations that count.
+        results: checked rows.
+        least: the smallest IoU of a pair.
+        limit: the number of masks of an image that take part, best first.
     """
     place = {image["id"]: index for index, image in enumerate(truth["images"])}
     images = np.array([place[result["image_id"]] for result in results], dtype=np.int64)

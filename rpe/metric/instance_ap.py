@@ -49,10 +49,12 @@ class Overlaps:
 
     @property
     def truth_count(self) -> int:
+        """Return the number of objects."""
         return len(self.truth_areas)
 
     @property
     def prediction_count(self) -> int:
+        """Return the number of masks."""
         return len(self.prediction_areas)
 
 

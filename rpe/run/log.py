@@ -30,6 +30,7 @@ class LogStream:
         self.stream, self.file, self.rest = stream, file, ""
 
     def write(self, text: str) -> int:
+        """Write to both, to the file without control codes and progress bars."""
         *lines, self.rest = (self.rest + text).split("\n")
         plain = [CONTROL_CODE.sub("", line).rsplit("\r", 1)[-1].rstrip() for line in lines]
         kept = [line for line in plain if line and not BAR_LINE.match(line)]
@@ -41,6 +42,7 @@ class LogStream:
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream; the file is closed after each write."""
         if self.stream is not None:
             self.stream.flush()
 

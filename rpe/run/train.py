@@ -273,7 +273,16 @@ def log_test(trainer: lightning.Trainer, metrics: dict[str, float], folder: Path
 def fit_and_test(
     config: DictConfig, folder: Path, trainer: lightning.Trainer, data: SplitData, task: Task, started: float
 ) -> float | None:
-    """Fit, test with the best weights, and return the best validation score."""
+    """Fit, test with the best weights, and return the best validation score.
+
+    Args:
+        config: of the run.
+        folder: the run folder.
+        trainer: with its callbacks and loggers.
+        data: the dataset.
+        task: the network with its loss.
+        started: the time of the start, by `time.monotonic`.
+    """
     plain = to_plain(config)
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
     failed = True  # Ctrl-C and SIGTERM fail the run too

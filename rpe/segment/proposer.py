@@ -168,7 +168,14 @@ class Proposer(nn.Module):
         setting: PartitionSetting,
         min_cells: float = 0,
     ) -> GroupMap:
-        """Return the partition of one image on its grid, without groups of fewer than `min_cells` cells."""
+        """Return the partition of one image on its grid, without groups of fewer than `min_cells` cells.
+
+        Args:
+            output: of one image.
+            network_size: (height, width) of the image as the network got it.
+            setting: the foreground threshold, concentration and loops.
+            min_cells: smaller groups are dropped.
+        """
         whole = self.group_unsplit(output, network_size, setting)
         return drop_small_groups(split_components(whole) if setting.split else whole, min_cells)
 

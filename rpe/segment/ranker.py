@@ -52,6 +52,7 @@ class LearnedRanker(Ranker):
         )
 
     def logits(self, features: GroupFeatures) -> Float[Tensor, " group"]:
+        """Return the logit of each group's score, without gradient to the features."""
         return self.layers(torch.cat(features, 1).detach())[:, 0]
 
     def forward(self, features: GroupFeatures) -> Float[Tensor, " group"]:

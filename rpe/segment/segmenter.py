@@ -111,9 +111,13 @@ class Segmenter:
         size: tuple[int, int] | None,
         advance: Callable[[float], None],
     ) -> list[Piece]:
-        """Return the objects of each tile, at `size` if it is given.
+        """Return the objects of each tile.
 
-        Tiles of equal size are batched.
+        Args:
+            seen: the image as the network gets it.
+            tiles: cover the image; those of equal size are batched.
+            size: (height, width) of the labels; None is the tile's.
+            advance: is called with the fraction that is done.
         """
         pieces: dict[int, Piece] = {}
         order = sorted(range(len(tiles)), key=lambda number: (tiles[number].size, number))

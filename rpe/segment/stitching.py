@@ -138,6 +138,12 @@ def match_objects(tile: Tile, piece: Piece, other: Tile, beside: Piece) -> Itera
     Either the two parts have an intersection over union of 1/2 and the modes are likely the same. Or half of
     the smaller part lies in the other one and the modes are close, for example where a tile cuts an object in
     two.
+
+    Args:
+        tile: one tile.
+        piece: its objects.
+        other: a tile beside it.
+        beside: the objects of that tile.
     """
     rows = slice(max(tile.rows.start, other.rows.start), min(tile.rows.stop, other.rows.stop))
     columns = slice(max(tile.columns.start, other.columns.start), min(tile.columns.stop, other.columns.stop))
@@ -210,7 +216,14 @@ def merge_members(members: list[Member], same: set[tuple[Key, Key]]) -> list[lis
 def paint_objects(
     objects: list[list[Member]], tiles: list[Tile], pieces: list[Piece], size: tuple[int, int]
 ) -> Instances:
-    """Paint the masks into one label map, best score first."""
+    """Paint the masks into one label map, best score first.
+
+    Args:
+        objects: the members of each object.
+        tiles: of the image.
+        pieces: the objects of each tile.
+        size: (height, width) of the image.
+    """
     boxes = [find_objects(piece.labels, len(piece.scores)) for piece in pieces]
     scores = [
         sum(member.area * float(pieces[member.tile].scores[member.label - 1]) for member in one)

@@ -166,6 +166,7 @@ class BoundaryTask(Task):
 
     @torch.no_grad()
     def initialise_from_data(self, samples: list[BoundarySample]) -> None:
+        """Initialise each stage's embedding from features of the untrained network."""
         images = collate_boundaries(samples).images
         for embedding, stage in zip(self.detector.embeddings, self.detector.backbone(images), strict=True):
             embedding.initialise_from_data(stage)  # type: ignore[operator]

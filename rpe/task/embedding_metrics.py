@@ -36,6 +36,13 @@ def embedding_metrics(
     of different-group pairs, the background one group, whose similarity exceeds the margin.
     `cosine-between-X0`: mean cosine of such pairs. An image without objects, or with one group, lacks the
     metrics that need them.
+
+    Args:
+        output: of one image.
+        labels: its true labels.
+        grouping: the loops of training.
+        proposer: the loops of inference.
+        margin: alpha of the loss.
     """
     flat = labels.flatten()
     centres = pixel_centres((labels.shape[0], labels.shape[1]), labels.device)

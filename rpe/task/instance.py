@@ -115,6 +115,7 @@ class InstanceTask(Task):
         return Segmenter(self.model, self.proposal, self.groups, categories=self.class_evaluator.categories)
 
     def check_dataset(self, dataset: Split) -> None:
+        """Check that the dataset has the classes of the head."""
         assert isinstance(dataset, SplitDataset)
         self.class_evaluator.check_classes(dataset.classes)
 
@@ -303,6 +304,7 @@ class InstanceTask(Task):
 
     @torch.no_grad()
     def initialise_from_data(self, samples: list[Sample]) -> None:
+        """Initialise the embedding from features of the untrained network."""
         self.model.embedding.initialise_from_data(self.model.backbone(collate(samples).images)[0])
 
     def draw_example(self, sample: Sample, folder: Path) -> Path:

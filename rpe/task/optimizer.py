@@ -17,6 +17,12 @@ def parameter_groups(
     Parameters of modules whose attribute `pretrained` is true get `encoder_scale` times the rate. Parameters
     with fewer than two axes (biases, scales of norms, a bandwidth) are not decayed.
 
+    Args:
+        network: to be trained.
+        lr: the largest learning rate.
+        weight_decay: of parameters with two or more axes.
+        encoder_scale: factor of the rate for pretrained parts.
+
     Raises:
         UserError: a number is negative or not finite.
     """

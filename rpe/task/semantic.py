@@ -105,6 +105,7 @@ class SemanticTask(InstanceTask):
         )
 
     def compute_metrics(self, truth: Truth) -> None:
+        """Set `result`: the classes' metrics alone where nothing is grouped."""
         if self.groups:
             return super().compute_metrics(truth)
         rows, seen = self.gather_rows(truth)

@@ -96,6 +96,7 @@ class RememberingProposer(Proposer):
     def group_unsplit(
         self, output: NetworkOutput, network_size: tuple[int, int], setting: PartitionSetting
     ) -> GroupMap:
+        """Return the remembered groups, computed at the first call."""
         key = (id(output), setting)
         if key not in self.remembered:
             self.remembered[key] = super().group_unsplit(output, network_size, setting)

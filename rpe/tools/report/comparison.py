@@ -47,6 +47,7 @@ class SweepSetting:
 
     @property
     def name(self) -> str:
+        """Return the setting as overrides, or `all` without axes."""
         return ", ".join(f"{axis}={format_override(value)}" for axis, value in self.values.items()) or "all"
 
     def metric_values(self, name: str) -> list[float]:
