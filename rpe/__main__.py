@@ -1,10 +1,14 @@
 """Run a command of the installed package: `rpe train`, `rpe predict`, ...; `rpe` alone lists them."""
 
 import ast
+import contextlib
+import io
 import os
 import runpy
 import sys
 from pathlib import Path
+
+from rpe.errors import spell_commands
 
 COMMANDS = {
     "train": "train a network, or a sweep of them; alone it lists the experiments",
@@ -48,9 +52,21 @@ def main() -> None:
     if name not in COMMANDS:
         raise SystemExit(f"error: command must be one of {', '.join(COMMANDS)}, got {name}")
     del sys.argv[1]
-    if {"-h", "--help"} & set(sys.argv[1:]) and (usage := read_usage(name)) is not None:
-        print(usage.strip(), flush=True)
-        return
+    if not {"-h", "--help"} & set(sys.argv[1:]):
+        start_tool(name)
+    elif (usage := read_usage(name)) is not None:
+        print(spell_commands(usage.strip()), flush=True)
+    else:
+        printed = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(printed):
+                start_tool(name)
+        finally:
+            print(spell_commands(printed.getvalue()), end="", flush=True)
+
+
+def start_tool(name: str) -> None:
+    """Run `python -m rpe.tools.<name>` in this process."""
     runpy.run_module(f"rpe.tools.{name}", run_name="__main__", alter_sys=True)
 
 

@@ -3,12 +3,29 @@
 import difflib
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
     """A user's mistake, in one line with the key and the fix; commands print it without a stack trace."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(spell_commands(text))
+
+
+def spell_commands(text: str) -> str:
+    """Return a text with its commands as the user starts them: `rpe train` instead of `python train.py`.
+
+    The program was started as `rpe`, or no `train.py` lies beside the package, as it is installed.
+    """
+    started = {Path(word).stem for word in sys.orig_argv[1:4] if "=" not in word}
+    if "rpe" not in started and (Path(__file__).parent.parent / "train.py").is_file():
+        return text
+    text = re.sub(r"python -m rpe\.tools\.", "rpe ", text)
+    return re.sub(r"(?<![/\w.-])(?:python )?(train|evaluate|predict)\.py\b", r"rpe \1", text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -73,6 +73,19 @@ def test_the_usage_of_a_tool_is_read_as_it_would_be_printed(capsys: pytest.Captu
     assert capsys.readouterr().out == f"{str(read['packing']).strip()}\n"
 
 
+@pytest.mark.parametrize(
+    "arguments", [["train", "--help"], ["train"], ["predict", "run=nowhere", "images=x"], ["report"]]
+)
+def test_the_command_names_itself(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rpe", *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    shown = done.stdout + done.stderr
+    assert shown and not re.search(r"train\.py|predict\.py|python -m", shown), shown[:300]
+
+
 @pytest.mark.slow
 def test_a_wheel_trains_and_predicts_in_an_empty_folder(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]

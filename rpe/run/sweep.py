@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rpe.errors import UserError
+from rpe.errors import UserError, spell_commands
 from rpe.run.lock import hold_folder
 from rpe.run_files import read_yaml, write_whole
 
@@ -215,7 +215,7 @@ class SweepRecorder(Callback):
         overrides = [
             shlex.quote(str(override)) for override in (*config.hydra.overrides.task, *hydra_overrides)
         ]
-        record_jobs(folder, " ".join(["python train.py -m", *overrides]), jobs)
+        record_jobs(folder, " ".join([spell_commands("python train.py -m"), *overrides]), jobs)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Record a job that a sweeper chose by the scores of earlier ones."""
@@ -229,11 +229,8 @@ class SweepRecorder(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if started_sweeps and started_sweeps[-1].jobs:
-            print(
-                f"{len(started_sweeps[-1].jobs)} jobs are done: python -m rpe.tools.report "
-                f"sweep={shlex.quote(str(started_sweeps[-1].folder))}",
-                flush=True,
-            )
+            report = f"python -m rpe.tools.report sweep={shlex.quote(str(started_sweeps[-1].folder))}"
+            print(f"{len(started_sweeps[-1].jobs)} jobs are done: {spell_commands(report)}", flush=True)
 
 
 def find_failed_jobs(sweep: StartedSweep) -> dict[str, str]:

@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from rpe.data.module import Sample, Truth, collate
+from rpe.errors import spell_commands
 from rpe.metric.average_recall import average_recall
 from rpe.metric.calibration import mask_ious
 from rpe.segment import Segmenter, truth_on_grid
@@ -61,8 +62,9 @@ class Limits:
         """Return one line that names the limiting stage and its remedy."""
         gains = self.gains()
         limiting = max(gains, key=lambda stage: gains[stage])
+        remedy = spell_commands(REMEDIES[limiting])
         return (
-            f"the {limiting} limits most: {REMEDIES[limiting]}. AR@10 on {self.images} validation images is "
+            f"the {limiting} limits most: {remedy}. AR@10 on {self.images} validation images is "
             f"{self.trained:.3f}; {self.ranking:.3f} with ideal ranking, "
             f"{self.objectness:.3f} with true objectness, "
             f"{self.embedding:.3f} with a true embedding, {self.both:.3f} with both, {self.bound:.3f} at most"

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from rpe.errors import UserError
+from rpe.errors import UserError, spell_commands
 from rpe.run_files import flatten_settings, read_yaml, rows_to_csv
 from rpe.tools.report.jobs import BROKEN, FINISHED, Job, SweepFolder
 
@@ -210,7 +210,10 @@ def repeat_command(comparison: Comparison) -> str:
     job = max(finished, key=lambda job: sign * job.metrics[comparison.metric])
     if job.folder.name in comparison.sweep.texts:
         return " ".join(
-            ["python train.py", *(shlex.quote(text) for text in comparison.sweep.texts[job.folder.name])]
+            [
+                spell_commands("python train.py"),
+                *(shlex.quote(text) for text in comparison.sweep.texts[job.folder.name]),
+            ]
         )
     overrides = dict(job.overrides)
     if not comparison.sweep.recorded:
@@ -221,7 +224,10 @@ def repeat_command(comparison: Comparison) -> str:
         )
     order = sorted(overrides, key=lambda key: (key != "experiment", "." in key))
     return " ".join(
-        ["python train.py", *(shlex.quote(f"{key}={format_override(overrides[key])}") for key in order)]
+        [
+            spell_commands("python train.py"),
+            *(shlex.quote(f"{key}={format_override(overrides[key])}") for key in order),
+        ]
     )
 
 

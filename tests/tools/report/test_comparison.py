@@ -99,7 +99,7 @@ def test_several_commands_may_have_added_points(tmp_path: Path) -> None:
     assert comparison.axes == {"loss.pairwise.margin": [0.3, 0.5], "ranker": ["default", "learned"]}
 
 
-def test_a_figure_of_choice(tmp_path: Path) -> None:
+def test_a_metric_of_choice(tmp_path: Path) -> None:
     write_grid(tmp_path, listed=True)
     assert compare(read_sweep(tmp_path), "PQ").metric == "PQ"
     with pytest.raises(UserError, match=r"metric must be one of AR@10, AR@100.*, got AR@11"):
