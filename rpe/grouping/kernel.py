@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpe.grouping.logits import PRODUCT_RANGE, Logits, iterate_logits
-from rpe.pairs import GPU_BLOCK, BLOCK, add_products, multiply_block, refuse_second_derivative, upper_blocks
+from rpe.pairs import BLOCK, GPU_BLOCK, add_products, multiply_block, refuse_second_derivative, upper_blocks
 from rpe.sphere import first_axis_like
 
 SPATIAL_CUTOFF = 7.0

@@ -21,9 +21,9 @@ class Logits:
     """kappa (x_i . x_j - 1) - |p_i - p_j|^2 / (2 h^2), in bits, for blocks of points i and others j.
 
     The distances are another product, p_i . p_j - |p_i|^2 / 2 - |p_j|^2 / 2, centred on the middle of the
-    block's rows. This is precise where the rows lie within `PRODUCT_RANGE` of the middle, and loses all digits
-    on an image many bandwidths wide. There, distances are differences, which are exact for pixel centres and
-    take half as long again as the rest.
+    block's rows. This is precise where the rows lie within `PRODUCT_RANGE` of the middle, and loses all
+    digits on an image many bandwidths wide. There, distances are differences, which are exact for pixel
+    centres and take half as long again as the rest.
     """
 
     def __init__(
