@@ -3,12 +3,12 @@
     python benchmarks/launchers.py folder=<empty folder> [launchers=joblib,submitit_local]
 
 The launchers are joblib, submitit_local, submitit, ray and torchrun. `submitit` needs a SLURM
-(benchmarks/slurm.sh start), `ray` its extra. The sweep is digits in small, two seeds by two dimensions, in
-double precision. A job is killed once it has written a checkpoint: SIGKILL to the process that holds its
-folder. Then the same command runs until all jobs are done. Every job must have one row an epoch, and the
-losses and test metrics of the serial sweep, which is not killed. `torchrun` and a second row of `submitit`
-train each job on two ranks, which see the same global batch. Prints a table; the exit status is 1 where a
-difference is over 1e-6.
+(benchmarks/slurm.sh start), `ray` its extra, and RAY_worker_niceness=0 on a busy machine. The sweep is digits
+in small, two seeds by two dimensions, in double precision. A job is killed once it has written a checkpoint:
+SIGKILL to the process that holds its folder. Then the same command runs until all jobs are done. Every job
+must have one row an epoch, and the losses and test metrics of the serial sweep, which is not killed.
+`torchrun` and a second row of `submitit` train each job on two ranks, which see the same global batch. Prints
+a table; the exit status is 1 where a difference is over 1e-6.
 """
 
 import csv
