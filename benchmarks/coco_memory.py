@@ -171,6 +171,7 @@ def measure_evaluation(root: Path, file: Path, masks: int) -> None:
             "data=coco",
             f"data.root={root}",
             f"backend={backend}",
+            f"hydra.run.dir={output}",
         ]
         started = time.monotonic()
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
