@@ -1,6 +1,6 @@
 """Tell where the points of nuclei are lost: missed, merged, split, inexact; by kind of image and density.
 
-    python benchmarks/nuclei_errors.py evaluation=<folder> [split=val] [score_threshold=0.4]
+    python benchmarks/nuclei_errors.py evaluation=<folder> [split=val] [score_threshold=0.35]
 
 The evaluation is a folder that evaluate.py run=<run> split=<split> wrote. Its proposals.json is read, with
 the run's score threshold. Each true nucleus gets the first of these names that holds:
@@ -92,7 +92,7 @@ def print_row(name: str, images: list[Counter[str]]) -> None:
 
 
 def main() -> None:
-    options = {"split": "val", "score_threshold": "0.4"} | dict(
+    options = {"split": "val", "score_threshold": "0.35"} | dict(
         argument.split("=", 1) for argument in sys.argv[1:]
     )
     if "evaluation" not in options:
