@@ -7,7 +7,7 @@ memory linear in the pixels however wide the bandwidth.
 
 The definition is twelve lines: all pairs of a k-d tree, then a library's components of the graph. It stands
 in tests/grouping/test_parts.py, which compares both. For 59,000 pixels 2 apart it takes 6 times as long at
-the bandwidth of 8 pixels of nuclei (0.15 s and 0.026 s), and 400 times at 24 pixels (6.5 s and 0.016 s).
+a bandwidth of 8 pixels (0.15 s and 0.026 s), and 400 times at 24 pixels (6.5 s and 0.016 s).
 """
 
 from collections.abc import Iterator
