@@ -151,7 +151,7 @@ def test_cached_and_stretched_samples(coco_folder: Path) -> None:
 
 
 def test_the_made_data_of_the_memory_benchmark_can_be_read(tmp_path: Path) -> None:
-    write_dataset(tmp_path, images=40, annotations=3000)
+    write_dataset(tmp_path, "train2017", images=40, annotations=3000, scale=1)
     dataset = make_coco(tmp_path).dataset("train")
     assert isinstance(dataset, CocoImages) and int(dataset[0][1].max()) > 10
 

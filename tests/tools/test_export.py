@@ -101,7 +101,7 @@ def test_slips(tmp_path: Path) -> None:
         main([f"run={run}", "pixels=2"])
     with pytest.raises(UserError, match="iterations must be an integer >= 0, got -1"):
         main([f"run={run}", "iterations=-1"])
-    with pytest.raises(UserError, match="bandwidth must be in \[0.02, 2.0\], got 7"):
+    with pytest.raises(UserError, match=r"bandwidth must be in \[0.02, 2.0\], got 7"):
         main([f"run={run}", "bandwidth=7"])
     with pytest.raises(UserError, match="bandwidth must be a number, got abc"):
         main([f"run={run}", "bandwidth=abc"])
