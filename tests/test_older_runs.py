@@ -24,11 +24,11 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_a_config_of_the_earlier_layout_is_read_as_one_of_today(tmp_path: Path) -> None:
-    shipped = ROOT / "weights" / "nuclei"
+    shipped = ROOT / "weights" / "photographs"
     text = (shipped / "config.yaml").read_text()
     for old, new in MOVED.items():
         text = re.sub(rf"_target_: {re.escape(new)}\.(\w+)$", rf"_target_: {old}.\1", text, flags=re.M)
-    assert "rpe.proposal.LearnedRanker" in text and "rpe.backbone.UNet" in text
+    assert "rpe.proposal.LearnedRanker" in text and "rpe.backbone.TimmPyramid" in text
     (tmp_path / "config.yaml").write_text(text)
     assert read_run(str(tmp_path)) == read_run(str(shipped))
     (tmp_path / "config.yaml").write_text(
