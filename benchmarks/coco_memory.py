@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 import rpe.run.train  # noqa: F401  (a training has it in memory too)
 from rpe.data.coco import Coco, CocoImages
+from rpe.rle import compress
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = {
@@ -147,15 +147,14 @@ def write_results(file: Path, annotations: Path, masks: int) -> None:
                 [[value + move for value in ring] for ring in (several or others)[index]]
                 for index, move in zip(drawn, moves, strict=True)
             ]
-            codes = [coco_mask.merge(coco_mask.frPyObjects(polygon, *size)) for polygon in rings]
             rows = [
                 {
                     "image_id": image_id,
                     "category_id": 1,
-                    "segmentation": code | {"counts": code["counts"].decode()},
+                    "segmentation": compress(polygon, size),
                     "score": score,
                 }
-                for code, score in zip(codes, scores.tolist(), strict=True)
+                for polygon, score in zip(rings, scores.tolist(), strict=True)
             ]
             out.write(("," if number else "[") + json.dumps(rows)[1:-1])
         out.write("]")
