@@ -38,7 +38,7 @@ def test_a_killed_study_resumes_and_ends_with_its_trials(tmp_path: Path) -> None
     for trial in finished:
         folder = tmp_path / trial.user_attrs.get("folder", f"trial-{trial.number}")
         with (folder / "metrics.csv").open() as file:
-            scores = [float(row["val/AR@10"]) for row in csv.DictReader(file)]
+            scores = [float(row["val/AR@100"]) for row in csv.DictReader(file)]
         assert (
             len(scores) == 2
             and trial.value

@@ -76,7 +76,7 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
         and "hydra" not in config
     )
     rows = list(csv.DictReader((run / "metrics.csv").open()))
-    assert written["monitored"] == pytest.approx(max(float(row["val/AR@10"]) for row in rows)), (
+    assert written["monitored"] == pytest.approx(max(float(row["val/AR@100"]) for row in rows)), (
         "what sweepers maximize"
     )
     log = (run / "train.log").read_text()

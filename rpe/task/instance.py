@@ -70,7 +70,7 @@ class InstanceTask(Task):
         UserError: head and loss do not fit, or the loss groups nothing.
     """
 
-    monitor = "val/AR@10"
+    monitor = "val/AR@100"  # AR@10 cannot tell networks apart where an image holds more than ten objects
     shown: ClassVar[tuple[str, ...]] = ("AR@10", "AR@100", "ARI-modes", "margin_violations/X0")
     takes = InstanceData
 

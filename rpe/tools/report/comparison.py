@@ -17,8 +17,8 @@ from rpe.errors import UserError, spell_commands
 from rpe.run_files import flatten_settings, read_yaml, rows_to_csv
 from rpe.tools.report.jobs import BROKEN, FINISHED, Job, SweepFolder
 
-MONITORED = ("AR@10", "ODS", "mIoU")
-"""Metrics by which the tasks choose their checkpoint. The first one present is compared by default."""
+MAIN_METRIC = ("AR@10", "ODS", "mIoU")
+"""Main metric of each task. The first one present is compared by default."""
 
 MAIN_METRICS = ("AR@10", "AR@100", "AP50", "PQ", "ARI-modes", "ODS", "OIS", "AP", "mIoU")
 """Metrics of the short table; the CSV has all."""
@@ -168,7 +168,7 @@ def compare(sweep: SweepFolder, metric: str | None) -> Comparison:
     if metric is not None and known and metric not in known:
         raise UserError(f"metric must be one of {', '.join(known)}, got {metric}.")
     chosen = metric or next(
-        (name for name in MONITORED if name in known), known[0] if known else MONITORED[0]
+        (name for name in MAIN_METRIC if name in known), known[0] if known else MAIN_METRIC[0]
     )
     axes = find_axes(sweep)
     settings: dict[tuple[str, ...], SweepSetting] = {}
