@@ -48,7 +48,7 @@ def step(
 ) -> float:
     positions, labels = task.loss.pairwise.choose_pixels(batch.labels, torch.Generator().manual_seed(index))
     watch.lap("choice of pixels")
-    output = task.segmenter.embed(batch.images)
+    output = task.model.embed(batch.images)
     points = normalise(output.points.at(positions))
     watch.lap("network, forward")
     start = cut(points)
