@@ -83,7 +83,7 @@ ADDED: dict[str, Settings] = {
     "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
     "rpe.segment.Proposer": {"views": 1},
     "rpe.network.backbone.UNet": {"norm_window": None},
-    "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0},
+    "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0, "norm_window": None},
     "rpe.network.head.BoundaryClassifier": {"features": False},
     "rpe.callbacks.pictures.Pictures": {"images_in_training": 0},
     "rpe.data.voc.Voc": {"copy_paste": 0.0},

@@ -37,6 +37,18 @@ def check_backbone_integer(name: str, value: object, least: int) -> None:
         raise UserError(f"backbone.{name} must be an integer >= {least}, got {value!r}.")
 
 
+def compute_windows(norm_window: int | None, strides: Sequence[int]) -> list[int | None]:
+    """Return `norm_window`, which is in pixels, in cells of the maps of these strides, for `GroupNorm`.
+
+    Raises:
+        UserError: it is neither None nor an integer >= 1.
+    """
+    if norm_window is None:
+        return [None] * len(strides)
+    check_backbone_integer("norm_window", norm_window, 1)
+    return [max(1, round(norm_window / stride)) for stride in strides]
+
+
 def pad_images(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Float[Tensor, "batch 3 _ _"]:
     """Continue the image below and to the right by its reflection, up to a multiple.
 

@@ -10,6 +10,7 @@ from rpe.network.backbone.decoder import (
     ConvolutionBlock,
     Decoder,
     check_backbone_integer,
+    compute_windows,
     pad_images,
     resize_map,
 )
@@ -37,6 +38,7 @@ class TimmPyramid(nn.Module):
             own; "imagenet" uses an installed package, otherwise timm's.
         stride: of the output, 2 or 4.
         width: channels of all decoded maps.
+        norm_window: see `UNet`; of the group norms of stem and decoder.
         frozen_norms: keep the statistics, scales and shifts of pretrained batch norms, as batches of a few
             images ruin them.
         frozen_stages: number of pretrained stages, counted from the image, that are not trained. Without
@@ -51,7 +53,14 @@ class TimmPyramid(nn.Module):
     std: Tensor
 
     def __init__(
-        self, model: str, weights: str | None, stride: int, width: int, frozen_norms: bool, frozen_stages: int
+        self,
+        model: str,
+        weights: str | None,
+        stride: int,
+        width: int,
+        norm_window: int | None,
+        frozen_norms: bool,
+        frozen_stages: int,
     ) -> None:
         super().__init__()
         check_backbone_integer("width", width, 1)
@@ -66,7 +75,7 @@ class TimmPyramid(nn.Module):
                 f"backbone.model must have a stage of stride >= {stride}, got {model} with strides "
                 f"{self.encoder.strides}. Choose another."
             )
-        self.stem = Stem(stride, finest, width)
+        self.stem = Stem(stride, finest, width, norm_window)
         self.sources = [*self.stem.strides, *stages]
         channels = [*self.stem.channels, *self.encoder.channels]
         self.strides = sorted({there for there in self.sources if there >= stride})
@@ -79,7 +88,7 @@ class TimmPyramid(nn.Module):
             for here in self.strides
         )
         self.channels = [width] * len(self.strides)
-        self.decoder = Decoder(self.channels)
+        self.decoder = Decoder(self.channels, compute_windows(norm_window, self.strides))
         self.multiple = math.lcm(self.encoder.multiple, self.strides[-1])
         if self.multiple > MAX_MULTIPLE:
             raise UserError(
@@ -125,7 +134,7 @@ class Stem(nn.Module):
     half of that at each finer stride: at full width it would cost more than a small encoder.
     """
 
-    def __init__(self, stride: int, encoder_stride: int, width: int) -> None:
+    def __init__(self, stride: int, encoder_stride: int, width: int, norm_window: int | None) -> None:
         super().__init__()
         strides = (
             [2**power for power in range(1, encoder_stride.bit_length() - 1)]
@@ -135,7 +144,10 @@ class Stem(nn.Module):
         channels = [max(1, width * here // encoder_stride) for here in strides]
         inputs = [3, *channels[:-1]]
         self.blocks = nn.ModuleList(
-            ConvolutionBlock(coming, going, stride=2) for coming, going in zip(inputs, channels, strict=False)
+            ConvolutionBlock(coming, going, 2, window)
+            for coming, going, window in zip(
+                inputs, channels, compute_windows(norm_window, strides), strict=False
+            )
         )
         self.skipped = sum(here < stride for here in strides)
         self.strides, self.channels = strides[self.skipped :], channels[self.skipped :]

@@ -5,7 +5,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rpe.network.backbone.decoder import ConvolutionBlock, Decoder, check_backbone_integer, pad_images
+from rpe.network.backbone.decoder import (
+    ConvolutionBlock,
+    Decoder,
+    check_backbone_integer,
+    compute_windows,
+    pad_images,
+)
 from rpe.structures import FeatureMap, UserError
 
 
@@ -33,10 +39,7 @@ class UNet(nn.Module):
             raise UserError(f"backbone.stride must be 1 or 2, got {stride}. For 4 use backbone=timm.")
         self.stride, self.levels = stride, levels
         self.multiple = stride * 2**levels
-        if norm_window is not None:
-            check_backbone_integer("norm_window", norm_window, 1)
-        strides = [stride * 2**level for level in range(levels + 1)]
-        windows = [norm_window and max(1, round(norm_window / here)) for here in strides]
+        windows = compute_windows(norm_window, [stride * 2**level for level in range(levels + 1)])
         self.channels = [width * min(2**level, 8) for level in range(levels + 1)]
         inputs = [3, *self.channels[:-1]]
         self.encoder = nn.ModuleList(
