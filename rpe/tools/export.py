@@ -6,10 +6,13 @@ input of several sizes before a file is written.
 
 import io
 import json
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from jaxtyping import Bool, Float
@@ -134,7 +137,8 @@ def trace_network(network: ExportedNetwork, multiple: int, height: int, width: i
     refusal: Exception | None = None
     for shapes in (free, {0: free[0]}):
         try:
-            program = torch.export.export(network, (images,), dynamic_shapes=(shapes,))
+            with constant_padding():
+                program = torch.export.export(network, (images,), dynamic_shapes=(shapes,))
             break
         except Exception as error:  # tracing a model may raise anything
             refusal = error
@@ -155,6 +159,22 @@ def trace_network(network: ExportedNetwork, multiple: int, height: int, width: i
         network,
         shapes is free,
     )
+
+
+def constant_padding() -> AbstractContextManager[Any]:
+    """Make the "same" padding of timm's layers a constant while a network is traced.
+
+    timm computes it from the size of each layer's input. In a trace with free sizes these formulas nest, and
+    torch needs minutes to compare two of them. The sizes here are multiples of every stride, so that the
+    padding depends on kernel and stride alone.
+    """
+    if "timm" not in sys.modules:
+        return nullcontext()
+
+    def pad(side: object, kernel: int, stride: int, dilation: int) -> int:
+        return max((kernel - 1) * dilation + 1 - stride, 0)
+
+    return patch("timm.layers.padding.get_same_padding", pad)
 
 
 def trace_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Traced:

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
+from torch import nn
 from written_run import SMALL, write_run
 
 from rpe.grouping import mean_shift
@@ -48,6 +50,26 @@ def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
         *(f"points-{stage}" for stage in range(1, 1 + len(detector.embeddings))),
     ]
     assert len(network(torch.rand(1, 3, 2 * multiple, 2 * multiple))) == len(network.outputs)
+
+
+class StridedLayers(nn.Sequential):
+    """Two of timm's layers whose padding is a formula of their input's size."""
+
+    outputs = ("features",)
+
+    def __init__(self) -> None:
+        super().__init__(Conv2dSame(3, 4, 3, stride=2), Conv2dSame(4, 4, 5, stride=2))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        return (super().forward(images),)
+
+
+def test_padding_of_timm_is_constant_in_a_trace() -> None:
+    """A formula of the size in the trace, of all layers one upon another, took minutes to simplify."""
+    traced = trace_network(StridedLayers(), 4, 16, 24)  # type: ignore[arg-type]
+    shapes = [str(node.meta["val"].shape) for node in traced.program.graph.nodes if "val" in node.meta]
+    assert traced.any_size and not [shape for shape in shapes if "Max" in shape]
+    assert max(compare_program(*traced).differences.values()) == 0
 
 
 def test_classes_are_an_output_of_their_own(tmp_path: Path) -> None:

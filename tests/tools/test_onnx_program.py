@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import rpe
 from rpe.data.digits import DigitScenes
 from rpe.run.trained import load_run
 from rpe.structures import UserError
-from rpe.tools.export import main
+from rpe.tools.export import ExportedNetwork, largest_difference, main
 from rpe.tools.onnx_program import OPSET, open_onnx
 
 pytestmark = pytest.mark.usefixtures("plain")
@@ -110,6 +111,24 @@ def test_the_program_of_docs_finds_digits_without_torch(tmp_path: Path) -> None:
             pairs.append([adjusted_rand_score(truth[digits], one[digits]) for one in (labels, found)])
     program, own = np.mean(pairs, axis=0)
     assert own > 0.5 and program > own - 0.05, pairs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nuclei", "photographs", "boundaries"])
+def test_networks_with_an_encoder_of_timm_are_written(name: str, tmp_path: Path) -> None:
+    """The trace of their free sizes once took over four minutes."""
+    started = time.process_time()
+    assert main([f"run={ROOT / 'weights' / name}", f"output={tmp_path}", "onnx=true"]) == 0
+    assert time.process_time() - started < 90
+    about = json.loads((tmp_path / "export.json").read_text())["embedding.onnx"]
+    assert about["height, width"].startswith("multiples of 32")
+    task = load_run(str(ROOT / "weights" / name)).task
+    network = ExportedNetwork(task.detector if name == "boundaries" else task.model)
+    program = open_onnx((tmp_path / "embedding.onnx").read_bytes())
+    for shape in ((1, 3, 96, 352), (2, 3, 288, 64)):
+        images = torch.rand(*shape)
+        with torch.no_grad():
+            assert largest_difference(program(images), network(images)) <= 1e-4
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
