@@ -133,12 +133,28 @@ class Task(lightning.LightningModule):
         torch.distributed.all_gather_object(everyone, mine)
         return everyone
 
-    def compute_once(self, make: Callable[[], Value]) -> Value:
-        """Call `make` on the first rank alone; return its value on every rank."""
-        made = [make() if self.trainer.is_global_zero else None]
+    def gather_on_first(self, mine: Value) -> list[Value]:
+        """Return the values of all ranks in order of rank on the first rank, an empty list on all others.
+
+        One rank sends at a time, so the first one holds a single share twice.
+        """
+        if not self.trainer.is_global_zero:
+            torch.distributed.send_object_list([mine], dst=0)
+            return []
+        values, received = [mine], [mine]
+        for rank in range(1, self.trainer.world_size):
+            torch.distributed.recv_object_list(received, src=rank)
+            values.append(received[0])
+        return values
+
+    def compute_on_first(self, make: Callable[[], Result]) -> Result:
+        """Return the result that `make` gives on the first rank; on all others its metrics alone."""
+        result = make() if self.trainer.is_global_zero else Result({})
         if self.trainer.world_size > 1:
-            torch.distributed.broadcast_object_list(made, src=0)
-        return made[0]  # type: ignore[return-value]
+            metrics = [result.metrics]
+            torch.distributed.broadcast_object_list(metrics, src=0)
+            result.metrics = metrics[0]
+        return result
 
     def log_term_gradients(self, terms: dict[str, Float[Tensor, ""]], at: Tensor) -> None:
         """Log `term-gradient/<term>`, the norm of a loss term's gradient at the features shared by all heads.

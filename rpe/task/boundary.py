@@ -155,14 +155,18 @@ class BoundaryTask(Task):
         self.compute_metrics(truth, OFFICIAL)
 
     def compute_metrics(self, truth: dict[str, Any], thresholds: int) -> None:
-        """Set `result` from all ranks' maps, the same on every rank."""
-        by_rank = self.gather_ranks(self.maps)
+        """Set `result` from all ranks' maps; see `compute_on_first`."""
+        by_rank = self.gather_on_first(self.maps)
         maps = dict(sorted((name, values) for part in by_rank for name, values in part.items()))
         self.maps = {}
-        progress = thresholds == OFFICIAL  # takes minutes, a validation seconds
-        truths = {name: truth["files"][name][1] for name in maps}
-        scored = self.compute_once(lambda: score_maps(maps, truths, thresholds, progress))
-        self.result = BoundaryResult(scored.metrics, scored, maps)
+
+        def score() -> BoundaryResult:
+            progress = thresholds == OFFICIAL  # takes minutes, a validation seconds
+            truths = {name: truth["files"][name][1] for name in maps}
+            scored = score_maps(maps, truths, thresholds, progress)
+            return BoundaryResult(scored.metrics, scored, maps)
+
+        self.result = self.compute_on_first(score)
 
     @torch.no_grad()
     def initialise_from_data(self, samples: list[BoundarySample]) -> None:

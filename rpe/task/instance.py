@@ -21,6 +21,7 @@ from rpe.data.module import (
 )
 from rpe.loss import InstanceLoss, SemanticLoss
 from rpe.metric.average_recall import BACKENDS, average_recall
+from rpe.metric.semantic import Confusion
 from rpe.network.head import Classifier
 from rpe.network.model import PixelEmbedding
 from rpe.picture.sheet import draw_sheet
@@ -258,21 +259,41 @@ class InstanceTask(Task):
 
     def on_test_epoch_end(self) -> None:
         self.compute_metrics(self.trainer.test_dataloaders.dataset.truth())  # type: ignore[union-attr]
-        # the results are the same on every rank; only at the end, as every mask is painted
+        self.result = self.compute_on_first(self.add_instance_metrics)
+
+    def add_instance_metrics(self) -> Result:
+        """Return `result` with the metrics of label maps; only at the end, as every mask is painted."""
         if isinstance(self.result, InstanceResult):
             self.result.add_instance_metrics()
+        return self.result
 
     def compute_metrics(self, truth: Truth) -> None:
-        """Set `result` from all ranks' rows, the same on every rank."""
-        rows, seen = self.gather_rows(truth)
-        category = truth["categories"][0]["id"] if truth["categories"] else 1
+        """Set `result` from all ranks' rows; see `compute_on_first`."""
+        mine = {row["image_id"]: row["classes"] for row in self.rows}
+        self.class_evaluator.count(keep_images(truth, mine), mine)
+        confusion = self.class_evaluator.pop_confusion()
+        by_image = {row["image_id"]: row for rows in self.gather_on_first(self.rows) for row in rows}
+        self.rows = []
+        rows = [by_image[image_id] for image_id in sorted(by_image)]
+        seen = keep_images(truth, by_image)
+        self.result = self.compute_on_first(lambda: self.make_result(rows, seen, confusion))
+
+    def make_result(self, rows: list[Row], seen: Truth, confusion: Confusion | None) -> Result:
+        """Return the result of all images.
+
+        Args:
+            rows: of the images, by ascending image id.
+            seen: the truth of these images.
+            confusion: pixels by true and predicted class; None where the head knows no classes.
+        """
+        category = seen["categories"][0]["id"] if seen["categories"] else 1
         results = [{**result, "category_id": category} for row in rows for result in row["results"]]
-        metrics = self.compute_once(lambda: average_recall(seen, results, self.backend))
+        metrics = average_recall(seen, results, self.backend)
         metrics |= mean_of_images([row["metrics"] for row in rows]) | count_masks(len(rows), len(results))
-        classes = self.report_classes(rows, seen)
+        classes = self.report_classes(rows, seen, confusion)
         if classes is not None:
             metrics |= classes.metrics
-        self.result = InstanceResult(
+        return InstanceResult(
             metrics,
             seen,
             results,
@@ -281,26 +302,10 @@ class InstanceTask(Task):
             classes=classes,
         )
 
-    def gather_rows(self, truth: Truth) -> tuple[list[Row], Truth]:
-        """Return all ranks' rows by ascending image id, and the truth of these images.
-
-        This rank's class maps are counted on the way.
-        """
-        mine = {row["image_id"]: row["classes"] for row in self.rows}
-        self.class_evaluator.count(keep_images(truth, mine), mine)
-        by_image = {row["image_id"]: row for rows in self.gather_ranks(self.rows) for row in rows}
-        self.rows = []
-        return [by_image[image_id] for image_id in sorted(by_image)], keep_images(truth, by_image)
-
-    def report_classes(self, rows: list[Row], seen: Truth) -> ClassReport | None:
-        """Return the metrics by class, the same on every rank; None where the head knows no classes."""
-        confusion, classes = (
-            self.class_evaluator.pop_confusion(),
-            {row["image_id"]: row["classes"] for row in rows},
-        )
-        return self.compute_once(
-            lambda: self.class_evaluator.make_report(seen, classes, confusion, self.backend)
-        )
+    def report_classes(self, rows: list[Row], seen: Truth, confusion: Confusion | None) -> ClassReport | None:
+        """Return the metrics by class; None where the head knows no classes. See `make_result`."""
+        classes = {row["image_id"]: row["classes"] for row in rows}
+        return self.class_evaluator.make_report(seen, classes, confusion, self.backend)
 
     @torch.no_grad()
     def initialise_from_data(self, samples: list[Sample]) -> None:

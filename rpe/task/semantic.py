@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate, distinct_names
 from rpe.loss import SemanticLoss
 from rpe.metric.class_map import read_png
+from rpe.metric.semantic import Confusion
 from rpe.network.model import PixelEmbedding
 from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
@@ -23,7 +24,14 @@ from rpe.task.classes import (
     score_results,
 )
 from rpe.task.instance import InstanceTask, count_masks
-from rpe.task.predictions import assign_truth_ids, keep_rows, read_results, refuse_thresholds, select_names
+from rpe.task.predictions import (
+    Row,
+    assign_truth_ids,
+    keep_rows,
+    read_results,
+    refuse_thresholds,
+    select_names,
+)
 
 
 @dataclass
@@ -104,17 +112,15 @@ class SemanticTask(InstanceTask):
             explain_zero_precision(truth, results),
         )
 
-    def compute_metrics(self, truth: Truth) -> None:
-        """Set `result`: the classes' metrics alone where nothing is grouped."""
+    def make_result(self, rows: list[Row], seen: Truth, confusion: Confusion | None) -> Result:
+        """Return the result of all images; the classes' metrics alone where nothing is grouped."""
         if self.groups:
-            return super().compute_metrics(truth)
-        rows, seen = self.gather_rows(truth)
-        report = self.report_classes(rows, seen)
+            return super().make_result(rows, seen, confusion)
+        report = self.report_classes(rows, seen, confusion)
         assert report is not None
-        self.result = SemanticResult(
+        return SemanticResult(
             report.metrics | count_masks(len(rows), len(report.results["components"])), report
         )
-        return None
 
     def draw_example(self, sample: Sample, folder: Path) -> Path:
         """Draw image, true classes, predicted classes and, where pixels are grouped, groups with classes."""

@@ -1,5 +1,7 @@
 """Steps and rates, whatever the task."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,4 +68,32 @@ def test_a_result_writes_nothing_by_default(tmp_path: Path) -> None:
 def test_one_process_is_the_first_and_all() -> None:
     task = task_with(1.0, 1, 1)
     task._trainer.world_size, task._trainer.is_global_zero = 1, True  # type: ignore[union-attr]
-    assert task.gather_ranks({"a": 1}) == [{"a": 1}] and task.compute_once(lambda: 3) == 3
+    result = Result({"x": 1.0})
+    assert task.gather_ranks({"a": 1}) == [{"a": 1}] == task.gather_on_first({"a": 1})
+    assert task.compute_on_first(lambda: result) is result
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    """Gather and evaluate as one of two ranks; write what this rank holds then."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
+    )
+    task = task_with(1.0, 1, 1)
+    task._trainer.is_global_zero = rank == 0  # type: ignore[union-attr]
+    gathered = task.gather_on_first({"rank": rank})
+    result = task.compute_on_first(lambda: NamedResult({"ranks": float(len(gathered))}, "of the first rank"))
+    found = [gathered, type(result).__name__, result.metrics]
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+@dataclass
+class NamedResult(Result):
+    name: str
+
+
+def test_the_first_rank_alone_holds_what_all_have_found(tmp_path: Path) -> None:
+    """All others get its metrics, and neither the others' values nor its result."""
+    torch.multiprocessing.spawn(run_rank, (tmp_path,), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == [[{"rank": 0}, {"rank": 1}], "NamedResult", {"ranks": 2.0}]
+    assert second == [[], "Result", {"ranks": 2.0}]
