@@ -91,10 +91,11 @@ def read_yaml(file: Path) -> Node:
     return settings
 
 
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file so that it is never seen half written."""
+def write_whole(file: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write a file, also part by part, so that it is never seen half written."""
     with open_whole(file, "wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
+        for part in [content] if isinstance(content, str | bytes) else content:
+            stream.write(part.encode() if isinstance(part, str) else part)
 
 
 @contextmanager

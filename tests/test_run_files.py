@@ -38,7 +38,7 @@ def test_folders_and_configs_that_are_none(tmp_path: Path) -> None:
 
 
 def test_write_whole_leaves_no_half(tmp_path: Path) -> None:
-    write_whole(tmp_path / "file", "text")
+    write_whole(tmp_path / "file", iter(["te", "", "xt"]))
     with pytest.raises(KeyboardInterrupt), open_whole(tmp_path / "file", "w") as stream:
         stream.write("half")
         raise KeyboardInterrupt

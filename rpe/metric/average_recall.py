@@ -37,7 +37,7 @@ ResultRow = dict[str, Any]
 RecallTable = Float[np.ndarray, "threshold area limit"]
 
 
-def average_recall(truth: CocoTruth, results: list[ResultRow], backend: str = "own") -> dict[str, float]:
+def average_recall(truth: CocoTruth, results: Sequence[ResultRow], backend: str = "own") -> dict[str, float]:
     """Compute the mean recall over IoU thresholds of all objects, whatever their category.
 
     Crowds absorb masks and do not count as objects. Void pixels (see `find_known_areas`) are removed from the
@@ -73,7 +73,7 @@ def average_recall(truth: CocoTruth, results: list[ResultRow], backend: str = "o
 
 def recall_table(
     truth: CocoTruth,
-    results: list[ResultRow],
+    results: Sequence[ResultRow],
     thresholds: Float[np.ndarray, " threshold"],
     limits: Sequence[int],
     backend: str = "own",
@@ -118,7 +118,7 @@ def sort_objects(truth: CocoTruth) -> list[dict[str, Any]]:
 
 
 def find_overlaps(
-    truth: CocoTruth, objects: list[dict[str, Any]], results: list[ResultRow], least: float, limit: int
+    truth: CocoTruth, objects: list[dict[str, Any]], results: Sequence[ResultRow], least: float, limit: int
 ) -> Pairs:
     """Return all pairs of a mask and an object of the same image with an IoU of at least `least`.
 

@@ -1,5 +1,6 @@
 """Compare the scores of masks with their IoU, and fit the map from score to expected IoU."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class Reliability(NamedTuple):
         return rows_to_csv([["from", "to", "masks", "mean_score", "mean_iou"], *rows])
 
 
-def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.ndarray, " result"]:
+def mask_ious(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> Float[np.ndarray, " result"]:
     """Return each mask's best IoU with an object of its image, whatever the category.
 
     NaN for masks that cannot be judged: masks of void pixels only, and unmatched masks that lie half or more
@@ -81,7 +82,7 @@ def mask_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.
     return ious
 
 
-def scored_ious(truth: dict[str, Any], results: list[dict[str, Any]]) -> Float[np.ndarray, "2 mask"]:
+def scored_ious(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> Float[np.ndarray, "2 mask"]:
     """Return score and IoU of all masks whose IoU is defined; see `mask_ious`."""
     ious = mask_ious(truth, results)
     scores = np.array([result["score"] for result in results], dtype=np.float64)

@@ -1,6 +1,6 @@
 """Compute the average precision of masks with classes: COCO's AP, and AP^r, which is AP at a single IoU."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ REGION_THRESHOLDS = {"APr50": 0.5, "APr70": 0.7}
 
 
 def class_precision(
-    truth: dict[str, Any], results: list[dict[str, Any]], categories: Mapping[int, str], backend: str
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], categories: Mapping[int, str], backend: str
 ) -> Float[np.ndarray, "threshold class"]:
     """Compute the average precision of each class at each IoU of COCO's 0.5:0.05:0.95, as pycocotools does.
 
@@ -52,11 +52,13 @@ def class_precision(
             annotation for annotation in truth["annotations"] if not annotation.get("void", False)
         ],
     }
-    masks = [
-        after
-        for before, after in zip(results, remove_void(truth, results), strict=True)
-        if after is before or count_mask_pixels(after) or not count_mask_pixels(before)
-    ]
+    masks = remove_void(truth, results)
+    if masks is not results:
+        masks = [
+            after
+            for before, after in zip(results, masks, strict=True)
+            if after is before or count_mask_pixels(after) or not count_mask_pixels(before)
+        ]
     chosen = "faster" if backend == "faster" else "pycocotools"
     return reference_precision(known, masks, COCO_THRESHOLDS, MASKS_PER_CLASS, list(categories), chosen)
 

@@ -66,7 +66,7 @@ def select_published(
 
 
 def recall_against_overlap(
-    truth: dict[str, Any], results: list[dict[str, Any]], limits: Sequence[int]
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], limits: Sequence[int]
 ) -> list[RecallCurve]:
     """Return one curve per number of masks per image: the share of objects found, against IoU (`OVERLAPS`).
 
@@ -83,7 +83,9 @@ def recall_against_overlap(
     ]
 
 
-def recall_against_number(truth: dict[str, Any], results: list[dict[str, Any]], protocol: str) -> RecallCurve:
+def recall_against_number(
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], protocol: str
+) -> RecallCurve:
     """Return average recall against the number of masks per image (`NUMBERS`); NaN without objects.
 
     Args:

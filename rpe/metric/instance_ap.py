@@ -3,7 +3,7 @@
 AP = TP / (TP + FP + FN), panoptic quality, and both AP and recall of the objects that touch another one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,7 +238,7 @@ def metrics_of_counts(everything: MatchCounts, close: MatchCounts) -> dict[str, 
 
 
 def label_maps(
-    truth: dict[str, Any], results: list[dict[str, Any]], select: Callable[[Proposals], Labels]
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], select: Callable[[Proposals], Labels]
 ) -> Iterator[LabelPair]:
     """Yield the label maps (truth, prediction) of all images of the truth at original size.
 
@@ -252,12 +252,13 @@ def label_maps(
     annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
-    rows: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for result in remove_void(truth, results):
-        rows[result["image_id"]].append(result)
+    rows: dict[int, list[int]] = {image["id"]: [] for image in truth["images"]}
+    results = remove_void(truth, results)
+    for row, result in enumerate(results):
+        rows[result["image_id"]].append(row)
     for image in truth["images"]:
         size = (int(image["height"]), int(image["width"]))
-        ranked = sorted(rows[image["id"]], key=lambda row: -row["score"])
+        ranked = sorted((results[row] for row in rows[image["id"]]), key=lambda row: -row["score"])
         scores = np.array([row["score"] for row in ranked], dtype=np.float64)
         yield (
             true_labels(annotations[image["id"]], size),

@@ -1,7 +1,7 @@
 """Count matched, missed, split and merged objects of each image, to find the images worth looking at."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -85,7 +85,7 @@ def image_row(image: dict[str, Any], proposals: int, truth: Labels, prediction: 
 
 
 def record_images(
-    truth: dict[str, Any], results: list[dict[str, Any]], pairs: Iterable[LabelPair], rows: list[ImageRow]
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], pairs: Iterable[LabelPair], rows: list[ImageRow]
 ) -> Iterator[LabelPair]:
     """Yield the label maps of all images unchanged, and append each image's row to `rows`."""
     proposals = Counter(result["image_id"] for result in results)

@@ -26,7 +26,7 @@ BACKEND_CLASSES = {
 
 def reference_table(
     truth: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
     thresholds: Float[np.ndarray, " threshold"],
     areas: Sequence[tuple[float, float]],
     limits: Sequence[int],
@@ -45,7 +45,7 @@ def reference_table(
 
 def reference_precision(
     truth: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
     thresholds: Float[np.ndarray, " threshold"],
     limit: int,
     categories: list[int],
@@ -78,7 +78,7 @@ def reference_precision(
 
 def run_backend(
     truth: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
     thresholds: Float[np.ndarray, " threshold"],
     areas: Sequence[tuple[float, float]],
     limits: Sequence[int],

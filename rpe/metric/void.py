@@ -1,6 +1,7 @@
 """Remove unlabelled pixels (void) from masks before comparing these with objects, as VOC's devkit does."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from rpe.metric.results import read_masks
@@ -27,7 +28,7 @@ def find_known_areas(truth: dict[str, Any]) -> dict[int, RunLength]:
     return known
 
 
-def remove_void(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def remove_void(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Return the results with void pixels removed from their masks; order and number of rows do not change.
 
     Args:

@@ -1,6 +1,6 @@
 """Base class of all tasks. `rpe.run` builds, trains and scores a task through it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -29,8 +29,8 @@ class Result:
 
     metrics: dict[str, float]
 
-    def files(self) -> dict[str, str | bytes]:
-        """Return further files of the evaluation's folder: contents by path."""
+    def files(self) -> Mapping[str, str | bytes | Iterable[str]]:
+        """Return further files of the evaluation's folder: contents by path, whole or part by part."""
         return {}
 
     def notes(self) -> list[str]:

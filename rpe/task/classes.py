@@ -1,6 +1,7 @@
 """Evaluate the classes of pixels and masks, image by image, and report metrics, tables and pictures."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ class ClassEvaluator(nn.Module):
 
 
 def compute_report(
-    truth: Truth, results: dict[str, list[Row]], confusion: Confusion, backend: str
+    truth: Truth, results: Mapping[str, Sequence[Row]], confusion: Confusion, backend: str
 ) -> ClassReport:
     """Return the report of masks and of a confusion matrix.
 
@@ -244,7 +245,7 @@ def score_class_maps(truth: Truth, folder: Path) -> ClassReport:
     return compute_report(truth, {}, metric.compute().numpy(), "pycocotools")
 
 
-def score_results(truth: Truth, results: list[Row], backend: str) -> ClassReport:
+def score_results(truth: Truth, results: Sequence[Row], backend: str) -> ClassReport:
     """Return the report of masks with categories.
 
     Raises:
@@ -254,7 +255,7 @@ def score_results(truth: Truth, results: list[Row], backend: str) -> ClassReport
     return compute_report(truth, {"instances": results}, nothing, backend)
 
 
-def explain_zero_precision(truth: Truth, results: list[Row]) -> list[str]:
+def explain_zero_precision(truth: Truth, results: Sequence[Row]) -> list[str]:
     """Return a line that explains metrics of 0: no mask, or no mask with the category of an object."""
     if not results:
         return ["the predictions hold no mask, so recall and precision are 0"]

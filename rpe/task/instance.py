@@ -21,6 +21,7 @@ from rpe.data.module import (
 )
 from rpe.loss import InstanceLoss, SemanticLoss
 from rpe.metric.average_recall import BACKENDS, average_recall
+from rpe.metric.packed_rows import PackedRows
 from rpe.metric.semantic import Confusion
 from rpe.network.head import Classifier
 from rpe.network.model import PixelEmbedding
@@ -242,7 +243,7 @@ class InstanceTask(Task):
                 row: Row = {"image_id": image_id}
                 if self.groups:
                     margin = self.loss.pairwise.margin
-                    row["results"] = proposals.to_coco(image_id, [0])
+                    row["results"] = PackedRows(proposals.to_coco(image_id, [0]))
                     row["metrics"] = embedding_metrics(
                         output, labels, self.model.grouping, self.proposal, margin
                     )
@@ -287,7 +288,9 @@ class InstanceTask(Task):
             confusion: pixels by true and predicted class; None where the head knows no classes.
         """
         category = seen["categories"][0]["id"] if seen["categories"] else 1
-        results = [{**result, "category_id": category} for row in rows for result in row["results"]]
+        results = PackedRows(
+            result | {"category_id": category} for row in rows for result in row.pop("results")
+        )
         metrics = average_recall(seen, results, self.backend)
         metrics |= mean_of_images([row["metrics"] for row in rows]) | count_masks(len(rows), len(results))
         classes = self.report_classes(rows, seen, confusion)

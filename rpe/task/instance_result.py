@@ -1,6 +1,7 @@
 """The result of an evaluation of objects: metrics, files and pictures."""
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +19,14 @@ from rpe.task.classes import ClassReport
 from rpe.task.predictions import Row
 
 
+def format_rows(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the text of a COCO results file row by row, as `json.dumps` formats the list."""
+    yield "["
+    for number, row in enumerate(rows):
+        yield (", " if number else "") + json.dumps(row)
+    yield "]"
+
+
 @dataclass
 class InstanceResult(Result):
     """Metrics of ranked masks against the truth.
@@ -32,7 +41,7 @@ class InstanceResult(Result):
     """
 
     truth: Truth
-    results: list[Row]
+    results: Sequence[Row]
     ours: bool
     score_threshold: float = 0.0
     classes: ClassReport | None = None
@@ -70,16 +79,16 @@ class InstanceResult(Result):
             lines.append(f"no mask overlaps an object of its image by an IoU of 0.5{remedy}")
         return lines
 
-    def files(self) -> dict[str, str | bytes]:
+    def files(self) -> dict[str, str | bytes | Iterable[str]]:
         """Return `images.csv` (see `ImageRow`) and `reliability.csv`; of a run also `proposals.json`.
 
         With classes also the files of `ClassReport`.
         """
-        files: dict[str, str | bytes] = {"images.csv": images_csv(self.images)}
+        files: dict[str, str | bytes | Iterable[str]] = {"images.csv": images_csv(self.images)}
         files["reliability.csv"] = self.reliability.as_csv()
         if self.ours:
-            files["proposals.json"] = json.dumps(self.results)
-        return files if self.classes is None else files | self.classes.files()
+            files["proposals.json"] = format_rows(self.results)
+        return files if self.classes is None else {**files, **self.classes.files()}
 
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
         """Draw `reliability.png` (IoU against score), `recall-AR.png` and `recall-AR_voc.png`.

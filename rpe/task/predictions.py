@@ -1,7 +1,9 @@
 """Read predictions for a split, and select the images of its truth that they are scored on."""
 
+import json
+import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, splitext
 from typing import Any
@@ -9,9 +11,15 @@ from typing import Any
 from rpe.data.annotation import describe_json, read_json
 from rpe.data.module import Truth, normal_name, resolve_names
 from rpe.errors import note
+from rpe.metric.packed_rows import PackedRows
 from rpe.metric.results import as_json, is_id
 from rpe.structures import UserError
 from rpe.task.base import Scoring
+
+BLOCK = 2**24
+"""Characters of a results file that are read at a time."""
+
+WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 Row = dict[str, Any]
 """A row of a COCO results file, or the evaluation of one image."""
@@ -41,7 +49,7 @@ def select_names(truth: Truth, names: list[str | int] | None) -> Truth:
     return keep_images(truth, {image_id for image_id, stem in stems.items() if stem in chosen})
 
 
-def keep_rows(results: list[Any], truth: Truth) -> list[Any]:
+def keep_rows(results: Sequence[Any], truth: Truth) -> list[Any]:
     """Return the results for the images of a truth. Malformed rows stay, as scoring refuses them."""
     chosen = {image["id"] for image in truth["images"]}
     return [
@@ -64,8 +72,8 @@ def refuse_thresholds(scoring: Scoring) -> None:
         )
 
 
-def read_results(file: Path) -> list[Any]:
-    """Read a COCO results file.
+def read_results(file: Path) -> Sequence[Any]:
+    """Read a COCO results file; rows that all have the form of `PackedRows` are packed.
 
     Raises:
         UserError: the file is missing, or not a JSON list.
@@ -75,6 +83,8 @@ def read_results(file: Path) -> list[Any]:
         raise UserError(
             f"predictions must be a COCO results file, got {file}, which {problem}. Name a JSON list."
         )
+    if packed := read_packed(file):
+        return packed
     rows = read_json(file, f"predictions {file}")
     if isinstance(rows, dict) and "annotations" in rows:
         raise UserError(
@@ -89,7 +99,43 @@ def read_results(file: Path) -> list[Any]:
     return rows
 
 
-def assign_truth_ids(results: list[Any], truth: Truth) -> list[Any]:
+def read_packed(file: Path) -> PackedRows | None:
+    """Read a list of rows block by block; None where the file holds anything else.
+
+    A whole file as text and as dicts takes four times its size.
+    """
+    rows, decode = PackedRows(), json.JSONDecoder().raw_decode
+    try:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(BLOCK)
+            end = skip_space(text, 0)
+            mark = text[end : end + 1]
+            while mark == ("," if rows else "["):
+                start = skip_space(text, end + 1)
+                try:
+                    row, end = decode(text, start)
+                    end = skip_space(text, end)
+                    mark = text[end]
+                except (ValueError, IndexError):  # the block ends here, or the row is broken
+                    block = stream.read(BLOCK)
+                    if not block or len(text) - start > BLOCK:
+                        return None
+                    text, end = mark + text[start:] + block, 0
+                    continue
+                if not rows.append(row):
+                    return None
+            complete = mark == "]" and WHITESPACE.fullmatch(text[end + 1 :] + stream.read())
+    except (UnicodeDecodeError, RecursionError):
+        return None
+    return rows if complete else None
+
+
+def skip_space(text: str, start: int) -> int:
+    """Return the position of the next character that is no white space of JSON."""
+    return WHITESPACE.match(text, start).end()  # type: ignore[union-attr]  # it matches nothing too
+
+
+def assign_truth_ids(results: Sequence[Any], truth: Truth) -> Sequence[Any]:
     """Return the results with the truth's image_id in each row that has a `file_name`.
 
     `predict.py` numbers images in the order of their names, so its ids differ from the truth's. Such ids are

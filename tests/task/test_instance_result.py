@@ -1,5 +1,6 @@
 """Pictures and notes of an evaluation."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import rpe.run
 import rpe.task.instance_result
 from rpe.data.module import SplitData
 from rpe.rle import encode_mask
-from rpe.task.instance_result import InstanceResult
+from rpe.task.instance_result import InstanceResult, format_rows
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,11 @@ def test_published_points_stand_where_the_data_are_theirs_and_whole(
         "AR",
         "AR_voc",
     }
+
+
+def test_the_rows_of_a_run_are_written_one_by_one() -> None:
+    for rows in ([], rows_of_scores(0.1), rows_of_scores(0.1, 2, -3e-9)):
+        assert "".join(format_rows(rows)) == json.dumps(rows)
 
 
 def rows_of_scores(*scores: float) -> list[dict]:

@@ -2,12 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rpe.errors import note
+from rpe.metric.packed_rows import PackedRows
 from rpe.structures import UserError
-from rpe.task.predictions import assign_truth_ids, keep_images, keep_rows, read_results, select_names
+from rpe.task.predictions import (
+    assign_truth_ids,
+    keep_images,
+    keep_rows,
+    read_packed,
+    read_results,
+    select_names,
+)
 
 TRUTH = {
     "images": [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "y.png"}],
@@ -40,6 +49,83 @@ def test_results_are_a_list_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text("{}")
     with pytest.raises(UserError, match="got an object with no key"):
         read_results(tmp_path / "rows.json")
+
+
+def packable(*counts: str) -> list[dict]:
+    return [
+        {
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": {"size": [2, 3], "counts": code},
+            "score": number / 7,
+        }
+        for number, code in enumerate(counts)
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 1, "\r\n\t "])
+@pytest.mark.parametrize("block", [420, 421, 555, 2**24])
+def test_rows_are_packed_block_by_block(
+    indent: int | str | None, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks end within rows, between them and within white space."""
+    monkeypatch.setattr("rpe.task.predictions.BLOCK", block)
+    rows = packable(*("7" * length for length in range(40)))
+    file = tmp_path / "rows.json"
+    file.write_bytes(f"\n {json.dumps(rows, indent=indent)} \n".encode())
+    found = read_results(file)
+    assert isinstance(found, PackedRows) and list(found) == rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{0} {1}]",
+        "[{0},,{1}]",
+        "[{0}[{1}]",
+        "[{0},{1},]",
+        "[{0},{1}",
+        "[{0},{1}] [",
+        "{0},{1}]",
+        "[{0},{1}}}",
+        "[{0},{1}]\u00a0",
+        "",
+        "[]",
+        "[{0},{1},7]",
+        "[{0},{1},{{}}]",
+        "[{0},{1},[" + 10**5 * "[",
+    ],
+)
+def test_a_list_of_other_rows_is_not_packed(text: str, tmp_path: Path) -> None:
+    """Its rows are read as before, or its error is named."""
+    file = tmp_path / "rows.json"
+    file.write_text(text.format(*map(json.dumps, packable("1", "2"))), encoding="utf-8")
+    assert read_packed(file) is None
+    try:
+        wanted = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        with pytest.raises(UserError):
+            read_results(file)
+    else:
+        assert read_results(file) == wanted
+
+
+def test_a_broken_row_does_not_draw_in_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpe.task.predictions.BLOCK", 300)
+    file = tmp_path / "rows.json"
+    file.write_text("[" + 1000 * "{7: 7}, ")
+    decoded = []
+    decoder = json.JSONDecoder
+    monkeypatch.setattr(
+        json,
+        "JSONDecoder",
+        lambda: SimpleNamespace(
+            raw_decode=lambda text, start: (decoded.append(len(text)), decoder().raw_decode(text, start))[1]
+        ),
+    )
+    assert read_packed(file) is None and max(decoded) <= 900
 
 
 def named(*rows: tuple[object, object]) -> list[dict]:
