@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-NUMBERS = 5
+ROW_NUMBERS = 5
 """Integers of a row: image_id, category_id, height, width, and where its counts end."""
 
 
@@ -32,7 +32,7 @@ class PackedRows(Sequence[dict[str, Any]]):
             mask, score = row["segmentation"], row["score"]
             values = [row["image_id"], row["category_id"], *mask["size"]]
             counts = mask["counts"].encode("ascii")
-            plain = len(values) == NUMBERS - 1 and set(map(type, values)) == {int}
+            plain = len(values) == ROW_NUMBERS - 1 and set(map(type, values)) == {int}
             if not plain or type(score) not in (int, float) or row.get("file_name") is not None:
                 return False
             numbers = array("q", [*values, len(self.counts) + len(counts)])
@@ -48,8 +48,8 @@ class PackedRows(Sequence[dict[str, Any]]):
 
     def __getitem__(self, row: Any) -> Any:
         row = range(len(self))[row]
-        first = NUMBERS * row
-        image, category, height, width, end = self.numbers[first : first + NUMBERS]
+        first = ROW_NUMBERS * row
+        image, category, height, width, end = self.numbers[first : first + ROW_NUMBERS]
         start = self.numbers[first - 1] if row else 0
         return {
             "image_id": image,

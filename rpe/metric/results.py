@@ -49,16 +49,10 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
     for row, result in enumerate(results):
         check_row(row, result, sizes)
         check_category(row, result, categories)
-        counts = result["segmentation"]["counts"]
-        key = (
-            result["image_id"],
-            result.get("category_id"),
-            result["score"],
-            counts if isinstance(counts, str) else json.dumps(counts),
-        )
-        if seen.setdefault(key, row) != row:
+        first = seen.setdefault(row_key(result), row)
+        if first != row:
             raise UserError(
-                f"result {row} (image {result['image_id']}) must be new, got result {seen[key]} again. "
+                f"result {row} (image {result['image_id']}) must be new, got result {first} again. "
                 "Remove rows that joined files share."
             )
 
@@ -69,14 +63,21 @@ def all_rows_valid(results: Sequence[Any], sizes: dict[int, list[int]], categori
     Checks by columns are several times as fast as row by row. Where False, the rows are checked one by one,
     to name the error or find none.
     """
-    masks = [np.zeros(0, dtype=np.int64)]
+    keys = [np.zeros(0, dtype=np.int64)]
     for start in range(0, len(results), MASKS_AT_ONCE):
         rows = [results[row] for row in range(start, min(start + MASKS_AT_ONCE, len(results)))]
         if not are_valid(rows, sizes, categories):
             return False
-        masks.append(np.array([hash((row["image_id"], row["segmentation"]["counts"])) for row in rows]))
-    # a repeated mask is only an error if the whole row is repeated, which the check row by row finds out
-    return len(np.unique(np.concatenate(masks))) == len(results)
+        keys.append(np.array([hash(row_key(row)) for row in rows]))
+    # rows of equal hash may still differ, which the check row by row finds out
+    return len(np.unique(np.concatenate(keys))) == len(results)
+
+
+def row_key(result: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the values that two rows share only where one repeats the other."""
+    counts = result["segmentation"]["counts"]
+    text = counts if isinstance(counts, str) else json.dumps(counts)
+    return result["image_id"], result.get("category_id"), result["score"], text
 
 
 def are_valid(results: list[Any], sizes: dict[int, list[int]], categories: set[int]) -> bool:

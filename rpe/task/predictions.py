@@ -16,7 +16,7 @@ from rpe.metric.results import as_json, is_id
 from rpe.structures import UserError
 from rpe.task.base import Scoring
 
-BLOCK = 2**24
+READ_AT_ONCE = 2**24
 """Characters of a results file that are read at a time."""
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
@@ -107,7 +107,7 @@ def read_packed(file: Path) -> PackedRows | None:
     rows, decode = PackedRows(), json.JSONDecoder().raw_decode
     try:
         with file.open(encoding="utf-8") as stream:
-            text = stream.read(BLOCK)
+            text = stream.read(READ_AT_ONCE)
             end = skip_space(text, 0)
             mark = text[end : end + 1]
             while mark == ("," if rows else "["):
@@ -117,8 +117,8 @@ def read_packed(file: Path) -> PackedRows | None:
                     end = skip_space(text, end)
                     mark = text[end]
                 except (ValueError, IndexError):  # the block ends here, or the row is broken
-                    block = stream.read(BLOCK)
-                    if not block or len(text) - start > BLOCK:
+                    block = stream.read(READ_AT_ONCE)
+                    if not block or len(text) - start > READ_AT_ONCE:
                         return None
                     text, end = mark + text[start:] + block, 0
                     continue
@@ -131,7 +131,7 @@ def read_packed(file: Path) -> PackedRows | None:
 
 
 def skip_space(text: str, start: int) -> int:
-    """Return the position of the next character that is no white space of JSON."""
+    """Return the position of the first character from `start` on that is not white space of JSON."""
     return WHITESPACE.match(text, start).end()  # type: ignore[union-attr]  # it matches nothing too
 
 

@@ -37,6 +37,14 @@ def test_the_masks_come_back_in_order() -> None:
     assert read_masks([], []).areas.tolist() == []
 
 
+def test_a_mask_under_several_scores_is_checked_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check row by row would hold the text of all masks."""
+    monkeypatch.setattr("rpe.metric.results.check_row", None)
+    check_results(TRUTH, [row(score=score) for score in (0.5, 1, 0.25)])
+    with pytest.raises(TypeError):
+        check_results(TRUTH, [row(), row(score=1), row()])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

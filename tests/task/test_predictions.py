@@ -69,7 +69,7 @@ def test_rows_are_packed_block_by_block(
     indent: int | str | None, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks end within rows, between them and within white space."""
-    monkeypatch.setattr("rpe.task.predictions.BLOCK", block)
+    monkeypatch.setattr("rpe.task.predictions.READ_AT_ONCE", block)
     rows = packable(*("7" * length for length in range(40)))
     file = tmp_path / "rows.json"
     file.write_bytes(f"\n {json.dumps(rows, indent=indent)} \n".encode())
@@ -113,7 +113,7 @@ def test_a_list_of_other_rows_is_not_packed(text: str, tmp_path: Path) -> None:
 def test_a_broken_row_does_not_draw_in_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpe.task.predictions.BLOCK", 300)
+    monkeypatch.setattr("rpe.task.predictions.READ_AT_ONCE", 300)
     file = tmp_path / "rows.json"
     file.write_text("[" + 1000 * "{7: 7}, ")
     decoded = []
