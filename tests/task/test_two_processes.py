@@ -43,12 +43,13 @@ def test_classes_alone_are_learned_by_two_processes(tmp_path: Path) -> None:
         "experiment=digits_semantic",
         "loss.pairwise.weight=0",
         *TINY,
+        "data.test_scenes=2",
         "loss.pairwise.num_pixels=64",
         "trainer.max_epochs=1",
     ]
     start("train.py", tmp_path, *alone, f"hydra.run.dir={tmp_path / 'run'}", *SEVERAL)
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]
-    assert figures["images"] == 1 and "mIoU" in figures and "AP" not in figures
+    assert figures["images"] == 2 and "mIoU" in figures and "AP" not in figures
 
 
 @pytest.mark.slow
