@@ -63,7 +63,9 @@ def check_tensor(name: str, values: object) -> None:
     """
     if not isinstance(values, Tensor) or values.is_complex():
         found = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
-        raise UserError(f"{name} must be a tensor of real numbers, got {found}.")
+        raise UserError(
+            f"{name} must be a tensor of real numbers, got {found}. Pass torch.as_tensor(numbers)."
+        )
 
 
 def check_points(points: Tensor, **axes: int | None) -> None:

@@ -60,6 +60,7 @@ def test_docstrings_begin_with_a_verb_or_a_noun(file: Path) -> None:
 
 
 FREE_ERRORS = {
+    "{} must be JSON, got {}": "`explain_json_error` returns value and remedy",
     "logger.wandb: {}": "wandb's own words",
     "mask {}: {}": "becomes the cause in an error of `check_results`",
     "mask {}: a negative run": "becomes the cause in an error of `check_results`",
@@ -67,7 +68,8 @@ FREE_ERRORS = {
     "{} cannot be downloaded ({}).": "a failure of the network, which constrains no key",
     "{} cannot be unpacked ({}: {})": "a failure of the archive, which constrains no key",
 }
-"""Beginnings of errors that do not have the form `<key> must be <constraint>, got <value>.`, and the reason."""
+"""Beginnings of errors that do not show the form `<key> must be <constraint>, got <value>. <remedy>`, and the
+reason."""
 
 
 def template_of(node: ast.expr) -> str:
@@ -77,18 +79,37 @@ def template_of(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else "{}"
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=name_of)
-def test_user_errors_name_the_constraint_and_the_value(file: Path) -> None:
+ALL_VALUES = re.compile(
+    r"[<>]|\bin [\[(]|\b(between|or|one of|options of|the shape|given (with|together))\b|^ be \{\}, $"
+)
+"""Constraints that are their own remedy, as they name all values that a key may have, or all keys to give:
+ranges, choices, shapes, and constraints that are computed."""
+
+
+def errors_in(file: Path) -> list[str]:
+    """Return the templates of the errors that have the project's form."""
     calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     errors = [
         template_of(call.args[0])
         for call in calls
         if isinstance(call.func, ast.Name) and call.func.id == "UserError" and call.args
     ]
-    written = [
-        text for text in errors if re.search("[a-z]", text) and not text.startswith(tuple(FREE_ERRORS))
+    return [text for text in errors if re.search("[a-z]", text) and not text.startswith(tuple(FREE_ERRORS))]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_user_errors_name_the_constraint_and_the_value(file: Path) -> None:
+    assert not [text for text in errors_in(file) if not re.search(r"\bmust\b.*\bgot\b", text)]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_user_errors_end_with_a_remedy(file: Path) -> None:
+    parts = [re.search(r"\bmust\b(.*?)\bgot\b(.*)", text) for text in errors_in(file)]
+    assert not [
+        part[0]
+        for part in parts
+        if part and not re.search(r"\. [^.]", part[2]) and not ALL_VALUES.search(part[1])
     ]
-    assert not [text for text in written if not re.search(r"\bmust\b.*\bgot\b", text)]
 
 
 def walk_own(node: ast.AST) -> Iterator[ast.AST]:

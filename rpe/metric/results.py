@@ -40,7 +40,7 @@ def check_rows(truth: dict[str, Any], results: Any) -> None:
     if not isinstance(results, list | PackedRows):
         raise UserError(
             "results must be a list of {image_id, category_id, segmentation, score}, "
-            f"got {type(results).__name__}."
+            f"got {type(results).__name__}. Export them in COCO's results format."
         )
     categories = known_categories(truth)
     if all_rows_valid(results, sizes, categories):
@@ -128,7 +128,8 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     """
     if not isinstance(result, dict):
         raise UserError(
-            f"result {row} must be {{image_id, category_id, segmentation, score}}, got {as_json(result)}."
+            f"result {row} must be {{image_id, category_id, segmentation, score}}, got {as_json(result)}. "
+            "Export it in COCO's results format."
         )
     for key in KEYS:
         if key not in result:
@@ -138,7 +139,8 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     image, score, mask = result["image_id"], result["score"], result["segmentation"]
     if not is_id(image):
         raise UserError(
-            f"image_id of result {row} must be an integer, the id of an image, got {as_json(image)}."
+            f"image_id of result {row} must be an integer, the id of an image, got {as_json(image)}. "
+            "Take it from the annotation file."
         )
     if image not in sizes:
         raise UserError(
@@ -147,7 +149,8 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
         )
     if type(score) not in (int, float) or not -1e300 < score < 1e300:
         raise UserError(
-            f"score of result {row} (image {image}) must be a finite number, got {as_json(score)}."
+            f"score of result {row} (image {image}) must be a finite number, got {as_json(score)}. "
+            "Correct it, or remove the row."
         )
     if (
         not isinstance(mask, dict)

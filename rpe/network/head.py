@@ -17,7 +17,7 @@ def check_upscale(upscale: int, stride: int) -> None:
         UserError: it does not.
     """
     if stride % upscale:
-        raise UserError(f"head.upscale must divide backbone.stride {stride}, got {upscale}.")
+        raise UserError(f"head.upscale must divide backbone.stride {stride}, got {upscale}. 1 always does.")
 
 
 class Objectness(nn.Module):

@@ -82,7 +82,8 @@ def target_of(config: DictConfig, path: str) -> Any:
         return get_object(name)
     except (ImportError, ValueError) as error:
         raise UserError(
-            f"{path}._target_ must be importable, got {name} ({' '.join(str(error).split())})."
+            f"{path}._target_ must be importable, got {name} ({' '.join(str(error).split())}). "
+            "Name an installed class or function."
         ) from error
 
 
@@ -307,7 +308,10 @@ def build_trainer(
         if isinstance(value, int | float) and value < least:
             raise UserError(f"trainer.{key} must be >= {least}, got {value}.")
     if options.get("limit_test_batches") == 0:
-        raise UserError("trainer.limit_test_batches must be a number of batches or 1.0 (all), got 0.")
+        raise UserError(
+            "trainer.limit_test_batches must be a number of batches or 1.0 (all), got 0. "
+            "Set 1 for the shortest test."
+        )
     trainer = build(
         config,
         "trainer",

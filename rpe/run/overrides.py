@@ -95,7 +95,7 @@ def replace_null_groups(arguments: list[str]) -> list[str]:
         elif group in OPTIONAL_GROUPS and len(values) == 1:
             kept = [earlier for earlier in kept if not earlier.startswith(f"{group}=")]
         else:
-            raise UserError(f"{group} must be one of {', '.join(options_of_group(group))}, got {value}")
+            raise UserError(f"{group} must be one of {', '.join(options_of_group(group))}, got {value}.")
     return kept
 
 

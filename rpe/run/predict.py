@@ -151,7 +151,9 @@ def load_data_and_task(
     task = build_task(run)
     task.on_load_checkpoint(restore_weights(task, checkpoint))
     if not isinstance(task, InstanceTask | BoundaryTask):
-        raise UserError(f"run must find objects, classes or boundaries, got {type(task).__name__}.")
+        raise UserError(
+            f"run must find objects, classes or boundaries, got {type(task).__name__}. Choose another."
+        )
     return data, task.to(device).eval()
 
 

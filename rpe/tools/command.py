@@ -33,7 +33,9 @@ def read_arguments(arguments: list[str], defaults: dict[str, Any], usage: str) -
                 f"arguments must be key=value, got {argument!r}. The keys are {', '.join(defaults)}."
             )
         if key not in defaults:
-            raise UserError(f"keys must be of {', '.join(defaults)}, got {key}{did_you_mean(key, defaults)}")
+            raise UserError(
+                f"keys must be one of {', '.join(defaults)}, got {key}{did_you_mean(key, defaults)}"
+            )
         try:
             # YAML 1.1 takes 2:12 for minutes and seconds
             values[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)

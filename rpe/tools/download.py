@@ -190,7 +190,8 @@ def provide_dataset(name: str, root: Path, mirror: str | None) -> None:
         if lacking:
             raise UserError(
                 f"root must hold the official lists, got {root}, "
-                f"which lists {lacking[0]} ({len(lacking)} such) that {archive.name} lacks."
+                f"which lists {lacking[0]} ({len(lacking)} such) that {archive.name} lacks. "
+                "Choose another root."
             )
         print_line(f"{archive.name}: unpacked into {root}")
 
@@ -394,13 +395,13 @@ def parse_settings(arguments: list[str]) -> tuple[str, Path, str | None]:
         if argument.split("=", 1)[0] not in ("name", "root", "mirror") or "=" not in argument
     ]
     if wrong:
-        raise UserError(f"arguments must be name=, root= or mirror=, got {wrong[0]!r}: {USAGE}")
+        raise UserError(f"arguments must be name=, root= or mirror=, got {wrong[0]!r}. Usage: {USAGE}")
     keys = [argument.split("=", 1)[0] for argument in arguments]
     if len(given) < len(keys):
-        raise UserError(f"{max(keys, key=keys.count)} must be given once, got two: {USAGE}")
+        raise UserError(f"{max(keys, key=keys.count)} must be given once, got two. Usage: {USAGE}")
     name = given.get("name")
     if name not in DATASETS:
-        raise UserError(f"name must be one of {', '.join(DATASETS)}, got {name or 'none'}: {USAGE}")
+        raise UserError(f"name must be one of {', '.join(DATASETS)}, got {name or 'none'}. Usage: {USAGE}")
     root = given.get("root") or (data_root() / "coco" if name == "coco" else data_root())
     return name, Path(root), given.get("mirror")
 

@@ -84,7 +84,9 @@ def to_half(name: str, values: Tensor) -> Tensor:
     half = values.half()
     error = (half.double() - values.double()).abs()
     if not bool((error <= values.double().abs() * MAX_RELATIVE_ERROR + MAX_ABSOLUTE_ERROR).all()):
-        raise UserError(f"{name} must fit half precision, got {float(values.abs().max()):g}.")
+        raise UserError(
+            f"{name} must fit half precision, got {float(values.abs().max()):g}. Use the run folder itself."
+        )
     return half.clone()
 
 

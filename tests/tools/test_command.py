@@ -24,7 +24,7 @@ def test_values_are_read_as_yaml_over_the_defaults() -> None:
     ("argument", "message"),
     [
         ("run", "arguments must be key=value, got 'run'. The keys are run, sizes"),
-        ("rum=a", "keys must be of run, sizes, got rum"),
+        ("rum=a", "keys must be one of run, sizes, got rum"),
         ("sizes=[1", "sizes must be YAML, got .1"),
     ],
 )

@@ -498,12 +498,15 @@ def test_no_room(
     [
         (
             [],
-            "name must be one of voc, sbd, coco, bsds, nuclei, got none: python -m rpe.tools.download name=voc|sbd|coco|bsds|nuclei",
+            "name must be one of voc, sbd, coco, bsds, nuclei, got none. Usage: python -m rpe.tools.download name=voc|sbd|coco|bsds|nuclei",
         ),
         (["name=imagenet"], "name must be one of voc, sbd, coco, bsds, nuclei, got imagenet"),
         (["name=voc", "rot=x"], "arguments must be name=, root= or mirror=, got 'rot=x'"),
         (["voc"], "arguments must be name=, root= or mirror=, got 'voc'"),
-        (["name=voc", "root=a", "root=b"], "root must be given once, got two: python -m rpe.tools.download"),
+        (
+            ["name=voc", "root=a", "root=b"],
+            "root must be given once, got two. Usage: python -m rpe.tools.download",
+        ),
     ],
 )
 def test_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def test_numbers() -> None:
         ("experiment=nothing", "experiment/nothing"),
         ("seed=abc", "seed must be an integer >= 0, got abc"),
         ("output=nowhere/packing", "output must be in an existing folder, got nowhere/packing"),
-        ("margins=0.5", "keys must be of groups, .*, got margins"),
+        ("margins=0.5", "keys must be one of groups, .*, got margins"),
     ],
 )
 def test_errors(argument: str, message: str) -> None:

@@ -178,7 +178,7 @@ def score_folder(
     if len({len(table) for table in done.values()}) > 1:
         raise UserError(
             f"predictions in {predictions} must hold as many segmentations for each image, "
-            "got different numbers, or maps beside them."
+            "got different numbers, or maps beside them. Write all files in the same way."
         )
     return Scored(chosen, counts_from_table(np.array([done[name] for name in chosen], dtype=np.int64)))
 

@@ -187,8 +187,8 @@ def create_feature_model(model: str, pretrained: bool) -> Any:
     timm = import_timm()
     if not timm.is_model(str(model)):
         close = difflib.get_close_matches(str(model), timm.list_models(), 3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise UserError(f"backbone.model must be a timm model, got {model!r}.{hint}")
+        remedy = f"Did you mean {' or '.join(close)}?" if close else "timm.list_models() lists them."
+        raise UserError(f"backbone.model must be a timm model, got {model!r}. {remedy}")
     for option in ANY_SIZE:
         try:
             return timm.create_model(model, features_only=True, pretrained=pretrained, **option)
@@ -197,7 +197,9 @@ def create_feature_model(model: str, pretrained: bool) -> Any:
                 continue  # this model does not know the option
             reason = f"{model} ({shorten_error(error)})"
             if pretrained:
-                raise UserError(f"backbone.weights must be available for the model, got {reason}.") from error
+                raise UserError(
+                    f"backbone.weights must be available for the model, got {reason}. Name a file, or null."
+                ) from error
             raise UserError(f"backbone.model must have features, got {reason}. Choose another.") from error
     raise AssertionError("the last of ANY_SIZE has no option that a model may not know")
 

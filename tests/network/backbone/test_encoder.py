@@ -153,7 +153,8 @@ def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     with pytest.raises(
-        UserError, match=r"must be available for the model, got test_resnet \(OSError: no network\)\.$"
+        UserError,
+        match=r"must be available for the model, got test_resnet \(OSError: no network\)\. Name a file, or null\.$",
     ):
         Encoder("test_resnet", "timm")
 
