@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 ALONE = """
 import sys, torch
+torch.set_grad_enabled(False)
 embedding, grouping = (torch.export.load(f"{name}.pt2").module() for name in ("embedding", "grouping"))
 found = []
 for images in torch.load("given.pt"):
