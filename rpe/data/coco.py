@@ -335,10 +335,7 @@ class Coco(InstanceData):
         cache: bool,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
-        self.percentile_range, self.cache = (
-            None if percentile_range is None else check_percentile_range(percentile_range),
-            cache,
-        )
+        self.percentile_range, self.cache = check_percentile_range(percentile_range), cache
         if empty_masks not in ("refuse", "skip"):
             raise UserError(f"data.empty_masks must be refuse or skip, got {empty_masks!r}. Choose one.")
         self.skip_empty = empty_masks == "skip"

@@ -88,10 +88,7 @@ class Folder(InstanceData):
         cache: bool,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
-        self.percentile_range, self.cache = (
-            None if percentile_range is None else check_percentile_range(percentile_range),
-            cache,
-        )
+        self.percentile_range, self.cache = check_percentile_range(percentile_range), cache
         check_sides(longest_side, crop)
         if not (0 < val_share < 1 and 0 <= test_share < 1 - val_share):
             raise UserError(
@@ -240,9 +237,9 @@ class Folder(InstanceData):
                             "category_id": category,
                             "area": area,
                             "bbox": box,
+                            "segmentation": mask,
+                            **void,
                         }
-                        | {"segmentation": mask}
-                        | void
                     )
         if not any(not annotation["iscrowd"] for annotation in annotations):
             raise UserError(

@@ -241,12 +241,14 @@ def check_sides(longest_side: int | None, crop: int) -> None:
             raise UserError(f"data.{option} must be >= 1 in pixels, got {side}. Raise it.")
 
 
-def check_percentile_range(percentiles: list[float]) -> tuple[float, float]:
-    """Return two percentiles, checked.
+def check_percentile_range(percentiles: list[float] | None) -> tuple[float, float] | None:
+    """Return two percentiles, checked; None stays.
 
     Raises:
         UserError: not two percentiles in ascending order.
     """
+    if percentiles is None:
+        return None
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
         raise UserError(
             f"data.percentile_range must be two ascending percentiles, got {percentiles}. "
