@@ -106,12 +106,14 @@ def test_evaluate_a_run_equals_pycocotools_by_hand(
     )
     folder = run / "evaluation" / "coco-val"
     assert {path.name for path in folder.iterdir()} == {
+        "evaluate.log",
         "metrics.json",
         "proposals.json",
         "images.csv",
         "reliability.csv",
         "pictures",
     }
+    assert "AR@10" in (folder / "evaluate.log").read_text()
     truth = COCO(str(coco_folder / "annotations" / "instances_val2017.json"))
     rows = json.loads((folder / "proposals.json").read_text())
     assert (

@@ -1,5 +1,6 @@
 """Run Hydra's commands: a user's mistake becomes one line on stderr, a bug keeps its stack trace."""
 
+import contextlib
 import functools
 import gc
 import logging
@@ -8,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,51 +118,57 @@ def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig
     """Wrap a function of the config so that a user's error ends a single run with one line.
 
     Hydra would print a message of its own otherwise. A job of a sweep writes its error into its folder, and
-    the sweep continues.
+    the sweep continues. The run folder holds the output as `<function>.log`.
     """
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    from rpe.run.log import remove_unused
+    from rpe.run.log import log_output
 
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> Any:
-        hydra_config = HydraConfig.get()
-        error_file = Path(hydra_config.runtime.output_dir) / sweep.ERROR_FILE
-        folder = error_file.parent
-        multirun = hydra_config.mode == RunMode.MULTIRUN
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         silence_libraries()
-        try:
-            if multirun:
-                error_file.unlink(missing_ok=True)
+        keep = multirun or sweep.IN_SWEEP in os.environ
+        with log_output(folder / f"{function.__name__}.log", keep), print_errors(folder, multirun):
             return function(config)
-        except SIGTERMException:
-            # it is a SystemExit without a status, which the caller would take for success
-            print(f"error: stopped by SIGTERM; finished work is kept in {folder}", file=sys.stderr)
-            raise SystemExit(128 + signal.SIGTERM) from None
-        except (KeyboardInterrupt, SystemExit) as stop:
-            # Lightning turns Ctrl-C into a silent exit
-            if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
-                raise
-            print(
-                f"error: stopped by Ctrl-C; finished work is kept in {folder}: "
-                f"hydra.run.dir={folder} continues an evaluation, resume={folder} a training, the same "
-                "command a prediction",
-                file=sys.stderr,
-            )
-            raise SystemExit(128 + signal.SIGINT) from None
-        except Exception as error:
-            line = explain_error(error)
-            if multirun:
-                write_whole(error_file, (line or traceback.format_exc()) + "\n")
-                print(f"{folder.name} failed: {line or traceback.format_exc()}", file=sys.stderr)
-            if multirun or line is None:
-                raise
-            if folder.is_dir() and not any(folder.iterdir()):
-                remove_unused(folder)  # Hydra makes the folder before anything is checked
-            print(f"error: {line}", file=sys.stderr)
-            raise SystemExit(1) from None
 
     return wrapped
+
+
+@contextlib.contextmanager
+def print_errors(folder: Path, multirun: bool) -> Iterator[None]:
+    """Print one line for a user's error and exit with status 1; in a sweep write it and raise it again."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    error_file = folder / sweep.ERROR_FILE
+    try:
+        if multirun:
+            error_file.unlink(missing_ok=True)
+        yield
+    except SIGTERMException:
+        # it is a SystemExit without a status, which the caller would take for success
+        print(f"error: stopped by SIGTERM; finished work is kept in {folder}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C into a silent exit
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        print(
+            f"error: stopped by Ctrl-C; finished work is kept in {folder}: "
+            f"hydra.run.dir={folder} continues an evaluation, resume={folder} a training, the same "
+            "command a prediction",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        line = explain_error(error)
+        if multirun:
+            write_whole(error_file, (line or traceback.format_exc()) + "\n")
+            print(f"{folder.name} failed: {line or traceback.format_exc()}", file=sys.stderr)
+        if multirun or line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def train_folder(resume: str | None, new: str) -> str:

@@ -1,4 +1,4 @@
-"""Copy a training's output into the log of its run folder."""
+"""Copy a command's output into the log of its run folder."""
 
 import contextlib
 import logging
@@ -12,9 +12,6 @@ from typing import Any
 
 from rpe.run.train import is_first_rank
 from rpe.structures import UserError
-
-LOG_FILE = "train.log"
-"""In a run folder: the output of the training with the time of day, and the stack trace of a failure."""
 
 CONTROL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """A terminal's colours and cursor movements."""
@@ -51,17 +48,16 @@ class LogStream:
 
 
 @contextlib.contextmanager
-def log_output(folder: Path, keep: bool) -> Iterator[None]:
-    """Copy output, log records and a failure's stack trace to the folder's log.
+def log_output(file: Path, keep: bool) -> Iterator[None]:
+    """Copy output with the time of day, log records and a bug's stack trace to a log in the run folder.
 
     Args:
-        folder: the run folder.
-        keep: keep the folder even if no run has begun in it.
+        file: the log; its folder exists.
+        keep: keep the folder after a failure even if it holds nothing else.
     """
     if not is_first_rank():
         yield
         return
-    file = folder / LOG_FILE
     out: Any = LogStream(sys.stdout, file)
     errors: Any = LogStream(sys.stderr, file)
     handler = logging.StreamHandler(LogStream(None, file))
@@ -70,19 +66,19 @@ def log_output(folder: Path, keep: bool) -> Iterator[None]:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             yield
     except BaseException as error:
-        if (folder / "config.yaml").exists():
-            refused = isinstance(error, UserError)
-            LogStream(None, file).write(f"error: {error}\n" if refused else traceback.format_exc() + "\n")
-        elif not keep:
-            remove_unused(folder)
+        if not keep and not any(path != file for path in file.parent.iterdir()):
+            remove_unused(file)
+        elif not isinstance(error, UserError | SystemExit):  # of which a line was printed
+            LogStream(None, file).write(traceback.format_exc() + "\n")
         raise
     finally:
         logging.getLogger().removeHandler(handler)
 
 
-def remove_unused(folder: Path) -> None:
-    """Remove a run folder in which no run has begun, and its empty parents inside the current folder."""
-    (folder / LOG_FILE).unlink(missing_ok=True)
+def remove_unused(log: Path) -> None:
+    """Remove the log of a run that has not begun, and empty folders above it inside the current folder."""
+    log.unlink(missing_ok=True)
+    folder = log.parent
     while not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

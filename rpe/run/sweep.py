@@ -28,6 +28,10 @@ from rpe.run_files import read_yaml, write_whole
 ERROR_FILE = "error.txt"
 """In a failed job's folder: one line for a user's mistake, the stack trace for a bug."""
 
+IN_SWEEP = "RPE_JOB_OF_A_SWEEP"
+"""Environment variable of the command that trains a job of several ranks, and of its ranks: they resume as a
+job does."""
+
 RECORD_FILE = "sweep.yaml"
 """In the sweep's folder: its `commands`, and by the name of each job's folder its values (`points`) and the
 text of its overrides (`overrides`)."""

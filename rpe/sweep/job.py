@@ -24,8 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from rpe.run.cli import report_errors
 from rpe.run.experiments import describe_missing_data
 from rpe.run.lock import hold_folder
-from rpe.run.log import log_output
-from rpe.run.sweep import EXECUTION_GROUPS, override_key
+from rpe.run.sweep import EXECUTION_GROUPS, IN_SWEEP, override_key
 from rpe.run.train import (
     count_parallel_jobs,
     is_first_rank,
@@ -39,10 +38,6 @@ from rpe.structures import UserError
 
 LEFTOVERS = ("checkpoints", "metrics.csv", "pictures", "resumed.yaml")
 """Files of a job that never reached a checkpoint. It begins again, in the same run of wandb."""
-
-IN_SWEEP = "RPE_JOB_OF_A_SWEEP"
-"""Environment variable of the command that trains a job of several ranks, and of its ranks: they resume as a
-job does."""
 
 UNCHECKED_GROUPS = ("logger", "callbacks", "checkpoint_minutes")
 """Groups and keys that change no metric, and so may differ when a job is resumed."""
@@ -69,17 +64,14 @@ def train(config: DictConfig) -> float | None:
         UserError: a user's mistake; before training starts wherever that is possible.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN or IN_SWEEP in os.environ
-    with log_output(folder, keep=in_sweep):
-        if config.resume is None and config.get("data") is None:
-            raise UserError(describe_missing_data([str(text) for text in HydraConfig.get().overrides.task]))
-        if in_sweep:
-            return train_job(config, folder)
-        if not is_first_rank():
-            return train_run(config, folder, resuming=False)  # the first rank holds the folder
-        with hold_folder(folder, waiting=None):
-            return train_run(config, folder, resuming=False)
+    if config.resume is None and config.get("data") is None:
+        raise UserError(describe_missing_data([str(text) for text in HydraConfig.get().overrides.task]))
+    if HydraConfig.get().mode == RunMode.MULTIRUN or IN_SWEEP in os.environ:
+        return train_job(config, folder)
+    if not is_first_rank():
+        return train_run(config, folder, resuming=False)  # the first rank holds the folder
+    with hold_folder(folder, waiting=None):
+        return train_run(config, folder, resuming=False)
 
 
 def train_job(config: DictConfig, folder: Path) -> float | None:

@@ -183,6 +183,8 @@ def test_every_file_has_its_answer_or_its_named_error(
         and "grey" not in told.out.split("may show nothing:")[1]
     )
     assert "error: 6 of 16 images failed, all others are done" in said and "Traceback" not in said
+    log = (tmp_path / "a place" / "predict.log").read_text()
+    assert "error: 6 of 16 images failed" in log and "may show nothing:" in log and "Traceback" not in log
     for name, reason in {
         "text.jpg": "must decode",
         "empty.png": "must decode",

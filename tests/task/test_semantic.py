@@ -152,6 +152,7 @@ def test_the_written_results_have_the_figures_by_pycocotools_called_by_hand(run:
 def test_a_run_leaves_tables_maps_and_pictures(run: Path) -> None:
     folder = run / "evaluation" / "digits-val"
     assert {path.name for path in folder.iterdir()} == {
+        "evaluate.log",
         "metrics.json",
         "proposals.json",
         "instances.json",
@@ -218,6 +219,7 @@ def test_results_files_have_pycocotools_metrics_through_the_command_line(
         assert found[f"APr50-{category - 1}"] == pytest.approx(precision[0], abs=1e-6)
     assert found["AP"] == pytest.approx(np.mean(list(wanted.values())), abs=1e-6)
     assert {path.name for path in tmp_path.iterdir()} == {
+        "evaluate.log",
         "results.json",
         "metrics.json",
         "classes.csv",
