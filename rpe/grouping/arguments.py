@@ -64,7 +64,7 @@ def check_concentration_type(concentration: float | Tensor, images: int) -> None
         )
 
 
-def check_loops(iterations: int, step: float) -> None:
+def check_loops(iterations: int, step: float = 1.0) -> None:
     """Check the number of loops and the step size.
 
     Raises:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from rpe.grouping.arguments import check_concentration, check_loops
 from rpe.grouping.kernel import fused_kernel_mean
-from rpe.grouping.mean_shift import mean_shift_update
-from rpe.sphere import first_axis_like
+from rpe.sphere import first_axis_like, normalise
 
 
 class FixedMeanShift(nn.Module):
@@ -21,7 +20,6 @@ class FixedMeanShift(nn.Module):
     Args:
         concentration: kappa in [0.25, 2500].
         iterations: T >= 0.
-        step: eta in (0, 1].
 
     Raises:
         UserError: an argument is out of range.
@@ -29,11 +27,11 @@ class FixedMeanShift(nn.Module):
 
     concentration: Tensor
 
-    def __init__(self, concentration: float, iterations: int, step: float) -> None:
+    def __init__(self, concentration: float, iterations: int) -> None:
         super().__init__()
         check_concentration(concentration, 1)
-        check_loops(iterations, step)
-        self.iterations, self.step = iterations, step
+        check_loops(iterations)
+        self.iterations = iterations
         self.register_buffer("concentration", torch.tensor([concentration]))
 
     def forward(
@@ -47,9 +45,5 @@ class FixedMeanShift(nn.Module):
         mass = mask.to(points.dtype)
         here = torch.where(mask[..., None], points, first_axis_like(points))
         for _ in range(self.iterations):
-            here = mean_shift_update(
-                here,
-                fused_kernel_mean(here, self.concentration.expand(points.shape[0]), mass, None),
-                self.step,
-            )
+            here = normalise(fused_kernel_mean(here, self.concentration.expand(points.shape[0]), mass, None))
         return torch.where(mask[..., None], here, points)

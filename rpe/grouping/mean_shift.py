@@ -172,7 +172,6 @@ class MeanShift(nn.Module):
         bandwidth: b in [0.02, 2]; None means the paper's (1 - margin) / 3.
         margin: alpha of the loss, in [0, 1).
         learn_bandwidth: keep log b as a parameter and learn it, clamped to [0.02, 2] by `ReturningClamp`.
-        step: eta in (0, 1].
 
     Raises:
         UserError: an argument is out of range.
@@ -181,12 +180,11 @@ class MeanShift(nn.Module):
     log_bandwidth: Tensor
 
     def __init__(
-        self, iterations: int, bandwidth: float | None, margin: float, learn_bandwidth: bool, step: float
+        self, iterations: int, bandwidth: float | None, margin: float, learn_bandwidth: bool
     ) -> None:
         super().__init__()
-        check_loops(iterations, step)
+        check_loops(iterations)
         self.iterations = iterations
-        self.step = step
         chosen = bandwidth_of_margin(margin) if bandwidth is None else check_bandwidth(bandwidth)
         self.learn_bandwidth = learn_bandwidth
         self.fixed_concentration = concentration_of_bandwidth(chosen)
@@ -213,5 +211,5 @@ class MeanShift(nn.Module):
         output is NaN; on a GPU it would stop each step, and in a compiled step it would cut the graph.
         """
         if mass is None and mask is None and (points.is_cuda or torch.compiler.is_compiling()):
-            return unroll_loops(points, self.concentration, self.iterations, self.step)
-        return mean_shift(points, self.concentration, self.iterations, step=self.step, mass=mass, mask=mask)
+            return unroll_loops(points, self.concentration, self.iterations, step=1.0)
+        return mean_shift(points, self.concentration, self.iterations, mass=mass, mask=mask)

@@ -61,11 +61,15 @@ def read_checkpoint(file: Path) -> Node:
 RANKER_PREFIX = "proposal.ranker."
 """Beginning of the names of the ranker's weights in a task."""
 
+LEARNED_BANDWIDTH = "model.grouping.log_bandwidth"
+"""Name of the learned bandwidth in a task."""
+
 
 def restore_weights(task: torch.nn.Module, file: Path) -> Node:
     """Load a checkpoint's weights into the task, and return the checkpoint's content.
 
-    The weights of a learned ranker are ignored where the task's ranker learns nothing.
+    The weights of a learned ranker are ignored where the task's ranker learns nothing. A task that learns its
+    bandwidth keeps its own where the checkpoint has none.
 
     Raises:
         UserError: the file is not a checkpoint, or is one of another model.
@@ -74,6 +78,8 @@ def restore_weights(task: torch.nn.Module, file: Path) -> Node:
     state, wanted = content["state_dict"], task.state_dict()
     if not any(name.startswith(RANKER_PREFIX) for name in wanted):
         state = {name: values for name, values in state.items() if not name.startswith(RANKER_PREFIX)}
+    if LEARNED_BANDWIDTH in wanted:
+        state = {LEARNED_BANDWIDTH: wanted[LEARNED_BANDWIDTH]} | state
     for name in sorted(wanted.keys() | state.keys()):
         here, there = wanted.get(name), state.get(name)
         if here is None or there is None or here.shape != there.shape:

@@ -117,10 +117,10 @@ def compute_motions(values: dict[str, Any]) -> Drawn:
         points, size = sample_points(model.embed(batch.images), batch.labels)
         own = float(model.grouping.concentration)
         kappa = own if values["bandwidth"] is None else concentration_of_bandwidth(values["bandwidth"])
-        loops, step = values["loops"], model.grouping.step
+        loops = values["loops"]
         runs = {
-            "blurring": mean_shift(points, kappa, loops, step=step),
-            "non-blurring": nonblurring_mean_shift(points, kappa, loops, step=step),
+            "blurring": mean_shift(points, kappa, loops),
+            "non-blurring": nonblurring_mean_shift(points, kappa, loops),
         }
     labels = torch.nn.functional.interpolate(batch.labels[:, None].double(), size=size, mode="nearest")[
         0, 0

@@ -186,7 +186,7 @@ def trace_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Tra
 
     def loops(points: Float[Tensor, "batch pixel dim"], mask: Bool[Tensor, "batch pixel"]) -> tuple[Tensor]:
         kappa = float(grouping.concentration)
-        return (mean_shift(points, kappa, grouping.iterations, step=grouping.step, mask=mask)[-1],)
+        return (mean_shift(points, kappa, grouping.iterations, mask=mask)[-1],)
 
     return Traced(
         program,
@@ -319,7 +319,7 @@ def build_grouping(
     own = network.grouping
     count = own.iterations if iterations is None else iterations
     concentration = float(own.concentration) if bandwidth is None else concentration_of_bandwidth(bandwidth)
-    return FixedMeanShift(concentration, count, own.step) if count else None
+    return FixedMeanShift(concentration, count) if count else None
 
 
 def write_programs(programs: dict[str, Program], about: dict[str, Any], folder: Path) -> int:

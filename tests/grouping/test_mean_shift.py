@@ -215,9 +215,9 @@ def test_half_precision_is_computed_in_single() -> None:
 
 
 def test_module_takes_the_papers_bandwidth_and_learns_one() -> None:
-    paper = MeanShift(iterations=2, bandwidth=None, margin=0.5, learn_bandwidth=False, step=1.0)
+    paper = MeanShift(iterations=2, bandwidth=None, margin=0.5, learn_bandwidth=False)
     assert paper.concentration == pytest.approx(36) and not list(paper.parameters())
-    learned = MeanShift(iterations=2, bandwidth=0.2, margin=0.5, learn_bandwidth=True, step=1.0)
+    learned = MeanShift(iterations=2, bandwidth=0.2, margin=0.5, learn_bandwidth=True)
     assert float(learned.concentration.detach()) == pytest.approx(25)
     learned(normalise(torch.randn(1, 20, 3)))[-1][0, 0, 0].backward()
     assert float(learned.log_bandwidth.grad) != 0
@@ -228,7 +228,7 @@ def test_module_takes_the_papers_bandwidth_and_learns_one() -> None:
 
 @pytest.mark.parametrize(("log_bandwidth", "edge", "back"), [(-9.0, 0.02, 1.0), (9.0, 2.0, -1.0)])
 def test_a_bandwidth_that_overshot_comes_back(log_bandwidth: float, edge: float, back: float) -> None:
-    learned = MeanShift(iterations=1, bandwidth=0.2, margin=0.5, learn_bandwidth=True, step=1.0)
+    learned = MeanShift(iterations=1, bandwidth=0.2, margin=0.5, learn_bandwidth=True)
     with torch.no_grad():
         learned.log_bandwidth.fill_(log_bandwidth)
         assert float(learned.concentration) == pytest.approx(edge**-2)

@@ -14,7 +14,7 @@ def make_model(stride: int = 2) -> PixelEmbedding:
     return PixelEmbedding(
         UNet(width=8, levels=2, stride=stride, norm_window=None),
         Embedding(channels=8, dimension=4, hidden=8, coordinates="none", periods=[]),
-        MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=True, step=1.0),
+        MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=True),
         Objectness(channels=8, hidden=8, upscale=1),
     )
 
@@ -39,7 +39,7 @@ def test_a_detector_embeds_and_groups_each_stage() -> None:
             Embedding(channels=channels, dimension=3, hidden=8, coordinates="none", periods=[])
             for channels in backbone.channels
         ],
-        MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0),
+        MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False),
         BoundaryClassifier(dimension=3, stages=3, channels=8, hidden=4, upscale=2, features=False),
     )
     positions = pixel_centres((16, 24), torch.device("cpu"))[:50].expand(2, -1, -1)

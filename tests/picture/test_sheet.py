@@ -31,7 +31,7 @@ def test_sheet_is_drawn_and_says_how_far_the_loops_move(tmp_path: Path, monkeypa
         normalise((output.points.values + 0.2 * torch.randn(1, 3, 20, 30)).movedim(1, -1)).movedim(-1, 1), 1
     )
     batch = Batch(torch.rand(1, 3, 20, 30), labels, [7], [(20, 30)])
-    grouping = MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False, step=1.0)
+    grouping = MeanShift(iterations=2, bandwidth=0.3, margin=0.5, learn_bandwidth=False)
     proposer = Proposer(
         [0.3], [3], 0.01, 1e-6, None, None, False, [0.5], 1, 1, 0.9, 10, 0.5, HeuristicRanker(3, 20.0)
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rpe.grouping import MeanShift
 from rpe.run.folder import checkpoint_of, provenance, restore_weights, write_metrics
 from rpe.structures import UserError
 
@@ -28,6 +29,25 @@ def test_weights(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "b.ckpt")
         with pytest.raises(UserError, match="checkpoint must be one that train.py wrote, got .*b.ckpt"):
             restore_weights(other, tmp_path / "b.ckpt")
+
+
+def test_a_learned_bandwidth_starts_from_the_config_where_the_checkpoint_has_none(tmp_path: Path) -> None:
+    fixed, learned = (
+        torch.nn.ModuleDict(
+            {"model": torch.nn.ModuleDict({"grouping": MeanShift(1, bandwidth, 0.5, bandwidth is not None)})}
+        )
+        for bandwidth in (None, 0.3)
+    )
+    torch.save({"state_dict": fixed.state_dict()}, tmp_path / "fixed.ckpt")
+    restore_weights(learned, tmp_path / "fixed.ckpt")
+    assert learned.model.grouping.concentration.item() == pytest.approx(0.3**-2)  # type: ignore[union-attr]
+    torch.nn.init.constant_(learned.model.grouping.log_bandwidth, -1)  # type: ignore[union-attr, arg-type]
+    torch.save({"state_dict": learned.state_dict()}, tmp_path / "learned.ckpt")
+    torch.nn.init.constant_(learned.model.grouping.log_bandwidth, -2)  # type: ignore[union-attr, arg-type]
+    restore_weights(learned, tmp_path / "learned.ckpt")
+    assert learned.model.grouping.log_bandwidth.item() == -1  # type: ignore[union-attr, operator]
+    with pytest.raises(UserError, match=r"log_bandwidth is \[\], not None"):
+        restore_weights(fixed, tmp_path / "learned.ckpt")
 
 
 def test_the_table_shows_few_metrics_also_those_that_are_no_number(

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("plain")
 
 @pytest.mark.parametrize(("bandwidth", "dimension", "iterations"), [(0.1, 3, 4), (0.3, 64, 5), (2.0, 8, 3)])
 def test_the_loops_are_those_of_mean_shift(bandwidth: float, dimension: int, iterations: int) -> None:
-    grouping = FixedMeanShift(bandwidth**-2, iterations, 0.7)
+    grouping = FixedMeanShift(bandwidth**-2, iterations)
     exported = compare_program(*trace_grouping(grouping, dimension, 90))
     assert len(exported.differences) == 3 and max(exported.differences.values()) <= 1e-5
 
@@ -89,7 +89,7 @@ def test_classes_are_an_output_of_their_own(tmp_path: Path) -> None:
 def test_a_difference_is_found_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grouping = FixedMeanShift(10.0, 2, 1.0)
+    grouping = FixedMeanShift(10.0, 2)
     given = random_points(1, 20, 3)
     program = torch.export.export(grouping, given)
 
