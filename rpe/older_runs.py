@@ -163,7 +163,7 @@ def with_todays_targets(node: Any) -> Any:
         target = settings["_target_"] = RANKERS.get(target, target)
         settings |= {key: value for key, value in ADDED.get(target, {}).items() if key not in settings}
         if target == "rpe.grouping.MeanShift" and settings.get("step") == 1:
-            del settings["step"]  # no other step paid
+            del settings["step"]  # half steps gained less, so the option is gone
         if target == "rpe.segment.Proposer" and "foreground" in settings:
             settings["foreground_thresholds"] = [settings.pop("foreground")]
     return settings

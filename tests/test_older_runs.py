@@ -57,6 +57,9 @@ def test_options_that_were_added_change_nothing_and_options_of_today_stay() -> N
         "foreground_thresholds": [0.3],
         "views": 1,
     }
+    loops = {"_target_": "rpe.grouping.MeanShift", "iterations": 3}
+    assert with_todays_targets(loops | {"step": 1.0}) == loops
+    assert with_todays_targets(loops | {"step": 0.5}) == loops | {"step": 0.5}, "refused where it is built"
     optimizer = {"_target_": "torch.optim.SGD", "lr": 0.5}
     assert with_todays_targets(optimizer) == {
         "_target_": "rpe.task.optimizer.sgd",

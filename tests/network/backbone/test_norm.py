@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from rpe.network.backbone import TimmPyramid, UNet
 from rpe.network.backbone.norm import GroupNorm, window_mean
 
 
@@ -41,6 +43,25 @@ def test_a_position_does_not_depend_on_what_lies_beyond_its_window() -> None:
     changed[..., 15:] *= 10
     near, far = (norm(changed) - norm(values)).abs().amax((0, 1, 2)).split([12, 18])
     assert near.max() < 1e-5 and far.max() > 0.1
+
+
+@pytest.mark.parametrize("backbone", ["unet", "timm"])
+@torch.no_grad()
+def test_with_a_window_a_large_image_has_the_features_of_its_parts(backbone: str) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 96, 448)
+    images[..., 320:] *= 0.1
+    difference = []
+    for window in (None, 32):
+        torch.manual_seed(1)
+        network = (
+            UNet(width=8, levels=2, stride=1, norm_window=window)
+            if backbone == "unet"
+            else TimmPyramid("test_resnet", None, 2, 16, window, frozen_norms=True, frozen_stages=0)
+        ).eval()
+        whole, part = network(images)[0].values, network(images[..., :320])[0].values
+        difference.append(float((whole[..., :64] - part[..., :64]).abs().max()))
+    assert difference[0] > 0.05 and difference[1] < 0.01 * difference[0]
 
 
 def test_the_mean_of_a_window_is_exact_far_from_zero() -> None:
