@@ -57,7 +57,7 @@ def test_with_a_window_a_large_image_has_the_features_of_its_parts(backbone: str
         network = (
             UNet(width=8, levels=2, stride=1, norm_window=window)
             if backbone == "unet"
-            else TimmPyramid("test_resnet", None, 2, 16, window, frozen_norms=True, frozen_stages=0)
+            else TimmPyramid("test_convnext", None, 2, 16, window, frozen_norms=True, frozen_stages=0)
         ).eval()
         whole, part = network(images)[0].values, network(images[..., :320])[0].values
         difference.append(float((whole[..., :64] - part[..., :64]).abs().max()))
