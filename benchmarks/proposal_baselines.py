@@ -42,7 +42,7 @@ from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import instance_metrics, label_maps
 from rpe.network.backbone.decoder import pad_images, resize_map
 from rpe.rle import encode_mask
-from rpe.run.folder import checkpoint_of
+from rpe.run.folder import checkpoint_of, read_checkpoint
 from rpe.run_files import read_run
 from rpe.segment import select_image, select_instances
 from rpe.sphere import normalise
@@ -88,7 +88,7 @@ def read(arguments: list[str]) -> tuple[Any, Any, str]:
         OmegaConf.update(config, key, OmegaConf.create(f"x: {value}").x)
     return (
         config,
-        torch.load(checkpoint_of(str(folder)), map_location="cpu", weights_only=True)["state_dict"],
+        read_checkpoint(checkpoint_of(str(folder)))["state_dict"],
         split,
     )
 

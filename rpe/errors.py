@@ -34,11 +34,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f". Did you mean {' or '.join(close)}?" if close else ""
 
 
+def is_first_rank() -> bool:
+    """Return whether this process is a training's only one, or the first of several."""
+    return (
+        next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+        == "0"
+    )
+
+
 @functools.cache
 def note(line: str) -> None:
     """Print a line about the input to stderr, once per program and only on the first rank."""
-    if (
-        next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
-        == "0"
-    ):
+    if is_first_rank():
         print(f"note: {line}", file=sys.stderr, flush=True)

@@ -228,13 +228,15 @@ class Proposals:
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
         """Return rows of a COCO results file.
 
-        `category_ids` are the ids of class 1, 2, ..; without classes, all masks get the first.
+        `category_ids` are the ids of class 1, 2, ..; masks without classes get the only one, and of several
+        none, as a class that nothing has predicted would be scored.
         """
         numbers = [1] * len(self.masks) if self.classes is None else self.classes.tolist()
+        known = self.classes is not None or len(category_ids) == 1
         return [
             {
                 "image_id": image_id,
-                "category_id": category_ids[number - 1],
+                **({"category_id": category_ids[number - 1]} if known else {}),
                 "segmentation": mask,
                 "score": float(score),
             }

@@ -28,13 +28,15 @@ def test_pixel_centres_go_row_by_row() -> None:
 
 def test_proposals_as_results_rows() -> None:
     proposals = Proposals([encode_mask(np.ones((2, 2), dtype=bool))], np.array([0.5]), (2, 2))
-    (row,) = proposals.to_coco(7, [3, 4])
+    (row,) = proposals.to_coco(7, [3])
     assert (
         row["image_id"] == 7
         and row["category_id"] == 3
         and row["score"] == 0.5
         and row["segmentation"]["size"] == [2, 2]
     )
+    (row,) = proposals.to_coco(7, [3, 4])
+    assert "category_id" not in row, "nothing has predicted which of the two it is"
     proposals.classes = np.array([2])
     assert [row["category_id"] for row in proposals.to_coco(7, [3, 4])] == [4]
 

@@ -3,7 +3,7 @@
 import lightning
 
 from rpe.data.module import InstanceData, SplitDataset
-from rpe.structures import check_count
+from rpe.structures import BACKGROUND, check_count
 from rpe.task.instance import InstanceTask
 from rpe.task.limits import measure_limits
 
@@ -35,5 +35,5 @@ class LimitingStage(lightning.Callback):
         step = max(1, len(dataset) // self.images)
         samples = [dataset[index] for index in range(0, len(dataset), step)][: self.images]
         truth = dataset.truth()
-        if any(len(sample.labels.unique()) > 1 for sample in samples):
+        if any(bool((sample.labels > BACKGROUND).any()) for sample in samples):
             print(measure_limits(task.segmenter, samples, truth).describe(), flush=True)

@@ -315,7 +315,12 @@ class Bsds(SplitData):
             rotation,
             flip,
         )
-        self.scales = (scales[0], scales[-1])
+        if len(scales) != 2:
+            raise UserError(
+                f"data.scales must be the smallest and the largest scale, got {list(scales)}. "
+                "Use e.g. [0.7, 1.4]."
+            )
+        self.scales = (scales[0], scales[1])
         self.check()
 
     def check(self) -> None:

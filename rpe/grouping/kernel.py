@@ -53,11 +53,11 @@ def blockwise_kernel_mean(
     """Compute the means O and the kernel's sums d in O(N D) memory; both are 0 at points of mass 0.
 
     A custom operator, so that `torch.compile` takes it as it is. Its backward is exact and recomputes the
-    blocks. With u = G / d, c = (G . O) / d (G the gradient with respect to O) and the symmetric matrix M_ij =
-    E_ij [m_i (x_i . u_j - c_j) + m_j (x_j . u_i - c_i)], the gradients are dx_i = m_i sum_j E_ij u_j + kappa
-    sum_j M_ij x_j and dkappa = 1/2 sum_ij M_ij (x_i . x_j - 1). The -1 changes nothing, as M sums to zero,
-    but removes the rounding of coinciding pairs, which would dominate dkappa. Masses and positions are data
-    and receive no gradient.
+    blocks. With E_ij the kernel without the mass, K_ij / m_i, u = G / d, c = (G . O) / d (G the gradient with
+    respect to O) and the symmetric matrix M_ij = E_ij [m_i (x_i . u_j - c_j) + m_j (x_j . u_i - c_i)], the
+    gradients are dx_i = m_i sum_j E_ij u_j + kappa sum_j M_ij x_j and dkappa = 1/2 sum_ij M_ij (x_i . x_j -
+    1). The -1 changes nothing, as M sums to zero, but removes the rounding of coinciding pairs, which would
+    dominate dkappa. Masses and positions are data and receive no gradient.
     """
     mean, weight = torch.zeros_like(points), torch.zeros_like(mass)
     for image, present in iterate_present(mass):

@@ -37,7 +37,8 @@ def find_modes(
     """Find the modes of one image and the mode of each pixel.
 
     Mean shift as `mean_shift`, without gradient. Before each loop and after the last, points within the merge
-    tolerance of a leader are merged into one point of their summed mass at their mean. Labels are greedy: the
+    tolerance of a leader are merged into one point of their summed mass at their mean, as far as that saves
+    time (`WORTHWHILE`), and with positions only within `MERGE_RANGE` bandwidths. Labels are greedy: the
     heaviest unassigned point (ties: the lowest index) becomes a mode and claims all unassigned points within
     the tolerance. With positions, labels are the connected components under points within the tolerance and
     pixels within the spatial bandwidth, sorted by descending mass.

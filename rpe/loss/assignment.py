@@ -23,8 +23,8 @@ def assignment_loss(
     probability p_ic = softmax_c(kappa x_i . m_c), the weight of the mean-shift step towards c. The
     cross-entropy weights all groups equally. The Dice loss 1 - 2 sum_i p_ic y_ic / (sum_i p_ic + sum_i y_ic)
     is averaged over the objects. It compares whole masks where the pairwise loss compares pairs (mask-space
-    losses: Dille et al., arXiv 2409.13687). Memory is O(cells x groups). Images without an object have no
-    loss.
+    losses: Dille et al., arXiv 2409.13687). Memory is O(cells x groups). Images with fewer than two
+    groups have no loss and no part in the mean.
 
     Args:
         points: of unit length; each cell takes the label at its centre.

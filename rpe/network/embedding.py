@@ -89,7 +89,8 @@ class Embedding(nn.Module):
         """Shift and scale the last layer so that its outputs have mean 0 and deviation 1 on this feature map.
 
         A freshly initialised layer maps all pixels to nearly one point (mean cosine 0.89), where the loss has
-        little gradient. A displacement starts at 0, as a scaled one would be random.
+        little gradient. Displacement outputs are scaled too: displacements start with a deviation of
+        `DISPLACEMENT` pixels.
         """
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None

@@ -21,7 +21,8 @@ def check_upscale(upscale: int, stride: int) -> None:
 
 
 class Objectness(nn.Module):
-    """Object or background, one logit per cell; groups are searched where its probability exceeds 1/2.
+    """Object or background, one logit per cell; groups are searched where its probability is
+    above `proposal.foreground_thresholds`.
 
     Args:
         channels: of the input feature map.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rpe.run.train import is_first_rank
+from rpe.errors import is_first_rank
 from rpe.structures import UserError
 
 CONTROL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

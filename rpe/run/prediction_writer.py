@@ -37,7 +37,8 @@ class PredictionWriter:
 
     For each image it holds `labels/<name>.png` (16 bits; of boundary runs `boundaries/<name>.png`, 8 bits),
     `overlays/<name>.png` and `objects/<name>.json`. The last is written last: an image that has it is done.
-    For all images together it holds `results.json` (COCO), `objects.csv` and `predictions.yaml`.
+    For all images together it holds `results.json` and `proposals.json` (COCO), `objects.csv` and
+    `predictions.yaml`.
 
     Args:
         folder: the folder, which exists.

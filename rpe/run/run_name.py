@@ -1,4 +1,4 @@
-"""Name a run of Hydra's for wandb, where the runs of many jobs stand side by side."""
+"""Name a run of Hydra's for wandb and MLflow, where the runs of many jobs stand side by side."""
 
 import functools
 from pathlib import Path

@@ -20,6 +20,7 @@ from rpe.callbacks.compile import CompileTraining
 from rpe.callbacks.metrics_csv import MetricsCsv
 from rpe.callbacks.wandb_run import WandbRun, wandb_runs
 from rpe.data.module import SPLITS, SplitData
+from rpe.errors import is_first_rank
 from rpe.network.backbone.encoder import CHECKPOINT
 from rpe.run.building import (
     build_data,
@@ -93,14 +94,6 @@ def train_run(config: DictConfig, folder: Path, resuming: bool) -> float | None:
 def last_checkpoint(folder: Path) -> Path:
     """Return the path of the checkpoint that a resumed run starts from."""
     return folder / "checkpoints" / "last.ckpt"
-
-
-def is_first_rank() -> bool:
-    """Return whether this process is a training's only one, or the first of several."""
-    return (
-        next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
-        == "0"
-    )
 
 
 def count_parallel_jobs() -> int:

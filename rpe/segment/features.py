@@ -50,7 +50,8 @@ def compute_group_features(groups: GroupMap, output: NetworkOutput) -> GroupFeat
       across its border. Cells beyond the image do not count.
     - `fill`: share of its bounding box that it fills.
     - `elongation`: shorter over longer side of the box.
-    - `compactness`: 4 pi area / perimeter^2.
+    - `compactness`: 4 pi area / perimeter^2. It may exceed 1, as sides on the image's border are not in the
+      perimeter.
     """
     with torch.no_grad():
         points = output.points

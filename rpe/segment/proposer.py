@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from rpe.grouping import find_modes
+from rpe.grouping.arguments import SPATIAL_RANGE
 from rpe.rle import encode_labels, pairwise_iou
 from rpe.segment.features import compute_group_features
 from rpe.segment.groups import (
@@ -109,8 +110,8 @@ class Proposer(nn.Module):
             ),
             (
                 "spatial_bandwidth",
-                spatial_bandwidth is None or spatial_bandwidth > 0,
-                "> 0 pixels, or null",
+                spatial_bandwidth is None or SPATIAL_RANGE[0] <= spatial_bandwidth <= SPATIAL_RANGE[1],
+                "in [{:g}, {:g}] pixels, or null".format(*SPATIAL_RANGE),
                 spatial_bandwidth,
             ),
             ("views", views in (1, 2, 8), "1, 2 or 8", views),
@@ -118,7 +119,7 @@ class Proposer(nn.Module):
             ("max_keys", max_keys is None or max_keys >= 1, ">= 1", max_keys),
             ("min_area", min_area >= 0, ">= 0", min_area),
             ("nms_iou", 0 <= nms_iou <= 1, "in [0, 1]", nms_iou),
-            ("merge_tolerance", 0 <= merge_tolerance <= 1, "in [0, 1]", merge_tolerance),
+            ("merge_tolerance", 0 <= merge_tolerance < 1, "in [0, 1)", merge_tolerance),
             ("move_tolerance", 0 <= move_tolerance <= 1, "in [0, 1]", move_tolerance),
             ("score_threshold", 0 <= score_threshold <= 1, "in [0, 1]", score_threshold),
         )

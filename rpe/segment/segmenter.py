@@ -29,8 +29,8 @@ from rpe.sphere import normalise
 from rpe.structures import Batch, FeatureMap, Geometry, NetworkOutput, Proposals
 
 GRID = 64
-"""Tiles start at multiples of these pixels, so that a network's grids (a stride of 2, halved five times) lie
-the same in all tiles."""
+"""Tiles start at multiples of these pixels, so that a network's grids of up to so many pixels (a stride of 2,
+halved five times) lie the same in all tiles."""
 
 
 @dataclass

@@ -61,8 +61,8 @@ def check_step(tile: int, overlap: int, multiple: int) -> None:
     if (tile - overlap) // multiple < 1:
         raise UserError(
             f"tile must be >= {multiple + overlap}, got {tile}. "
-            f"Tiles of overlap {overlap} need a step of {multiple}, the pixels after which the embedding's "
-            f"coordinates repeat. Set tile={multiple + overlap} or more."
+            f"Tiles of overlap {overlap} need a step of {multiple}, the pixels after which the network's "
+            f"grids and the embedding's coordinates repeat. Set tile={multiple + overlap} or more."
         )
 
 

@@ -21,13 +21,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from rpe.errors import is_first_rank
 from rpe.run.cli import report_errors
 from rpe.run.experiments import describe_missing_data
 from rpe.run.lock import hold_folder
 from rpe.run.sweep import EXECUTION_GROUPS, IN_SWEEP, override_key
 from rpe.run.train import (
     count_parallel_jobs,
-    is_first_rank,
     last_checkpoint,
     make_root_absolute,
     to_plain,

@@ -32,8 +32,9 @@ def embedding_metrics(
     """Return metrics of one image's embedding against its true labels.
 
     `ARI-X0` .. `ARI-XT`: adjusted Rand index of the groups on the true foreground at each iterate of
-    training's loops. `ARI-modes`: the same after inference's loops. `margin_violations/X0` .. `/XT`: fraction
-    of different-group pairs, the background one group, whose similarity exceeds the margin.
+    training's loops. `ARI-modes`: the same after the loops of inference's first setting, with a kernel over
+    all sampled pixels even where `proposal.spatial_bandwidth` is set. `margin_violations/X0` .. `/XT`:
+    fraction of different-group pairs, the background one group, whose similarity exceeds the margin.
     `cosine-between-X0`: mean cosine of such pairs. An image without objects, or with one group, lacks the
     metrics that need them.
 

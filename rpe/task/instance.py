@@ -188,12 +188,13 @@ class InstanceTask(Task):
     ) -> Float[Tensor, ""]:
         """Return the ranker's loss on the groups of one image, by one of inference's settings.
 
-        Images and settings take turns: grouping every image by all of them would take longer than the
-        network. The image is grouped on the CPU, as the number of groups, and much on the way to it, depends
-        on values: read one by one from a GPU, they would stop it a hundred times.
+        Images and settings take turns over all epochs: grouping every image by all of them would take longer
+        than the network. The image is grouped on the CPU, as the number of groups, and much on the way to it,
+        depends on values: read one by one from a GPU, they would stop it a hundred times.
         """
         with torch.autocast(self.device.type, enabled=False):
-            turn, image = divmod(index // RANKER_INTERVAL, len(batch.images))
+            step = self.current_epoch * int(self.trainer.num_training_batches) + index
+            turn, image = divmod(step // RANKER_INTERVAL, len(batch.images))
             one = detach_output(select_image(output, image), torch.device("cpu"))
             size = (batch.images.shape[2], batch.images.shape[3])
             setting = self.proposal.settings[turn % len(self.proposal.settings)]
@@ -215,7 +216,7 @@ class InstanceTask(Task):
         The ranker learns beside the network on detached features. In one clip, a bad step of its regression
         would shorten the embedding's step too.
         """
-        if gradient_clip_val is None:
+        if not gradient_clip_val:  # 0 does not clip either, as in Lightning
             return
         by_value = gradient_clip_algorithm == "value"
         clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_

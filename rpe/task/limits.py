@@ -1,4 +1,4 @@
-"""Which stage limits a trained network: each stage in turn is replaced by the truth."""
+"""Find the stage that limits a trained network by replacing each in turn with the truth."""
 
 from collections import Counter
 from dataclasses import dataclass, replace

@@ -300,6 +300,8 @@ def test_a_photograph_lies_as_its_annotations(root: Path, orientation: int) -> N
         {"min_annotators": 0},
         {"min_annotators": 1.5},
         {"scales": [2, 1]},
+        {"scales": [0.5, 1, 1.5]},
+        {"scales": []},
         {"vote_radius": -1},
         {"crop": 0},
         {"rotation": -5},

@@ -169,7 +169,11 @@ def test_without_duplicates_keeps_the_better() -> None:
         ({"bandwidths": [3.0]}, r"bandwidth must be in \[0.02, 2.0\], got 3.0"),
         ({"iterations": [5, -1]}, r"iterations must be >= 0, got \[5, -1\]"),
         ({"iterations": []}, "iterations must hold one or more"),
-        ({"spatial_bandwidth": 0.0}, "spatial_bandwidth must be > 0 pixels, or null, got 0.0"),
+        (
+            {"spatial_bandwidth": 0.0},
+            r"spatial_bandwidth must be in \[1e-06, 1e\+06\] pixels, or null, got 0.0",
+        ),
+        ({"merge_tolerance": 1.0}, r"merge_tolerance must be in \[0, 1\), got 1.0"),
         ({"foreground_thresholds": [1.0]}, r"foreground_thresholds must be in \(0, 1\), got"),
         ({"foreground_thresholds": []}, "foreground_thresholds must hold one or more"),
     ],

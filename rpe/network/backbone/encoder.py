@@ -96,14 +96,15 @@ class Encoder(nn.Module):
         ]
 
     def freeze_until(self, module: str) -> None:
-        """Exclude the parameters of all layers up to and including `module` from training."""
-        last = max(
-            index
-            for index, (name, _) in enumerate(self.network.named_parameters())
-            if plain_name(name).startswith(plain_name(module))
-        )
-        for index, parameter in enumerate(self.network.parameters()):
-            if index <= last:
+        """Exclude the parameters of all layers up to and including `module` from training.
+
+        `module` may have no parameters, such as an activation.
+        """
+        layers = [(plain_name(name) + ".", layer) for name, layer in self.network.named_modules()]
+        prefix = plain_name(module) + "."
+        last = max(index for index, (name, _) in enumerate(layers) if name.startswith(prefix))
+        for _, layer in layers[: last + 1]:
+            for parameter in layer.parameters(recurse=False):
                 parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Encoder":

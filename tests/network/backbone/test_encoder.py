@@ -190,6 +190,12 @@ def test_frozen_stages_are_not_trained() -> None:
         Encoder("tf_efficientnet_lite0", None, frozen_stages=6)
 
 
+def test_a_stage_that_ends_in_a_layer_without_parameters_is_frozen() -> None:
+    network = Encoder("resnet18", "checkpoint", frozen_stages=1).network
+    assert not network.conv1.weight.requires_grad, "the first stage ends in act1"
+    assert all(parameter.requires_grad for parameter in network.layer1.parameters())
+
+
 def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
     """The full classifier, from the same package by the same mapping, with the preprocessing that the backbone applies."""
     import importlib.util
