@@ -14,8 +14,21 @@ from jaxtyping import Int64
 from rpe.data.annotation_check import check_truth, measure_areas, note_wrong_areas, refuse_empty
 from rpe.data.module import Truth, normal_name
 from rpe.errors import note
-from rpe.rle import compress
+from rpe.rle import compress, mask_area, mask_box
 from rpe.structures import RunLength, UserError
+
+
+def make_annotation(number: int, image_id: int, category: int, mask: RunLength) -> dict[str, Any]:
+    """Return a mask as a COCO annotation with the id `number`."""
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category,
+        "iscrowd": 0,
+        "area": mask_area(mask),
+        "bbox": [float(value) for value in mask_box(mask)],
+        "segmentation": mask,
+    }
 
 
 @dataclass

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from scipy import ndimage
 from torch.nn import functional
 
+from rpe.data.annotation import make_annotation
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
 from rpe.rle import encode_mask
 from rpe.structures import BACKGROUND, UserError
@@ -155,20 +156,8 @@ class DigitScenes:
                 }
             )
             for number, category in enumerate(scene.classes, start=1):
-                mask = scene.labels == number
-                rows, columns = np.nonzero(mask)
-                low, high = (int(columns.min()), int(rows.min())), (int(columns.max()), int(rows.max()))
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": index + 1,
-                        "category_id": category + 1,
-                        "iscrowd": 0,
-                        "area": int(mask.sum()),
-                        "bbox": [*low, high[0] - low[0] + 1, high[1] - low[1] + 1],
-                        "segmentation": encode_mask(mask),
-                    }
-                )
+                mask = encode_mask(scene.labels == number)
+                annotations.append(make_annotation(len(annotations) + 1, index + 1, category + 1, mask))
         categories = [{"id": number, "name": name} for number, name in self.classes.items()]
         return {"images": images, "annotations": annotations, "categories": categories}
 

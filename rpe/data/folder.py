@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rpe.data.annotation import find_category_ids, keep_categories
+from rpe.data.annotation import find_category_ids, keep_categories, make_annotation
 from rpe.data.augment import Augment
 from rpe.data.coco import CocoImages
 from rpe.data.folder_layout import (
@@ -33,7 +33,7 @@ from rpe.data.folder_mask import (
 )
 from rpe.data.image import check_percentile_range, check_sides, open_image
 from rpe.data.module import InstanceData, SplitDataset, Truth, normal_name
-from rpe.rle import mask_area, mask_box
+from rpe.rle import mask_area
 from rpe.structures import UserError
 
 
@@ -220,26 +220,16 @@ class Folder(InstanceData):
                 }
             )
             for name, mask, where in self.read_objects(pair).objects:
-                area = mask_area(mask)
-                if not area and not self.skip_empty:
+                if not mask_area(mask) and not self.skip_empty:
                     raise UserError(
                         f"{where} must cover a pixel, got none. "
                         "Correct or remove it, or set data.empty_masks=skip."
                     )
-                if area:
-                    void = {"iscrowd": 1, "void": True} if name is None else {"iscrowd": 0}
+                if mask_area(mask):
                     category = 1 if name is None else 1 + self.names.index(name)
-                    box = [float(value) for value in mask_box(mask)]
+                    void = {"iscrowd": 1, "void": True} if name is None else {}
                     annotations.append(
-                        {
-                            "id": len(annotations) + 1,
-                            "image_id": pair.number,
-                            "category_id": category,
-                            "area": area,
-                            "bbox": box,
-                            "segmentation": mask,
-                            **void,
-                        }
+                        make_annotation(len(annotations) + 1, pair.number, category, mask) | void
                     )
         if not any(not annotation["iscrowd"] for annotation in annotations):
             raise UserError(

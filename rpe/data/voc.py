@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
+from rpe.data.annotation import make_annotation
 from rpe.data.augment import Augment, check_probability
 from rpe.data.coco import HEADERS_READ, prepare_image
 from rpe.data.copy_paste import paste
@@ -16,7 +17,7 @@ from rpe.data.listed import name_similar_file
 from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
 from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, LabelsAndClasses, check_headers, combine_maps, read_mask
-from rpe.rle import encode_mask, mask_box
+from rpe.rle import encode_mask
 from rpe.structures import BACKGROUND, VOID, UserError
 
 SBD_READ = 300
@@ -198,12 +199,11 @@ class VocImages:
                     }
                 )
                 for number, category in enumerate(classes.tolist(), start=1):
-                    annotations.append(
-                        make_annotation(len(annotations) + 1, image_id, category, labels == number)
-                    )
+                    mask = encode_mask(labels == number)
+                    annotations.append(make_annotation(len(annotations) + 1, image_id, category, mask))
                 if (labels == VOID).any():
                     annotations.append(
-                        make_annotation(len(annotations) + 1, image_id, 1, labels == VOID)
+                        make_annotation(len(annotations) + 1, image_id, 1, encode_mask(labels == VOID))
                         | {"iscrowd": 1, "void": True}
                     )
             categories = [{"id": number, "name": name} for number, name in self.classes.items()]
@@ -214,21 +214,6 @@ class VocImages:
 def parse_image_id(name: str) -> int:
     """Return the image id of a name: 2008000215 for 2008_000215."""
     return int(name.replace("_", ""))
-
-
-def make_annotation(number: int, image_id: int, category: int, mask: np.ndarray) -> dict[str, Any]:
-    """Return a mask as a COCO annotation."""
-    code = encode_mask(mask)
-    box = [float(value) for value in mask_box(code)]
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": category,
-        "iscrowd": 0,
-        "area": int(mask.sum()),
-        "bbox": box,
-        "segmentation": code,
-    }
 
 
 def official_split(split: str) -> str:

@@ -81,7 +81,7 @@ def test_truth_is_the_label_map() -> None:
     for number, annotation in enumerate(mine, start=1):
         mask = decode_mask(annotation["segmentation"])
         assert (mask == (labels == number).numpy()).all() and annotation["area"] == mask.sum()
-        left, top, width, height = annotation["bbox"]
+        left, top, width, height = map(int, annotation["bbox"])
         assert (
             mask[top : top + height, left : left + width].sum() == mask.sum()
             and mask[top].any()
