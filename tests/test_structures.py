@@ -1,8 +1,17 @@
 import numpy as np
+import pytest
 import torch
 
 from rpe.rle import encode_mask
-from rpe.structures import FeatureMap, Geometry, Proposals, pixel_centres, reflect_indices
+from rpe.structures import (
+    FeatureMap,
+    Geometry,
+    Proposals,
+    UserError,
+    check_count,
+    pixel_centres,
+    reflect_indices,
+)
 
 
 def test_feature_map_is_exact_at_cell_centres_and_linear_between() -> None:
@@ -50,3 +59,9 @@ def test_original_pixels_lie_in_the_networks_image() -> None:
 def test_reflection_mirrors_at_both_ends() -> None:
     assert reflect_indices(-2, 9, 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0]
     assert reflect_indices(1, 2, 3).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("value", [0, 8.0, "8", None, True])
+def test_what_is_no_whole_number_is_refused(value: object) -> None:
+    with pytest.raises(UserError, match=r"backbone\.width must be an integer >= 1, got .*\. Use e\.g\. 32\."):
+        check_count("backbone.width", value, 1, "Use e.g. 32")

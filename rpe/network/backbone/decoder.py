@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rpe.network.backbone.norm import GroupNorm
-from rpe.structures import FeatureMap, UserError, reflect_indices
+from rpe.structures import FeatureMap, check_count, reflect_indices
 
 
 @runtime_checkable
@@ -27,16 +27,6 @@ class Backbone(Protocol):
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]: ...
 
 
-def check_backbone_integer(name: str, value: object, least: int) -> None:
-    """Check that the option is an integer >= `least`; YAML's `true` is refused too.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"backbone.{name} must be an integer >= {least}, got {value!r}.")
-
-
 def compute_windows(norm_window: int | None, strides: Sequence[int]) -> list[int | None]:
     """Return `norm_window`, which is in pixels, in cells of the maps of these strides, for `GroupNorm`.
 
@@ -45,7 +35,7 @@ def compute_windows(norm_window: int | None, strides: Sequence[int]) -> list[int
     """
     if norm_window is None:
         return [None] * len(strides)
-    check_backbone_integer("norm_window", norm_window, 1)
+    check_count("backbone.norm_window", norm_window, 1, "null takes the whole image")
     return [max(1, round(norm_window / stride)) for stride in strides]
 
 

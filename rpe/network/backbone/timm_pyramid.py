@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from rpe.network.backbone.decoder import (
     ConvolutionBlock,
     Decoder,
-    check_backbone_integer,
     compute_windows,
     pad_images,
     resize_map,
 )
 from rpe.network.backbone.encoder import Encoder
-from rpe.structures import FeatureMap, UserError
+from rpe.structures import FeatureMap, UserError, check_count
 
 MAX_MULTIPLE = 1024
 """Largest multiple of image sides in pixels; it is the largest side of one tile among timm's models.
@@ -63,8 +62,8 @@ class TimmPyramid(nn.Module):
         frozen_stages: int,
     ) -> None:
         super().__init__()
-        check_backbone_integer("width", width, 1)
-        check_backbone_integer("stride", stride, 1)
+        check_count("backbone.width", width, 1, "Use e.g. 32")
+        check_count("backbone.stride", stride, 1, "Use e.g. 4")
         if stride not in (2, 4):
             raise UserError(f"backbone.stride must be 2 or 4, got {stride}. For 1 use backbone=unet.")
         self.encoder = Encoder(model, weights, frozen_norms, frozen_stages)

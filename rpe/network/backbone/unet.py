@@ -8,11 +8,10 @@ from torch.nn import functional
 from rpe.network.backbone.decoder import (
     ConvolutionBlock,
     Decoder,
-    check_backbone_integer,
     compute_windows,
     pad_images,
 )
-from rpe.structures import FeatureMap, UserError
+from rpe.structures import FeatureMap, UserError, check_count
 
 
 class UNet(nn.Module):
@@ -32,9 +31,9 @@ class UNet(nn.Module):
 
     def __init__(self, width: int, levels: int, stride: int, norm_window: int | None) -> None:
         super().__init__()
-        check_backbone_integer("width", width, 1)
-        check_backbone_integer("levels", levels, 0)
-        check_backbone_integer("stride", stride, 1)
+        check_count("backbone.width", width, 1, "Use e.g. 32")
+        check_count("backbone.levels", levels, 0, "Use e.g. 4")
+        check_count("backbone.stride", stride, 1, "Use e.g. 2")
         if stride > 2:
             raise UserError(f"backbone.stride must be 1 or 2, got {stride}. For 4 use backbone=timm.")
         self.stride, self.levels = stride, levels

@@ -1,8 +1,6 @@
-import pytest
 import torch
 
-from rpe.network.backbone.decoder import Decoder, check_backbone_integer, pad_images, resize_map
-from rpe.structures import UserError
+from rpe.network.backbone.decoder import Decoder, pad_images, resize_map
 
 
 def test_padding_continues_the_image_by_its_reflection_below_and_to_the_right() -> None:
@@ -35,9 +33,3 @@ def test_the_decoder_keeps_sizes_and_brings_the_coarse_to_the_fine() -> None:
     assert [values.shape for values in decoded] == [fine.shape, coarse.shape] and decoded[1] is coarse
     decoded[0].sum().backward()
     assert (coarse.grad != 0).any()
-
-
-@pytest.mark.parametrize("value", [0, 8.0, "8", None, True])
-def test_what_is_no_whole_number_is_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"backbone\.width must be an integer >= 1, got "):
-        check_backbone_integer("width", value, 1)
