@@ -191,3 +191,18 @@ def test_a_diverged_training_ends_with_the_epoch(
     )
     assert "the loss must stay finite, got nan in epoch" in line and "Lower optimizer.lr" in line
     assert not (run / "checkpoints" / "best.ckpt").exists()
+
+
+def test_images_of_two_sizes_in_one_batch_have_the_maps_of_images_alone(root: Path) -> None:
+    maps = []
+    for images in (1, 2):
+        task, data = make_task(root, f"data.eval_batch_size={images}")
+        task.eval()
+        with torch.no_grad():
+            for batch in data.loader("val", training=False):
+                task.evaluate_batch(batch)
+        maps.append(task.maps)
+    alone, beside = maps
+    assert {values.shape for values in alone.values()} == {(48, 64), (64, 48)}
+    for name, values in alone.items():
+        np.testing.assert_array_equal(beside[name], values)
