@@ -46,12 +46,6 @@ def class_precision(
                 f"category_id of result {row} (image {result['image_id']}) must be given, got nothing. "
                 "Average precision needs the class of each mask."
             )
-    known = {
-        **truth,
-        "annotations": [
-            annotation for annotation in truth["annotations"] if not annotation.get("void", False)
-        ],
-    }
     masks = remove_void(truth, results)
     if masks is not results:
         masks = [
@@ -60,7 +54,7 @@ def class_precision(
             if after is before or count_mask_pixels(after) or not count_mask_pixels(before)
         ]
     chosen = "faster" if backend == "faster" else "pycocotools"
-    return reference_precision(known, masks, COCO_THRESHOLDS, MASKS_PER_CLASS, list(categories), chosen)
+    return reference_precision(truth, masks, COCO_THRESHOLDS, MASKS_PER_CLASS, list(categories), chosen)
 
 
 def count_mask_pixels(row: dict[str, Any]) -> int:
