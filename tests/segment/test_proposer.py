@@ -73,6 +73,15 @@ def pieces_of(mask: np.ndarray) -> int:
     return int(connected_regions(mask, connectivity=2, return_num=True)[1])
 
 
+def test_with_a_spatial_bandwidth_look_alikes_are_masks_of_their_own() -> None:
+    """Both groups have the same mode, so that the nearest mode alone would give all pixels to the first."""
+    labels = squares()
+    alike = torch.where(labels == 3, 1, labels)  # far from the first
+    proposals = propose(painted(alike, noise=0.0), (12, 16), (12, 16), spatial_bandwidth=1.0)
+    found = {tuple(map(tuple, decode_mask(mask))) for mask in proposals.masks}
+    assert found == {tuple(map(tuple, (labels == k).numpy())) for k in (1, 2, 3)}
+
+
 def test_at_most_so_many_masks_with_their_parts() -> None:
     labels = squares()
     labels[labels == 3] = 1
