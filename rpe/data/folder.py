@@ -220,12 +220,13 @@ class Folder(InstanceData):
                 }
             )
             for name, mask, where in self.read_objects(pair).objects:
-                if not mask_area(mask) and not self.skip_empty:
+                empty = mask_area(mask) == 0
+                if empty and not self.skip_empty:
                     raise UserError(
                         f"{where} must cover a pixel, got none. "
                         "Correct or remove it, or set data.empty_masks=skip."
                     )
-                if mask_area(mask):
+                if not empty:
                     category = 1 if name is None else 1 + self.names.index(name)
                     void = {"iscrowd": 1, "void": True} if name is None else {}
                     annotations.append(

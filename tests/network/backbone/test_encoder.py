@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -194,6 +195,13 @@ def test_a_stage_that_ends_in_a_layer_without_parameters_is_frozen() -> None:
     network = Encoder("resnet18", "checkpoint", frozen_stages=1).network
     assert not network.conv1.weight.requires_grad, "the first stage ends in act1"
     assert all(parameter.requires_grad for parameter in network.layer1.parameters())
+
+
+def test_a_stage_is_frozen_by_its_whole_name() -> None:
+    network = torch.nn.ModuleDict({f"features_{number}": torch.nn.Linear(1, 1) for number in (0, 1, 2, 11)})
+    Encoder.freeze_until(SimpleNamespace(network=network), "features.1")  # type: ignore[arg-type]
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert {name.split(".")[0] for name in frozen} == {"features_0", "features_1"}
 
 
 def test_imagenet_weights_name_what_is_on_a_photograph() -> None:
