@@ -85,7 +85,7 @@ def main() -> None:
         waiting = []
         for index in range(min(len(dataset), int(options["images"]))):
             sample = dataset[index]
-            points = average_points(task.detector.detect(sample.image[None]).points[0])
+            points = average_points(task.model.detect(sample.image[None]).points[0])
             segmentations = [
                 segment_image(points, sample.size, bandwidth, float(options["min_area"]))
                 for bandwidth in bandwidths

@@ -93,7 +93,7 @@ ADDED: dict[str, Settings] = {
 """Options by target that earlier runs did not have, with the value under which nothing changes."""
 
 
-WEIGHTS = {"model.ranker.": "proposal.ranker."}
+WEIGHTS = {"model.ranker.": "proposal.ranker.", "detector.": "model."}
 """Beginnings of the names of weights, then and today."""
 
 

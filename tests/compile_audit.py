@@ -51,7 +51,7 @@ def graph_breaks(function: Any, *arguments: Any) -> int:
 
 def check_network(experiment: str) -> int:
     task = task_of(experiment, *NETWORKS[experiment])
-    network = task.model.embed if isinstance(task, InstanceTask) else task.detector.detect
+    network = task.model.embed if isinstance(task, InstanceTask) else task.model.detect
     return graph_breaks(network, torch.rand(2, 3, 64, 64))
 
 

@@ -76,7 +76,7 @@ GIVEN_BY_RUN = {
     "ranker": {"channels"},
     "proposal": {"ranker"},
     "optimizer": {"network"},
-    "task": {"model", "detector", "loss", "proposal", "detection", "optimizer", "schedule"},
+    "task": {"model", "loss", "proposal", "detection", "optimizer", "schedule"},
 }
 # the group `sweep` holds overrides and builds nothing
 OPTIONS = sorted(

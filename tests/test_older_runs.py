@@ -80,18 +80,23 @@ def test_the_plain_ranker_of_earlier_runs_is_the_heuristic_one(module: str) -> N
     assert isinstance(instantiate(ranker, channels=4), HeuristicRanker) and ranker["typical_area"] == 20.0
 
 
-def test_weights_of_the_ranker_are_found_where_it_lay() -> None:
+def test_weights_are_found_where_ranker_and_detector_lay() -> None:
     state, average = (
-        {"model.ranker.layers.0.bias": 1, "model.embedding.a": 2},
+        {"model.ranker.layers.0.bias": 1, "model.embedding.a": 2, "detector.classifier.b": 5},
         {"model.ranker.layers.0.bias": 3},
     )
     found = with_todays_weights({"epoch": 4, "state_dict": state, "current_model_state": average})
     assert (
-        found["state_dict"] == {"proposal.ranker.layers.0.bias": 1, "model.embedding.a": 2}
+        found["state_dict"]
+        == {"proposal.ranker.layers.0.bias": 1, "model.embedding.a": 2, "model.classifier.b": 5}
         and found["epoch"] == 4
     )
     assert found["current_model_state"] == {"proposal.ranker.layers.0.bias": 3}
-    assert list(found["state_dict"]) == ["proposal.ranker.layers.0.bias", "model.embedding.a"]
+    assert list(found["state_dict"]) == [
+        "proposal.ranker.layers.0.bias",
+        "model.embedding.a",
+        "model.classifier.b",
+    ]
     assert with_todays_weights(found) == found
 
 

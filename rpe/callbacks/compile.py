@@ -9,9 +9,6 @@ from torch import nn
 
 from rpe.structures import UserError
 
-NETWORKS = ("model", "detector")
-"""Names of a task's network."""
-
 
 def compiled_parts(task: nn.Module) -> Iterator[nn.Module]:
     """Yield the parts of a task that are compiled: backbone, embeddings, heads, grouping, pairwise loss.
@@ -19,9 +16,8 @@ def compiled_parts(task: nn.Module) -> Iterator[nn.Module]:
     Each is compiled in place, which keeps the names of the weights. The task itself is not, as logging cuts
     the graph.
     """
-    for network in (task.get_submodule(name) for name, _ in task.named_children() if name in NETWORKS):
-        for part in network.children():
-            yield from part if isinstance(part, nn.ModuleList) else [part]
+    for part in task.get_submodule("model").children():
+        yield from part if isinstance(part, nn.ModuleList) else [part]
     yield task.get_submodule("loss.pairwise")
 
 

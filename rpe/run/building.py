@@ -210,7 +210,7 @@ def build_schedule(config: DictConfig) -> Any:
     return schedule
 
 
-def build_model(config: DictConfig) -> PixelEmbedding:
+def build_pixel_embedding(config: DictConfig) -> PixelEmbedding:
     """Build the network of instance tasks: backbone, embedding, grouping, and the objectness head."""
     backbone = build(config, "backbone")
     channels = backbone.channels[0]
@@ -226,7 +226,7 @@ def build_ranker(config: DictConfig, model: PixelEmbedding) -> Ranker:
     return ranker
 
 
-def build_detector(config: DictConfig) -> BoundaryDetector:
+def build_boundary_detector(config: DictConfig) -> BoundaryDetector:
     """Build the network of boundary tasks: an embedding on each stage of the backbone, and a classifier."""
     backbone = build(config, "backbone")
     embeddings = [build(config, "embedding", channels=channels) for channels in backbone.channels]
@@ -241,17 +241,17 @@ def build_detector(config: DictConfig) -> BoundaryDetector:
     return BoundaryDetector(backbone, embeddings, build(config, "grouping"), classifier)
 
 
-BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
+BUILDERS: dict[str | type, Callable[[DictConfig], Any]] = {
     "optimizer": build_optimizer,
     "schedule": build_schedule,
-    "model": build_model,
-    "detector": build_detector,
+    PixelEmbedding: build_pixel_embedding,
+    BoundaryDetector: build_boundary_detector,
 }
-"""Functions that build a part of a task from more than its group."""
+"""Functions that build a part of a task from more than its group, by the part's name or type."""
 
-BUILT_LAST = ("model", "detector", "proposal")
-"""Parts that are built last, in this order: networks take longest, and the proposals' ranker takes a
-network's channels."""
+BUILT_LAST = ("model", "proposal")
+"""Parts that are built last, in this order: the network takes longest, and the proposals' ranker takes its
+channels."""
 
 
 def task_class(config: DictConfig) -> type[Task]:
@@ -268,9 +268,8 @@ def build_task(config: DictConfig) -> Task:
     parts: dict[str, Any] = {}
     for name in sorted(wanted, key=lambda name: BUILT_LAST.index(name) if name in BUILT_LAST else -1):
         given = {"ranker": build_ranker(config, parts["model"])} if name == "proposal" else {}
-        parts[name] = (
-            BUILDERS[name](config) if name in BUILDERS else build_part(config, name, types[name], **given)
-        )
+        builder = BUILDERS.get(name) or BUILDERS.get(types[name])
+        parts[name] = builder(config) if builder else build_part(config, name, types[name], **given)
     task = build(config, "task", **parts)
     assert isinstance(task, Task)
     return task

@@ -220,7 +220,7 @@ def predict_boundaries(
     for number, tile in enumerate(tiles, start=1):
         part = (seen[:, tile.rows, tile.columns].float() / 255).to(task.device)
         with torch.autocast(task.device.type, precision or torch.bfloat16, enabled=precision is not None):
-            whole = task.detection(task.detector.detect, part)
+            whole = task.detection(task.model.detect, part)
         strength[tile.core_rows, tile.core_columns] = whole[
             relative_slice(tile.rows, tile.core_rows), relative_slice(tile.columns, tile.core_columns)
         ]

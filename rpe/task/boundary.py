@@ -70,7 +70,7 @@ class BoundaryTask(Task):
     """Boundary detection: one boundary map for each image.
 
     Args:
-        detector: the network.
+        model: the network.
         loss: minimised by training.
         detection: turns the network's output into a map, at inference.
         optimizer, schedule: see `Task`.
@@ -87,7 +87,7 @@ class BoundaryTask(Task):
 
     def __init__(
         self,
-        detector: BoundaryDetector,
+        model: BoundaryDetector,
         loss: BoundaryLoss,
         detection: Detection,
         optimizer: Callable[[nn.Module], Optimizer],
@@ -100,7 +100,7 @@ class BoundaryTask(Task):
             raise UserError(
                 f"task.val_thresholds must be >= 2, got {val_thresholds}. A curve needs two points."
             )
-        self.detector, self.loss, self.detection = detector, loss, detection
+        self.model, self.loss, self.detection = model, loss, detection
         self.seed, self.val_thresholds = seed, val_thresholds
         self.maps: dict[str, np.ndarray] = {}
 
@@ -128,9 +128,9 @@ class BoundaryTask(Task):
         generator = torch.Generator().manual_seed(int(seed))
         positions, groups = self.loss.pairwise.choose_pixels(self.loss.groups_of(batch, generator), generator)
         if self.loss.pairwise.weight:
-            found, iterates = self.detector(batch.images, positions)
+            found, iterates = self.model(batch.images, positions)
         else:
-            found, iterates = self.detector.detect(batch.images), []
+            found, iterates = self.model.detect(batch.images), []
         terms = self.loss(iterates, positions, groups, found, batch)
         return self.log_loss(terms, len(batch.images))
 
@@ -143,7 +143,7 @@ class BoundaryTask(Task):
     def evaluate_batch(self, batch: BoundaryBatch) -> None:
         """Keep the map of each image."""
         for image, name, (height, width) in zip(batch.images, batch.names, batch.sizes, strict=True):
-            self.maps[name] = self.detection(self.detector.detect, image[:, :height, :width])
+            self.maps[name] = self.detection(self.model.detect, image[:, :height, :width])
 
     def on_validation_epoch_end(self) -> None:
         truth = self.trainer.val_dataloaders.dataset.truth()  # type: ignore[union-attr]
@@ -172,16 +172,16 @@ class BoundaryTask(Task):
     def initialise_from_data(self, samples: list[BoundarySample]) -> None:
         """Initialise each stage's embedding from features of the untrained network."""
         images = collate_boundaries(samples).images
-        for embedding, stage in zip(self.detector.embeddings, self.detector.backbone(images), strict=True):
+        for embedding, stage in zip(self.model.embeddings, self.model.backbone(images), strict=True):
             embedding.initialise_from_data(stage)  # type: ignore[operator]
 
     def draw_example(self, sample: BoundarySample, folder: Path) -> Path:
         """Draw image, truth, each stage's embedding, and the map before and after non-maximum suppression."""
         batch = collate_boundaries([sample])
         with torch.no_grad():
-            image = batch.images[0].to(next(self.detector.parameters()))
-            found = self.detector.detect(image[None])
-            strength = self.detection.probability(self.detector.detect, image)
+            image = batch.images[0].to(next(self.model.parameters()))
+            found = self.model.detect(image[None])
+            strength = self.detection.probability(self.model.detect, image)
         file = folder / f"val-{sample.name}.png"
         draw_boundaries(
             sample.image,

@@ -20,8 +20,7 @@ def test_parts_by_name() -> None:
     names = [
         "model.backbone.stem.weight",
         "model.embedding.out.bias",
-        "detector.embeddings.0.out.bias",
-        "detector.backbone.x",
+        "model.embeddings.0.out.bias",
         "proposal.ranker.a",
         "b",
     ]
@@ -29,7 +28,6 @@ def test_parts_by_name() -> None:
         "backbone",
         "embedding",
         "embedding",
-        "backbone",
         "others",
         "others",
     ]

@@ -31,24 +31,23 @@ def test_weights(tmp_path: Path) -> None:
             restore_weights(other, tmp_path / "b.ckpt")
 
 
-@pytest.mark.parametrize("network", ["model", "detector"])
 def test_a_learned_bandwidth_starts_from_the_config_where_the_checkpoint_has_none(
-    network: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     fixed, learned = (
         torch.nn.ModuleDict(
-            {network: torch.nn.ModuleDict({"grouping": MeanShift(1, bandwidth, 0.5, bandwidth is not None)})}
+            {"model": torch.nn.ModuleDict({"grouping": MeanShift(1, bandwidth, 0.5, bandwidth is not None)})}
         )
         for bandwidth in (None, 0.3)
     )
     torch.save({"state_dict": fixed.state_dict()}, tmp_path / "fixed.ckpt")
     restore_weights(learned, tmp_path / "fixed.ckpt")
-    assert learned.get_submodule(network).grouping.concentration.item() == pytest.approx(0.3**-2)  # type: ignore[union-attr]
-    torch.nn.init.constant_(learned.get_submodule(network).grouping.log_bandwidth, -1)  # type: ignore[union-attr, arg-type]
+    assert learned.get_submodule("model").grouping.concentration.item() == pytest.approx(0.3**-2)  # type: ignore[union-attr]
+    torch.nn.init.constant_(learned.get_submodule("model").grouping.log_bandwidth, -1)  # type: ignore[union-attr, arg-type]
     torch.save({"state_dict": learned.state_dict()}, tmp_path / "learned.ckpt")
-    torch.nn.init.constant_(learned.get_submodule(network).grouping.log_bandwidth, -2)  # type: ignore[union-attr, arg-type]
+    torch.nn.init.constant_(learned.get_submodule("model").grouping.log_bandwidth, -2)  # type: ignore[union-attr, arg-type]
     restore_weights(learned, tmp_path / "learned.ckpt")
-    assert learned.get_submodule(network).grouping.log_bandwidth.item() == -1  # type: ignore[union-attr, operator]
+    assert learned.get_submodule("model").grouping.log_bandwidth.item() == -1  # type: ignore[union-attr, operator]
     with pytest.raises(UserError, match=r"log_bandwidth is \[\], not None"):
         restore_weights(fixed, tmp_path / "learned.ckpt")
 

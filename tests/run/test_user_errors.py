@@ -171,7 +171,7 @@ def test_errors_that_need_nothing_built(
 def test_errors_that_parts_refuse(
     arguments: str, message: str, refused: Refused, nothing_built, tmp_path: Path
 ) -> None:
-    nothing_built((building, "build_model"), (SplitData, "dataset"))
+    nothing_built((SplitData, "dataset"))
     line = refused(
         train.main,
         "experiment=digits",

@@ -40,7 +40,7 @@ def test_a_detector_is_exported_with_all_its_stages(tmp_path: Path) -> None:
         "embedding.hidden=4",
         "head.hidden=4",
     ]
-    detector = load_run(str(write_run(tmp_path / "run", *small))).task.detector
+    detector = load_run(str(write_run(tmp_path / "run", *small))).task.model
     network = ExportedNetwork(detector)
     multiple = detector.backbone.multiple
     exported = compare_program(*trace_network(network, multiple, 2 * multiple, 3 * multiple))

@@ -124,7 +124,7 @@ def test_networks_with_an_encoder_of_timm_are_written(name: str, tmp_path: Path)
     about = json.loads((tmp_path / "export.json").read_text())["embedding.onnx"]
     assert about["height, width"].startswith("multiples of 32")
     task = load_run(str(ROOT / "weights" / name)).task
-    network = ExportedNetwork(task.detector if name == "boundaries" else task.model)
+    network = ExportedNetwork(task.model)
     program = open_onnx((tmp_path / "embedding.onnx").read_bytes())
     for shape in ((1, 3, 96, 352), (2, 3, 288, 64)):
         images = torch.rand(*shape)
