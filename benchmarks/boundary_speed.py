@@ -20,7 +20,7 @@ from scipy import ndimage
 from skimage.color import rgb2gray
 from skimage.morphology import thin
 
-from rpe.data.bsds import read_annotations, split_files
+from rpe.data.bsds import read_drawings, split_files
 from rpe.data.module import data_root
 from rpe.metric.boundary import (
     boundary_metrics,
@@ -43,7 +43,7 @@ def gradient_magnitude(image: Path) -> np.ndarray:
 
 def count_plainly(prediction: np.ndarray, truth: Path) -> np.ndarray:
     """Count matches with one whole graph for each threshold and annotator."""
-    truths = [one.boundaries for one in read_annotations(truth)]
+    truths = [one.boundaries for one in read_drawings(truth)]
     max_distance, pixels = matching_distance(prediction.shape), sum(int(one.sum()) for one in truths)
     rows = []
     for threshold in THRESHOLDS:

@@ -8,7 +8,7 @@ The published F is 0.803 on test. BSDS500 is read from RPE_DATA_DIR.
 import sys
 import time
 
-from rpe.data.bsds import read_annotations, split_files
+from rpe.data.bsds import read_drawings, split_files
 from rpe.data.module import data_root
 from rpe.metric.boundary import count_between_annotators, counts_from_table, f_measure
 
@@ -19,7 +19,7 @@ def main() -> None:
     files = split_files(data_root() / "BSR", split)
     pooled = counts_from_table(
         sum(
-            count_between_annotators([one.boundaries for one in read_annotations(truth)]).table()
+            count_between_annotators([one.boundaries for one in read_drawings(truth)]).table()
             for _, truth in files.values()
         )
     )

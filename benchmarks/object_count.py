@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from rpe.metric.average_recall import COCO_THRESHOLDS, CocoTruth, ResultRow, find_overlaps, sort_objects
+from rpe.metric.average_recall import COCO_THRESHOLDS, find_overlaps, sort_objects
 from rpe.metric.instance_ap import TOUCHING_GAP
 from rpe.metric.matching import matched_rank
 from rpe.metric.void import remove_void
 from rpe.rle import compress, mask_box
+from rpe.structures import ResultRow, Truth
 
 MASKS_PER_IMAGE = 10
 """Masks of an image that count, best score first."""
 
 
-def recall_by_object_count(truth: CocoTruth, results: list[ResultRow]) -> dict[str, float]:
+def recall_by_object_count(truth: Truth, results: list[ResultRow]) -> dict[str, float]:
     """Return average recall at 10 masks per image for subsets of the objects; crowds are ignored.
 
     Args:
@@ -56,7 +57,7 @@ def recall_by_object_count(truth: CocoTruth, results: list[ResultRow]) -> dict[s
 
 
 def find_touching_objects(
-    truth: CocoTruth, objects: list[dict[str, Any]], image_index: Int64[np.ndarray, " object"]
+    truth: Truth, objects: list[dict[str, Any]], image_index: Int64[np.ndarray, " object"]
 ) -> Bool[np.ndarray, " object"]:
     """Return which objects have a box closer than `TOUCHING_GAP` pixels to another box of their image."""
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in truth["images"]}

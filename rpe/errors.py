@@ -1,7 +1,6 @@
 """User-facing errors. Does not import torch, so light commands start fast."""
 
 import difflib
-import functools
 import os
 import re
 import sys
@@ -42,8 +41,22 @@ def is_first_rank() -> bool:
     )
 
 
-@functools.cache
+TOLD: set[object] = set()
+"""Subjects of which `note` and `warn` have printed a line."""
+
+
 def note(line: str) -> None:
     """Print a line about the input to stderr, once per program and only on the first rank."""
-    if is_first_rank():
-        print(f"note: {line}", file=sys.stderr, flush=True)
+    tell("note", line, line)
+
+
+def warn(line: str, subject: object = None) -> None:
+    """Print a doubt about the input as `note` does, once for each subject, such as a folder's first image."""
+    tell("warning", line, line if subject is None else subject)
+
+
+def tell(kind: str, line: str, subject: object) -> None:
+    """Print a line unless one of the same kind and subject was."""
+    if (kind, subject) not in TOLD and is_first_rank():
+        TOLD.add((kind, subject))
+        print(f"{kind}: {line}", file=sys.stderr, flush=True)

@@ -25,6 +25,12 @@ Iterates = list[Float[Tensor, "batch pixel dim"]]
 RunLength = dict[str, Any]
 """One mask as COCO writes it: {"size": [height, width], "counts": text}."""
 
+Truth = dict[str, Any]
+"""The annotations of a split in COCO format."""
+
+ResultRow = dict[str, Any]
+"""A row of a COCO results file: `image_id`, `segmentation`, `score`, and others."""
+
 
 def check_shape(name: str, values: Tensor, **axes: int | None) -> None:
     """Check that a tensor has the named axes, each of the given length (None means any).

@@ -14,7 +14,7 @@ from miniature_voc import voc_colours
 from PIL import Image
 from scipy import io, sparse
 
-from rpe.data.bsds import read_annotations
+from rpe.data.bsds import read_drawings
 from rpe.data.image import lift_pixel_limit, read_header, read_image
 from rpe.data.sbd import check_file, read_fields
 from rpe.data.voc_mask import read_mask
@@ -140,10 +140,10 @@ FILES: dict[str, tuple[Callable[[], bytes], Callable[[Path], object]]] = {
         lambda: mat(segs=np.array([GREY, None], dtype=object)[:1]),
         lambda file: read_prediction(file, SIZE),
     ),
-    "cells.mat": (lambda: mat(groundTruth=people("cells")), read_annotations),
-    "structs.mat": (lambda: mat(groundTruth=people("structs")), read_annotations),
-    "sparse.mat": (lambda: mat(groundTruth=people("sparse")), read_annotations),
-    "packed.mat": (lambda: mat(compressed=True, groundTruth=people("cells")), read_annotations),
+    "cells.mat": (lambda: mat(groundTruth=people("cells")), read_drawings),
+    "structs.mat": (lambda: mat(groundTruth=people("structs")), read_drawings),
+    "sparse.mat": (lambda: mat(groundTruth=people("sparse")), read_drawings),
+    "packed.mat": (lambda: mat(compressed=True, groundTruth=people("cells")), read_drawings),
     "inst.mat": (lambda: mat(compressed=True, **classes()), of_sbd),
     "map.npy": (lambda: npy(GREY / 255), lambda file: read_prediction(file, SIZE)),
 }

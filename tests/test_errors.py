@@ -12,7 +12,6 @@ def test_structures_know_the_same_slip() -> None:
 def test_a_note_is_said_once_by_the_first_of_several(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rpe.errors.note.cache_clear()
     for line in ("a", "b", "a"):
         rpe.errors.note(line)
     assert capsys.readouterr().err == "note: a\nnote: b\n"

@@ -16,7 +16,7 @@ from scipy import io
 from skimage.metrics import variation_of_information as reference_information
 from sklearn.metrics import rand_score
 
-from rpe.data.bsds import read_annotations
+from rpe.data.bsds import read_drawings
 from rpe.data.module import data_root
 from rpe.metric.boundary import even_thresholds
 
@@ -106,7 +106,7 @@ def test_official_example(kind: str) -> None:
         )
         counts.append(
             count_regions(
-                levels, [one.segments for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
+                levels, [one.segments for one in read_drawings(EXAMPLE / "groundTruth" / f"{name}.mat")]
             )
         )
     result = region_metrics(counts, even_thresholds(5))

@@ -28,7 +28,7 @@ class LimitingStage(lightning.Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(task, InstanceTask) or not isinstance(data, InstanceData):
             return
-        if not trainer.is_global_zero or not task.groups or not self.images:
+        if not trainer.is_global_zero or not task.uses_grouping or not self.images:
             return
         dataset = data.dataset("val")
         assert isinstance(dataset, SplitDataset)

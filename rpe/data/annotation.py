@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from rpe.data.annotation_check import check_truth, measure_areas, note_wrong_areas, refuse_empty
-from rpe.data.module import Truth, normal_name
+from rpe.data.module import normal_name
 from rpe.errors import note
 from rpe.rle import compress, mask_area, mask_box
-from rpe.structures import RunLength, UserError
+from rpe.structures import RunLength, Truth, UserError
 
 
 def make_annotation(number: int, image_id: int, category: int, mask: RunLength) -> dict[str, Any]:

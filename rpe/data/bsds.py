@@ -4,7 +4,6 @@ Official layout: `images/<split>/<name>.jpg` and `groundTruth/<split>/<name>.mat
 the thinned segment changes, so boundaries of a warped image are computed from its warped segments.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +18,10 @@ from torch.nn import functional
 from rpe.data.image import read_image
 from rpe.data.listed import name_similar_file, suffixes_in
 from rpe.data.mat import read_mat
-from rpe.data.module import Split, SplitData, Truth, make_generator
-from rpe.data.view import Annotation, View
-from rpe.structures import VOID, BoundaryBatch, UserError, reflect_indices
+from rpe.data.module import Split, SplitData, make_generator
+from rpe.data.view import Drawing, View
+from rpe.errors import warn
+from rpe.structures import VOID, BoundaryBatch, Truth, UserError, reflect_indices
 
 
 class BoundarySample(NamedTuple):
@@ -38,7 +38,7 @@ class BoundarySample(NamedTuple):
     name: str
 
 
-def read_annotations(file: Path) -> list[Annotation]:
+def read_drawings(file: Path) -> list[Drawing]:
     """Read all annotators' drawings of an image.
 
     Raises:
@@ -70,7 +70,7 @@ def read_annotations(file: Path) -> list[Annotation]:
             "(height, width). Save them at the image's size."
         )
     return [
-        Annotation(segments.astype(np.int64) - int(segments.min()), boundaries > 0)
+        Drawing(segments.astype(np.int64) - int(segments.min()), boundaries > 0)
         for segments, boundaries in people
     ]
 
@@ -158,11 +158,7 @@ def split_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     if not images:
         raise UserError(f"{folders[0]} must hold *.jpg, got no image. Complete the download.")
     if others:
-        print(
-            f"warning: {folders[0]} also holds {others}: only *.jpg is read",
-            file=sys.stderr,
-            flush=True,
-        )
+        warn(f"{folders[0]} also holds {others}: only *.jpg is read")
     files = {image.stem: (image, folders[1] / f"{image.stem}.mat") for image in images}
     absent = [truth for _, truth in files.values() if not truth.is_file()]
     if absent:
@@ -234,13 +230,13 @@ class BsdsImages:
     def __getitem__(self, index: int) -> BoundarySample:
         epoch, position = divmod(index, len(self))
         picture, truth = self.files[position]
-        people = read_annotations(truth)
+        people = read_drawings(truth)
         size = (people[0].segments.shape[0], people[0].segments.shape[1])
         image = read_image(picture, None, size, f"annotation file {truth}").float() / 255
         if self.crop is not None:
             random = make_generator(self.seed, 1, epoch, position)
             view = View.draw(size, self.crop, self.scales, self.rotation, self.flip, random)
-            image, people = view.image(image), [view.annotation(one) for one in people]
+            image, people = view.image(image), [view.drawing(one) for one in people]
         labels = make_target(
             count_votes([one.boundaries for one in people], self.vote_radius),
             len(people),

@@ -27,13 +27,12 @@ from rpe.data.module import (
     InstanceData,
     Sample,
     SplitDataset,
-    Truth,
     list_classes,
     make_generator,
     normal_name,
 )
 from rpe.rle import decode_mask, mask_area, mask_box
-from rpe.structures import BACKGROUND, VOID, UserError, reflect_indices
+from rpe.structures import BACKGROUND, VOID, Truth, UserError, reflect_indices
 
 HEADERS_READ = 5000
 """Up to this many images, all sizes are compared with the annotations before training starts (0.1 ms each).

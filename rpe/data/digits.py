@@ -14,9 +14,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 from rpe.data.annotation import make_annotation
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
+from rpe.data.module import InstanceData, Sample, SplitDataset, make_generator
 from rpe.rle import encode_mask
-from rpe.structures import BACKGROUND, UserError
+from rpe.structures import BACKGROUND, Truth, UserError
 
 SCENE_SIDE = 64
 DIGIT = 28

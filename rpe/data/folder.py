@@ -32,9 +32,9 @@ from rpe.data.folder_mask import (
     read_yolo,
 )
 from rpe.data.image import check_percentile_range, check_sides, open_image
-from rpe.data.module import InstanceData, SplitDataset, Truth, normal_name
+from rpe.data.module import InstanceData, SplitDataset, normal_name
 from rpe.rle import mask_area
-from rpe.structures import UserError
+from rpe.structures import Truth, UserError
 
 
 class FolderImages(CocoImages):

@@ -1,7 +1,6 @@
 """Read image files: open and decode them, turn them upright, and stretch intensities."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,13 +28,11 @@ from rpe.data.pixels import (
     read_tiff,
     turn_upright,
 )
+from rpe.errors import warn
 from rpe.structures import UserError
 
 LEAST_RANGE = 8
 """Smallest range to which intensities are stretched, in levels of 255, so that noise is not amplified."""
-
-WARNED_FOLDERS: set[Path] = set()
-"""Folders of which `warn_ambiguous` has warned."""
 
 SAME_VALUE, SATURATED = 0.995, 0.25
 """Fractions of an image's pixels above which it counts as nearly empty or saturated."""
@@ -172,16 +169,12 @@ def read_image(
 
 def warn_ambiguous(path: Path, orientation: int) -> None:
     """Warn, once a folder, of an image whose masks may fit its upright or its stored pixels."""
-    if path.parent not in WARNED_FOLDERS:
-        WARNED_FOLDERS.add(path.parent)
-        print(
-            f"warning: {path} has the EXIF orientation {orientation}, and its size fits masks of the "
-            "upright and of "
-            "the stored pixels. Such images of this folder are turned upright, as viewers and labelling "
-            "tools show them. If that is wrong, remove the tag",
-            file=sys.stderr,
-            flush=True,
-        )
+    warn(
+        f"{path} has the EXIF orientation {orientation}, and its size fits masks of the upright and of the "
+        "stored pixels. Such images of this folder are turned upright, as viewers and labelling tools show "
+        "them. If that is wrong, remove the tag",
+        subject=("orientation", path.parent),
+    )
 
 
 def to_rgb(pixels: np.ndarray, percentiles: tuple[float, float] | None) -> UInt8[Tensor, "3 height width"]:

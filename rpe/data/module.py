@@ -16,14 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rpe.data.image import Reader
-from rpe.structures import InstanceBatch, UserError
+from rpe.structures import InstanceBatch, Truth, UserError
 
 SPLITS = ("train", "val", "test")
 UNKNOWN_SPLIT = f"split must be one of {', '.join(SPLITS)}, got {{!r}}. Choose one."
 """Error for another split."""
-
-Truth = dict[str, Any]
-"""The annotations of a split in COCO format."""
 
 
 class Sample(NamedTuple):

@@ -15,7 +15,7 @@ from rpe.structures import VOID
 
 
 @dataclass
-class Annotation:
+class Drawing:
     """One annotator's drawing: `segments` 0..n-1, and the `boundaries` between them, one pixel wide."""
 
     segments: Int64[np.ndarray, "height width"]
@@ -84,8 +84,8 @@ class View:
             scaled[None], grid[None], padding_mode="reflection", align_corners=False
         )[0]
 
-    def annotation(self, one: Annotation) -> Annotation:
-        """Return the view of an annotation: nearest segments, void outside, and their boundaries."""
+    def drawing(self, one: Drawing) -> Drawing:
+        """Return the view of a drawing: nearest segments, void outside, and their boundaries."""
         size = one.segments.shape
         scaled = [round(length * self.scale) for length in size]
         indices = [
@@ -97,4 +97,4 @@ class View:
         )
         # the outermost segments continue beyond the border, so that no boundary runs along it
         segments = one.segments[indices[0].clip(0, size[0] - 1), indices[1].clip(0, size[1] - 1)]
-        return Annotation(np.where(inside, segments, VOID), thin(segment_changes(segments)) & inside)
+        return Drawing(np.where(inside, segments, VOID), thin(segment_changes(segments)) & inside)

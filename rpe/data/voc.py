@@ -14,11 +14,11 @@ from rpe.data.coco import HEADERS_READ, prepare_image
 from rpe.data.copy_paste import paste
 from rpe.data.image import check_sides, read_image
 from rpe.data.listed import name_similar_file
-from rpe.data.module import InstanceData, Sample, SplitDataset, Truth, make_generator
+from rpe.data.module import InstanceData, Sample, SplitDataset, make_generator
 from rpe.data.sbd import check_file, read_sbd
 from rpe.data.voc_mask import CATEGORIES, LabelsAndClasses, check_headers, combine_maps, read_mask
 from rpe.rle import encode_mask
-from rpe.structures import BACKGROUND, VOID, UserError
+from rpe.structures import BACKGROUND, VOID, Truth, UserError
 
 SBD_READ = 300
 """Up to this many images, SBD's files are read before training (9 ms each; 9,000 take over a minute)."""

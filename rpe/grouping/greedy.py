@@ -60,7 +60,7 @@ def assign_leaders(
         worthwhile: removed points per leader; 0 continues to the end.
         max_distance: in the unit of `positions`.
     """
-    taker = torch.arange(len(points), device=points.device)
+    leader = torch.arange(len(points), device=points.device)
     left, size = order, FIRST_BLOCK if worthwhile else MAX_BLOCK
     while len(left):
         block = left[:size]
@@ -72,12 +72,12 @@ def assign_leaders(
             ]
         )
         taken = first < len(heads)
-        taker[left[taken]] = heads[first[taken]]
+        leader[left[taken]] = heads[first[taken]]
         spared = int(taken.sum()) - len(heads)
         if spared < worthwhile * len(heads):
             break
         left, size = left[~taken], min(2 * size, MAX_BLOCK)
-    return taker
+    return leader
 
 
 def are_close(

@@ -15,7 +15,7 @@ def assignment_loss(
     points: FeatureMap,
     labels: Int64[Tensor, "batch height width"],
     concentration: float,
-    groups: int | None = None,
+    num_groups: int | None = None,
 ) -> Float[Tensor, ""]:
     """Return cross-entropy plus Dice loss of the soft assignment of cells to groups, averaged over images.
 
@@ -30,13 +30,13 @@ def assignment_loss(
         points: of unit length; each cell takes the label at its centre.
         labels: -1 void (ignored), 0 background, 1..n objects.
         concentration: kappa > 0.
-        groups: labels are below this number; None reads it from the labels, which stops a GPU.
+        num_groups: labels are below this number; None reads it from the labels, which stops a GPU.
     """
     stride = points.stride
     rows, columns = labels.shape[1] // stride, labels.shape[2] // stride
     here = labels[:, stride // 2 :: stride, stride // 2 :: stride][:, :rows, :columns].flatten(1)
     # all shapes depend on the number of groups alone, which the host knows
-    number = torch.arange(int(labels.max()) + 1 if groups is None else groups, device=labels.device)
+    number = torch.arange(int(labels.max()) + 1 if num_groups is None else num_groups, device=labels.device)
     cells = points.values[:, :, :rows, :columns].flatten(2).transpose(1, 2)
     member = (here[..., None] == number).to(cells.dtype)
     count = member.sum(1)

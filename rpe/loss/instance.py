@@ -74,8 +74,10 @@ class InstanceLoss(nn.Module):
         terms: dict[str, Tensor] = self.pairwise(iterates, positions, labels)
         terms["objectness"] = self.objectness_weight * objectness_loss(output.objectness, batch.labels)
         if self.assignment_weight:
-            groups = max(len(categories) for categories in batch.categories)
-            assignment = assignment_loss(output.points, batch.labels, self.assignment_concentration, groups)
+            num_groups = max(len(categories) for categories in batch.categories)
+            assignment = assignment_loss(
+                output.points, batch.labels, self.assignment_concentration, num_groups
+            )
             terms["assignment"] = self.assignment_weight * assignment
         return terms
 

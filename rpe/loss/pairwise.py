@@ -59,13 +59,13 @@ def pair_weights(labels: Int64[Tensor, "batch pixel"]) -> Float[Tensor, "batch p
 class SortedGroups:
     """The pixels of each image sorted by group, once for all iterates; void pixels come first.
 
-    All shapes are those of the labels, so that no value is read. `pixels` are the pixels' indices, `groups`
-    number the groups without gaps (the void pixels have one too), `labels` are VOID or equal to `groups`,
+    All shapes are those of the labels, so that no value is read. `pixels` are the pixels' indices, `numbers`
+    are those of their groups, without gaps (the void pixels have one too), `labels` VOID or equal to them,
     `counts` the pixels of each pixel's group, and `weights` the w_i, with sum 1, and 0 on void.
     """
 
     pixels: Int64[Tensor, "batch pixel"]
-    groups: Int64[Tensor, "batch pixel"]
+    numbers: Int64[Tensor, "batch pixel"]
     labels: Int64[Tensor, "batch pixel"]
     counts: Float[Tensor, "batch pixel"]
     weights: Float[Tensor, "batch pixel"]
@@ -106,7 +106,7 @@ def centre_groups(
     """Return x_i - mean of i's group, without gradient of the mean."""
     with torch.no_grad():
         batch, length, dim = points.shape
-        member = groups.groups + torch.arange(batch, device=points.device)[:, None] * length
+        member = groups.numbers + torch.arange(batch, device=points.device)[:, None] * length
         total = points.new_zeros(batch * length, dim, dtype=torch.float64)
         total = total.index_add(0, member.flatten(), points.double().flatten(0, 1))
         mean = total[member] / groups.counts[..., None]

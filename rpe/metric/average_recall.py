@@ -12,7 +12,7 @@ from rpe.metric.reference import reference_table
 from rpe.metric.results import check_results, check_rows, read_categories, read_masks
 from rpe.metric.void import remove_void
 from rpe.rle import compress, find_close_masks, offsets, parse, slice_masks
-from rpe.structures import UserError
+from rpe.structures import ResultRow, Truth, UserError
 
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 """COCO's ranges of an annotation's own `area` in pixels, both ends included."""
@@ -32,12 +32,10 @@ VOC_THRESHOLDS = np.append(COCO_THRESHOLDS, 1.0)
 BACKENDS = ("own", "faster", "pycocotools")
 """This package's matcher, faster-coco-eval, and pycocotools, the reference. All give the same digits."""
 
-CocoTruth = dict[str, Any]
-ResultRow = dict[str, Any]
 RecallTable = Float[np.ndarray, "threshold area limit"]
 
 
-def average_recall(truth: CocoTruth, results: Sequence[ResultRow], backend: str = "own") -> dict[str, float]:
+def average_recall(truth: Truth, results: Sequence[ResultRow], backend: str = "own") -> dict[str, float]:
     """Compute the mean recall over IoU thresholds of all objects, whatever their category.
 
     Crowds absorb masks and do not count as objects. Void pixels (see `find_known_areas`) are removed from the
@@ -72,7 +70,7 @@ def average_recall(truth: CocoTruth, results: Sequence[ResultRow], backend: str 
 
 
 def recall_table(
-    truth: CocoTruth,
+    truth: Truth,
     results: Sequence[ResultRow],
     thresholds: Float[np.ndarray, " threshold"],
     limits: Sequence[int],
@@ -108,7 +106,7 @@ def recall_table(
     return np.where(there > 0, found / np.maximum(there, 1), -1.0).transpose(1, 0, 2)
 
 
-def sort_objects(truth: CocoTruth) -> list[dict[str, Any]]:
+def sort_objects(truth: Truth) -> list[dict[str, Any]]:
     """Return the annotations that are not crowds, sorted by category.
 
     This is pycocotools' order within an image, which decides between equal overlaps.
@@ -118,7 +116,7 @@ def sort_objects(truth: CocoTruth) -> list[dict[str, Any]]:
 
 
 def find_overlaps(
-    truth: CocoTruth, objects: list[dict[str, Any]], results: Sequence[ResultRow], least: float, limit: int
+    truth: Truth, objects: list[dict[str, Any]], results: Sequence[ResultRow], least: float, limit: int
 ) -> Pairs:
     """Return all pairs of a mask and an object of the same image with an IoU of at least `least`.
 

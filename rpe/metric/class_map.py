@@ -1,7 +1,6 @@
 """Read and write class maps: 8-bit PNGs of class indices, as in PASCAL VOC's segmentation task."""
 
 import io
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from PIL import Image
 from rpe.data.image import decode, open_image
 from rpe.data.listed import name_similar_file
 from rpe.data.voc_mask import palette
+from rpe.errors import warn
 from rpe.structures import UserError
 
 INDEXED = ("P", "L")
 """Pillow's image modes with 8-bit values that are class indices."""
-
-WARNED_MAP_FOLDERS: set[Path] = set()
-"""Folders for which `warn_about_palette` has printed its warning."""
 
 
 def class_png(classes: Int64[np.ndarray, "height width"]) -> bytes:
@@ -94,13 +91,10 @@ def warn_about_palette(
     inside = used[used < len(colours)]
     if len(inside) == len(used) and any((colours[used] == known[used]).all() for known in (palette(), greys)):
         return
-    if file.parent not in WARNED_MAP_FOLDERS:
-        WARNED_MAP_FOLDERS.add(file.parent)
-        shown = ", ".join(f"{index} {tuple(colours[index].tolist())}" for index in inside[:3])
-        print(
-            f"warning: class map {file} has a palette that is not VOC's (index and colour: {shown}). "
-            "Its indices are read as classes, its colours are ignored. "
-            "If the colours or greys encode the classes, save the indices instead.",
-            file=sys.stderr,
-            flush=True,
-        )
+    shown = ", ".join(f"{index} {tuple(colours[index].tolist())}" for index in inside[:3])
+    warn(
+        f"class map {file} has a palette that is not VOC's (index and colour: {shown}). "
+        "Its indices are read as classes, its colours are ignored. "
+        "If the colours or greys encode the classes, save the indices instead.",
+        subject=("palette", file.parent),
+    )

@@ -111,7 +111,7 @@ def apply_calibration(config: DictConfig, run: DictConfig, checkpoint: Path, tas
     Raises:
         UserError: see `read_fitted`, or the task has no scores.
     """
-    if config.calibrated is True and (not isinstance(task, InstanceTask) or not task.groups):
+    if config.calibrated is True and (not isinstance(task, InstanceTask) or not task.uses_grouping):
         raise UserError("calibrated must be false for a run without grouping, got true. Leave it out.")
     file = Path(str(config.run)) / CALIBRATION_FILE
     knots = read_fitted(config, run, checkpoint, "calibrated", file, "calibrate", read_knots)

@@ -52,7 +52,7 @@ class PredictionWriter:
     def __init__(self, folder: Path, made: Node, about: Node) -> None:
         self.folder, self.made, self.about, self.objects = folder, made, about, 0
         file = folder / "predictions.yaml"
-        self.images = {piece["name"]: piece["source"] for piece in self.read_pieces()}
+        self.images = {record["name"]: record["source"] for record in self.read_records()}
         if self.images and file.is_file():
             before = read_yaml(file).get("made")
             if before != made:
@@ -67,7 +67,7 @@ class PredictionWriter:
             (folder / part).mkdir(parents=True, exist_ok=True)
         self.write_about()
 
-    def read_pieces(self) -> Iterator[Node]:
+    def read_records(self) -> Iterator[Node]:
         """Yield the record of each finished image, sorted by name."""
         for file in sorted((self.folder / "objects").glob("*.json")):
             yield json.loads(file.read_text())
@@ -100,9 +100,11 @@ class PredictionWriter:
 
     def is_done(self, name: str, file: Path) -> bool:
         """Return whether this very file has been predicted."""
-        piece = self.folder / "objects" / f"{name}.json"
+        record = self.folder / "objects" / f"{name}.json"
         return (
-            piece.is_file() and file.is_file() and json.loads(piece.read_text())["stamp"] == file_stamp(file)
+            record.is_file()
+            and file.is_file()
+            and json.loads(record.read_text())["stamp"] == file_stamp(file)
         )
 
     def write(
@@ -127,7 +129,7 @@ class PredictionWriter:
         for part, pixels in maps.items():
             (self.folder / part).mkdir(exist_ok=True)
             write_whole(self.folder / part / f"{name}.png", encode_png(pixels))
-        piece = {
+        record = {
             "name": name,
             "source": source_path(file),
             "stamp": file_stamp(file),
@@ -135,8 +137,8 @@ class PredictionWriter:
             "objects": rows,
             "proposals": proposals,
         }
-        write_whole(self.folder / "objects" / f"{name}.json", json.dumps(piece))
-        self.images[name] = piece["source"]
+        write_whole(self.folder / "objects" / f"{name}.json", json.dumps(record))
+        self.images[name] = record["source"]
 
     def write_about(self) -> None:
         """Write `predictions.yaml`: the run, its settings, and each image's source and image_id."""
@@ -165,20 +167,20 @@ class PredictionWriter:
         ):
             writer, before = csv.writer(lines), "["
             writer.writerow(CSV_COLUMNS)
-            for piece in self.read_pieces():
-                self.objects += len(piece["objects"])
-                for one in piece["objects"]:
+            for record in self.read_records():
+                self.objects += len(record["objects"])
+                for one in record["objects"]:
                     kept = {key: one[key] for key in ("category_id", "segmentation", "score", "area", "bbox")}
                     rows.write(
                         before
                         + json.dumps(
-                            {"image_id": ids[piece["name"]], "file_name": files[piece["name"]], **kept}
+                            {"image_id": ids[record["name"]], "file_name": files[record["name"]], **kept}
                         )
                     )
                     before = ",\n"
                     writer.writerow(
                         [
-                            piece["name"],
+                            record["name"],
                             one["label"],
                             one["class"],
                             f"{one['score']:.6g}",
@@ -193,11 +195,11 @@ class PredictionWriter:
         file, before = self.folder / "proposals.json", "["
         try:
             with open_whole(file, "w") as rows:
-                for piece in self.read_pieces():
-                    if piece.get("proposals") is None:
-                        raise TiledImageError(piece["name"])
-                    named = {"image_id": ids[piece["name"]], "file_name": files[piece["name"]]}
-                    for one in piece["proposals"]:
+                for record in self.read_records():
+                    if record.get("proposals") is None:
+                        raise TiledImageError(record["name"])
+                    named = {"image_id": ids[record["name"]], "file_name": files[record["name"]]}
+                    for one in record["proposals"]:
                         rows.write(before + json.dumps(one | named))
                         before = ",\n"
                 rows.write("]" if before != "[" else "[]")

@@ -61,7 +61,7 @@ def load_grouping_run(folder: str | None) -> tuple[DictConfig, InstanceTask, Ins
     data = build_data(config)
     check_pair(type(task), data, config)
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
-    if not task.groups:
+    if not task.uses_grouping:
         raise UserError(
             f"run must be one that groups pixels, got {folder}. Its masks are components of the class map."
         )

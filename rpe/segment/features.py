@@ -18,7 +18,7 @@ HANDCRAFTED = (
     "objectness-around",
     "similarity-around",
     "fill",
-    "elongation",
+    "aspect",
     "compactness",
 )
 """Names of the handcrafted features, in order."""
@@ -49,7 +49,7 @@ def compute_group_features(groups: GroupMap, output: NetworkOutput) -> GroupFeat
     - `objectness-around`, `similarity-around`: mean objectness, and mean similarity to its mode, of the cells
       across its border. Cells beyond the image do not count.
     - `fill`: share of its bounding box that it fills.
-    - `elongation`: shorter over longer side of the box.
+    - `aspect`: shorter over longer side of the box.
     - `compactness`: 4 pi area / perimeter^2. It may exceed 1, as sides on the image's border are not in the
       perimeter.
     """

@@ -89,7 +89,7 @@ class HeuristicRanker(Ranker):
         return feature["objectness"] * feature["cohesion"] * contrast * area / (area + self.typical_area)
 
 
-SHAPES = ("log-area", "fill", "elongation")
+SHAPES = ("log-area", "fill", "aspect")
 """Features that only count cells. They are the same to the last digit, however the network rounded its
 sums."""
 

@@ -40,8 +40,8 @@ class Segmenter:
     Args:
         network: maps pixels to points on the sphere.
         proposer: maps points to ranked masks.
-        groups: True if the network was trained to group; otherwise objects are the connected components of
-            its class map.
+        uses_grouping: True if the network was trained to group; otherwise objects are the connected
+            components of its class map.
         reader: reads and downsizes images, as for the data that the network was trained on.
         categories: ids and names of class 1, 2, ..; empty for a network without classes.
         precision: of the network alone, such as torch.bfloat16; None is that of its weights.
@@ -53,7 +53,7 @@ class Segmenter:
 
     network: PixelEmbedding
     proposer: Proposer
-    groups: bool = True
+    uses_grouping: bool = True
     reader: Reader = field(default_factory=Reader)
     categories: dict[int, str] = field(default_factory=dict)
     precision: torch.dtype | None = None
@@ -155,7 +155,7 @@ class Segmenter:
         The latter are None for a network without classes.
         """
         probability = None if output.classes is None else class_probability(output.classes, geometry)
-        if self.groups:
+        if self.uses_grouping:
             return self.proposer(output, geometry), probability
         assert probability is not None
         return class_components(probability, self.proposer.min_area), probability

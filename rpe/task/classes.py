@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from rpe.data.module import Truth, distinct_names, list_classes, normal_name
+from rpe.data.module import distinct_names, list_classes, normal_name
 from rpe.metric.class_ap import at_thresholds, class_precision, mean_over_classes
 from rpe.metric.class_map import class_png, find_maps, read_class_map, read_png
 from rpe.metric.semantic import Confusion, class_ious, empty_confusion, semantic_metrics, true_class_maps
 from rpe.picture.classes import draw_classes, draw_confusion
 from rpe.segment import class_components, classify_masks
-from rpe.structures import Proposals, UserError
-from rpe.task.predictions import Row
+from rpe.structures import Proposals, ResultRow, Truth, UserError
 
 BACKGROUND_NAME = "background"
 
@@ -58,7 +57,7 @@ class ClassReport:
     names: list[str]
     columns: dict[str, Float[np.ndarray, " class"]]
     confusion: Confusion
-    results: dict[str, list[Row]] = field(default_factory=dict)
+    results: dict[str, list[ResultRow]] = field(default_factory=dict)
     maps: dict[str, bytes] = field(default_factory=dict)
 
     def files(self) -> dict[str, str | bytes]:
@@ -179,7 +178,7 @@ class ClassEvaluator(nn.Module):
         """Return the report of all images of the truth."""
         assert confusion is not None
         categories = list(list_classes(truth))
-        results: dict[str, list[Row]] = {"components": []}
+        results: dict[str, list[ResultRow]] = {"components": []}
         if any(one.instances is not None for one in by_image.values()):
             results["instances"] = []
         for image_id, one in sorted(by_image.items()):
@@ -194,7 +193,7 @@ class ClassEvaluator(nn.Module):
 
 
 def compute_report(
-    truth: Truth, results: Mapping[str, Sequence[Row]], confusion: Confusion, backend: str
+    truth: Truth, results: Mapping[str, Sequence[ResultRow]], confusion: Confusion, backend: str
 ) -> ClassReport:
     """Return the report of masks and of a confusion matrix.
 
@@ -245,7 +244,7 @@ def score_class_maps(truth: Truth, folder: Path) -> ClassReport:
     return compute_report(truth, {}, metric.compute().numpy(), "pycocotools")
 
 
-def score_results(truth: Truth, results: Sequence[Row], backend: str) -> ClassReport:
+def score_results(truth: Truth, results: Sequence[ResultRow], backend: str) -> ClassReport:
     """Return the report of masks with categories.
 
     Raises:
@@ -255,7 +254,7 @@ def score_results(truth: Truth, results: Sequence[Row], backend: str) -> ClassRe
     return compute_report(truth, {"instances": results}, nothing, backend)
 
 
-def explain_zero_precision(truth: Truth, results: Sequence[Row]) -> list[str]:
+def explain_zero_precision(truth: Truth, results: Sequence[ResultRow]) -> list[str]:
     """Return a line that explains metrics of 0: no mask, or no mask with the category of an object."""
     if not results:
         return ["the predictions hold no mask, so recall and precision are 0"]

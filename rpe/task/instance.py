@@ -15,7 +15,6 @@ from rpe.data.module import (
     Split,
     SplitData,
     SplitDataset,
-    Truth,
     collate,
     make_generator,
 )
@@ -36,13 +35,12 @@ from rpe.segment import (
     select_image,
     truth_on_grid,
 )
-from rpe.structures import Geometry, InstanceBatch, NetworkOutput, UserError, upload
+from rpe.structures import Geometry, InstanceBatch, NetworkOutput, Truth, UserError, upload
 from rpe.task.base import Result, Scoring, Task
 from rpe.task.classes import ClassEvaluator, ClassReport, NoClasses
 from rpe.task.embedding_metrics import embedding_metrics, mean_of_images
 from rpe.task.instance_result import InstanceResult
 from rpe.task.predictions import (
-    Row,
     assign_truth_ids,
     keep_images,
     keep_rows,
@@ -53,6 +51,9 @@ from rpe.task.predictions import (
 
 RANKER_INTERVAL = 4
 """Steps between two steps of the ranker: grouping an image takes as long as a step of a small network."""
+
+ImageEvaluation = dict[str, Any]
+"""Of one image: `image_id`, and where they exist `results`, `metrics` and `classes`."""
 
 CLASSES = "classes"
 """Checkpoint key of the learned categories: names by id; older checkpoints have a list of names."""
@@ -76,7 +77,7 @@ class InstanceTask(Task):
     shown: ClassVar[tuple[str, ...]] = ("AR@10", "AR@100", "ARI-modes", "margin_violations/X0")
     takes = InstanceData
 
-    needs_groups: ClassVar[bool] = True
+    needs_grouping: ClassVar[bool] = True
     """Whether a loss that groups nothing is refused."""
 
     backends = BACKENDS
@@ -97,8 +98,8 @@ class InstanceTask(Task):
                 f"head and loss must fit, got {type(head).__name__} and {type(loss).__name__}. "
                 "head=semantic needs loss=semantic."
             )
-        self.groups = loss.pairwise.weight > 0
-        if self.needs_groups and not self.groups:
+        self.uses_grouping = loss.pairwise.weight > 0
+        if self.needs_grouping and not self.uses_grouping:
             raise UserError(
                 "loss.pairwise.weight must be > 0, got 0. task=semantic trains classes without groups."
             )
@@ -106,7 +107,7 @@ class InstanceTask(Task):
         self.loss = loss
         self.proposal = proposal
         self.seed = seed
-        self.rows: list[Row] = []
+        self.rows: list[ImageEvaluation] = []
         self.class_evaluator: ClassEvaluator | NoClasses = (
             ClassEvaluator(head.classes, proposal.min_area) if isinstance(head, Classifier) else NoClasses()
         )
@@ -114,7 +115,9 @@ class InstanceTask(Task):
     @property
     def segmenter(self) -> Segmenter:
         """Return the path from images to objects with the current weights."""
-        return Segmenter(self.model, self.proposal, self.groups, categories=self.class_evaluator.categories)
+        return Segmenter(
+            self.model, self.proposal, self.uses_grouping, categories=self.class_evaluator.categories
+        )
 
     def check_dataset(self, dataset: Split) -> None:
         """Check that the dataset has the classes of the head."""
@@ -174,12 +177,14 @@ class InstanceTask(Task):
     def training_step(self, batch: InstanceBatch, index: int) -> Float[Tensor, ""]:
         positions, labels = self.choose_pixels(batch, index)
         output, iterates = (
-            self.model(batch.images, positions) if self.groups else (self.model.embed(batch.images), [])
+            self.model(batch.images, positions)
+            if self.uses_grouping
+            else (self.model.embed(batch.images), [])
         )
         terms = self.loss(iterates, positions, labels, output, batch)
         if index == 0:  # once an epoch, as each term costs a backward pass of its own
             self.log_term_gradients(terms, output.features.values)
-        if self.groups and self.proposal.ranker.learns and index % RANKER_INTERVAL == 0:
+        if self.uses_grouping and self.proposal.ranker.learns and index % RANKER_INTERVAL == 0:
             terms["ranking"] = self.compute_ranking_loss(output, batch, index)
         return self.log_loss(terms, len(batch.images))
 
@@ -241,15 +246,15 @@ class InstanceTask(Task):
             for index, (image_id, size) in enumerate(zip(batch.image_ids, batch.sizes, strict=True)):
                 output, labels = select_image(outputs, index), batch.labels[index]
                 proposals, probability = segmenter.propose(output, Geometry(network_size, size))
-                row: Row = {"image_id": image_id}
-                if self.groups:
+                row: ImageEvaluation = {"image_id": image_id}
+                if self.uses_grouping:
                     margin = self.loss.pairwise.margin
                     row["results"] = PackedRows(proposals.to_coco(image_id, [0]))
                     row["metrics"] = embedding_metrics(
                         output, labels, self.model.grouping, self.proposal, margin
                     )
                 row["classes"] = self.class_evaluator.evaluate_image(
-                    probability, proposals if self.groups else None
+                    probability, proposals if self.uses_grouping else None
                 )
                 self.rows.append(row)
 
@@ -280,7 +285,7 @@ class InstanceTask(Task):
         seen = keep_images(truth, by_image)
         self.result = self.compute_on_first(lambda: self.make_result(rows, seen, confusion))
 
-    def make_result(self, rows: list[Row], seen: Truth, confusion: Confusion | None) -> Result:
+    def make_result(self, rows: list[ImageEvaluation], seen: Truth, confusion: Confusion | None) -> Result:
         """Return the result of all images.
 
         Args:
@@ -306,7 +311,9 @@ class InstanceTask(Task):
             classes=classes,
         )
 
-    def report_classes(self, rows: list[Row], seen: Truth, confusion: Confusion | None) -> ClassReport | None:
+    def report_classes(
+        self, rows: list[ImageEvaluation], seen: Truth, confusion: Confusion | None
+    ) -> ClassReport | None:
         """Return the metrics by class; None where the head knows no classes. See `make_result`."""
         classes = {row["image_id"]: row["classes"] for row in rows}
         return self.class_evaluator.make_report(seen, classes, confusion, self.backend)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from rpe.data.module import SplitData, Truth
+from rpe.data.module import SplitData
 from rpe.metric.calibration import Reliability, reliability, scored_ious
 from rpe.metric.curve import PUBLISHED_RECALL, recall_against_number, recall_against_overlap, select_published
 from rpe.metric.instance_ap import instance_metrics, label_maps
@@ -14,12 +14,12 @@ from rpe.metric.per_image import ImageRow, images_csv, record_images
 from rpe.picture.recall import draw_recall
 from rpe.picture.reliability import draw_reliability
 from rpe.segment import select_instances
+from rpe.structures import ResultRow, Truth
 from rpe.task.base import Result
 from rpe.task.classes import ClassReport
-from rpe.task.predictions import Row
 
 
-def format_rows(rows: Sequence[Row]) -> Iterator[str]:
+def format_rows(rows: Sequence[ResultRow]) -> Iterator[str]:
     """Yield the text of a COCO results file row by row, as `json.dumps` formats the list."""
     yield "["
     for number, row in enumerate(rows):
@@ -41,7 +41,7 @@ class InstanceResult(Result):
     """
 
     truth: Truth
-    results: Sequence[Row]
+    results: Sequence[ResultRow]
     ours: bool
     score_threshold: float = 0.0
     classes: ClassReport | None = None

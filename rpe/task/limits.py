@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from rpe.data.module import Sample, Truth, collate
+from rpe.data.module import Sample, collate
 from rpe.errors import spell_commands
 from rpe.metric.average_recall import average_recall
 from rpe.metric.calibration import mask_ious
 from rpe.segment import Segmenter, truth_on_grid
 from rpe.sphere import normalise
-from rpe.structures import BACKGROUND, FeatureMap, NetworkOutput
-from rpe.task.predictions import Row, keep_images
+from rpe.structures import BACKGROUND, FeatureMap, NetworkOutput, ResultRow, Truth
+from rpe.task.predictions import keep_images
 
 CERTAIN = 20.0
 """Logit of a pixel that is surely an object, or surely background."""
@@ -76,7 +76,7 @@ def measure_limits(segmenter: Segmenter, samples: list[Sample], truth: Truth) ->
     """Return the limits of a network on some images of a split; `truth` is that of the whole split."""
     seen = keep_images(truth, {sample.image_id for sample in samples})
     category = seen["categories"][0]["id"] if seen["categories"] else 1
-    rows: dict[str, list[Row]] = {"trained": [], "objectness": [], "embedding": [], "both": []}
+    rows: dict[str, list[ResultRow]] = {"trained": [], "objectness": [], "embedding": [], "both": []}
     for sample in samples:
         batch = collate([sample])
         output, geometry = segmenter.embed_one(batch)

@@ -9,20 +9,17 @@ from posixpath import normpath, splitext
 from typing import Any
 
 from rpe.data.annotation import describe_json, read_json
-from rpe.data.module import Truth, normal_name, resolve_names
+from rpe.data.module import normal_name, resolve_names
 from rpe.errors import note
 from rpe.metric.packed_rows import PackedRows
 from rpe.metric.results import as_json, is_id
-from rpe.structures import UserError
+from rpe.structures import Truth, UserError
 from rpe.task.base import Scoring
 
 READ_AT_ONCE = 2**24
 """Characters of a results file that are read at a time."""
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
-
-Row = dict[str, Any]
-"""A row of a COCO results file, or the evaluation of one image."""
 
 
 def keep_images(truth: Truth, image_ids: Collection[int]) -> Truth:

@@ -7,13 +7,14 @@ from pathlib import Path
 from torch import nn
 from torch.optim import Optimizer
 
-from rpe.data.module import InstanceData, Sample, SplitData, Truth, collate, distinct_names
+from rpe.data.module import InstanceData, Sample, SplitData, collate, distinct_names
 from rpe.loss import SemanticLoss
 from rpe.metric.class_map import read_png
 from rpe.metric.semantic import Confusion
 from rpe.network.model import PixelEmbedding
 from rpe.picture.classes import draw_class_sheet
 from rpe.segment import Proposer
+from rpe.structures import Truth
 from rpe.task.base import Result, Scoring
 from rpe.task.classes import (
     BACKGROUND_NAME,
@@ -23,9 +24,8 @@ from rpe.task.classes import (
     score_class_maps,
     score_results,
 )
-from rpe.task.instance import InstanceTask, count_masks
+from rpe.task.instance import ImageEvaluation, InstanceTask, count_masks
 from rpe.task.predictions import (
-    Row,
     assign_truth_ids,
     keep_rows,
     read_results,
@@ -69,7 +69,7 @@ class SemanticTask(InstanceTask):
 
     monitor = "val/mIoU"
     shown = ("mIoU", "accuracy", "AP", "components-AP", "AR@10")
-    needs_groups = False
+    needs_grouping = False
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class SemanticTask(InstanceTask):
         seed: int,
     ) -> None:
         super().__init__(model, loss, proposal, optimizer, schedule, seed)
-        if not self.groups:
+        if not self.uses_grouping:
             for part in (model.embedding, model.grouping, proposal):
                 part.requires_grad_(False)
 
@@ -112,9 +112,9 @@ class SemanticTask(InstanceTask):
             explain_zero_precision(truth, results),
         )
 
-    def make_result(self, rows: list[Row], seen: Truth, confusion: Confusion | None) -> Result:
+    def make_result(self, rows: list[ImageEvaluation], seen: Truth, confusion: Confusion | None) -> Result:
         """Return the result of all images; the classes' metrics alone where nothing is grouped."""
-        if self.groups:
+        if self.uses_grouping:
             return super().make_result(rows, seen, confusion)
         report = self.report_classes(rows, seen, confusion)
         assert report is not None
@@ -128,7 +128,7 @@ class SemanticTask(InstanceTask):
         batch = collate([sample])
         proposals, probability = self.segmenter.propose(*self.segmenter.embed_one(batch))
         assert probability is not None
-        classes = self.class_evaluator.evaluate_image(probability, proposals if self.groups else None)
+        classes = self.class_evaluator.evaluate_image(probability, proposals if self.uses_grouping else None)
         file = folder / f"val-{sample.image_id}.png"
         names = [BACKGROUND_NAME, *distinct_names(self.class_evaluator.categories, BACKGROUND_NAME).values()]
         image = sample.image.permute(1, 2, 0).numpy()

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from rpe.data.module import InstanceData, SplitDataset, Truth
+from rpe.data.module import InstanceData, SplitDataset
 from rpe.metric.calibration import fit_calibration, reliability, scored_ious
 from rpe.run.fitted import CALIBRATION_FILE, write_fitted
 from rpe.run.folder import checkpoint_of
 from rpe.run.trained import iterate_outputs, load_grouping_run
+from rpe.structures import Truth
 from rpe.task.instance import InstanceTask
 from rpe.tools.command import read_arguments, run_tool
 

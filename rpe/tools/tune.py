@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from omegaconf import OmegaConf
 
-from rpe.data.module import SplitDataset, Truth
+from rpe.data.module import SplitDataset
 from rpe.metric.average_recall import average_recall
 from rpe.metric.instance_ap import compute_overlaps, count_matches, true_labels
 from rpe.run.fitted import TUNED_FILE, TUNED_KEYS, write_fitted
@@ -20,7 +20,7 @@ from rpe.run.trained import iterate_outputs, load_grouping_run
 from rpe.segment import Proposer, detach_output, select_instances
 from rpe.segment.groups import GroupMap
 from rpe.segment.proposer import PartitionSetting
-from rpe.structures import Geometry, NetworkOutput, Proposals, UserError, check_count
+from rpe.structures import Geometry, NetworkOutput, Proposals, Truth, UserError, check_count
 from rpe.task.predictions import keep_images
 from rpe.tools.command import read_arguments, run_tool
 

@@ -9,7 +9,7 @@ from bsds_miniature import annotations_of, write_annotations, write_bsds
 from PIL import Image
 from scipy import io, sparse
 
-from rpe.data.bsds import Bsds, count_votes, make_target, read_annotations, split_files
+from rpe.data.bsds import Bsds, count_votes, make_target, read_drawings, split_files
 from rpe.data.module import data_root
 from rpe.data.thinning import segment_changes, thin
 from rpe.structures import VOID, BoundaryBatch, UserError
@@ -214,7 +214,7 @@ def test_the_annotators_in_other_forms(tmp_path: Path, kind: str, compressed: bo
     maps = annotations_of((48, 64))
     write_annotations(tmp_path / "official.mat", maps)
     io.savemat(tmp_path / "other.mat", {"groundTruth": variant(kind, maps)}, do_compression=compressed)
-    official, other = (read_annotations(tmp_path / f"{name}.mat") for name in ("official", "other"))
+    official, other = (read_drawings(tmp_path / f"{name}.mat") for name in ("official", "other"))
     assert len(other) == (1 if kind.startswith("one") else 3)
     for one, same in zip(other, official, strict=False):
         assert (one.segments == same.segments).all() and (one.boundaries == same.boundaries).all()
@@ -257,7 +257,7 @@ def test_the_annotators_in_other_forms(tmp_path: Path, kind: str, compressed: bo
 def test_a_wrong_ground_truth_names_its_fault(tmp_path: Path, content: dict, message: str) -> None:
     io.savemat(tmp_path / "a.mat", content)
     with pytest.raises(UserError, match=message.replace("X", ".*a.mat", 1)) as refusal:
-        read_annotations(tmp_path / "a.mat")
+        read_drawings(tmp_path / "a.mat")
     assert "\n" not in str(refusal.value)
 
 
@@ -316,7 +316,7 @@ def test_senseless_numbers_are_refused(root: Path, change: dict) -> None:
 def test_real_data() -> None:
     assert [len(split_files(REAL, split)) for split in ("train", "val", "test")] == [200, 100, 200]
     for name in ("100007", "3063", "160067"):
-        people = read_annotations(REAL / "BSDS500" / "data" / "groundTruth" / "test" / f"{name}.mat")
+        people = read_drawings(REAL / "BSDS500" / "data" / "groundTruth" / "test" / f"{name}.mat")
         assert 4 <= len(people) <= 9 and all(int(one.segments.min()) == 0 for one in people)
         # views draw boundaries anew by this rule
         assert all((thin(segment_changes(one.segments)) == one.boundaries).all() for one in people)

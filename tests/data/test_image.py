@@ -10,7 +10,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from rpe.data.image import (
     LEAST_RANGE,
-    WARNED_FOLDERS,
     Reader,
     check_percentile_range,
     check_sides,
@@ -157,7 +156,6 @@ def test_a_size_that_does_not_tell_is_told_once_a_folder(
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (9, 9), dtype=np.uint8)
     files = [turned_file(tmp_path / f"{name}.png", pixels, orientation) for name in "ab"]
-    WARNED_FOLDERS.discard(tmp_path)
     for file in files:
         assert (
             read_image(file, None, (9, 9))[0].numpy() == np.array(ImageOps.exif_transpose(Image.open(file)))

@@ -1,4 +1,4 @@
-"""Greedy takers: the sequential rule, decided in double precision however the products are rounded."""
+"""Greedy leaders: the sequential rule, decided in double precision however the products are rounded."""
 
 import pytest
 import torch
@@ -16,16 +16,16 @@ def sequential(
 ) -> list[int]:
     """The rule as one would say it."""
     points = normalise(points.double())
-    taker = [-1] * len(points)
+    leader = [-1] * len(points)
     for head in order:
-        if taker[head] < 0:
+        if leader[head] < 0:
             for other in order:
                 near = other == head or float(points[head] @ points[other]) >= 1 - tolerance
                 if positions is not None:
                     near = near and float((positions[head] - positions[other]).norm()) <= max_distance
-                if taker[other] < 0 and near:
-                    taker[other] = head
-    return taker
+                if leader[other] < 0 and near:
+                    leader[other] = head
+    return leader
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_pairs_that_single_precision_cannot_tell_are_decided_in_double(precision
     assert 15 < found.count(0) < 27
 
 
-def test_precision_set_by_its_newer_name_changes_no_takers() -> None:
+def test_precision_set_by_its_newer_name_changes_no_leaders() -> None:
     points, order = normalise(torch.randn(100, 3)), torch.randperm(100)
     wanted, backend = assign_leaders(points, order, 0.05, None, worthwhile=0.0), torch.backends.cuda.matmul
     if not hasattr(backend, "fp32_precision"):

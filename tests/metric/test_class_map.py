@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rpe.data.voc_mask import palette
-from rpe.metric.class_map import WARNED_MAP_FOLDERS, class_png, find_maps, read_class_map, read_png
+from rpe.metric.class_map import class_png, find_maps, read_class_map, read_png
 from rpe.structures import UserError
 
 
@@ -54,7 +54,6 @@ def palette_file(file: Path, colours: np.ndarray) -> Path:
 def test_a_palette_that_is_not_vocs_is_told_once_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    WARNED_MAP_FOLDERS.discard(tmp_path)
     greys = np.repeat(np.arange(256)[:, None], 3, axis=1)
     # beyond the indices that are used, colours mean nothing
     longer = np.where(np.arange(256)[:, None] < 3, palette(), 7)

@@ -20,7 +20,7 @@ def a_task(groups: bool = True) -> InstanceTask:
     """No more of a task than has a ranker."""
     task = InstanceTask.__new__(InstanceTask)
     torch.nn.Module.__init__(task)
-    task.proposal, task.groups = torch.nn.Module(), groups
+    task.proposal, task.uses_grouping = torch.nn.Module(), groups
     task.proposal.ranker = HeuristicRanker(4, 20.0)
     return task
 

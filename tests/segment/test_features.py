@@ -31,7 +31,7 @@ def test_features_of_rectangles_by_hand() -> None:
         feature["objectness-spread"], torch.zeros(3), atol=1e-3
     )
     assert torch.allclose(feature["fill"], torch.ones(3))
-    assert feature["elongation"].tolist() == pytest.approx([4 / 6, 1, 6 / 8])
+    assert feature["aspect"].tolist() == pytest.approx([4 / 6, 1, 6 / 8])
     assert feature["compactness"].tolist() == pytest.approx(
         [4 * math.pi * a / p**2 for a, p in ((24, 20), (36, 24), (48, 28))]
     )

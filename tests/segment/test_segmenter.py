@@ -75,7 +75,7 @@ def test_pieces_have_classes_where_the_head_knows_them(grouped: bool) -> None:
     segmenter = make_segmenter(
         "experiment=digits_semantic", "task=semantic", f"loss.pairwise.weight={int(grouped)}"
     )
-    assert segmenter.groups == grouped
+    assert segmenter.uses_grouping == grouped
     geometry = Geometry((32, 48), (32, 48))
     output = segmenter.embed(torch.rand(1, 3, 32, 48))
     piece = segmenter.piece(output, geometry)

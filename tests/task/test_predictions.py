@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from rpe.errors import note
 from rpe.metric.packed_rows import PackedRows
 from rpe.structures import UserError
 from rpe.task.predictions import (
@@ -236,7 +235,6 @@ def test_names_that_are_unknown_or_contradict_the_ids_are_refused(
 
 
 def test_another_numbering_is_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
-    note.cache_clear()
     for _ in range(2):
         assign_truth_ids(named(("a.png", 1), ("b.png", 2)), truth_of("c.png", "a.png", "b.png"))
     assert (

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rpe.data.bsds import read_annotations
+from rpe.data.bsds import read_drawings
 from rpe.data.module import resolve_names
+from rpe.errors import warn
 from rpe.metric.boundary.annotators import Annotators
 from rpe.metric.boundary.curve import (
     BoundaryCounts,
@@ -114,7 +115,7 @@ def score_maps(
         (
             name,
             Prediction(Path(name), maps[name] / FULL_SCALE["L"], []),
-            [one.boundaries for one in read_annotations(truths[name])],
+            [one.boundaries for one in read_drawings(truths[name])],
         )
         for name in names
     )
@@ -166,7 +167,7 @@ def score_folder(
     for line in find_doubtful_maps(
         (read_inputs(files[name], truths[name])[0] for name in chosen), float(even_thresholds(thresholds)[0])
     ):
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+        warn(line)
     if done and waiting:
         print(f"{len(done)} of {len(chosen)} images are read from the journal", flush=True)
     inputs = ((name, *read_inputs(files[name], truths[name])) for name in waiting)
@@ -200,7 +201,7 @@ def read_journal(file: Path, key: str) -> CountTable | None:
 
 def read_inputs(file: Path, truth: Path) -> tuple[Prediction, list[np.ndarray]]:
     """Read a prediction and the boundaries of its annotators; raise `UserError` that names a wrong file."""
-    boundaries = [one.boundaries for one in read_annotations(truth)]
+    boundaries = [one.boundaries for one in read_drawings(truth)]
     return read_prediction(file, (boundaries[0].shape[0], boundaries[0].shape[1])), boundaries
 
 

@@ -4,7 +4,6 @@ import difflib
 import importlib.util
 import math
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rpe.errors import warn
 from rpe.structures import UserError
 
 ANY_SIZE: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
@@ -146,10 +146,9 @@ class Encoder(nn.Module):
                 f"backbone.model must have usable features, got {model} ({refusal}). "
                 "Choose another, such as resnet50 or convnext_tiny."
             )
-        warnings.warn(
+        warn(
             f"backbone.model {model} accepts only images of {own} x {own}. "
-            "Others are padded and cut into such tiles, which do not see each other.",
-            stacklevel=2,
+            "Others are padded and cut into such tiles, which do not see each other."
         )
         return own, own
 

@@ -14,13 +14,13 @@ from scipy import ndimage
 from rpe.data.bsds import BoundarySample, BsdsImages
 from rpe.data.coco import CocoImages
 from rpe.data.folder_layout import is_image
-from rpe.data.module import SPLITS, InstanceData, SplitData, Truth
+from rpe.data.module import SPLITS, InstanceData, SplitData
 from rpe.data.voc import VocImages
 from rpe.run.building import build_data
 from rpe.run.composing import compose_config
 from rpe.run.folder import SOURCE
 from rpe.run.overrides import quote_paths, value_of
-from rpe.structures import BACKGROUND, VOID, UserError, check_count
+from rpe.structures import BACKGROUND, VOID, Truth, UserError, check_count
 from rpe.tools.advice import advise_on_config
 from rpe.tools.command import read_arguments, run_tool
 from rpe.tools.doctor.annotation import (

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rpe.data.module import Truth
 from rpe.rle import compress, mask_area, pairwise_iou
+from rpe.structures import Truth
 
 SIZE_LIMITS = (32, 96)
 """Sides in pixels of the squares that separate COCO's small, medium and large objects."""

@@ -35,7 +35,7 @@ def show_examples(folder: str, images: int, split: str, rows: list[ImageCounts])
     data = build_data(config)
     check_pair(type(task), data, config)
     assert isinstance(task, InstanceTask) and isinstance(data, InstanceData)
-    if not task.groups:
+    if not task.uses_grouping:
         return None
     dataset = data.dataset(split)
     assert isinstance(dataset, SplitDataset)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from rpe.data.bsds import read_annotations
+from rpe.data.bsds import read_drawings
 from rpe.data.module import data_root
 from rpe.metric.boundary import (
     Annotators,
@@ -127,7 +127,7 @@ def test_people_among_each_other() -> None:
 
 def official(kind: str, name: str) -> BoundaryCounts:
     annotators = Annotators(
-        [one.boundaries for one in read_annotations(EXAMPLE / "groundTruth" / f"{name}.mat")]
+        [one.boundaries for one in read_drawings(EXAMPLE / "groundTruth" / f"{name}.mat")]
     )
     if kind == "native":
         # not by way of the reader

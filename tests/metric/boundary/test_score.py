@@ -14,7 +14,7 @@ import pytest
 from bsds_miniature import write_bsds
 from PIL import Image
 
-from rpe.data.bsds import read_annotations, split_files
+from rpe.data.bsds import read_drawings, split_files
 from rpe.metric.boundary import (
     Annotators,
     BoundaryCounts,
@@ -36,7 +36,7 @@ def write_maps(folder: Path, truths: dict[str, Path]) -> None:
     folder.mkdir()
     random = np.random.default_rng(0)
     for name, truth in truths.items():
-        people = read_annotations(truth)
+        people = read_drawings(truth)
         mean = np.mean([one.boundaries for one in people], axis=0)
         np.save(folder / f"{name}.npy", (0.7 * mean + 0.3 * random.random(mean.shape)).clip(0, 1))
 
@@ -61,7 +61,7 @@ def test_figures_and_tables(folders: tuple[Path, dict[str, Path], Path], workers
     counts = [
         count_boundary_pixels(
             np.load(maps / f"{name}.npy"),
-            Annotators([one.boundaries for one in read_annotations(truth)]),
+            Annotators([one.boundaries for one in read_drawings(truth)]),
             even_thresholds(9),
         )
         for name, truth in truths.items()

@@ -33,10 +33,10 @@ def test_a_vision_transformer_sees_the_whole_image() -> None:
     assert encoder.tile is None and (images.grad[0].abs().sum(0) > 0).all()
 
 
-def test_a_model_of_one_size_is_given_tiles() -> None:
+def test_a_model_of_one_size_is_given_tiles(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="test_coatnet accepts only images of 160 x 160"):
-        encoder = Encoder("test_coatnet", None).eval()
+    encoder = Encoder("test_coatnet", None).eval()
+    assert "warning: backbone.model test_coatnet accepts only images of 160 x 160" in capsys.readouterr().err
     assert encoder.tile == encoder.multiple == 160
     images = torch.rand(2, 3, 160, 320)
     with torch.no_grad():
