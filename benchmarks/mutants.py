@@ -432,7 +432,7 @@ FAULTS = [
     ),
     ("rpe/run_files.py", "changed_at_resume(folder) | changes", "changes", "tests/test_run_files.py"),
     ("rpe/run/building.py", 'or str(target.__module__).startswith("rpe.")', "", "tests/run/test_building.py"),
-    ("rpe/run/cli.py", "if multirun or line is None:", "if line is None:", "tests/run/test_sweep.py"),
+    ("rpe/run/cli.py", "if multirun or line is None:", "if line is None:", "tests/run/test_sweep_record.py"),
     ("rpe/task/base.py", "steps = -(-batches //", "steps = (batches //", "tests/task/test_base.py"),
     (
         "rpe/task/embedding_metrics.py",
@@ -729,7 +729,12 @@ FAULTS = [
         "tests/task/test_semantic.py",
     ),
     ("rpe/run/evaluate.py", "task.check_dataset(dataset)", "pass", "tests/task/test_semantic.py"),
-    ("rpe/run/sweep.py", "chosen = sorted(override", "chosen = list(override", "tests/run/test_sweep.py"),
+    (
+        "rpe/run/sweep_record.py",
+        "chosen = sorted(override",
+        "chosen = list(override",
+        "tests/run/test_sweep_record.py",
+    ),
     (
         "rpe/run/lock.py",
         "return lock_descriptor(descriptor, blocking=False)",

@@ -17,7 +17,7 @@ MODULES = sorted(
 # The rooms from the lowest to the highest: a room imports only rooms before it.
 # `errors` and `run_files` need no torch, so that commands which only read what runs have left start at once.
 # `pairs` (all pairs in tiles) serves grouping and loss. `__main__` is the command `rpe`, which runs the tools.
-# `sweep` trains one job of a sweep. `run/sweep.py` (names, records) and `run/run_name.py` stay in `run` as long as `run/messages.py` reports how a sweep ended.
+# `sweep` trains one job of a sweep. `run/sweep_record.py` (names, records) and `run/run_name.py` stay in `run` as long as `run/messages.py` reports how a sweep ended.
 ORDER = [
     "errors",
     "older_runs",

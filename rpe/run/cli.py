@@ -19,29 +19,36 @@ from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.run import sweep
 from rpe.run.messages import describe_failed_jobs, describe_killed_worker, explain_error
 from rpe.run.overrides import prepare_overrides
 from rpe.run.run_name import resolve_run_name
+from rpe.run.sweep_record import (
+    ERROR_FILE,
+    IN_SWEEP,
+    choose_title,
+    find_failed_jobs,
+    job_name,
+    started_sweeps,
+)
 from rpe.run_files import CONF, run_folder, write_whole
 
 
 def run_command(main: Callable[[], Any]) -> None:
     """Run a command on the program's arguments; an error of the user's becomes one line and exit status 1."""
     silence_libraries()
-    sweep.started_sweeps.clear()
+    started_sweeps.clear()
     try:
         sys.argv[1:] = prepare_overrides(sys.argv[1:])
         main()
     except KeyboardInterrupt:
-        remedy = "; the same command resumes" if sweep.started_sweeps else ""
+        remedy = "; the same command resumes" if started_sweeps else ""
         print(f"error: stopped by Ctrl-C{remedy}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:  # the reader of our output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as error:
-        failed = sweep.find_failed_jobs(sweep.started_sweeps[-1]) if sweep.started_sweeps else {}
+        failed = find_failed_jobs(started_sweeps[-1]) if started_sweeps else {}
         line = (
             describe_failed_jobs(failed) if failed else describe_killed_worker(error) or explain_error(error)
         )
@@ -128,7 +135,7 @@ def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig
         folder.mkdir(parents=True, exist_ok=True)
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         silence_libraries()
-        keep = multirun or sweep.IN_SWEEP in os.environ
+        keep = multirun or IN_SWEEP in os.environ
         with log_output(folder / f"{function.__name__}.log", keep), print_errors(folder, multirun):
             return function(config)
 
@@ -140,7 +147,7 @@ def print_errors(folder: Path, multirun: bool) -> Iterator[None]:
     """Print one line for a user's error and exit with status 1; in a sweep write it and raise it again."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    error_file = folder / sweep.ERROR_FILE
+    error_file = folder / ERROR_FILE
     try:
         if multirun:
             error_file.unlink(missing_ok=True)
@@ -202,8 +209,8 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "train_folder": train_folder,
     "prediction_folder": prediction_folder,
     "evaluation_folder": evaluation_folder,
-    "title": sweep.choose_title,
-    "job_folder": lambda overrides, folder: sweep.job_name(list(overrides), folder),
+    "title": choose_title,
+    "job_folder": lambda overrides, folder: job_name(list(overrides), folder),
     "gpus": lambda least: max(least, count_gpus()),
     "gpus_per_job": lambda: min(1, count_gpus()),
     "job": resolve_run_name,

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rpe.errors import UserError, did_you_mean
 from rpe.run.overrides import RUN_GROUPS
-from rpe.run.sweep import count_finished_jobs, started_sweeps
+from rpe.run.sweep_record import count_finished_jobs, started_sweeps
 
 PATH_ERRORS = (
     errno.EACCES,

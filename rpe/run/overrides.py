@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from rpe.errors import UserError
 from rpe.older_runs import todays_override
 from rpe.run.experiments import options_of_group
-from rpe.run.sweep import sweep_folder
+from rpe.run.sweep_record import sweep_folder
 from rpe.run_files import CONF, read_run
 
 RUN_GROUPS = ("data", "ranker", "proposal", "detection", "trainer")

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.run.sweep import RECORD_FILE, override_key
+from rpe.run.sweep_record import RECORD_FILE, override_key
 from rpe.run_files import read_yaml
 
 WANDB_NAME_LENGTH = 128

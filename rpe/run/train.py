@@ -33,7 +33,7 @@ from rpe.run.building import (
 )
 from rpe.run.folder import checkpoint_of, fingerprint_of, provenance, restore_weights, write_metrics
 from rpe.run.lock import hold_gpu
-from rpe.run.sweep import override_key
+from rpe.run.sweep_record import override_key
 from rpe.run_files import pictures_of, read_run, remember_changes, run_folder, write_whole
 from rpe.structures import UserError
 from rpe.task.base import Task

@@ -25,7 +25,7 @@ from rpe.errors import is_first_rank
 from rpe.run.cli import report_errors
 from rpe.run.experiments import describe_missing_data
 from rpe.run.lock import hold_folder
-from rpe.run.sweep import EXECUTION_GROUPS, IN_SWEEP, override_key
+from rpe.run.sweep_record import EXECUTION_GROUPS, IN_SWEEP, override_key
 from rpe.run.train import (
     count_parallel_jobs,
     last_checkpoint,

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from rpe.run.run_name import list_tags, resolve_run_name, run_name, sweep_title
-from rpe.run.sweep import record_jobs
+from rpe.run.sweep_record import record_jobs
 
 
 def hydra(folder: Path, *overrides: str) -> SimpleNamespace:

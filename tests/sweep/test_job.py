@@ -16,7 +16,7 @@ from tiny import tiny
 from wandb_files import wandb_files
 
 import train
-from rpe.run.sweep import ERROR_FILE
+from rpe.run.sweep_record import ERROR_FILE
 from rpe.run_files import flatten_settings
 
 CommandLine = Callable[..., None]

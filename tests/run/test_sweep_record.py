@@ -11,7 +11,7 @@ from tiny import tiny
 
 import train
 from rpe.data.digits import DigitScenes
-from rpe.run.sweep import (
+from rpe.run.sweep_record import (
     ERROR_FILE,
     RECORD_FILE,
     StartedSweep,
