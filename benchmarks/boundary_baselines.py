@@ -55,7 +55,7 @@ def read_curve(evaluation: Path) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     with (evaluation / "thresholds.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     recall, precision = (np.array([float(row[column]) for row in rows]) for column in ("recall", "precision"))
-    return (recall, precision), json.loads((evaluation / "metrics.json").read_text())["figures"]["ODS"]
+    return (recall, precision), json.loads((evaluation / "metrics.json").read_text())["metrics"]["ODS"]
 
 
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -180,7 +180,7 @@ def measure_evaluation(root: Path, file: Path, masks: int, backends: list[str]) 
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"evaluate.py must end with 0, got {status} for {file}.")
-        metrics = json.loads((output / "metrics.json").read_text())["figures"]
+        metrics = json.loads((output / "metrics.json").read_text())["metrics"]
         recalls = ", ".join(f"{name} {metrics[name]:.6f}" for name in ("AR@10", "AR@100", "AR@1000"))
         print(
             f"{masks} masks per image, {file.stat().st_size / 1e6:.0f} MB, {backend}: "

@@ -108,7 +108,7 @@ def interval(differences: list[float]) -> str:
 def print_differences(runs: dict[str, dict[int, Path]], metrics: list[str]) -> None:
     """Print the metrics of each setting, and the differences from no loops of the same start."""
     figures = {
-        name: {seed: json.loads((run / "metrics.json").read_text())["figures"] for seed, run in seeds.items()}
+        name: {seed: json.loads((run / "metrics.json").read_text())["metrics"] for seed, run in seeds.items()}
         for name, seeds in runs.items()
     }
     print("| training | metric | each seed | mean | minus no loops, 95 % interval |")

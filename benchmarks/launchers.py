@@ -126,7 +126,7 @@ def largest_difference(sweep: Path, serial: Path) -> float:
     for point, run in wanted.items():
         losses = [read_losses(folder) for folder in (run, jobs[point])]
         figures = [
-            json.loads((folder / "metrics.json").read_text())["figures"] for folder in (run, jobs[point])
+            json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (run, jobs[point])
         ]
         if [len(one) for one in losses] != [EPOCHS] * 2 or figures[0].keys() != figures[1].keys():
             return float("inf")

@@ -104,7 +104,7 @@ def read_test(run: Path, root: str) -> Metrics:
         folder = run / "tested"
         if not (folder / "metrics.json").exists():
             call("evaluate.py", f"run={run}", f"data.root={root}", f"hydra.run.dir={folder}")
-    metrics: Metrics = json.loads((folder / "metrics.json").read_text())["figures"]
+    metrics: Metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
     return metrics
 
 

@@ -93,8 +93,16 @@ ADDED: dict[str, Settings] = {
 """Options by target that earlier runs did not have, with the value under which nothing changes."""
 
 
+FILE_KEYS = {"figures": "metrics", "points": "jobs"}
+"""Keys of earlier `metrics.json` and `sweep.yaml`, and their names today."""
+
 WEIGHTS = {"model.ranker.": "proposal.ranker.", "detector.": "model."}
 """Beginnings of the names of weights, then and today."""
+
+
+def with_todays_keys(content: Settings) -> Settings:
+    """Return the content of a `metrics.json` or `sweep.yaml` under today's keys."""
+    return {FILE_KEYS.get(key, key): value for key, value in content.items()}
 
 
 def with_todays_weights(checkpoint: Settings) -> Settings:

@@ -70,7 +70,7 @@ def write_point(folder: Path, overrides: dict, epochs: int = 5, pictures: int = 
     (folder / "metrics.csv").write_text("\n".join(["epoch,step,train/loss,val/AR@10", *rows]) + "\n")
     for number in range(pictures):
         (folder / "pictures" / f"val-{number}.png").write_bytes(picture(number))
-    metrics = {"figures": dict.fromkeys(FIGURES, score(overrides)), "run": {"seconds": 12.5}}
+    metrics = {"metrics": dict.fromkeys(FIGURES, score(overrides)), "run": {"seconds": 12.5}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -90,7 +90,7 @@ BREAKS = {
         "metrics.json must be JSON, got an empty file",
     ),
     "torn json": (
-        lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": 0.'),
+        lambda folder: (folder / "metrics.json").write_text('{"metrics": {"AR@10": 0.'),
         "metrics.json must be JSON, got",
     ),
     "binary json": (
@@ -106,11 +106,11 @@ BREAKS = {
         "metrics.json must hold metrics",
     ),
     "text as figure": (
-        lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": "x"}}'),
+        lambda folder: (folder / "metrics.json").write_text('{"metrics": {"AR@10": "x"}}'),
         "AR@10 in metrics.json must be a number, got 'x'",
     ),
     "NaN figure": (
-        lambda folder: (folder / "metrics.json").write_text('{"figures": {"AR@10": NaN}, "run": 3}'),
+        lambda folder: (folder / "metrics.json").write_text('{"metrics": {"AR@10": NaN}, "run": 3}'),
         "metrics.json: AR@10 is nan",
     ),
     "yaml garbage": (
@@ -122,7 +122,7 @@ BREAKS = {
         "config.yaml must be as train.py wrote it, got no settings",
     ),
     "endless number": (
-        lambda folder: (folder / "metrics.json").write_text(f'{{"figures": {{"AR@10": {10**400}}}}}'),
+        lambda folder: (folder / "metrics.json").write_text(f'{{"metrics": {{"AR@10": {10**400}}}}}'),
         "too large",
     ),
     "resumed garbage": (
@@ -193,8 +193,6 @@ def write_sweep(folder: Path, points: int, listed: bool = True) -> dict[str, str
             said[name] = "5 epochs; last wrote "
     if listed:
         (folder / "sweep.yaml").write_text(
-            yaml.safe_dump(
-                {"commands": ["python train.py -m sweep=made"], "points": listing}, sort_keys=False
-            )
+            yaml.safe_dump({"commands": ["python train.py -m sweep=made"], "jobs": listing}, sort_keys=False)
         )
     return said

@@ -117,7 +117,7 @@ def test_a_wheel_trains_and_predicts_in_an_empty_folder(tmp_path: Path) -> None:
 
     assert "experiment=nuclei" in rpe("train") and "packing" in rpe()
     rpe("train", *tiny(4, 2, 1), "debug=quick", "hydra.run.dir=run")
-    assert {"figures", "monitored", "run"} <= json.loads((empty / "run" / "metrics.json").read_text()).keys()
+    assert {"metrics", "monitored", "run"} <= json.loads((empty / "run" / "metrics.json").read_text()).keys()
     rpe("predict", "run=run", "images=run/pictures", "output=found")
     assert (empty / "found" / "results.json").is_file() and sorted(path.name for path in empty.iterdir()) == [
         "found",

@@ -108,4 +108,4 @@ def test_every_experiment_trains_and_validates(
         f"hydra.run.dir={tmp_path / 'run'}",
         *small,
     )
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]["images"] >= 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]["images"] >= 1

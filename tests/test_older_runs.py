@@ -14,6 +14,7 @@ from rpe.older_runs import (
     OPTIONS,
     todays_override,
     todays_run,
+    with_todays_keys,
     with_todays_targets,
     with_todays_weights,
 )
@@ -141,3 +142,10 @@ def test_every_name_of_today_is_an_option() -> None:
 @pytest.mark.parametrize("loss", [None, "text", {"pairwise": 5}, {"pairwise": None}])
 def test_a_loss_that_is_not_one_is_left_to_the_checks(loss: object) -> None:
     assert todays_run({"loss": loss}) == {"loss": loss}
+
+
+def test_metrics_and_sweeps_of_earlier_runs_are_read() -> None:
+    assert with_todays_keys({"figures": {"AR@10": 0.5}, "run": {}}) == {"metrics": {"AR@10": 0.5}, "run": {}}
+    assert with_todays_keys({"points": {"a": {"figures": 1}}}) == {"jobs": {"a": {"figures": 1}}}
+    today = {"metrics": {}, "jobs": {}}
+    assert with_todays_keys(today) == today

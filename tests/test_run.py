@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "metrics.json").read_text())["figures"]
+    return json.loads((folder / "metrics.json").read_text())["metrics"]
 
 
 def test_a_run_folder_holds_what_it_should(run: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
         "ARI-modes",
         "margin_violations/X0",
         "margin_violations/X1",
-    } <= written["figures"].keys()
+    } <= written["metrics"].keys()
     assert {"commit", "config", "data", "split", "hardware", "versions", "seconds"} == written["run"].keys()
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (

@@ -164,7 +164,7 @@ def write_metrics(
         monitored: a training's best validation score, which hyper-parameter searches maximise.
     """
     content = (
-        {"figures": metrics}
+        {"metrics": metrics}
         | ({} if monitored is None else {"monitored": monitored})
         | {"run": run}
         | ({"notes": list(notes)} if notes else {})

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from rpe.older_runs import with_todays_keys
 from rpe.run.sweep_record import RECORD_FILE, override_key
 from rpe.run_files import read_yaml
 
@@ -56,7 +57,7 @@ def swept_values(hydra: Any) -> list[str]:
 @functools.lru_cache(maxsize=1)
 def read_jobs(record: Path, written: int) -> dict[str, dict[str, Any]]:
     """Read the jobs of a sweep's record by their folder, once, as a job needs them about ten times."""
-    jobs: dict[str, dict[str, Any]] = read_yaml(record).get("points", {})
+    jobs: dict[str, dict[str, Any]] = with_todays_keys(read_yaml(record)).get("jobs", {})
     return jobs
 
 

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rpe.errors import UserError, spell_commands
+from rpe.older_runs import with_todays_keys
 from rpe.run.lock import hold_folder
 from rpe.run_files import read_yaml, write_whole
 
@@ -33,7 +34,7 @@ IN_SWEEP = "RPE_JOB_OF_A_SWEEP"
 job does."""
 
 RECORD_FILE = "sweep.yaml"
-"""In the sweep's folder: its `commands`, and by the name of each job's folder its values (`points`) and the
+"""In the sweep's folder: its `commands`, and by the name of each job's folder its values (`jobs`) and the
 text of its overrides (`overrides`)."""
 
 EXECUTION_GROUPS = ("sweep", "launcher")
@@ -178,16 +179,16 @@ def record_jobs(folder: Path, command: str | None, jobs: dict[str, list[str]]) -
     """Add a command and its jobs to the sweep's record."""
     folder.mkdir(parents=True, exist_ok=True)
     with hold_folder(folder, f"{folder} is locked by another command"):
-        known = read_yaml(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
+        known = with_todays_keys(read_yaml(folder / RECORD_FILE)) if (folder / RECORD_FILE).is_file() else {}
         commands = list(dict.fromkeys([*known.get("commands", []), *([] if command is None else [command])]))
-        values = known.get("points", {}) | {name: parse_values(overrides) for name, overrides in jobs.items()}
+        values = known.get("jobs", {}) | {name: parse_values(overrides) for name, overrides in jobs.items()}
         kept = known.get("overrides", {}) | {
             name: [text for text in overrides if override_key(text) not in EXECUTION_GROUPS]
             for name, overrides in jobs.items()
         }
         write_whole(
             folder / RECORD_FILE,
-            yaml.safe_dump({"commands": commands, "points": values, "overrides": kept}, sort_keys=False),
+            yaml.safe_dump({"commands": commands, "jobs": values, "overrides": kept}, sort_keys=False),
         )
 
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from rpe.older_runs import with_todays_keys
 from rpe.run.folder import checkpoint_of, provenance, read_checkpoint
 from rpe.run_files import CONF, read_run, write_whole
 from rpe.structures import UserError
@@ -117,7 +118,9 @@ def describe_origin(
 ) -> dict[str, Any]:
     """Return where the weights come from, and the metrics of their run."""
     file = run / "metrics.json"
-    measured = json.loads(file.read_text()) if file.is_file() else {"figures": {}, "run": {}}
+    measured = (
+        with_todays_keys(json.loads(file.read_text())) if file.is_file() else {"metrics": {}, "run": {}}
+    )
     here = provenance({"data": None, **config}, "test", 0.0)
     of_run = {key: measured["run"].get(key) for key in ("commit", "config", "seconds", "split")}
     return {
@@ -127,13 +130,13 @@ def describe_origin(
             "commit": here["commit"],
         },
         "run": of_run | {"epochs": int(content["epoch"]) + 1 if "epoch" in content else None},
-        "figures": {name: round(float(value), 4) for name, value in measured["figures"].items()},
+        "metrics": {name: round(float(value), 4) for name, value in measured["metrics"].items()},
     }
 
 
 def format_readme(name: str, made: dict[str, Any]) -> str:
     """Return the README of the copy."""
-    rows = "".join(f"| {name} | {value:g} |\n" for name, value in made["figures"].items())
+    rows = "".join(f"| {name} | {value:g} |\n" for name, value in made["metrics"].items())
     return (
         f"# {name}\n\nWeights of this run, in half precision; "
         f"`predict.py run=weights/{name} images=...` uses them.\n\n    {made['command']}\n\n"

@@ -38,7 +38,7 @@ def test_both_trackers_hold_what_the_run_has_logged(
         "callbacks.pictures=null",
     ]
     command_line(train.main, *arguments, "trainer.max_epochs=1")
-    figures = json.loads((run / "metrics.json").read_text())["figures"]
+    figures = json.loads((run / "metrics.json").read_text())["metrics"]
     command_line(train.main, f"resume={run}", "trainer.max_epochs=2")
 
     events = EventAccumulator(str(run / "tensorboard"))
@@ -57,7 +57,7 @@ def test_both_trackers_hold_what_the_run_has_logged(
         [one.value for one in client.get_metric_history(kept.info.run_id, "train/loss")],
     ):
         assert found == pytest.approx(losses)
-    last = json.loads((run / "metrics.json").read_text())["figures"]
+    last = json.loads((run / "metrics.json").read_text())["metrics"]
     tested = [event.value for event in events.Scalars("test/ARI-modes")]
     assert tested == pytest.approx([figures["ARI-modes"], last["ARI-modes"]])
     assert kept.data.metrics["test/ARI-modes"] == pytest.approx(last["ARI-modes"])

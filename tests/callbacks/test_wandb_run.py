@@ -145,7 +145,7 @@ def test_jobs_of_one_process_are_runs_of_their_own(
         assert tested == (
             {}
             if run.exit_code
-            else pytest.approx(json.loads((folder / "metrics.json").read_text())["figures"])
+            else pytest.approx(json.loads((folder / "metrics.json").read_text())["metrics"])
         )
     assert len({tuple(run.column("train/pairwise_0")) for run in runs}) == 3
 

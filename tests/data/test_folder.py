@@ -106,7 +106,7 @@ def test_one_scene_in_all_forms_gives_equal_labels_and_equal_recall(
             f"data.root={root}",
             f"hydra.run.dir={out}",
         )
-        figures[form] = json.loads((out / "metrics.json").read_text())["figures"]
+        figures[form] = json.loads((out / "metrics.json").read_text())["metrics"]
     first = figures["COCO polygons"]
     assert 0.3 < first["AR@10"] < 0.9
     assert all(figures[form] == pytest.approx(first, abs=1e-12) for form in FORMS), figures

@@ -415,16 +415,16 @@ def test_train_and_evaluate_from_the_command_line(
         *TINY,
         f"hydra.run.dir={run}",
     )
-    figures = json.loads((run / "metrics.json").read_text())["figures"]
+    figures = json.loads((run / "metrics.json").read_text())["metrics"]
     assert figures["images"] == 3 and 0 <= figures["AR@100"] <= 1
     command_line(evaluate.main, f"run={run}", "split=val")
-    assert json.loads((run / "evaluation" / "voc-val" / "metrics.json").read_text())["figures"]["images"] == 3
+    assert json.loads((run / "evaluation" / "voc-val" / "metrics.json").read_text())["metrics"]["images"] == 3
     (tmp_path / "truth.json").write_text(json.dumps(results_of(make_voc(root).truth("val"))))
     out = f"hydra.run.dir={tmp_path / 'out'}"
     command_line(
         evaluate.main, f"predictions={tmp_path / 'truth.json'}", "data=voc", f"data.root={root}", out
     )
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["AR@1000"] == 1.0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]["AR@1000"] == 1.0
 
 
 def real() -> Path:
@@ -461,7 +461,7 @@ def test_real_samples_train_from_the_command_line(command_line: Callable[..., No
         "data.longest_side=64",
         f"hydra.run.dir={run}",
     )
-    assert json.loads((run / "metrics.json").read_text())["figures"]["images"] == 3
+    assert json.loads((run / "metrics.json").read_text())["metrics"]["images"] == 3
 
 
 def test_pasted_objects_come_from_other_training_images(root: Path) -> None:

@@ -186,9 +186,9 @@ def test_a_run_without_a_validation_is_evaluated_by_its_last_weights(
     command_line(train.main, *tiny, f"hydra.run.dir={tmp_path / 'run'}")
     assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
     command_line(evaluate.main, f"run={tmp_path / 'run'}", "split=test")
-    whole = json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]
+    whole = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
     assert (
-        json.loads((tmp_path / "run" / "evaluation" / "bsds-test" / "metrics.json").read_text())["figures"]
+        json.loads((tmp_path / "run" / "evaluation" / "bsds-test" / "metrics.json").read_text())["metrics"]
         == whole
     )
     command_line(

@@ -75,4 +75,4 @@ def test_lines_beside_figures_of_zero_are_kept_and_shown(
     assert "note: no mask [1.5] has it" in capsys.readouterr().out
     assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == ["no mask [1.5] has it"]
     write_metrics(tmp_path, {"AP50": 1.0}, {"data": {}}, "digits val")
-    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"figures", "run"}
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"metrics", "run"}

@@ -395,7 +395,7 @@ def test_what_was_predicted_scores_as_the_run_when_it_is_handed_back(
         evaluate.main, f"run={run / 'run'}", *data, *handling, *options, f"hydra.run.dir={tmp_path / 'ours'}"
     )
     theirs, proposed, ours = (
-        json.loads((tmp_path / who / "metrics.json").read_text())["figures"]
+        json.loads((tmp_path / who / "metrics.json").read_text())["metrics"]
         for who in ("results", "proposals", "ours")
     )
     same = [name for name in ours if name.startswith(("AP", "PQ", "SQ", "RQ", "recall50"))]

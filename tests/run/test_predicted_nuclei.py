@@ -43,7 +43,7 @@ def test_label_maps_have_the_figures_of_evaluation(command_line: Callable[..., N
         f"trainer.limit_test_batches={IMAGES}",
         f"hydra.run.dir={tmp_path / 'evaluated'}",
     )
-    figures = json.loads((tmp_path / "evaluated" / "metrics.json").read_text())["figures"]
+    figures = json.loads((tmp_path / "evaluated" / "metrics.json").read_text())["metrics"]
     assert figures["images"] == IMAGES
     maps = []
     for image in images:

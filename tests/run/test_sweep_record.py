@@ -100,7 +100,7 @@ def test_commands_add_up_in_the_record(tmp_path: Path) -> None:
     texts = {"seed-0": ["seed=0"], "seed-1": ["seed=1", "proposal.bandwidths=[0.1,0.2]"]}
     assert yaml.safe_load((tmp_path / "sweep" / RECORD_FILE).read_text()) == {
         "commands": ["first", "second"],
-        "points": points,
+        "jobs": points,
         "overrides": texts,
     }
     assert parse_values(["+a.b=null", "launcher=joblib", "backbone=timm"]) == {
@@ -142,7 +142,7 @@ def test_two_experiments_are_two_points(
     assert (
         len(list(sweep.glob("*/metrics.json")))
         == 2
-        == len(yaml.safe_load((sweep / RECORD_FILE).read_text())["points"])
+        == len(yaml.safe_load((sweep / RECORD_FILE).read_text())["jobs"])
     )
 
 
@@ -168,9 +168,9 @@ def test_all_failing_points_are_named(
         and len(list((tmp_path / "a b=c").rglob(ERROR_FILE))) == 2
     )
     record = yaml.safe_load((tmp_path / "a b=c" / RECORD_FILE).read_text())
-    assert [point["loss.pairwise.margin"] for point in record["points"].values()] == [0.5, 2.0, "abc", 0.3]
+    assert [point["loss.pairwise.margin"] for point in record["jobs"].values()] == [0.5, 2.0, "abc", 0.3]
     assert {folder.name for folder in (tmp_path / "a b=c").iterdir() if folder.is_dir()} == set(
-        record["points"]
+        record["jobs"]
     )
 
 

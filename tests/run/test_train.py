@@ -198,7 +198,7 @@ def test_a_run_with_an_odd_name_is_evaluated_and_resumed(
         "precision=bf16",
     )
     assert (
-        json.loads((tmp_path / "17" / "evaluation" / "digits-test" / "metrics.json").read_text())["figures"][
+        json.loads((tmp_path / "17" / "evaluation" / "digits-test" / "metrics.json").read_text())["metrics"][
             "images"
         ]
         == 1

@@ -38,13 +38,13 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def figures(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "metrics.json").read_text())["figures"]
+    return json.loads((folder / "metrics.json").read_text())["metrics"]
 
 
 def by_margin(sweep: Path) -> dict[float, Path]:
     return {
         point["loss.pairwise.margin"]: sweep / name
-        for name, point in yaml.safe_load((sweep / "sweep.yaml").read_text())["points"].items()
+        for name, point in yaml.safe_load((sweep / "sweep.yaml").read_text())["jobs"].items()
     }
 
 
@@ -285,7 +285,7 @@ def test_devices_may_change_between_jobs(tmp_path: Path) -> None:
         *witness(),
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    record = yaml.safe_load((tmp_path / "s" / "sweep.yaml").read_text())["points"]
+    record = yaml.safe_load((tmp_path / "s" / "sweep.yaml").read_text())["jobs"]
     assert len(record) == 2, "the same point twice is one"
     for name, point in record.items():
         check_ranks(tmp_path / "s" / name, 0.3, point["trainer.devices"])

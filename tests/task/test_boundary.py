@@ -80,7 +80,7 @@ def test_train_evaluate_and_score_the_maps_it_wrote(
         "trainer.check_val_every_n_epoch=1",
         f"hydra.run.dir={run}",
     )
-    figures = json.loads((run / "metrics.json").read_text())["figures"]
+    figures = json.loads((run / "metrics.json").read_text())["metrics"]
     assert figures["images"] == 4 and 0 <= figures["ODS"] <= 1
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert {"val/ODS", "train/pairwise_0", "train/stages", "train/fused"} <= set(rows[0])
@@ -94,7 +94,7 @@ def test_train_evaluate_and_score_the_maps_it_wrote(
     ]
     command_line(evaluate.main, f"run={run}", "split=test")
     again = run / "evaluation" / "bsds-test"
-    assert json.loads((again / "metrics.json").read_text())["figures"] == figures
+    assert json.loads((again / "metrics.json").read_text())["metrics"] == figures
     maps = sorted((again / "maps").iterdir())
     assert [file.name for file in maps] == ["3000.png", "3001.png", "3002.png", "3003.png"]
     assert np.asarray(Image.open(maps[1])).shape == (48, 64)
@@ -106,10 +106,10 @@ def test_train_evaluate_and_score_the_maps_it_wrote(
         "split=test",
     ]
     command_line(evaluate.main, *maps_command, f"hydra.run.dir={tmp_path / 'theirs'}")
-    assert json.loads((tmp_path / "theirs" / "metrics.json").read_text())["figures"] == figures
+    assert json.loads((tmp_path / "theirs" / "metrics.json").read_text())["metrics"] == figures
     assert (tmp_path / "theirs" / "thresholds.csv").read_text() == (again / "thresholds.csv").read_text()
     command_line(evaluate.main, *maps_command, "names=[3001]", f"hydra.run.dir={tmp_path / 'one'}")
-    assert json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]["images"] == 1
+    assert json.loads((tmp_path / "one" / "metrics.json").read_text())["metrics"]["images"] == 1
     command_line(evaluate.main, *maps_command, "thresholds=5", f"hydra.run.dir={tmp_path / 'five'}")
     rows = list(csv.DictReader((tmp_path / "five" / "thresholds.csv").open()))
     assert [float(row["threshold"]) for row in rows] == pytest.approx(

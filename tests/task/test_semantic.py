@@ -56,7 +56,7 @@ def make(*overrides: str) -> tuple[SemanticTask, InstanceData]:
 
 
 def figures(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "metrics.json").read_text())["figures"]
+    return json.loads((folder / "metrics.json").read_text())["metrics"]
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_classes_alone_are_learned_by_two_processes(tmp_path: Path) -> None:
         "trainer.max_epochs=1",
     ]
     start("train.py", tmp_path, *alone, f"hydra.run.dir={tmp_path / 'run'}", *SEVERAL)
-    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())["figures"]
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
     assert figures["images"] == 2 and "mIoU" in figures and "AP" not in figures
 
 
@@ -79,7 +79,7 @@ def test_two_processes_give_the_figures_of_one(
         )
         written.append(
             [
-                json.loads((out / "metrics.json").read_text())["figures"],
+                json.loads((out / "metrics.json").read_text())["metrics"],
                 *(json.loads((out / name).read_text()) for name in files),
             ]
         )

@@ -41,7 +41,7 @@ def test_calibrated_scores_are_ious_and_keep_the_order(
     for calibrated in ("false", "true"):
         folder = tmp_path / calibrated
         command_line(evaluate.main, f"run={run}", f"calibrated={calibrated}", f"hydra.run.dir={folder}")
-        figures[calibrated] = json.loads((folder / "metrics.json").read_text())["figures"]
+        figures[calibrated] = json.loads((folder / "metrics.json").read_text())["metrics"]
         assert (folder / "pictures" / "reliability.png").is_file() and len(
             (folder / "reliability.csv").read_text().splitlines()
         ) == 11

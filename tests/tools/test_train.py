@@ -54,11 +54,10 @@ def test_a_sweeper_gets_the_best_validation_score(
         )
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
     assert (
-        sorted(point["loss.pairwise.margin"] for point in record["points"].values()) == [0.3, 0.6]
+        sorted(point["loss.pairwise.margin"] for point in record["jobs"].values()) == [0.3, 0.6]
         and len(record["commands"]) == 1
     )
     written = [
-        yaml.safe_load((tmp_path / name / "metrics.json").read_text())["monitored"]
-        for name in record["points"]
+        yaml.safe_load((tmp_path / name / "metrics.json").read_text())["monitored"] for name in record["jobs"]
     ]
     assert Climber.scores == [*written, *written] and all(0 <= score <= 1 for score in written)

@@ -56,7 +56,7 @@ def test_tuned_settings_have_the_figure_that_was_printed(
     for tuned in ("false", "true"):
         folder = tmp_path / tuned
         command_line(evaluate.main, f"run={run}", f"tuned={tuned}", f"hydra.run.dir={folder}")
-        found = json.loads((folder / "metrics.json").read_text())["figures"]
+        found = json.loads((folder / "metrics.json").read_text())["metrics"]
         over = [found.get(f"AP{percent}", 0.0) for percent in range(50, 95, 5)]
         figures[tuned] = float(np.mean(over)) if metric == "AP" else found.get(metric, 0.0)
     assert figures["false"] == pytest.approx(about["before"], abs=1e-6)

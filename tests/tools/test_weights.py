@@ -40,7 +40,7 @@ def test_a_miniature_is_a_run_in_half_precision(command_line: Callable[..., None
     for name, values in whole["state_dict"].items():
         assert torch.equal(small["state_dict"][name], values.half())
     made = yaml.safe_load((tmp_path / "small" / "made.yaml").read_text())
-    assert made["command"] == "python train.py backbone.width=4" and "AR@10" in made["figures"]
+    assert made["command"] == "python train.py backbone.width=4" and "AR@10" in made["metrics"]
     assert str(tmp_path) not in "".join(file.read_text() for file in (tmp_path / "small").glob("*.*"))
     command_line(evaluate.main, f"run={tmp_path / 'small'}")
     command_line(train.main, *TINY, f"init_from={tmp_path / 'small'}", f"hydra.run.dir={tmp_path / 'second'}")

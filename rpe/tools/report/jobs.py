@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpe.errors import UserError
+from rpe.older_runs import with_todays_keys
 from rpe.run_files import Node, read_run, read_yaml
 
 FINISHED, FAILED, BROKEN, RUNNING, PENDING = "finished", "failed", "broken", "running or killed", "pending"
@@ -101,11 +102,11 @@ def read_record(
     if not file.is_file():
         return None, [], {}
     try:
-        content = read_yaml(file)
+        content = with_todays_keys(read_yaml(file))
     except (UserError, OSError) as error:
         faults.append(str(error))
         return None, [], {}
-    jobs, commands = content.get("points"), content.get("commands") or []
+    jobs, commands = content.get("jobs"), content.get("commands") or []
     if not isinstance(jobs, dict) or not all(
         isinstance(overrides, dict | None) for overrides in jobs.values()
     ):
@@ -193,9 +194,9 @@ def read_metrics(file: Path) -> tuple[dict[str, float], float]:
         raise UserError(
             f"{file} must be JSON, got {'an empty file' if file.stat().st_size == 0 else error}. Train again."
         ) from error
-    metrics = content.get("figures") if isinstance(content, dict) else None
+    metrics = with_todays_keys(content).get("metrics") if isinstance(content, dict) else None
     if not isinstance(metrics, dict) or not metrics:
-        raise UserError(f"{file} must hold metrics as figures, got none. Train again.")
+        raise UserError(f"{file} must hold metrics, got none. Train again.")
     odd = [
         name
         for name, value in metrics.items()

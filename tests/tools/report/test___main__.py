@@ -53,7 +53,7 @@ def test_pictures_that_begin_well_and_end_badly(tmp_path: Path) -> None:
 
 def test_a_sweep_that_has_only_begun(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(
-        yaml.safe_dump({"commands": ["a"], "points": {"a": {"seed": 0, "x": 1}, "b": {"seed": 1, "x": 2}}})
+        yaml.safe_dump({"commands": ["a"], "jobs": {"a": {"seed": 0, "x": 1}, "b": {"seed": 1, "x": 2}}})
     )
     assert main([f"sweep={tmp_path}"]) == 0
     assert "2 jobs: 2 pending." in (tmp_path / "report.md").read_text()
@@ -66,7 +66,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         | {"loss.pairwise.margin": 0.5},
     )
     (tmp_path / "sweep.yaml").write_text(
-        yaml.safe_dump({"commands": ["<script>x</script>"], "points": {"a": {"k": "<b>|"}, "b": {"k": 1}}})
+        yaml.safe_dump({"commands": ["<script>x</script>"], "jobs": {"a": {"k": "<b>|"}, "b": {"k": 1}}})
     )
     main([f"sweep={tmp_path}"])
     page = (tmp_path / "report.html").read_text()

@@ -39,7 +39,7 @@ def write_grid(folder: Path, listed: bool, seeds: int = 2) -> None:
                 }
                 write_point(folder / f"{dimension}-{margin}-{seed}", overrides, pictures=0)
     if listed:
-        (folder / "sweep.yaml").write_text(yaml.safe_dump({"commands": [], "points": jobs}))
+        (folder / "sweep.yaml").write_text(yaml.safe_dump({"commands": [], "jobs": jobs}))
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -93,7 +93,7 @@ def test_several_commands_may_have_added_points(tmp_path: Path) -> None:
     write_point(tmp_path / "a", {"embedding.dimension": 3, "loss.pairwise.margin": 0.5, "seed": 0})
     write_point(tmp_path / "b", {"embedding.dimension": 3, "loss.pairwise.margin": 0.3, "seed": 0})
     jobs = {"a": {"ranker": "learned", "seed": 0}, "b": {"loss.pairwise.margin": "0.3"}}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"points": jobs}))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"jobs": jobs}))
     comparison = compare(read_sweep(tmp_path), None)
     # what a command did not say stands in the config, but for the choices of groups
     assert comparison.axes == {"loss.pairwise.margin": [0.3, 0.5], "ranker": ["default", "learned"]}
@@ -110,7 +110,7 @@ def test_of_shares_over_the_margin_less_is_better(tmp_path: Path) -> None:
     for name, value in (("a", 0.2), ("b", 0.1)):
         write_point(tmp_path / name, {"embedding.dimension": 3, "loss.pairwise.margin": value, "seed": 0})
         (tmp_path / name / "metrics.json").write_text(
-            f'{{"figures": {{"margin_violations/X0": {value}}}, "run": {{}}}}'
+            f'{{"metrics": {{"margin_violations/X0": {value}}}, "run": {{}}}}'
         )
     best = compare(read_sweep(tmp_path), "margin_violations/X0").best
     assert best is not None and best.values == {"loss.pairwise.margin": 0.1}

@@ -87,9 +87,10 @@ def test_folders_that_are_no_sweep(tmp_path: Path) -> None:
         read_sweep(tmp_path)
 
 
-def test_names_of_folders_may_be_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["jobs", "points"])
+def test_names_of_folders_may_be_numbers_also_in_earlier_sweeps(key: str, tmp_path: Path) -> None:
     write_point(tmp_path / "12345678", OVERRIDES)
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"points": {12345678: OVERRIDES}}))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({key: {12345678: OVERRIDES}}))
     assert read_sweep(tmp_path).jobs[0].state == FINISHED
 
 
