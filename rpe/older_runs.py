@@ -11,6 +11,7 @@ GROUPS = {"callback": "callbacks", "init": "init_from"}
 OPTIONS = {
     "data": {
         "agree": "min_annotators",
+        "scales": "scale_range",
         "slack": "vote_radius",
         "stretch": "percentile_range",
         "workers": "num_workers",

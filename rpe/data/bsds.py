@@ -205,7 +205,7 @@ class BsdsImages:
         min_annotators: see `make_target`.
         vote_radius: see `count_votes`.
         crop: side of the random view in pixels; None takes whole images.
-        scales, rotation, flip: of the random view, see `View.draw`.
+        scale_range, rotation, flip: of the random view, see `View.draw`.
         seed: of the random views.
     """
 
@@ -215,14 +215,20 @@ class BsdsImages:
         min_annotators: float,
         vote_radius: int,
         crop: int | None,
-        scales: tuple[float, float],
+        scale_range: tuple[float, float],
         rotation: float,
         flip: bool,
         seed: int,
     ) -> None:
         self.names, self.files = list(files), list(files.values())
         self.min_annotators, self.vote_radius = min_annotators, vote_radius
-        self.crop, self.scales, self.rotation, self.flip, self.seed = crop, scales, rotation, flip, seed
+        self.crop, self.scale_range, self.rotation, self.flip, self.seed = (
+            crop,
+            scale_range,
+            rotation,
+            flip,
+            seed,
+        )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -235,7 +241,7 @@ class BsdsImages:
         image = read_image(picture, None, size, f"annotation file {truth}").float() / 255
         if self.crop is not None:
             random = make_generator(self.seed, 1, epoch, position)
-            view = View.draw(size, self.crop, self.scales, self.rotation, self.flip, random)
+            view = View.draw(size, self.crop, self.scale_range, self.rotation, self.flip, random)
             image, people = view.image(image), [view.drawing(one) for one in people]
         labels = make_target(
             count_votes([one.boundaries for one in people], self.vote_radius),
@@ -298,7 +304,7 @@ class Bsds(SplitData):
         min_annotators: float,
         vote_radius: int,
         crop: int,
-        scales: list[float],
+        scale_range: list[float],
         rotation: float,
         flip: bool,
     ) -> None:
@@ -311,12 +317,12 @@ class Bsds(SplitData):
             rotation,
             flip,
         )
-        if len(scales) != 2:
+        if len(scale_range) != 2:
             raise UserError(
-                f"data.scales must be the smallest and the largest scale, got {list(scales)}. "
+                f"data.scale_range must be the smallest and the largest scale, got {list(scale_range)}. "
                 "Use e.g. [0.7, 1.4]."
             )
-        self.scales = (scales[0], scales[1])
+        self.scale_range = (scale_range[0], scale_range[1])
         self.check()
 
     def check(self) -> None:
@@ -338,10 +344,10 @@ class Bsds(SplitData):
                 f"data.min_annotators must be an integer >= 1 or a fraction > 0, got {self.min_annotators}. "
                 "Set a number of annotators, or a fraction of them."
             )
-        if not 0 < self.scales[0] <= self.scales[1]:
+        if not 0 < self.scale_range[0] <= self.scale_range[1]:
             raise UserError(
-                f"data.scales must be the smallest and the largest scale, both > 0, got {list(self.scales)}. "
-                "Correct them."
+                "data.scale_range must be the smallest and the largest scale, both > 0, "
+                f"got {list(self.scale_range)}. Correct them."
             )
         for key, value, least in (
             ("vote_radius", self.vote_radius, 0),
@@ -366,7 +372,7 @@ class Bsds(SplitData):
             self.min_annotators,
             self.vote_radius,
             crop,
-            self.scales,
+            self.scale_range,
             self.rotation,
             self.flip,
             self.seed,

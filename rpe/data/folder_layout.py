@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
+from rpe.data.listed import is_image
 from rpe.data.module import normal_name
 from rpe.structures import UserError
 
@@ -46,15 +45,6 @@ def find_subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in sorted(folder.iterdir()) if path.name.lower() in names and path.is_dir()]
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a path is a file with a suffix that Pillow opens."""
-    return (
-        Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
-        and not path.name.startswith(".")
-        and path.is_file()
-    )
 
 
 def find_split_folders(root: Path, split: str | None, kinds: Sequence[str]) -> list[Path]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from PIL import Image
+
 Lists = Callable[[Path], Iterable[Path]]
 """A function from the root to the files that a dataset must hold."""
 
@@ -14,6 +16,15 @@ SBD = Path("benchmark_RELEASE/dataset")
 BSDS = Path("BSR/BSDS500/data")
 DSB2018 = Path("dsb2018")
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*"([^"\\]+)"')
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a path is a file with a suffix that Pillow opens."""
+    return (
+        Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
 
 
 def list_missing_files(root: Path, lists: Lists) -> list[Path]:

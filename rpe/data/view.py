@@ -39,16 +39,16 @@ class View:
     def draw(
         size: tuple[int, int],
         side: int,
-        scales: tuple[float, float],
+        scale_range: tuple[float, float],
         rotation: float,
         flip: bool,
         random: np.random.Generator,
     ) -> "View":
         """Draw a view, inside the image where the image is large enough.
 
-        The logarithm of the scale is uniform between `scales`, the angle within +-`rotation` degrees.
+        The logarithm of the scale is uniform between `scale_range`, the angle within +-`rotation` degrees.
         """
-        scale = math.exp(random.uniform(math.log(scales[0]), math.log(scales[1])))
+        scale = math.exp(random.uniform(math.log(scale_range[0]), math.log(scale_range[1])))
         angle = math.radians(random.uniform(-rotation, rotation))
         mirror = flip and random.random() < 0.5
         # half the side of the upright square around the rotated one

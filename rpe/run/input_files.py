@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from PIL import Image
 
-from rpe.data.listed import count_suffixes
+from rpe.data.listed import count_suffixes, is_image
 from rpe.errors import UserError
 from rpe.run.prediction_writer import OUTPUT_FOLDERS
 
@@ -20,12 +19,11 @@ def image_files(images: Any) -> list[Path]:
     Raises:
         UserError: no image was found.
     """
-    suffixes = image_suffixes()
     found: set[Path] = set()
     for name in list_names(images):
         path = Path(name)
         if path.is_dir():
-            found |= {file for file in visible_files(path) if file.suffix.lower() in suffixes}
+            found |= set(filter(is_image, path.iterdir()))
         elif path.exists():
             found.add(path)
         else:
@@ -45,27 +43,15 @@ def list_names(images: Any) -> list[str]:
     return [str(one) for one in images] if OmegaConf.is_list(images) else [str(images)]
 
 
-def image_suffixes() -> set[str]:
-    """Return the suffixes of all formats that Pillow reads."""
-    Image.init()
-    return {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """Return a folder's files that are not hidden."""
-    return [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
-
-
 def count_other_files(images: Any) -> str:
     """Count by suffix the files beside images in the folders; empty where there are none."""
-    suffixes = image_suffixes()
     folders = [path for path in map(Path, list_names(images)) if path.is_dir()]
     return count_suffixes(
         sorted(
             file
             for folder in folders
-            for file in visible_files(folder)
-            if file.suffix.lower() not in suffixes
+            for file in folder.iterdir()
+            if file.is_file() and not file.name.startswith(".") and not is_image(file)
         )
     )
 

@@ -71,8 +71,7 @@ def similarity_bound(groups: int, dimension: int) -> float:
     exact = exact_similarity(groups, dimension)
     if exact is not None:
         return exact
-    # 0.5: for n > 2 D some angle is acute (Rankin)
-    bounds = [proposition_1(groups), cap_bound(groups, dimension), 0.5]
-    if dimension == 3:
-        bounds += [fejes_toth_bound(groups), proposition_2(groups)]
-    return max(bounds)
+    # 0.5: for n > 2 D some angle is acute (Rankin), so that proposition 1 never is the largest
+    at_least = max(cap_bound(groups, dimension), 0.5)
+    # proposition 2 never exceeds this bound
+    return max(at_least, fejes_toth_bound(groups)) if dimension == 3 else at_least

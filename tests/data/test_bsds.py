@@ -30,7 +30,7 @@ def make_bsds(root: Path, **change: object) -> Bsds:
         min_annotators=3,
         vote_radius=0,
         crop=40,
-        scales=[1, 1],
+        scale_range=[1, 1],
         rotation=0,
         flip=False,
     )
@@ -78,7 +78,7 @@ def test_whole_images_and_their_target(root: Path) -> None:
 
 def test_training_views_of_both_orientations_in_one_batch(root: Path) -> None:
     data = make_bsds(
-        root, batch_size=4, scales=[0.8, 1.3], rotation=20, flip=True, train_splits=["train", "val"]
+        root, batch_size=4, scale_range=[0.8, 1.3], rotation=20, flip=True, train_splits=["train", "val"]
     )
     assert len(data.dataset("train", training=True)) == 8
     batches = list(data.loader("train", training=True))
@@ -97,7 +97,7 @@ def test_training_views_of_both_orientations_in_one_batch(root: Path) -> None:
 
 def test_views_are_a_function_of_seed_and_epoch(root: Path) -> None:
     first, again, other = (
-        make_bsds(root, scales=[0.7, 1.4], rotation=30, seed=seed).dataset("train", training=True)
+        make_bsds(root, scale_range=[0.7, 1.4], rotation=30, seed=seed).dataset("train", training=True)
         for seed in (0, 0, 1)
     )
     assert torch.equal(first[1].image, again[1].image)
@@ -299,9 +299,9 @@ def test_a_photograph_lies_as_its_annotations(root: Path, orientation: int) -> N
         {"train_splits": []},
         {"min_annotators": 0},
         {"min_annotators": 1.5},
-        {"scales": [2, 1]},
-        {"scales": [0.5, 1, 1.5]},
-        {"scales": []},
+        {"scale_range": [2, 1]},
+        {"scale_range": [0.5, 1, 1.5]},
+        {"scale_range": []},
         {"vote_radius": -1},
         {"crop": 0},
         {"rotation": -5},
@@ -321,6 +321,6 @@ def test_real_data() -> None:
         # views draw boundaries anew by this rule
         assert all((thin(segment_changes(one.segments)) == one.boundaries).all() for one in people)
     batch = next(
-        iter(make_bsds(REAL, crop=320, scales=[0.8, 1.2], rotation=10).loader("train", training=True))
+        iter(make_bsds(REAL, crop=320, scale_range=[0.8, 1.2], rotation=10).loader("train", training=True))
     )
     assert batch.images.shape == (2, 3, 320, 320) and 0.0005 < float((batch.labels == 1).float().mean()) < 0.1

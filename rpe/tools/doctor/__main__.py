@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from rpe.data.bsds import BoundarySample, BsdsImages
 from rpe.data.coco import CocoImages
-from rpe.data.folder_layout import is_image
+from rpe.data.listed import is_image
 from rpe.data.module import SPLITS, InstanceData, SplitData
 from rpe.data.voc import VocImages
 from rpe.run.building import build_data
