@@ -8,11 +8,10 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from jaxtyping import Bool, Float
@@ -161,20 +160,28 @@ def trace_network(network: ExportedNetwork, multiple: int, height: int, width: i
     )
 
 
-def constant_padding() -> AbstractContextManager[Any]:
+@contextmanager
+def constant_padding() -> Iterator[None]:
     """Make the "same" padding of timm's layers a constant while a network is traced.
 
     timm computes it from the size of each layer's input. In a trace with free sizes these formulas nest, and
     torch needs minutes to compare two of them. The sizes here are multiples of every stride, so that the
     padding depends on kernel and stride alone.
     """
-    if "timm" not in sys.modules:
-        return nullcontext()
+    padding = sys.modules.get("timm.layers.padding")
+    if padding is None:
+        yield
+        return
 
     def pad(side: object, kernel: int, stride: int, dilation: int) -> int:
         return max((kernel - 1) * dilation + 1 - stride, 0)
 
-    return patch("timm.layers.padding.get_same_padding", pad)
+    of_size = padding.get_same_padding
+    padding.get_same_padding = pad  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        padding.get_same_padding = of_size  # type: ignore[attr-defined]
 
 
 def trace_grouping(grouping: FixedMeanShift, dimension: int, pixels: int) -> Traced:
