@@ -84,6 +84,8 @@ def run_rank(rank: int, folder: Path) -> None:
     result = task.compute_on_first(lambda: NamedResult({"ranks": float(len(gathered))}, "of the first rank"))
     found = [gathered, type(result).__name__, result.metrics]
     (folder / f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()  # its threads may abort a process that just ends
 
 
 @dataclass
