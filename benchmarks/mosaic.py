@@ -213,11 +213,11 @@ def main() -> None:
         for name in figures["single images"]
         if re.fullmatch(r"AP\d+(-pooled)?", name)
     }
-    rows["AP50-pooled of the mosaic as one image"] = [
-        f"{figures['single images']['AP50-pooled']:.4f}",
-        *(f"{(one[0] / one.sum(0))[0]:.4f}" for one in as_one.values()),
-    ]
     for place, name in ((0, "AP50"), (5, "AP75")):
+        rows[f"{name}-pooled of the mosaic as one image"] = [
+            f"{figures['single images'][f'{name}-pooled']:.4f}",
+            *(f"{(one[0] / one.sum(0))[place]:.4f}" for one in as_one.values()),
+        ]
         for some, which in ((inner, "no image border cuts"), (counts, "tile borders cut")):
             rows[f"{name} of objects that {which}"] = [
                 f"{(one[0] / one.sum(0))[place]:.4f}" for one in some.values()
