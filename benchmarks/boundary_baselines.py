@@ -10,7 +10,6 @@ an edge. Canny is scikit-image's.
 """
 
 import csv
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from rpe.data.bsds import split_files
 from rpe.data.module import data_root
 from rpe.metric.boundary.score import score_folder
 from rpe.picture.curve import PUBLISHED, draw_curve
+from rpe.tools.report.jobs import read_metrics
 
 SIGMA = 2.0
 LOW = 0.4
@@ -55,7 +55,7 @@ def read_curve(evaluation: Path) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     with (evaluation / "thresholds.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     recall, precision = (np.array([float(row[column]) for row in rows]) for column in ("recall", "precision"))
-    return (recall, precision), json.loads((evaluation / "metrics.json").read_text())["metrics"]["ODS"]
+    return (recall, precision), read_metrics(evaluation / "metrics.json")[0]["ODS"]
 
 
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -33,6 +33,7 @@ from PIL import Image
 import rpe.run.train  # noqa: F401  (a training has it in memory too)
 from rpe.data.coco import Coco, CocoImages
 from rpe.rle import compress
+from rpe.tools.report.jobs import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = {
@@ -180,7 +181,7 @@ def measure_evaluation(root: Path, file: Path, masks: int, backends: list[str]) 
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"evaluate.py must end with 0, got {status} for {file}.")
-        metrics = json.loads((output / "metrics.json").read_text())["metrics"]
+        metrics = read_metrics(output / "metrics.json")[0]
         recalls = ", ".join(f"{name} {metrics[name]:.6f}" for name in ("AR@10", "AR@100", "AR@1000"))
         print(
             f"{masks} masks per image, {file.stat().st_size / 1e6:.0f} MB, {backend}: "

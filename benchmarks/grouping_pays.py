@@ -16,7 +16,6 @@ each run on `images` validation images for several bandwidths, after one loop an
 """
 
 import copy
-import json
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from rpe.segment.proposer import PartitionSetting
 from rpe.sphere import concentration_of_bandwidth
 from rpe.structures import Geometry
 from rpe.task.embedding_metrics import embedding_metrics
+from rpe.tools.report.jobs import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 BANDWIDTHS = (0.1, 0.167, 0.3, 0.5)
@@ -108,7 +108,7 @@ def interval(differences: list[float]) -> str:
 def print_differences(runs: dict[str, dict[int, Path]], metrics: list[str]) -> None:
     """Print the metrics of each setting, and the differences from no loops of the same start."""
     figures = {
-        name: {seed: json.loads((run / "metrics.json").read_text())["metrics"] for seed, run in seeds.items()}
+        name: {seed: read_metrics(run / "metrics.json")[0] for seed, run in seeds.items()}
         for name, seeds in runs.items()
     }
     print("| training | metric | each seed | mean | minus no loops, 95 % interval |")

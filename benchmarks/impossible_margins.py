@@ -61,7 +61,7 @@ def train(folder: Path, dimension: int) -> list[tuple[float, float]]:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    jobs = yaml.safe_load((folder / "sweep.yaml").read_text())["points"]
+    jobs = yaml.safe_load((folder / "sweep.yaml").read_text())["jobs"]
     losses = []
     for name, values in jobs.items():
         rows = list(csv.DictReader((folder / name / "metrics.csv").open()))

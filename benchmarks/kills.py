@@ -252,7 +252,7 @@ def content_of(file: Path) -> Any:
         return rows
     content = json.loads(file.read_text())
     if file.name == "metrics.json":
-        return {key: content.get(key) for key in ("figures", "monitored", "notes")}
+        return {key: content.get(key) for key in ("metrics", "monitored", "notes")}
     return content
 
 

@@ -12,7 +12,6 @@ difference is over 1e-6.
 """
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import yaml
+
+from rpe.tools.report.jobs import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = (
@@ -123,11 +124,9 @@ def largest_difference(sweep: Path, serial: Path) -> float:
     if len(wanted) != JOBS or jobs.keys() != wanted.keys():
         return float("inf")
     worst = 0.0
-    for point, run in wanted.items():
-        losses = [read_losses(folder) for folder in (run, jobs[point])]
-        figures = [
-            json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (run, jobs[point])
-        ]
+    for name, run in wanted.items():
+        losses = [read_losses(folder) for folder in (run, jobs[name])]
+        figures = [read_metrics(folder / "metrics.json")[0] for folder in (run, jobs[name])]
         if [len(one) for one in losses] != [EPOCHS] * 2 or figures[0].keys() != figures[1].keys():
             return float("inf")
         pairs = [*zip(*losses, strict=True), *((figures[0][key], figures[1][key]) for key in figures[0])]

@@ -16,7 +16,6 @@ by grouping where pixels are embedded.
 """
 
 import csv
-import json
 import shutil
 import statistics
 import subprocess
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scipy import stats
+
+from rpe.tools.report.jobs import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
@@ -104,7 +105,7 @@ def read_test(run: Path, root: str) -> Metrics:
         folder = run / "tested"
         if not (folder / "metrics.json").exists():
             call("evaluate.py", f"run={run}", f"data.root={root}", f"hydra.run.dir={folder}")
-    metrics: Metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    metrics: Metrics = read_metrics(folder / "metrics.json")[0]
     return metrics
 
 

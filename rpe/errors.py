@@ -42,21 +42,25 @@ def is_first_rank() -> bool:
 
 
 TOLD: set[object] = set()
-"""Subjects of which `note` and `warn` have printed a line."""
+"""Subjects of which `note` and `warn` have printed a line in this process and job."""
 
 
 def note(line: str) -> None:
-    """Print a line about the input to stderr, once per program and only on the first rank."""
-    tell("note", line, line)
+    """Print a line about the input to stderr, once in a process and job, and only on the first rank."""
+    if is_first_rank():
+        tell("note", line, line)
 
 
 def warn(line: str, subject: object = None) -> None:
-    """Print a doubt about the input as `note` does, once for each subject, such as a folder's first image."""
+    """Print a doubt about the input to stderr, on any rank, as each sees other images.
+
+    Once in a process and job for each `subject`, by default the line itself.
+    """
     tell("warning", line, line if subject is None else subject)
 
 
 def tell(kind: str, line: str, subject: object) -> None:
     """Print a line unless one of the same kind and subject was."""
-    if (kind, subject) not in TOLD and is_first_rank():
+    if (kind, subject) not in TOLD:
         TOLD.add((kind, subject))
         print(f"{kind}: {line}", file=sys.stderr, flush=True)

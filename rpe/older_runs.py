@@ -1,5 +1,8 @@
 """Bring config and weights of an earlier run up to today's names. Does not import torch, so light commands
-start fast."""
+start fast.
+
+An option in the name of a sweep's job is renamed with it, so such jobs of an earlier sweep are run again.
+"""
 
 from typing import Any
 

@@ -20,6 +20,15 @@ def test_a_note_is_said_once_by_the_first_of_several(
     assert capsys.readouterr().err == ""
 
 
+def test_a_warning_is_printed_once_a_subject_on_any_rank(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    for line, subject in (("a", None), ("a", None), ("b", "folder"), ("c", "folder")):
+        rpe.errors.warn(line, subject)
+    assert capsys.readouterr().err == "warning: a\nwarning: b\n"
+
+
 def test_close_words_are_suggested_and_far_ones_are_not() -> None:
     assert did_you_mean("marginn", ["margin", "pixels"]) == ". Did you mean margin?"
     assert did_you_mean("zzz", ["margin", "pixels"]) == ""

@@ -1,4 +1,4 @@
-"""List the files of an official dataset, find missing ones, and name similar files for messages."""
+"""Tell images from other files, list the files of an official dataset, find missing and similar ones."""
 
 import re
 from collections import Counter

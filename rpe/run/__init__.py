@@ -1,10 +1,9 @@
 """Run the commands train.py, evaluate.py and predict.py.
 
 A command passes these modules in turn: `cli` and `overrides` (prepare the arguments), `validation` (check the
-values),
-`building` (build objects from the config), `folder` and `lock` (the run folder), then `train`, `evaluate` or
-`predict`. `messages` turns errors into one line. `sweep` names the folders of a sweep; `rpe.sweep` trains a
-job of it.
+values), `building` (build objects from the config), `folder` and `lock` (the run folder), then `train`,
+`evaluate` or `predict`. `messages` turns errors into one line. `sweep_record` names the folders of a sweep;
+`rpe.sweep` trains a job of it.
 """
 
 from importlib import import_module

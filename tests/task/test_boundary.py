@@ -125,6 +125,27 @@ def test_train_evaluate_and_score_the_maps_it_wrote(
     assert (tmp_path / "scales" / "maps" / "2000.png").is_file()
 
 
+def test_each_job_warns_of_its_own_input(
+    root: Path, command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "maps").mkdir()
+    for picture in (root / "images" / "test").glob("*.jpg"):
+        size = Image.open(picture).size
+        Image.new("L", size).save(tmp_path / "maps" / f"{picture.stem}.png")
+    command_line(
+        evaluate.main,
+        "-m",
+        "task=boundary",
+        f"predictions={tmp_path / 'maps'}",
+        "data=bsds",
+        f"data.root={root}",
+        "split=test",
+        "thresholds=5,9",
+        f"hydra.sweep.dir={tmp_path / 'jobs'}",
+    )
+    assert capsys.readouterr().err.count("boundary maps are empty") == 2
+
+
 def test_mistakes_are_refused(root: Path, refused: Callable[..., str], tmp_path: Path) -> None:
     assert "task.val_thresholds must be >= 2, got 1" in refused(
         train.main, *SMALL, f"data.root={root}", "task.val_thresholds=1"

@@ -245,7 +245,7 @@ def format_csv(comparison: Comparison) -> str:
     jobs = comparison.sweep.jobs
     keys = [*comparison.axes, "seed"]
     metrics = list(dict.fromkeys(name for job in jobs for name in job.metrics))
-    rows = [["point", "state", *keys, "seconds", *metrics]]
+    rows = [["job", "state", *keys, "seconds", *metrics]]
     for job in jobs:
         values = [format_override(value) for value in job_values(job, keys).values()]
         numbers = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpe.errors import UserError
-from rpe.older_runs import with_todays_keys
+from rpe.older_runs import todays_override, with_todays_keys
 from rpe.run_files import Node, read_run, read_yaml
 
 FINISHED, FAILED, BROKEN, RUNNING, PENDING = "finished", "failed", "broken", "running or killed", "pending"
@@ -113,7 +113,7 @@ def read_record(
         faults.append(f"{file} lists no jobs: they are read from the folders instead")
         return None, [], {}
     by_name = {
-        str(name): {str(key): value for key, value in (overrides or {}).items()}
+        str(name): {todays_override(str(key)): value for key, value in (overrides or {}).items()}
         for name, overrides in jobs.items()
     }
     texts_by_name = content.get("overrides")

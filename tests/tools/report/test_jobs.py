@@ -25,20 +25,20 @@ def test_what_is_broken_is_named_and_the_rest_is_read(kind: str, tmp_path: Path)
     write_point(tmp_path / "a", OVERRIDES)
     harm, words = BREAKS[kind]
     harm(tmp_path / "a")
-    point = read_job(tmp_path / "a", OVERRIDES)
-    assert len(point.faults) == 1 and words in point.faults[0], point.faults
+    job = read_job(tmp_path / "a", OVERRIDES)
+    assert len(job.faults) == 1 and words in job.faults[0], job.faults
     unread = "json" in kind or kind in ("no figures", "text as figure", "endless number")
-    assert point.state == (BROKEN if unread else FINISHED) and bool(point.metrics) != unread
-    assert len(point.pictures) == (1 if kind == "no picture" else 2)
-    assert len(point.epochs) == {"torn csv": 1, "csv of text": 0, "binary csv": 0}.get(kind, 5)
+    assert job.state == (BROKEN if unread else FINISHED) and bool(job.metrics) != unread
+    assert len(job.pictures) == (1 if kind == "no picture" else 2)
+    assert len(job.epochs) == {"torn csv": 1, "csv of text": 0, "binary csv": 0}.get(kind, 5)
 
 
 def test_a_whole_point(tmp_path: Path) -> None:
     write_point(tmp_path / "a", OVERRIDES)
-    point = read_job(tmp_path / "a", OVERRIDES)
-    assert (point.state, point.faults, point.seconds) == (FINISHED, [], 12.5)
-    assert point.metrics["AR@10"] == pytest.approx(0.46) and point.config["grouping"]["margin"] == 0.5
-    assert [row["epoch"] for row in point.epochs] == [0, 1, 2, 3, 4]
+    job = read_job(tmp_path / "a", OVERRIDES)
+    assert (job.state, job.faults, job.seconds) == (FINISHED, [], 12.5)
+    assert job.metrics["AR@10"] == pytest.approx(0.46) and job.config["grouping"]["margin"] == 0.5
+    assert [row["epoch"] for row in job.epochs] == [0, 1, 2, 3, 4]
 
 
 def test_a_resumed_point_has_what_resuming_changed(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_a_resumed_point_has_what_resuming_changed(tmp_path: Path) -> None:
 def test_states_of_a_sweep(tmp_path: Path) -> None:
     said = write_sweep(tmp_path, 12)
     sweep = read_sweep(tmp_path)
-    assert [point.state for point in sweep.jobs] == [BROKEN, FAILED, RUNNING, PENDING, *[FINISHED] * 8]
-    assert all(said[point.name] in point.reason for point in sweep.jobs[1:3])
+    assert [job.state for job in sweep.jobs] == [BROKEN, FAILED, RUNNING, PENDING, *[FINISHED] * 8]
+    assert all(said[job.name] in job.reason for job in sweep.jobs[1:3])
     assert sweep.commands == ["python train.py -m sweep=made"] and sweep.recorded and not sweep.faults
 
 
@@ -68,7 +68,7 @@ def test_without_its_list_a_sweep_is_its_run_folders(tmp_path: Path) -> None:
     (tmp_path / "c" / "error.txt").write_text("margin 3 is over 1\n")
     (tmp_path / "empty").mkdir()
     sweep = read_sweep(tmp_path)
-    assert [point.name for point in sweep.jobs] == ["9_a", "10_a", "b", "c"] and not sweep.recorded
+    assert [job.name for job in sweep.jobs] == ["9_a", "10_a", "b", "c"] and not sweep.recorded
     assert (sweep.jobs[-1].state, sweep.jobs[-1].reason) == (FAILED, "margin 3 is over 1")
 
 
