@@ -165,7 +165,8 @@ def run_operator(func: Any, args: Any, kwargs: dict[str, Any], audit: "Audit | N
         there = torch.device(wanted).type == "far"
     if not there:
         return out
-    out = tree_map_only(torch.Tensor, FarTensor, out)
+    with torch.inference_mode(False):  # a view of a weight must not be an inference tensor
+        out = tree_map_only(torch.Tensor, FarTensor, out)
     return out if wanted is not None else return_and_correct_aliasing(func, args, kwargs, out)
 
 

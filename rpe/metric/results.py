@@ -164,7 +164,7 @@ def check_row(row: int, result: Any, sizes: dict[int, list[int]]) -> None:
     if mask["size"] != sizes[image] or not all(type(length) is int for length in mask["size"]):
         raise UserError(
             f"segmentation.size of result {row} must be {sizes[image]}, the size of image {image}, "
-            f"got {mask['size']}. Encode the mask at that size."
+            f"got {as_json(mask['size'])}. Encode the mask at that size."
         )
 
 

@@ -1,4 +1,4 @@
-"""A sweep's points: skipped, gone on with, repeated; several at a time, and several ranks each."""
+"""A sweep's jobs: skipped, gone on with, repeated; several at a time, and several ranks each."""
 
 import csv
 import json
@@ -43,8 +43,8 @@ def figures(folder: Path) -> dict[str, float]:
 
 def by_margin(sweep: Path) -> dict[float, Path]:
     return {
-        point["loss.pairwise.margin"]: sweep / name
-        for name, point in yaml.safe_load((sweep / "sweep.yaml").read_text())["jobs"].items()
+        job["loss.pairwise.margin"]: sweep / name
+        for name, job in yaml.safe_load((sweep / "sweep.yaml").read_text())["jobs"].items()
     }
 
 
@@ -58,15 +58,15 @@ def test_the_same_command_skips_goes_on_and_repeats(
         f"hydra.sweep.dir={tmp_path}",
     ]
     command_line(train.main, *TINY, *swept)
-    points = by_margin(tmp_path)
-    wanted = {margin: figures(folder) for margin, folder in points.items()}
-    finished = (points[0.3] / "metrics.json").stat().st_mtime_ns
+    jobs = by_margin(tmp_path)
+    wanted = {margin: figures(folder) for margin, folder in jobs.items()}
+    finished = (jobs[0.3] / "metrics.json").stat().st_mtime_ns
     # killed after its second epoch, killed before its first checkpoint, failed
     for margin in (0.5, 0.6, 0.7):
-        (points[margin] / "metrics.json").unlink()
-    (points[0.6] / "checkpoints" / "last.ckpt").unlink()
-    (points[0.7] / ERROR_FILE).write_text("a full disk\n")
-    last = (points[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+        (jobs[margin] / "metrics.json").unlink()
+    (jobs[0.6] / "checkpoints" / "last.ckpt").unlink()
+    (jobs[0.7] / ERROR_FILE).write_text("a full disk\n")
+    last = (jobs[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     capsys.readouterr()
     command_line(train.main, *TINY, *swept)
     said = capsys.readouterr().out
@@ -74,14 +74,14 @@ def test_the_same_command_skips_goes_on_and_repeats(
     assert said.count("epoch 1/2 ") == 1 == said.count("epoch 2/2 "), (
         "only the one without a checkpoint trains again"
     )
-    assert f"{points[0.6].name}: epoch 1/2 " in said, "of several at a time, each says which it is"
-    assert (points[0.3] / "metrics.json").stat().st_mtime_ns == finished
-    assert (points[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns == last
-    assert {margin: figures(folder) for margin, folder in points.items()} == wanted
+    assert f"{jobs[0.6].name}: epoch 1/2 " in said, "of several at a time, each says which it is"
+    assert (jobs[0.3] / "metrics.json").stat().st_mtime_ns == finished
+    assert (jobs[0.5] / "checkpoints" / "last.ckpt").stat().st_mtime_ns == last
+    assert {margin: figures(folder) for margin, folder in jobs.items()} == wanted
     assert not list(tmp_path.rglob(ERROR_FILE)) and len(list(tmp_path.glob("*/config.yaml"))) == 4
 
 
-def test_other_settings_in_a_points_folder_are_refused(
+def test_other_settings_in_a_jobs_folder_are_refused(
     command_line: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept = ["-m", "loss.pairwise.margin=0.3", "trainer.max_epochs=0", f"hydra.sweep.dir={tmp_path}"]
@@ -100,7 +100,7 @@ def test_other_settings_in_a_points_folder_are_refused(
     with pytest.raises(SystemExit):
         command_line(train.main, *TINY, *swept)
     assert "trainer.max_epochs must be 7 as in " in capsys.readouterr().err, (
-        "gone on with by hand, it is another point"
+        "gone on with by hand, it is another job"
     )
     (folder / "resumed.yaml").unlink()
     config["optimizer"]["lr"] = yaml.safe_load(
@@ -162,7 +162,7 @@ def test_two_jobs_at_a_time_train_what_they_should(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_leaves_the_others_points_and_the_same_command_ends(tmp_path: Path) -> None:
+def test_a_killed_worker_leaves_the_others_jobs_and_the_same_command_ends(tmp_path: Path) -> None:
     swept = [
         "-m",
         "loss.pairwise.margin=0.3,0.5,0.7",
@@ -190,11 +190,11 @@ def test_submitit_without_slurm(tmp_path: Path) -> None:
         f"hydra.sweep.dir={tmp_path / 's'}",
     ]
     done = command(tmp_path, *swept, *witness())
-    assert done.returncode == 1 and "1 of the sweep's points failed, all others are done" in done.stderr, (
+    assert done.returncode == 1 and "1 of the sweep's jobs failed, all others are done" in done.stderr, (
         done.stderr[-2000:]
     )
     assert witnessed(by_margin(tmp_path / "s")[0.3])[0]["margin"] == 0.3
-    assert "margin 2.0 is outside" in (by_margin(tmp_path / "s")[2.0] / ERROR_FILE).read_text()
+    assert "margin must be in [0, 1), got 2.0" in (by_margin(tmp_path / "s")[2.0] / ERROR_FILE).read_text()
 
 
 @pytest.mark.slow
@@ -227,14 +227,14 @@ DDP = [
 
 
 def check_ranks(folder: Path, margin: float, ranks: int) -> None:
-    """Each rank trained this point on batches of its own."""
+    """Each rank trained this job on batches of its own."""
     said = witnessed(folder)
     assert [one["margin"] for one in said] == [margin] * ranks and {one["ranks"] for one in said} == {ranks}
     assert len({one["batch"] for one in said}) == ranks and len({one["process"] for one in said}) == ranks
     assert (folder / "metrics.json").is_file()
 
 
-def test_a_job_of_two_ranks_trains_its_point(tmp_path: Path) -> None:
+def test_a_job_of_two_ranks_trains_it_whole(tmp_path: Path) -> None:
     done = command(
         tmp_path,
         "-m",
@@ -253,7 +253,7 @@ def test_a_job_of_two_ranks_trains_its_point(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_first_job_that_fails_before_its_ranks_are_up_leaves_the_second_alone(tmp_path: Path) -> None:
-    """In one process Lightning would now train rank 0 on point 1 and rank 1 on point 0."""
+    """In one process Lightning would now train rank 0 on job 1 and rank 1 on job 0."""
     done = command(
         tmp_path,
         "-m",
@@ -262,13 +262,13 @@ def test_a_first_job_that_fails_before_its_ranks_are_up_leaves_the_second_alone(
         f"hydra.sweep.dir={tmp_path / 's'}",
         *witness(fails="0.3"),
     )
-    assert done.returncode == 1 and "1 of the sweep's points failed, all others are done" in done.stderr
-    points = by_margin(tmp_path / "s")
+    assert done.returncode == 1 and "1 of the sweep's jobs failed, all others are done" in done.stderr
+    jobs = by_margin(tmp_path / "s")
     assert (
-        "broken before its ranks were up" in (points[0.3] / ERROR_FILE).read_text()
-        and witnessed(points[0.3]) == []
+        "broken before its ranks were up" in (jobs[0.3] / ERROR_FILE).read_text()
+        and witnessed(jobs[0.3]) == []
     )
-    check_ranks(points[0.5], 0.5, 2)
+    check_ranks(jobs[0.5], 0.5, 2)
     assert sum(path.is_dir() for path in (tmp_path / "s").iterdir()) == 2
 
 
@@ -286,9 +286,9 @@ def test_devices_may_change_between_jobs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     record = yaml.safe_load((tmp_path / "s" / "sweep.yaml").read_text())["jobs"]
-    assert len(record) == 2, "the same point twice is one"
-    for name, point in record.items():
-        check_ranks(tmp_path / "s" / name, 0.3, point["trainer.devices"])
+    assert len(record) == 2, "the same job twice is one"
+    for name, job in record.items():
+        check_ranks(tmp_path / "s" / name, 0.3, job["trainer.devices"])
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_two_ranks_train_as_one_process_on_the_same_global_batch(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_the_same_command_twice_at_a_time_trains_a_point_of_two_ranks_once(tmp_path: Path) -> None:
+def test_the_same_command_twice_at_a_time_trains_a_job_of_two_ranks_once(tmp_path: Path) -> None:
     swept = ["-m", "loss.pairwise.margin=0.3", *DDP, f"hydra.sweep.dir={tmp_path / 's'}", *witness()]
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(lambda _: command(tmp_path, *swept), range(2)))
@@ -331,7 +331,7 @@ def test_the_same_command_twice_at_a_time_trains_a_point_of_two_ranks_once(tmp_p
 
 
 @pytest.mark.slow
-def test_a_killed_point_of_two_ranks_goes_on(tmp_path: Path) -> None:
+def test_a_killed_job_of_two_ranks_goes_on(tmp_path: Path) -> None:
     swept = [
         "-m",
         "loss.pairwise.margin=0.3",
