@@ -1,4 +1,4 @@
-"""User-facing errors. Does not import torch, so light commands start fast."""
+"""Errors, notes and warnings for users. Does not import torch, so light commands start fast."""
 
 import difflib
 import os
@@ -41,26 +41,26 @@ def is_first_rank() -> bool:
     )
 
 
-TOLD: set[object] = set()
-"""Subjects of which `note` and `warn` have printed a line in this process and job."""
+PRINTED: set[object] = set()
+"""Subjects of which `note` and `warn` have printed a line, in this process and job."""
 
 
 def note(line: str) -> None:
-    """Print a line about the input to stderr, once in a process and job, and only on the first rank."""
+    """Print a line about the input to stderr, once in each process and job, and only on the first rank."""
     if is_first_rank():
-        tell("note", line, line)
+        print_once("note", line, line)
 
 
 def warn(line: str, subject: object = None) -> None:
-    """Print a doubt about the input to stderr, on any rank, as each sees other images.
+    """Print a warning about the input to stderr, once for each subject in each process and job.
 
-    Once in a process and job for each `subject`, by default the line itself.
+    Every rank prints, as each reads other images. The subject, such as a folder, is by default the line.
     """
-    tell("warning", line, line if subject is None else subject)
+    print_once("warning", line, line if subject is None else subject)
 
 
-def tell(kind: str, line: str, subject: object) -> None:
-    """Print a line unless one of the same kind and subject was."""
-    if (kind, subject) not in TOLD:
-        TOLD.add((kind, subject))
+def print_once(kind: str, line: str, subject: object) -> None:
+    """Print a line to stderr unless one of the same kind and subject was printed."""
+    if (kind, subject) not in PRINTED:
+        PRINTED.add((kind, subject))
         print(f"{kind}: {line}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ import torch
 from miniature import write_miniature
 
 import rpe.run
-from rpe.errors import TOLD
+from rpe.errors import PRINTED
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    TOLD.clear()
+    PRINTED.clear()
     torch.manual_seed(0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 

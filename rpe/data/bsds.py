@@ -222,13 +222,8 @@ class BsdsImages:
     ) -> None:
         self.names, self.files = list(files), list(files.values())
         self.min_annotators, self.vote_radius = min_annotators, vote_radius
-        self.crop, self.scale_range, self.rotation, self.flip, self.seed = (
-            crop,
-            scale_range,
-            rotation,
-            flip,
-            seed,
-        )
+        self.crop, self.scale_range, self.rotation = crop, scale_range, rotation
+        self.flip, self.seed = flip, seed
 
     def __len__(self) -> int:
         return len(self.names)

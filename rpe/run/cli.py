@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from rpe.errors import TOLD
+from rpe.errors import PRINTED
 from rpe.run.messages import describe_failed_jobs, describe_killed_worker, explain_error
 from rpe.run.overrides import prepare_overrides
 from rpe.run.run_name import resolve_run_name
@@ -136,7 +136,7 @@ def report_errors(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig
         folder.mkdir(parents=True, exist_ok=True)
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         silence_libraries()
-        TOLD.clear()  # each job tells its own doubts, in its own log
+        PRINTED.clear()  # each job prints its own warnings, into its own log
         keep = multirun or IN_SWEEP in os.environ
         with log_output(folder / f"{function.__name__}.log", keep), print_errors(folder, multirun):
             return function(config)

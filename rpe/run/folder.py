@@ -61,8 +61,8 @@ def read_checkpoint(file: Path) -> Node:
 RANKER_PREFIX = "proposal.ranker."
 """Beginning of the names of the ranker's weights in a task."""
 
-LEARNED_BANDWIDTH = ".grouping.log_bandwidth"
-"""End of the name of the learned bandwidth in a task."""
+LEARNED_BANDWIDTH = "model.grouping.log_bandwidth"
+"""Name of the learned bandwidth in a task."""
 
 
 def restore_weights(task: torch.nn.Module, file: Path) -> Node:
@@ -78,7 +78,8 @@ def restore_weights(task: torch.nn.Module, file: Path) -> Node:
     state, wanted = content["state_dict"], task.state_dict()
     if not any(name.startswith(RANKER_PREFIX) for name in wanted):
         state = {name: values for name, values in state.items() if not name.startswith(RANKER_PREFIX)}
-    state = {name: values for name, values in wanted.items() if name.endswith(LEARNED_BANDWIDTH)} | state
+    if LEARNED_BANDWIDTH in wanted:
+        state = {LEARNED_BANDWIDTH: wanted[LEARNED_BANDWIDTH]} | state
     for name in sorted(wanted.keys() | state.keys()):
         here, there = wanted.get(name), state.get(name)
         if here is None or there is None or here.shape != there.shape:

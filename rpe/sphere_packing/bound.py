@@ -34,22 +34,6 @@ def exact_similarity(groups: int, dimension: int) -> float | None:
     return fejes_toth_bound(groups) if (groups, dimension) == (12, 3) else None
 
 
-def proposition_1(groups: int) -> float:
-    """Return the lower bound (1 - 1 / (n - 1)) / 2 on the mean similarity, and so on the largest.
-
-    Paper, Prop. 1.
-    """
-    return (1 - 1 / (groups - 1)) / 2 if groups > 1 else 0.0
-
-
-def proposition_2(groups: int) -> float:
-    """Return 1 - 2 pi / (sqrt(3) n), a lower bound on the largest similarity in D = 3.
-
-    Paper, Prop. 2, after Habicht and van der Waerden.
-    """
-    return 1 - 2 * math.pi / (math.sqrt(3) * groups)
-
-
 def fejes_toth_bound(groups: int) -> float:
     """Return csc^2(n pi / (6 (n - 2))) / 4, a lower bound in D = 3, n >= 3; exact for n = 3, 4, 6, 12."""
     return 1 / (4 * math.sin(groups * math.pi / (6 * (groups - 2))) ** 2)
@@ -71,7 +55,6 @@ def similarity_bound(groups: int, dimension: int) -> float:
     exact = exact_similarity(groups, dimension)
     if exact is not None:
         return exact
-    # 0.5: for n > 2 D some angle is acute (Rankin), so that proposition 1 never is the largest
+    # 0.5: for n > 2 D some angle is acute (Rankin). The paper's propositions 1 and 2 are never larger
     at_least = max(cap_bound(groups, dimension), 0.5)
-    # proposition 2 never exceeds this bound
     return max(at_least, fejes_toth_bound(groups)) if dimension == 3 else at_least

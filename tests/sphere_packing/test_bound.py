@@ -1,9 +1,8 @@
 """Closed forms against each other, and against plain points."""
 
 import pytest
-import torch
 
-from rpe.sphere_packing.bound import exact_similarity, fejes_toth_bound, proposition_1, similarity_bound
+from rpe.sphere_packing.bound import exact_similarity, fejes_toth_bound, similarity_bound
 from rpe.structures import UserError
 
 
@@ -13,10 +12,6 @@ def test_closed_forms() -> None:
     for groups in (3, 4, 6, 12):
         assert fejes_toth_bound(groups) == pytest.approx(exact_similarity(groups, 3), abs=1e-12)
     assert exact_similarity(128, 64) == 0.5 and similarity_bound(129, 64) >= 0.5
-    # each point of Prop. 1: the mean over all pairs, whatever the points
-    points = torch.nn.functional.normalize(torch.randn(9, 3, dtype=torch.float64), dim=1)
-    products = points @ points.T
-    assert float((products.sum() - products.trace()) / 72) >= 2 * proposition_1(9) - 1
 
 
 def test_slips() -> None:

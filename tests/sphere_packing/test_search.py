@@ -8,8 +8,6 @@ import torch
 from rpe.sphere_packing.bound import (
     cap_bound,
     fejes_toth_bound,
-    proposition_1,
-    proposition_2,
     similarity_bound,
 )
 from rpe.sphere_packing.search import best_arrangement, largest_cosines, loss_floor
@@ -50,6 +48,22 @@ def test_the_search_finds_more_known_optima(groups: int, dimension: int, cosine:
     assert found(groups, dimension) == pytest.approx(cosine, abs=1e-5)
 
 
+def proposition_1(groups: int) -> float:
+    """Return the lower bound (1 - 1 / (n - 1)) / 2 on the mean similarity, and so on the largest.
+
+    Paper, Prop. 1.
+    """
+    return (1 - 1 / (groups - 1)) / 2 if groups > 1 else 0.0
+
+
+def proposition_2(groups: int) -> float:
+    """Return 1 - 2 pi / (sqrt(3) n), a lower bound on the largest similarity in D = 3.
+
+    Paper, Prop. 2, after Habicht and van der Waerden.
+    """
+    return 1 - 2 * math.pi / (math.sqrt(3) * groups)
+
+
 def test_bounds_are_never_above_what_there_is() -> None:
     for groups, dimension in [(7, 3), (9, 3), (11, 5)]:
         similarity = (1 + found(groups, dimension, 12)) / 2
@@ -57,7 +71,7 @@ def test_bounds_are_never_above_what_there_is() -> None:
             similarity_bound(groups, dimension) <= similarity + 1e-9
             and cap_bound(groups, dimension) <= similarity
         )
-        assert proposition_1(groups) <= similarity
+        assert proposition_1(groups) <= similarity_bound(groups, dimension)
         if dimension == 3:
             assert proposition_2(groups) <= fejes_toth_bound(groups) <= similarity + 1e-9
 
