@@ -90,6 +90,7 @@ ADDED: dict[str, Settings] = {
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0, "norm_window": None},
     "rpe.network.head.BoundaryClassifier": {"features": False},
     "rpe.callbacks.pictures.Pictures": {"images_in_training": 0},
+    "rpe.data.coco.Coco": {"copy_paste": 0.0},
     "rpe.data.voc.Voc": {"copy_paste": 0.0},
     "rpe.task.optimizer.adamw": {"encoder_scale": 1.0},
     "rpe.task.optimizer.sgd": {"encoder_scale": 1.0},

@@ -66,7 +66,9 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
         odd := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]
     ):
         raise UserError(f"names must be text or integers, got {odd[0]}. Quote it, as in names=['1e5'].")
-    scoring = Scoring(choose_backend(config, task), read_score_threshold(config), read_thresholds(config))
+    scoring = Scoring(
+        choose_backend(config, task), read_score_threshold(config), read_thresholds(config), read_thin(config)
+    )
     result = task.score(data, config.split, Path(config.predictions), folder, names, scoring)
     plain = {
         "data": OmegaConf.to_container(config.data, resolve=True),
@@ -75,6 +77,7 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
         "backend": config.backend,
         "score_threshold": config.score_threshold,
         "thresholds": config.thresholds,
+        "thin": config.thin,
     }
     return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
 
@@ -118,6 +121,20 @@ def read_thresholds(config: DictConfig) -> int | None:
     return config.thresholds
 
 
+def read_thin(config: DictConfig) -> bool:
+    """Return whether boundary masks are thinned before they are matched.
+
+    Raises:
+        UserError: it is not true or false.
+    """
+    if not isinstance(config.thin, bool):
+        raise UserError(
+            f"thin must be true or false, got {config.thin}. true is the official protocol, "
+            "false measures crispness."
+        )
+    return config.thin
+
+
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
     """Rebuild a run from its own config with the given overrides, and test its weights.
 
@@ -133,6 +150,11 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
         raise UserError(
             "thresholds must be given with predictions= only, got run=, counted at the official 99. "
             "Score the maps that it writes: predictions=<maps>."
+        )
+    if "thin" in changed:
+        raise UserError(
+            "thin must be given with predictions= only, got run=, whose maps are thinned. "
+            "Write maps with predict.py run=<run> detection.nms=false, and score them: predictions=<maps>."
         )
     if any(key.split(".")[0] == "task" for key in changed):
         raise UserError("task must be that of the run, got another beside run=. Remove task=.")

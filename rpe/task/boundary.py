@@ -119,7 +119,14 @@ class BoundaryTask(Task):
         """
         assert isinstance(data, Bsds)
         truths = {name: truth for name, (_, truth) in data.files(split).items()}
-        scored = score_folder(predictions, truths, folder / "journal", scoring.thresholds or OFFICIAL, names)
+        scored = score_folder(
+            predictions,
+            truths,
+            folder / "journal",
+            scoring.thresholds or OFFICIAL,
+            names,
+            thinning=scoring.thin,
+        )
         return BoundaryResult(scored.metrics, scored, {})
 
     def training_step(self, batch: BoundaryBatch, index: int) -> Float[Tensor, ""]:

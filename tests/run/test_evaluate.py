@@ -39,6 +39,9 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
         "score_threshold must be given with predictions= only, got run=. Set proposal.score_threshold"
         in refused(evaluate.main, f"run={run}", "score_threshold=0.1")
     )
+    assert "thin must be given with predictions= only, got run=" in refused(
+        evaluate.main, f"run={run}", "thin=false"
+    )
     assert "thresholds must be given with predictions= only, got run=, counted at the official 99" in refused(
         evaluate.main, f"run={run}", "thresholds=5"
     )
@@ -88,7 +91,13 @@ def test_predictions_are_scored_by_the_task(
         f"hydra.run.dir={tmp_path / 'out'}",
     ]
     command_line(
-        evaluate.main, *named, "names=[7,a b]", "backend=faster", "score_threshold=0.25", "thresholds=5"
+        evaluate.main,
+        *named,
+        "names=[7,a b]",
+        "backend=faster",
+        "score_threshold=0.25",
+        "thresholds=5",
+        "thin=false",
     )
     assert (
         asked
@@ -99,7 +108,7 @@ def test_predictions_are_scored_by_the_task(
                 tmp_path / "a folder",
                 tmp_path / "out",
                 [7, "a b"],
-                Scoring("faster", 0.25, 5),
+                Scoring("faster", 0.25, 5, thin=False),
             )
         ]
         and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
@@ -110,6 +119,7 @@ def test_predictions_are_scored_by_the_task(
     assert "backend must be one of own, got faster" in refused(
         evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
     )
+    assert "thin must be true or false, got no" in refused(evaluate.main, *named, "thin='no'")
     assert "thresholds must be an integer >= 2, got 1" in refused(evaluate.main, *named, "thresholds=1")
     assert "thresholds must be an integer >= 2, got 9.5" in refused(evaluate.main, *named, "thresholds=9.5")
     assert "score_threshold must be a finite number, got None" in refused(

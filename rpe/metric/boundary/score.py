@@ -139,6 +139,7 @@ def score_folder(
     thresholds: int,
     names: Sequence[str | int] | None = None,
     workers: int | None = None,
+    thinning: bool = True,
 ) -> Scored:
     """Score a folder of boundary maps.
 
@@ -149,6 +150,7 @@ def score_folder(
         thresholds: their number, 99 in the official protocol. Segmentations count as one threshold each.
         names: of the images to score, see `resolve_names`; None means all.
         workers: processes; None means one per core.
+        thinning: see `count_boundary_masks`.
 
     Raises:
         UserError: a file is wrong; raised before any image is counted.
@@ -156,7 +158,7 @@ def score_folder(
     chosen = resolve_names(names, sorted(truths))
     files = find_predictions(predictions, chosen)
     journal.mkdir(parents=True, exist_ok=True)
-    keys = {name: hash_inputs(files[name], truths[name], thresholds) for name in chosen}
+    keys = {name: hash_inputs(files[name], truths[name], thresholds, thinning) for name in chosen}
     done = {
         name: table
         for name in chosen
@@ -172,7 +174,7 @@ def score_folder(
         print(f"{len(done)} of {len(chosen)} images are read from the journal", flush=True)
     inputs = ((name, *read_inputs(files[name], truths[name])) for name in waiting)
     with ImageProgress(len(waiting)) as bar:
-        for name, table in count_images(inputs, len(waiting), thresholds, workers or count_cores()):
+        for name, table in count_images(inputs, len(waiting), thresholds, workers or count_cores(), thinning):
             done[name] = table
             write_whole(journal / f"{name}.json", json.dumps({"key": keys[name], "table": table}))
             bar.advance()
@@ -184,10 +186,10 @@ def score_folder(
     return Scored(chosen, counts_from_table(np.array([done[name] for name in chosen], dtype=np.int64)))
 
 
-def hash_inputs(prediction: Path, truth: Path, thresholds: int) -> str:
+def hash_inputs(prediction: Path, truth: Path, thresholds: int, thinning: bool) -> str:
     """Return a key of everything that an image's counts depend on."""
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (prediction, truth)]
-    return " ".join([str(VERSION), str(thresholds), *digests])
+    return " ".join([str(VERSION), str(thresholds), *([] if thinning else ["thick"]), *digests])
 
 
 def read_journal(file: Path, key: str) -> CountTable | None:
@@ -208,24 +210,26 @@ def read_inputs(file: Path, truth: Path) -> tuple[Prediction, list[np.ndarray]]:
 ImageInput = tuple[str, Prediction, list[np.ndarray]]
 
 
-def count_boundaries(image_input: ImageInput, thresholds: int) -> tuple[str, CountTable]:
+def count_boundaries(
+    image_input: ImageInput, thresholds: int, thinning: bool = True
+) -> tuple[str, CountTable]:
     """Return the name and the counts of one image."""
     name, prediction, boundaries = image_input
     annotators = Annotators(boundaries)
     if prediction.map is None:
-        return name, count_boundary_masks(prediction.masks, annotators).table().tolist()
-    return name, count_boundary_pixels(
-        prediction.map, annotators, even_thresholds(thresholds)
-    ).table().tolist()
+        counts = count_boundary_masks(prediction.masks, annotators, thinning)
+    else:
+        counts = count_boundary_pixels(prediction.map, annotators, even_thresholds(thresholds), thinning)
+    return name, counts.table().tolist()
 
 
 def count_images(
-    inputs: Iterator[ImageInput], total: int, thresholds: int, workers: int
+    inputs: Iterator[ImageInput], total: int, thresholds: int, workers: int, thinning: bool = True
 ) -> Iterator[tuple[str, CountTable]]:
     """Yield name and counts of each image as it is done, from several processes of one thread each."""
     if workers == 1 or total < 2:
         for image_input in inputs:
-            yield count_boundaries(image_input, thresholds)
+            yield count_boundaries(image_input, thresholds, thinning)
         return
     # fork avoids a second import; it is safe, as the children use no lock of another thread and no GPU
     method = "fork" if sys.platform == "linux" else "spawn"
@@ -235,7 +239,7 @@ def count_images(
         while True:
             # only a few are loaded ahead, as maps in memory are large
             running |= {
-                pool.submit(count_boundaries, image_input, thresholds)
+                pool.submit(count_boundaries, image_input, thresholds, thinning)
                 for image_input in itertools.islice(inputs, 2 * workers - len(running))
             }
             if not running:

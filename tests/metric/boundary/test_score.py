@@ -22,6 +22,8 @@ from rpe.metric.boundary import (
     count_boundary_pixels,
     counts_from_table,
     even_thresholds,
+    match_boundaries,
+    matching_distance,
 )
 from rpe.metric.boundary import score as module
 from rpe.metric.boundary.score import score_folder, score_maps
@@ -112,7 +114,7 @@ def test_finished_images_are_not_counted_again_unless_they_change(
     maps, truths, out = folders
     counted, count = [], module.count_boundaries
     monkeypatch.setattr(
-        module, "count_boundaries", lambda one, thresholds: counted.append(one[0]) or count(one, thresholds)
+        module, "count_boundaries", lambda one, *options: counted.append(one[0]) or count(one, *options)
     )
     whole = score(maps, truths, out, 5, None, 1)
     assert len(counted) == 4
@@ -137,6 +139,29 @@ def test_nothing_is_counted_before_all_files_are_right(folders: tuple[Path, dict
     assert not list((out / "journal").iterdir())
 
 
+def test_without_thinning_each_pixel_needs_its_own_match(
+    folders: tuple[Path, dict[str, Path], Path],
+) -> None:
+    maps, truths, out = folders
+    thin_maps = score_folder(maps, truths, out / "journal", 9)
+    thick = score_folder(maps, truths, out / "journal", 9, thinning=False)  # not read from the same journal
+    assert (thick.counts.predicted > thin_maps.counts.predicted).any()
+    for index, (name, truth) in enumerate(truths.items()):
+        counts = [
+            plain_counts(np.load(maps / f"{name}.npy") >= threshold, truth) for threshold in thick.thresholds
+        ]
+        assert thick.counts.table()[index].tolist() == counts
+
+
+def plain_counts(mask: np.ndarray, truth: Path) -> list[int]:
+    """Match a mask with one annotator after the other, pixel by pixel."""
+    drawings = [one.boundaries for one in read_drawings(truth)]
+    matches = [match_boundaries(mask, one, matching_distance(mask.shape)) for one in drawings]
+    union = np.logical_or.reduce([predicted for predicted, _ in matches])
+    found = sum(int(truth_matched.sum()) for _, truth_matched in matches)
+    return [found, sum(int(one.sum()) for one in drawings), int(union.sum()), int(mask.sum())]
+
+
 def score_slowly(maps: Path, truths: dict[str, Path], out: Path) -> None:
     """In a process of its own, with its own group, to which the terminal would send Ctrl-C."""
     os.setsid()
@@ -145,10 +170,12 @@ def score_slowly(maps: Path, truths: dict[str, Path], out: Path) -> None:
         sys.stderr = os.fdopen(2, "w")
     count_boundary_pixels = module.count_boundary_pixels
 
-    def slow(prediction: np.ndarray, annotators: Annotators, thresholds: np.ndarray) -> BoundaryCounts:
+    def slow(
+        prediction: np.ndarray, annotators: Annotators, thresholds: np.ndarray, thinning: bool
+    ) -> BoundaryCounts:
         # the landscapes, 3001 and 3003
         time.sleep(6 if prediction.shape[0] < prediction.shape[1] else 0)
-        return count_boundary_pixels(prediction, annotators, thresholds)
+        return count_boundary_pixels(prediction, annotators, thresholds, thinning)
 
     module.count_boundary_pixels = slow
     score(maps, truths, out, 5, None, 2)
