@@ -83,6 +83,7 @@ RANKERS = {
 """Rankers that were renamed, by their target where it lies today."""
 
 ADDED: dict[str, Settings] = {
+    "rpe.loss.BoundaryLoss": {"dice_weight": 0.0},
     "rpe.loss.InstanceLoss": {"assignment_weight": 0.0, "assignment_concentration": 10.0},
     "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
     "rpe.segment.Proposer": {"views": 1},
