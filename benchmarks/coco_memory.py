@@ -227,7 +227,6 @@ def measure(root: Path, samples: int, workers: int) -> None:
         empty_masks="refuse",
         percentile_range=None,
         cache=False,
-        copy_paste=0.0,
     )
     data = Coco(
         name="coco", root=str(root), batch_size=8, eval_batch_size=1, num_workers=workers, seed=0, **options

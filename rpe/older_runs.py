@@ -83,7 +83,6 @@ RANKERS = {
 """Rankers that were renamed, by their target where it lies today."""
 
 ADDED: dict[str, Settings] = {
-    "rpe.loss.BoundaryLoss": {"dice_weight": 0.0},
     "rpe.loss.InstanceLoss": {"assignment_weight": 0.0, "assignment_concentration": 10.0},
     "rpe.loss.SampledPairwiseLoss": {"weight": 1.0, "iterate_weights": "sum"},
     "rpe.segment.Proposer": {"views": 1},
@@ -91,7 +90,6 @@ ADDED: dict[str, Settings] = {
     "rpe.network.backbone.TimmPyramid": {"frozen_norms": False, "frozen_stages": 0, "norm_window": None},
     "rpe.network.head.BoundaryClassifier": {"features": False},
     "rpe.callbacks.pictures.Pictures": {"images_in_training": 0},
-    "rpe.data.coco.Coco": {"copy_paste": 0.0},
     "rpe.data.voc.Voc": {"copy_paste": 0.0},
     "rpe.task.optimizer.adamw": {"encoder_scale": 1.0},
     "rpe.task.optimizer.sgd": {"encoder_scale": 1.0},

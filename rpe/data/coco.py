@@ -13,8 +13,7 @@ from torchvision.transforms.v2 import functional as transform
 
 from rpe.data.annotation import compact, keep_categories, read_split, read_truth
 from rpe.data.annotation_check import empty_mask_error
-from rpe.data.augment import Augment, check_probability, crop_inside, draw_start, pad_to_window
-from rpe.data.copy_paste import paste
+from rpe.data.augment import Augment, crop_inside, draw_start, pad_to_window
 from rpe.data.image import (
     check_percentile_range,
     check_sides,
@@ -55,7 +54,6 @@ class CocoImages:
         percentile_range: see `read_image`; None keeps the intensities.
         cache: keep decoded images and labels in memory (7 bytes a pixel in each worker).
         skip_empty: accept masks without a pixel.
-        copy_paste: probability that objects of another training image are pasted over a crop.
     """
 
     def __init__(
@@ -71,10 +69,8 @@ class CocoImages:
         percentile_range: tuple[float, float] | None = None,
         cache: bool = False,
         skip_empty: bool = False,
-        copy_paste: float = 0.0,
     ) -> None:
         self.percentile_range, self.cache, self.skip_empty = percentile_range, cache, skip_empty
-        self.copy_paste = copy_paste
         self.decoded: dict[int, tuple[Tensor, Tensor, Int64[np.ndarray, " label"]]] = {}
         self.folder, self.file, self.augment = folder, file, augment
         self.longest_side, self.crop, self.seed = longest_side, crop, seed
@@ -210,16 +206,9 @@ class CocoImages:
 
     def __getitem__(self, index: int) -> Sample:
         epoch, position = divmod(index, len(self))
-        random = make_generator(self.seed, 1, epoch, position)
-        sample = self.prepare(position, random)
-        if self.copy_paste and random.random() < self.copy_paste:
-            sample = paste(self.prepare(int(random.integers(len(self))), random), sample, random)
-        return sample
-
-    def prepare(self, position: int, random: np.random.Generator) -> Sample:
-        """Return an image as the network sees it. Crop and augmentation are drawn from `random`."""
         image, labels, categories = self.read_cached(position) if self.cache else self.read(position)
         size = (int(image.shape[-2]), int(image.shape[-1]))
+        random = make_generator(self.seed, 1, epoch, position)
         pixels, ids, classes = prepare_image(
             image, labels, categories, self.longest_side, self.crop, self.augment, random
         )
@@ -343,10 +332,8 @@ class Coco(InstanceData):
         empty_masks: str,
         percentile_range: list[float] | None,
         cache: bool,
-        copy_paste: float,
     ) -> None:
         super().__init__(name, batch_size, eval_batch_size, num_workers, seed)
-        self.copy_paste = check_probability("data.copy_paste", copy_paste)
         self.percentile_range, self.cache = check_percentile_range(percentile_range), cache
         if empty_masks not in ("refuse", "skip"):
             raise UserError(f"data.empty_masks must be refuse or skip, got {empty_masks!r}. Choose one.")
@@ -392,5 +379,4 @@ class Coco(InstanceData):
             self.percentile_range,
             self.cache,
             self.skip_empty,
-            self.copy_paste if training else 0.0,
         )

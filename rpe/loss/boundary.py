@@ -1,5 +1,5 @@
-"""The loss of boundary training: pairwise and logistic losses of each stage, logistic and Dice loss of the
-fused map."""
+"""The loss of boundary training: pairwise and logistic losses of each stage, logistic loss of the fused
+map."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -30,19 +30,13 @@ class BoundaryLoss(nn.Module):
         stage_weight: factor of the mean logistic loss of the stages, beside that of the fused map.
         boundary_share: weight of all boundary pixels of a map in its logistic loss, in (0, 1), whatever their
             number. 0.5 is the class balance of HED (Xie and Tu, 2015, eq. 2); less makes thinner maps.
-        dice_weight: factor of the fused map's Dice loss, which makes boundaries thin; 0 omits it.
 
     Raises:
         UserError: an option is out of range.
     """
 
     def __init__(
-        self,
-        pairwise: SampledPairwiseLoss,
-        grouping_target: str,
-        stage_weight: float,
-        boundary_share: float,
-        dice_weight: float,
+        self, pairwise: SampledPairwiseLoss, grouping_target: str, stage_weight: float, boundary_share: float
     ) -> None:
         super().__init__()
         if grouping_target not in ("boundary", "segments"):
@@ -53,7 +47,6 @@ class BoundaryLoss(nn.Module):
         self.grouping_target = grouping_target
         self.stage_weight = check_weight("stage_weight", stage_weight)
         self.boundary_share = boundary_share
-        self.dice_weight = check_weight("dice_weight", dice_weight)
 
     def groups_of(
         self, batch: BoundaryBatch, generator: torch.Generator
@@ -83,25 +76,14 @@ class BoundaryLoss(nn.Module):
             batch: images with labels: 1 boundary, 0 other, void.
 
         Returns:
-            `pairwise_0` .. `pairwise_T`, `stages`, `fused`, and `dice` where it has weight.
+            `pairwise_0` .. `pairwise_T`, `stages` and `fused`.
         """
         by_stage = [self.pairwise(stage, positions, groups) for stage in iterates]
         names = by_stage[0] if by_stage else {}
         terms = {name: torch.stack([stage[name] for stage in by_stage]).mean() for name in names}
         stages = [balanced_logistic(stage, batch.labels, self.boundary_share) for stage in output.stages]
         terms["stages"] = self.stage_weight * torch.stack(stages).mean()
-        terms["fused"] = balanced_logistic(output.fused, batch.labels, self.boundary_share)
-        if self.dice_weight:
-            terms["dice"] = self.dice_weight * dice_loss(output.fused, batch.labels)
-        return terms
-
-
-def logits_of_pixels(
-    logits: FeatureMap, labels: Int64[Tensor, "batch height width"]
-) -> tuple[Float[Tensor, "batch pixel"], Int64[Tensor, "batch pixel"]]:
-    """Return the logit and the label of each pixel."""
-    centres = pixel_centres((labels.shape[1], labels.shape[2]), labels.device).expand(len(labels), -1, -1)
-    return logits.at(centres)[..., 0].float(), labels.reshape(len(labels), -1)
+        return terms | {"fused": balanced_logistic(output.fused, batch.labels, self.boundary_share)}
 
 
 def balanced_logistic(
@@ -112,25 +94,12 @@ def balanced_logistic(
     In each image, all boundary pixels together have weight `boundary_share`, all others the rest, void none.
     An image without boundaries, or with boundaries alone, contributes the part that it has.
     """
-    values, flat = logits_of_pixels(logits, labels)
+    centres = pixel_centres((labels.shape[1], labels.shape[2]), labels.device).expand(len(labels), -1, -1)
+    values = logits.at(centres)[..., 0].float()
+    flat = labels.reshape(len(labels), -1)
     loss = functional.binary_cross_entropy_with_logits(values, (flat == 1).float(), reduction="none")
     total = loss.sum() * 0
     for kind, share in ((1, boundary_share), (0, 1 - boundary_share)):
         of_kind = (flat == kind).float()
         total = total + share * ((loss * of_kind).sum(1) / of_kind.sum(1).clamp(min=1)).mean()
     return total
-
-
-def dice_loss(logits: FeatureMap, labels: Int64[Tensor, "batch height width"]) -> Float[Tensor, ""]:
-    """Return the mean over images of 1 - 2 sum p y / sum (p^2 + y), without void pixels.
-
-    p is the probability of a boundary and y its label. The logistic loss weighs each pixel alone, so a band
-    around a line costs little. Here it divides the overlap, so lines become thin (Deng et al., "Learning to
-    predict crisp boundaries", ECCV 2018). An image without boundaries contributes 0.
-    """
-    values, flat = logits_of_pixels(logits, labels)
-    boundary = (flat == 1).float()
-    probability = values.sigmoid() * (flat != VOID)
-    overlap = (probability * boundary).sum(1)
-    total = (probability.square() + boundary).sum(1)
-    return torch.where(boundary.any(1), 1 - 2 * overlap / total.clamp(min=1), 0).mean()

@@ -34,7 +34,6 @@ def make_coco(root: Path, **change: object) -> Coco:
         augment=None,
         percentile_range=None,
         cache=False,
-        copy_paste=0.0,
     )
     return Coco(**(options | change))  # type: ignore[arg-type]
 
@@ -447,15 +446,3 @@ def test_pages_and_suffixes_are_named_before_training(coco_folder: Path) -> None
     file.rename(file.with_suffix(".tif"))
     with pytest.raises(UserError, match=rf"must exist, .* got none .1 such; there is {file.stem}.tif."):
         make_coco(coco_folder).dataset("val")
-
-
-def test_pasted_objects_come_from_other_training_images(coco_folder: Path) -> None:
-    plain, pasted = (make_coco(coco_folder, copy_paste=share).dataset("train", True) for share in (0.0, 1.0))
-    assert isinstance(plain, CocoImages) and isinstance(pasted, CocoImages)
-    more = [(int(plain[i].labels.max()), int(pasted[i].labels.max())) for i in range(12)]
-    assert sum(after for _, after in more) > sum(before for before, _ in more)
-    assert torch.equal(pasted[3].labels, pasted[3].labels)
-    whole = make_coco(coco_folder, copy_paste=1.0).dataset("val")
-    assert isinstance(whole, CocoImages) and whole.copy_paste == 0, "never in evaluation"
-    with pytest.raises(UserError, match="data.copy_paste"):
-        make_coco(coco_folder, copy_paste=1.5)

@@ -5,7 +5,7 @@ import torch
 from dense_loss import dense_loss
 from loss_inputs import make_pairwise
 
-from rpe.loss import BoundaryLoss, balanced_logistic, dice_loss
+from rpe.loss import BoundaryLoss, balanced_logistic
 from rpe.sphere import normalise
 from rpe.structures import VOID, Boundaries, BoundaryBatch, FeatureMap, UserError
 
@@ -15,11 +15,8 @@ def make_loss(
     stage_weight: float = 3.0,
     boundary_share: float = 0.5,
     weight: float = 2.0,
-    dice_weight: float = 0.0,
 ) -> BoundaryLoss:
-    return BoundaryLoss(
-        make_pairwise(weight=weight), grouping_target, stage_weight, boundary_share, dice_weight
-    )
+    return BoundaryLoss(make_pairwise(weight=weight), grouping_target, stage_weight, boundary_share)
 
 
 def make_batch(segments: torch.Tensor, labels: torch.Tensor) -> BoundaryBatch:
@@ -66,28 +63,6 @@ def test_terms_by_hand() -> None:
         terms["fused"]
     ) == pytest.approx(single[2])
     assert list(loss([], positions, groups, output, batch)) == ["stages", "fused"]
-    dice = make_loss(dice_weight=3.0)([], positions, groups, output, batch)["dice"]
-    assert float(dice) == pytest.approx(3 * float(dice_loss(maps[2], labels)))
-
-
-def test_dice_by_hand_punishes_a_thick_line() -> None:
-    labels = torch.zeros(1, 5, 7, dtype=torch.int64)
-    labels[0, 2, 1:] = 1
-    labels[0, :, 0] = VOID
-
-    def dice(rows: slice, strength: float = 20.0) -> float:
-        logits = torch.full((1, 1, 5, 7), -20.0)
-        logits[0, 0, rows] = strength
-        return float(dice_loss(FeatureMap(logits, 1), labels))
-
-    thin, thick = dice(slice(2, 3)), dice(slice(1, 4))
-    assert thin == pytest.approx(0, abs=1e-6) and thick == pytest.approx(1 - 2 * 6 / (18 + 6))
-    assert dice(slice(2, 3), strength=0.0) == pytest.approx(1 - 2 * 3 / (6 / 4 + 6))
-    empty = torch.cat([labels, labels * 0])
-    logits = torch.zeros(2, 1, 5, 7, requires_grad=True)
-    loss = dice_loss(FeatureMap(logits, 1), empty)
-    loss.backward()
-    assert float(loss) == pytest.approx((1 - 2 * 3 / (30 / 4 + 6)) / 2) and not logits.grad[1].any()
 
 
 def test_segments_are_those_of_an_annotator_who_is_there() -> None:
@@ -108,7 +83,6 @@ def test_segments_are_those_of_an_annotator_who_is_there() -> None:
         ({"grouping_target": "x"}, "loss.grouping_target must be boundary or segments, got 'x'"),
         ({"weight": -1.0}, "loss.pairwise.weight must be finite and >= 0, got -1"),
         ({"stage_weight": -1.0}, "loss.stage_weight must be finite and >= 0, got -1"),
-        ({"dice_weight": -1.0}, "loss.dice_weight must be finite and >= 0, got -1"),
         ({"boundary_share": 1.0}, "loss.boundary_share must be between 0 and 1, got 1"),
     ],
 )

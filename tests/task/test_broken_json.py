@@ -115,7 +115,6 @@ def coco(root: Path) -> Coco:
         empty_masks="skip",
         percentile_range=None,
         cache=False,
-        copy_paste=0.0,
     )
 
 
