@@ -67,7 +67,10 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
     ):
         raise UserError(f"names must be text or integers, got {odd[0]}. Quote it, as in names=['1e5'].")
     scoring = Scoring(
-        choose_backend(config, task), read_score_threshold(config), read_thresholds(config), read_thin(config)
+        choose_backend(config, task),
+        read_score_threshold(config),
+        read_thresholds(config),
+        read_thinning(config),
     )
     result = task.score(data, config.split, Path(config.predictions), folder, names, scoring)
     plain = {
@@ -77,7 +80,7 @@ def score_predictions(config: DictConfig, started: float) -> dict[str, float]:
         "backend": config.backend,
         "score_threshold": config.score_threshold,
         "thresholds": config.thresholds,
-        "thin": config.thin,
+        "thinning": config.thinning,
     }
     return write_result(result, folder, data, config.split, provenance(plain, config.split, started))
 
@@ -121,18 +124,18 @@ def read_thresholds(config: DictConfig) -> int | None:
     return config.thresholds
 
 
-def read_thin(config: DictConfig) -> bool:
+def read_thinning(config: DictConfig) -> bool:
     """Return whether boundary masks are thinned before they are matched.
 
     Raises:
         UserError: it is not true or false.
     """
-    if not isinstance(config.thin, bool):
+    if not isinstance(config.thinning, bool):
         raise UserError(
-            f"thin must be true or false, got {config.thin}. true is the official protocol, "
+            f"thinning must be true or false, got {config.thinning}. true is the official protocol, "
             "false measures crispness."
         )
-    return config.thin
+    return config.thinning
 
 
 def score_run(config: DictConfig, started: float) -> dict[str, float]:
@@ -151,9 +154,9 @@ def score_run(config: DictConfig, started: float) -> dict[str, float]:
             "thresholds must be given with predictions= only, got run=, counted at the official 99. "
             "Score the maps that it writes: predictions=<maps>."
         )
-    if "thin" in changed:
+    if "thinning" in changed:
         raise UserError(
-            "thin must be given with predictions= only, got run=, whose maps are thinned. "
+            "thinning must be given with predictions= only, got run=, whose maps are thinned. "
             "Write maps with predict.py run=<run> detection.nms=false, and score them: predictions=<maps>."
         )
     if any(key.split(".")[0] == "task" for key in changed):

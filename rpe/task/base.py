@@ -50,13 +50,13 @@ class Scoring:
         score_threshold: lowest score of masks that enter the label map, for masks read from a file. A run has
             its own in `proposal`.
         thresholds: number of thresholds for boundary maps read from a folder; None is the official number.
-        thin: thin boundary masks read from a folder before they are matched, as the protocol does.
+        thinning: thin boundary masks read from a folder before they are matched, as the protocol does.
     """
 
     backend: str
     score_threshold: float
     thresholds: int | None
-    thin: bool = True
+    thinning: bool = True
 
 
 class Task(lightning.LightningModule):

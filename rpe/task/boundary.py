@@ -37,10 +37,12 @@ class BoundaryResult(Result):
     Args:
         scored: counts and tables of the maps.
         maps: the maps of a run by image name, 0 to 255; empty for maps read from a folder.
+        thinning: see `Scoring`.
     """
 
     scored: Scored
     maps: dict[str, np.ndarray]
+    thinning: bool = True
 
     def files(self) -> dict[str, str | bytes]:
         """Return `thresholds.csv`, `images.csv` and, of a run, `maps/<name>.png`.
@@ -53,10 +55,11 @@ class BoundaryResult(Result):
     def draw(self, folder: Path, data: SplitData, split: str) -> None:
         """Draw `precision-recall.png`.
 
-        Published results are drawn for the whole test split at the official thresholds only.
+        Published results are drawn for the whole test split by the official protocol only.
         """
         whole = data.name == "bsds" and split == "test" and len(self.scored.names) == TEST_IMAGES
-        published = PUBLISHED if whole and len(self.scored.thresholds) == OFFICIAL else {}
+        official = self.thinning and len(self.scored.thresholds) == OFFICIAL
+        published = PUBLISHED if whole and official else {}
         name = "ours" if self.maps else "predictions"
         draw_curve(
             {name: self.scored.curve()},
@@ -125,9 +128,9 @@ class BoundaryTask(Task):
             folder / "journal",
             scoring.thresholds or OFFICIAL,
             names,
-            thinning=scoring.thin,
+            thinning=scoring.thinning,
         )
-        return BoundaryResult(scored.metrics, scored, {})
+        return BoundaryResult(scored.metrics, scored, {}, scoring.thinning)
 
     def training_step(self, batch: BoundaryBatch, index: int) -> Float[Tensor, ""]:
         # seeded by the step, so a resumed run draws the pixels of an uninterrupted one

@@ -39,8 +39,8 @@ def test_slips(run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> 
         "score_threshold must be given with predictions= only, got run=. Set proposal.score_threshold"
         in refused(evaluate.main, f"run={run}", "score_threshold=0.1")
     )
-    assert "thin must be given with predictions= only, got run=" in refused(
-        evaluate.main, f"run={run}", "thin=false"
+    assert "thinning must be given with predictions= only, got run=" in refused(
+        evaluate.main, f"run={run}", "thinning=false"
     )
     assert "thresholds must be given with predictions= only, got run=, counted at the official 99" in refused(
         evaluate.main, f"run={run}", "thresholds=5"
@@ -97,7 +97,7 @@ def test_predictions_are_scored_by_the_task(
         "backend=faster",
         "score_threshold=0.25",
         "thresholds=5",
-        "thin=false",
+        "thinning=false",
     )
     assert (
         asked
@@ -108,7 +108,7 @@ def test_predictions_are_scored_by_the_task(
                 tmp_path / "a folder",
                 tmp_path / "out",
                 [7, "a b"],
-                Scoring("faster", 0.25, 5, thin=False),
+                Scoring("faster", 0.25, 5, thinning=False),
             )
         ]
         and '"ODS": 0.5' in (tmp_path / "out" / "metrics.json").read_text()
@@ -119,7 +119,7 @@ def test_predictions_are_scored_by_the_task(
     assert "backend must be one of own, got faster" in refused(
         evaluate.main, f"predictions={tmp_path}", "data=bsds", "task=boundary", "backend=faster"
     )
-    assert "thin must be true or false, got no" in refused(evaluate.main, *named, "thin='no'")
+    assert "thinning must be true or false, got no" in refused(evaluate.main, *named, "thinning='no'")
     assert "thresholds must be an integer >= 2, got 1" in refused(evaluate.main, *named, "thresholds=1")
     assert "thresholds must be an integer >= 2, got 9.5" in refused(evaluate.main, *named, "thresholds=9.5")
     assert "score_threshold must be a finite number, got None" in refused(

@@ -16,7 +16,11 @@ import evaluate
 import rpe.run
 import train
 from rpe.data.bsds import Bsds
-from rpe.task.boundary import BoundaryTask
+from rpe.metric.boundary import counts_from_table
+from rpe.metric.boundary.score import Scored
+from rpe.picture.curve import PUBLISHED
+from rpe.task import boundary
+from rpe.task.boundary import BoundaryResult, BoundaryTask
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 SMALL = [
@@ -227,3 +231,30 @@ def test_images_of_two_sizes_in_one_batch_have_the_maps_of_images_alone(root: Pa
     assert {values.shape for values in alone.values()} == {(48, 64), (64, 48)}
     for name, values in alone.items():
         np.testing.assert_array_equal(beside[name], values)
+
+
+@pytest.mark.parametrize(
+    ("split", "thresholds", "thinning", "published"),
+    [
+        ("test", 99, True, PUBLISHED),
+        ("test", 99, False, {}),
+        ("test", 9, True, {}),
+        ("val", 99, True, {}),
+    ],
+)
+def test_published_results_stand_beside_the_official_protocol_alone(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    split: str,
+    thresholds: int,
+    thinning: bool,
+    published: dict,
+) -> None:
+    names = [str(number) for number in range(200)]
+    scored = Scored(names, counts_from_table(np.ones((200, thresholds, 4), dtype=np.int64)))
+    drawn: list[object] = []
+    monkeypatch.setattr(boundary, "draw_curve", lambda *given: drawn.append(given[2]))
+    _, data = make_task(root)
+    BoundaryResult(scored.metrics, scored, {}, thinning).draw(tmp_path, data, split)
+    assert drawn == [published]
